@@ -1,0 +1,188 @@
+//! A stand-in for AWS Secrets Manager that holds one secret and answers `GetSecretValue`.
+//! It does not know what the secret is for, and it checks no signature: only that the request carries one.
+//!
+//! The shapes follow <https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html>.
+
+#![allow(
+    dead_code,
+    reason = "each program that includes this file uses another part of it"
+)]
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::header::AUTHORIZATION;
+use hyper::{Method, Request};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+use super::connections::{Connections, Ending};
+
+/// The one operation it knows, as AWS JSON 1.1 names it.
+const GET_SECRET_VALUE: &str = "secretsmanager.GetSecretValue";
+
+/// How every Signature Version 4 header starts.
+const SIGNATURE_SCHEME: &str = "AWS4-HMAC-SHA256 ";
+
+/// The content type of AWS JSON 1.1.
+const AWS_JSON: &str = "application/x-amz-json-1.1";
+
+/// What stands before the name in the ARN of the secret.
+const ARN_PREFIX: &str = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:";
+
+/// A server with one secret. Clones are the same server.
+#[derive(Clone)]
+pub struct SecretsManager(Arc<State>);
+
+/// How one request is answered instead of by the rules.
+#[derive(Clone, Debug)]
+pub enum Reply {
+    /// By the rules after all.
+    Normal,
+    /// This HTTP status, as `InternalServiceError`.
+    Status(u16),
+    /// No answer; the connection stays open.
+    Silent,
+    /// By the rules, after this long.
+    Slow(Duration),
+    /// 400 `ThrottlingException`, which the SDK takes for passing.
+    Throttled,
+}
+
+struct State {
+    secret_id: String,
+    secret: Mutex<Secret>,
+    script: Mutex<VecDeque<Reply>>,
+    connections: Connections,
+}
+
+struct Secret {
+    value: String,
+    version: u64,
+}
+
+impl SecretsManager {
+    /// A server that knows `secret_id`, a name or an ARN, with `value` as its `SecretString`.
+    pub fn new(secret_id: &str, value: &str) -> Self {
+        Self(Arc::new(State {
+            secret_id: secret_id.to_owned(),
+            secret: Mutex::new(Secret {
+                value: value.to_owned(),
+                version: 1,
+            }),
+            script: Mutex::default(),
+            connections: Connections::new(),
+        }))
+    }
+
+    /// Accepts for ever; each connection runs in its own task.
+    pub async fn serve(self, listener: TcpListener) {
+        let connections = self.0.connections.clone();
+        connections
+            .serve_listener(listener, move |request| self.clone().answer(request))
+            .await;
+    }
+
+    /// Makes `value` the current version of the secret.
+    pub fn set_value(&self, value: &str) {
+        let mut secret = self.0.secret.lock().unwrap();
+        secret.value = value.to_owned();
+        secret.version += 1;
+    }
+
+    /// Answers the next requests by `replies`, one each; afterwards by the rules again.
+    pub fn script(&self, replies: impl IntoIterator<Item = Reply>) {
+        self.0.script.lock().unwrap().extend(replies);
+    }
+
+    /// Requests of any kind so far.
+    pub fn requests(&self) -> usize {
+        self.0.connections.requests()
+    }
+
+    /// Connections accepted so far.
+    pub fn connections(&self) -> usize {
+        self.0.connections.accepted()
+    }
+
+    /// Closes every open connection, as a server does to idle ones.
+    pub fn close_connections(&self) {
+        self.0.connections.close_all();
+    }
+
+    async fn answer(self, request: Request<Bytes>) -> Ending {
+        let reply = self.0.script.lock().unwrap().pop_front();
+        match reply.unwrap_or(Reply::Normal) {
+            Reply::Normal => {}
+            Reply::Slow(delay) => tokio::time::sleep(delay).await,
+            Reply::Silent => std::future::pending().await,
+            Reply::Status(status) => {
+                return refusal(status, "InternalServiceError", "Answered by a script.");
+            }
+            Reply::Throttled => return refusal(400, "ThrottlingException", "Rate exceeded"),
+        }
+        self.get_secret_value(&request)
+    }
+
+    fn get_secret_value(&self, request: &Request<Bytes>) -> Ending {
+        let header = |name: &str| request.headers().get(name).and_then(|v| v.to_str().ok());
+        if !header(AUTHORIZATION.as_str()).is_some_and(|v| v.starts_with(SIGNATURE_SCHEME)) {
+            return refusal(
+                400,
+                "MissingAuthenticationTokenException",
+                "Missing Authentication Token",
+            );
+        }
+        if request.method() != Method::POST || header("x-amz-target") != Some(GET_SECRET_VALUE) {
+            return refusal(
+                400,
+                "UnknownOperationException",
+                "The stand-in knows GetSecretValue only.",
+            );
+        }
+        let asked: Value = serde_json::from_slice(request.body()).unwrap_or_default();
+        let Some(asked) = asked["SecretId"].as_str() else {
+            return refusal(400, "ValidationException", "SecretId is missing.");
+        };
+        if asked != self.0.secret_id {
+            return refusal(
+                400,
+                "ResourceNotFoundException",
+                "Secrets Manager can't find the specified secret.",
+            );
+        }
+        let arn = if asked.starts_with("arn:") {
+            asked.to_owned()
+        } else {
+            format!("{ARN_PREFIX}{asked}-AbCdEf")
+        };
+        let secret = self.0.secret.lock().unwrap();
+        let body = json!({
+            "ARN": arn,
+            "CreatedDate": 1_772_439_330.0,
+            "Name": name(asked),
+            "SecretString": secret.value,
+            // AWS gives every version an id of its own, of 32 to 64 characters.
+            "VersionId": format!("00000000-0000-4000-8000-{:012}", secret.version),
+            "VersionStages": ["AWSCURRENT"],
+        });
+        Ending::answer(200, AWS_JSON, body.to_string())
+    }
+}
+
+/// The secret's name: an ARN ends in the name, a hyphen and six characters that AWS adds.
+fn name(secret_id: &str) -> &str {
+    if !secret_id.starts_with("arn:") {
+        return secret_id;
+    }
+    let (_, resource) = secret_id.rsplit_once(':').unwrap_or(("", secret_id));
+    resource.rsplit_once('-').map_or(resource, |(name, _)| name)
+}
+
+/// An error in the shape of AWS JSON 1.1.
+fn refusal(status: u16, code: &str, message: &str) -> Ending {
+    let body = json!({ "__type": code, "Message": message });
+    Ending::answer(status, AWS_JSON, body.to_string())
+}

@@ -1,0 +1,6 @@
+//! What the function asks of AWS.
+//!
+//! Nothing here knows either vendor's protocol.
+
+pub mod http;
+pub mod secret;

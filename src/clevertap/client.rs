@@ -1,0 +1,110 @@
+//! One attempt to upload: the only code that sends the passcode anywhere.
+//!
+//! It does not know whether an attempt may be repeated; the relay decides that.
+
+use super::answer::{self, Answer};
+use http::header::{CONTENT_TYPE, HeaderValue};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::time::{Instant, timeout_at};
+
+/// An answer longer than this is not read on. CleverTap echoes each refused record, and a record of
+/// ours is at most about 64 KB.
+const LONGEST_ANSWER: usize = 2 * 1024 * 1024;
+
+/// Uploads to one account at one address.
+#[derive(Debug, Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    base_url: String,
+    account_id: HeaderValue,
+}
+
+/// What became of one attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Attempt {
+    /// CleverTap answered.
+    Answered {
+        /// The HTTP status.
+        status: u16,
+        /// What it means.
+        answer: Answer,
+    },
+    /// No connection: nothing was sent.
+    NotConnected,
+    /// The connection was closed or reset before an answer: CleverTap may have the records.
+    ConnectionLost,
+    /// No answer in time: CleverTap may have the records.
+    TimedOut,
+}
+
+impl Client {
+    /// `base_url` is the region's `https://` host, or the override; it has no path and no final slash.
+    #[must_use]
+    pub fn new(http: reqwest::Client, base_url: String, account_id: HeaderValue) -> Self {
+        Self {
+            http,
+            base_url,
+            account_id,
+        }
+    }
+
+    /// Opens a connection and leaves it in the pool. Failing changes nothing: an upload opens its own.
+    pub async fn warm_up(&self) {
+        let _ = self.http.head(&self.base_url).send().await;
+    }
+
+    /// Sends one upload of `records` records and reads its answer.
+    pub async fn upload(
+        &self,
+        passcode: &SecretString,
+        body: Vec<u8>,
+        records: usize,
+        deadline: Instant,
+    ) -> Attempt {
+        let attempt = self.send(passcode, body, records);
+        timeout_at(deadline, attempt)
+            .await
+            .unwrap_or(Attempt::TimedOut)
+    }
+
+    async fn send(&self, passcode: &SecretString, body: Vec<u8>, records: usize) -> Attempt {
+        // The secret's shape was checked when it was read, so this cannot fail; if it ever does,
+        // CleverTap's 401 says so better than a panic.
+        let mut passcode =
+            HeaderValue::from_str(passcode.expose_secret()).unwrap_or(HeaderValue::from_static(""));
+        passcode.set_sensitive(true);
+        let sent = self
+            .http
+            .post(format!("{}/1/upload", self.base_url))
+            .header("X-CleverTap-Account-Id", self.account_id.clone())
+            .header("X-CleverTap-Passcode", passcode)
+            .header(CONTENT_TYPE, "application/json; charset=utf-8")
+            .body(body)
+            .send()
+            .await;
+        let mut response = match sent {
+            Ok(response) => response,
+            Err(error) if error.is_connect() => return Attempt::NotConnected,
+            Err(_) => return Attempt::ConnectionLost,
+        };
+        let status = response.status().as_u16();
+        let mut answered = Vec::new();
+        loop {
+            match response.chunk().await {
+                Ok(Some(chunk)) if answered.len() + chunk.len() <= LONGEST_ANSWER => {
+                    answered.extend_from_slice(&chunk);
+                }
+                Ok(None) => break,
+                // Cut short or endless. Its status is known all the same, and only a 200 needs the body.
+                Ok(Some(_)) | Err(_) => {
+                    answered.clear();
+                    break;
+                }
+            }
+        }
+        Attempt::Answered {
+            status,
+            answer: answer::read(status, &answered, records),
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Which host serves an account: CleverTap's regions and the ways people write them.
+//!
+//! It does not know whether the account really lives there; a wrong region answers 401.
+//! Source: <https://developer.clevertap.com/docs/api-overview> ("Region").
+
+use std::fmt;
+
+/// One of CleverTap's regions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Region {
+    /// The code of the dashboard's and the API's address.
+    pub code: &'static str,
+    /// The name on CleverTap's pages.
+    pub name: &'static str,
+    /// Where uploads go.
+    pub host: &'static str,
+    aliases: &'static [&'static str],
+}
+
+/// Every region known.
+#[rustfmt::skip]
+pub const REGIONS: &[Region] = &[
+    Region { code: "in1", name: "India", host: "in1.api.clevertap.com", aliases: &["in"] },
+    Region { code: "sg1", name: "Singapore", host: "sg1.api.clevertap.com", aliases: &["sg"] },
+    Region { code: "us1", name: "United States", host: "us1.api.clevertap.com", aliases: &["us", "usa"] },
+    Region { code: "aps3", name: "Indonesia", host: "aps3.api.clevertap.com", aliases: &[] },
+    Region { code: "mec1", name: "Middle East (UAE)", host: "mec1.api.clevertap.com", aliases: &["middle east", "uae"] },
+    // The default region is the only one whose host has no prefix.
+    Region { code: "eu1", name: "Europe", host: "api.clevertap.com", aliases: &["eu", "eu1.api.clevertap.com"] },
+    // In use by others, though not in the official table.
+    Region { code: "sk1", name: "South Korea", host: "sk1.api.clevertap.com", aliases: &["korea"] },
+];
+
+/// The text names no region.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("is no CleverTap region")]
+pub struct UnknownRegion;
+
+impl Region {
+    /// Understands a code, a name, an API host, or a dashboard address pasted from the browser.
+    pub fn parse(text: &str) -> Result<Self, UnknownRegion> {
+        let text = text.trim().to_lowercase();
+        let host = host_of(&text);
+        let code = host.strip_suffix(".dashboard.clevertap.com");
+        REGIONS
+            .iter()
+            .find(|region| {
+                code.unwrap_or(host) == region.code
+                    || host == region.host
+                    || text == region.name.to_lowercase()
+                    || region.aliases.contains(&host)
+            })
+            .copied()
+            .ok_or(UnknownRegion)
+    }
+}
+
+impl fmt::Display for Region {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.code, self.name)
+    }
+}
+
+fn host_of(text: &str) -> &str {
+    let without_scheme = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let end = without_scheme
+        .find(['/', '?', '#', ':'])
+        .unwrap_or(without_scheme.len());
+    &without_scheme[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, expected: Result<&str, UnknownRegion>) {
+        assert_eq!(Region::parse(text).map(|region| region.host), expected);
+    }
+
+    #[test]
+    fn every_region_is_found_by_code_name_host_and_dashboard() {
+        for region in REGIONS {
+            check(region.code, Ok(region.host));
+            check(&region.code.to_uppercase(), Ok(region.host));
+            check(region.name, Ok(region.host));
+            check(
+                &format!(" {} ", region.name.to_uppercase()),
+                Ok(region.host),
+            );
+            check(region.host, Ok(region.host));
+            check(
+                &format!("https://{}/1/upload", region.host),
+                Ok(region.host),
+            );
+            check(
+                &format!(
+                    "https://{}.dashboard.clevertap.com/TEST-123/settings?x=1",
+                    region.code
+                ),
+                Ok(region.host),
+            );
+            check(
+                &format!("{}.dashboard.clevertap.com", region.code),
+                Ok(region.host),
+            );
+        }
+    }
+
+    #[test]
+    fn europe_is_the_host_without_a_prefix() {
+        for text in ["eu", "EU1", "Europe", "eu1.api.clevertap.com"] {
+            check(text, Ok("api.clevertap.com"));
+        }
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        for text in [
+            "",
+            "mars",
+            "in2",
+            "https://in1.example.com",
+            "in1.api.clevertap.com.example.com",
+        ] {
+            check(text, Err(UnknownRegion));
+        }
+    }
+}

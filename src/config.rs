@@ -1,0 +1,666 @@
+//! The environment, read once into settings that hold. The only code that knows variable names.
+//!
+//! It reads through a lookup closure, so tests never touch the process environment, and it reports
+//! every mistake at once. It does not know what the settings are used for.
+
+use crate::clevertap::{Region, limits};
+use crate::mapping::identity::{IdentityRules, UserIdAs};
+use crate::mapping::properties::PropertyRules;
+use crate::mapping::{EventSwitches, Rules};
+use crate::purchasely::catalogue;
+use http::HeaderValue;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+use tracing::level_filters::LevelFilter;
+
+/// Every variable the function reads, with what an absent or empty one means. The README's table
+/// and the template's parameters are held against this list by tests.
+#[rustfmt::skip]
+pub const VARIABLES: &[(&str, &str)] = &[
+    ("CLEVERTAP_REGION", "required"),
+    ("CLEVERTAP_ACCOUNT_ID", "required"),
+    ("SECRET_ID", "required"),
+    ("PURCHASELY_SIGNATURE", "required"),
+    ("PURCHASELY_SIGNATURE_TOLERANCE_SECONDS", "0"),
+    ("EVENTS_ENABLED", "all"),
+    ("EVENTS_DISABLED", "none"),
+    ("EVENT_NAMES", "none"),
+    ("USER_ID_AS", "identity"),
+    ("ANONYMOUS_USER_ID_AS", "ignore"),
+    ("CLEVERTAP_ID_FIELD", "clevertap_id"),
+    ("PROPERTIES_OMITTED", "none"),
+    ("UNKNOWN_FIELDS", "send"),
+    ("SANDBOX_EVENTS", "drop"),
+    ("CLEVERTAP_API_URL", "from the region"),
+    ("SSL_CERT_FILE", "compiled-in roots"),
+];
+
+/// Accounts that CleverTap makes for tests carry this before their id.
+const TEST_ACCOUNT_PREFIX: &str = "TEST-";
+
+/// What the function runs by.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where uploads go: scheme and authority, no path.
+    pub upload_url: String,
+    /// The region that was named; the address may be overridden.
+    pub region: Region,
+    /// Goes into each upload's header.
+    pub account_id: HeaderValue,
+    /// Name or ARN of the secret.
+    pub secret_id: String,
+    /// Whether and how signatures are checked.
+    pub signature: SignaturePolicy,
+    /// How events are mapped.
+    pub rules: Rules,
+    /// Root certificates that replace the compiled-in ones, in PEM.
+    pub root_certificates: Option<PathBuf>,
+    /// What is worth saying at start though it is no mistake.
+    pub warnings: Vec<String>,
+}
+
+/// Whether and how signatures are checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignaturePolicy {
+    /// Each webhook must be signed; with a tolerance, recently.
+    Required {
+        /// The greatest distance between signing and now; `None` is no limit.
+        tolerance: Option<Duration>,
+    },
+    /// For a sender that cannot sign.
+    Off,
+}
+
+/// One variable that cannot be used as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistake {
+    /// The variable.
+    pub variable: &'static str,
+    /// What is wrong, what is allowed, how to mend it.
+    pub problem: String,
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.variable, self.problem)
+    }
+}
+
+impl Config {
+    /// Reads the settings through `lookup`; an empty variable is an absent one. All mistakes come at once.
+    pub fn read(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, Vec<Mistake>> {
+        let mut reader = Reader {
+            lookup,
+            mistakes: Vec::new(),
+            warnings: Vec::new(),
+        };
+        let region = reader.region();
+        let account_id = reader.account_id();
+        let secret_id = reader.required(
+            "SECRET_ID",
+            "the name or ARN of the secret in Secrets Manager",
+        );
+        let signature = reader.signature();
+        let is_test_account = account_id
+            .as_ref()
+            .is_some_and(|id| id.as_bytes().starts_with(TEST_ACCOUNT_PREFIX.as_bytes()));
+        let relay_sandbox = reader.choice(
+            "SANDBOX_EVENTS",
+            &[("drop", false), ("relay", true)],
+            is_test_account,
+        );
+        let rules = Rules {
+            events: reader.switches(),
+            event_names: reader.event_names(),
+            relay_sandbox,
+            identity: IdentityRules {
+                user_id_as: reader.choice(
+                    "USER_ID_AS",
+                    &[
+                        ("identity", UserIdAs::Identity),
+                        ("object_id", UserIdAs::ObjectId),
+                    ],
+                    UserIdAs::Identity,
+                ),
+                anonymous_is_identity: reader.choice(
+                    "ANONYMOUS_USER_ID_AS",
+                    &[("ignore", false), ("identity", true)],
+                    false,
+                ),
+                clevertap_id_field: reader
+                    .value("CLEVERTAP_ID_FIELD")
+                    .unwrap_or(IdentityRules::default().clevertap_id_field),
+            },
+            properties: PropertyRules {
+                omitted: reader.list("PROPERTIES_OMITTED").unwrap_or_default(),
+                drop_unknown: reader.choice(
+                    "UNKNOWN_FIELDS",
+                    &[("send", false), ("drop", true)],
+                    false,
+                ),
+            },
+        };
+        let override_url = reader.api_url();
+        let root_certificates = reader.value("SSL_CERT_FILE").map(PathBuf::from);
+        let (Some(region), Some(account_id), Some(secret_id), []) =
+            (region, account_id, secret_id, &reader.mistakes[..])
+        else {
+            return Err(reader.mistakes);
+        };
+        Ok(Self {
+            upload_url: override_url.unwrap_or_else(|| format!("https://{}", region.host)),
+            region,
+            account_id,
+            secret_id,
+            signature,
+            rules,
+            root_certificates,
+            warnings: reader.warnings,
+        })
+    }
+}
+
+/// The level of the function's own lines, from Lambda's setting; `INFO` if it says nothing known.
+#[must_use]
+pub fn log_level(lookup: impl Fn(&str) -> Option<String>) -> LevelFilter {
+    let level = lookup("AWS_LAMBDA_LOG_LEVEL").unwrap_or_default();
+    match level.to_ascii_uppercase().as_str() {
+        "TRACE" => LevelFilter::TRACE,
+        "DEBUG" => LevelFilter::DEBUG,
+        "WARN" => LevelFilter::WARN,
+        "ERROR" | "FATAL" => LevelFilter::ERROR,
+        _ => LevelFilter::INFO,
+    }
+}
+
+/// Looks a variable up in the process's environment.
+#[must_use]
+pub fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+struct Reader<L> {
+    lookup: L,
+    mistakes: Vec<Mistake>,
+    warnings: Vec<String>,
+}
+
+impl<L: Fn(&str) -> Option<String>> Reader<L> {
+    fn value(&self, variable: &str) -> Option<String> {
+        let value = (self.lookup)(variable)?;
+        let trimmed = value.trim();
+        (!trimmed.is_empty()).then(|| trimmed.to_owned())
+    }
+
+    fn mistake(&mut self, variable: &'static str, problem: impl Into<String>) {
+        self.mistakes.push(Mistake {
+            variable,
+            problem: problem.into(),
+        });
+    }
+
+    fn required(&mut self, variable: &'static str, what: &str) -> Option<String> {
+        let value = self.value(variable);
+        if value.is_none() {
+            self.mistake(variable, format!("is not set; it takes {what}"));
+        }
+        value
+    }
+
+    fn choice<T: Copy>(&mut self, variable: &'static str, allowed: &[(&str, T)], default: T) -> T {
+        let Some(value) = self.value(variable) else {
+            return default;
+        };
+        let found = allowed
+            .iter()
+            .find(|(word, _)| word.eq_ignore_ascii_case(&value));
+        if let Some((_, choice)) = found {
+            return *choice;
+        }
+        let words: Vec<_> = allowed.iter().map(|(word, _)| *word).collect();
+        self.mistake(
+            variable,
+            format!("is `{value}`; it takes {}", words.join(" or ")),
+        );
+        default
+    }
+
+    /// A list separated by commas, semicolons or white space.
+    fn list(&self, variable: &str) -> Option<HashSet<String>> {
+        let value = self.value(variable)?;
+        let words = value.split(|c: char| c == ',' || c == ';' || c.is_whitespace());
+        let words: HashSet<_> = words
+            .filter(|word| !word.is_empty())
+            .map(str::to_owned)
+            .collect();
+        (!words.is_empty()).then_some(words)
+    }
+
+    fn region(&mut self) -> Option<Region> {
+        const ALLOWED: &str = "a code (in1, sg1, us1, aps3, mec1, eu1, sk1), a region's name, \
+             the API host, or the dashboard's address pasted from the browser";
+        let value = self.required("CLEVERTAP_REGION", ALLOWED)?;
+        if let Ok(region) = Region::parse(&value) {
+            return Some(region);
+        }
+        self.mistake(
+            "CLEVERTAP_REGION",
+            format!("is `{value}`, which is no CleverTap region; it takes {ALLOWED}"),
+        );
+        None
+    }
+
+    fn account_id(&mut self) -> Option<HeaderValue> {
+        let value = self.required(
+            "CLEVERTAP_ACCOUNT_ID",
+            "the account id (project id) of CleverTap's Settings, Project",
+        )?;
+        if value.bytes().all(|byte| byte.is_ascii_graphic())
+            && let Ok(id) = HeaderValue::from_str(&value)
+        {
+            return Some(id);
+        }
+        self.mistake(
+            "CLEVERTAP_ACCOUNT_ID",
+            "holds white space or a character that is not printable ASCII; it looks like ABC-123-4567",
+        );
+        None
+    }
+
+    fn signature(&mut self) -> SignaturePolicy {
+        const TOLERANCE: &str = "PURCHASELY_SIGNATURE_TOLERANCE_SECONDS";
+        let required = self.choice(
+            "PURCHASELY_SIGNATURE",
+            &[("required", true), ("off", false)],
+            true,
+        );
+        let seconds = self.value(TOLERANCE).map_or(Ok(0), |value| value.parse());
+        if seconds.is_err() {
+            self.mistake(TOLERANCE, "is not a whole number of seconds; 0 is no limit");
+        }
+        if !required {
+            self.warnings.push(
+                "PURCHASELY_SIGNATURE is off: anyone who knows the address can raise events in CleverTap"
+                    .to_owned(),
+            );
+            return SignaturePolicy::Off;
+        }
+        let tolerance = seconds.ok().filter(|seconds| *seconds > 0);
+        SignaturePolicy::Required {
+            tolerance: tolerance.map(Duration::from_secs),
+        }
+    }
+
+    fn switches(&mut self) -> EventSwitches {
+        let enabled = self.events("EVENTS_ENABLED");
+        let disabled = self.events("EVENTS_DISABLED");
+        EventSwitches {
+            enabled: enabled.filter(|events| !events.contains("ALL")),
+            disabled: disabled
+                .filter(|events| !events.contains("NONE"))
+                .unwrap_or_default(),
+        }
+    }
+
+    /// A list of Purchasely's event names, which are all upper case.
+    fn events(&mut self, variable: &'static str) -> Option<HashSet<String>> {
+        let events: HashSet<_> = self
+            .list(variable)?
+            .iter()
+            .map(|name| name.to_uppercase())
+            .collect();
+        let mut unknown: Vec<_> = events
+            .iter()
+            .filter(|name| !matches!(name.as_str(), "ALL" | "NONE"))
+            .filter(|name| !catalogue::is_known_event(name))
+            .collect();
+        unknown.sort();
+        for name in unknown {
+            self.warnings.push(format!(
+                "{variable} names {name}, which is not in Purchasely's catalogue: a typing error?"
+            ));
+        }
+        Some(events)
+    }
+
+    /// `SOURCE=Target;SOURCE=Target`, with semicolons or line breaks between.
+    fn event_names(&mut self) -> HashMap<String, String> {
+        const VARIABLE: &str = "EVENT_NAMES";
+        const FORM: &str = "it takes PURCHASELY_NAME=CleverTap name, separated by semicolons";
+        let mut names = BTreeMap::new();
+        let value = self.value(VARIABLE).unwrap_or_default();
+        for pair in value.split([';', '\n']).map(str::trim) {
+            if pair.is_empty() {
+                continue;
+            }
+            let Some((source, target)) = pair.split_once('=') else {
+                self.mistake(VARIABLE, format!("`{pair}` has no equals sign; {FORM}"));
+                continue;
+            };
+            let (source, target) = (source.trim().to_uppercase(), target.trim().to_owned());
+            if source.is_empty() {
+                self.mistake(VARIABLE, format!("`{pair}` names no event; {FORM}"));
+            } else if let Err(problem) = limits::check_event_name(&target) {
+                self.mistake(
+                    VARIABLE,
+                    format!("the name for {source}, `{target}`, {problem}"),
+                );
+            } else if names.contains_key(&source) {
+                self.mistake(VARIABLE, format!("{source} is named twice"));
+            } else {
+                if !catalogue::is_known_event(&source) {
+                    self.warnings.push(format!(
+                        "{VARIABLE} renames {source}, which is not in Purchasely's catalogue: a typing error?"
+                    ));
+                }
+                names.insert(source, target);
+            }
+        }
+        self.warn_of_merged_names(&names);
+        names.into_iter().collect()
+    }
+
+    /// CleverTap compares event names without case and spaces, so two of ours may become one there.
+    fn warn_of_merged_names(&mut self, renamed: &BTreeMap<String, String>) {
+        let kept = catalogue::EVENTS
+            .iter()
+            .map(|(name, _)| *name)
+            .filter(|name| !renamed.contains_key(*name))
+            .map(|name| (name, name));
+        let renamed = renamed
+            .iter()
+            .map(|(from, to)| (from.as_str(), to.as_str()));
+        let mut seen: HashMap<String, &str> = HashMap::new();
+        for (source, target) in kept.chain(renamed) {
+            if let Some(other) = seen.insert(limits::fold(target), source) {
+                self.warnings.push(format!(
+                    "EVENT_NAMES gives {source} and {other} one name in CleverTap (`{target}`): they cannot be told apart there"
+                ));
+            }
+        }
+    }
+
+    fn api_url(&mut self) -> Option<String> {
+        const VARIABLE: &str = "CLEVERTAP_API_URL";
+        let value = self.value(VARIABLE)?;
+        let Ok(url) = reqwest::Url::parse(&value) else {
+            self.mistake(
+                VARIABLE,
+                "is no URL; it takes one like https://in1.api.clevertap.com",
+            );
+            return None;
+        };
+        let bare = url.path() == "/"
+            && url.query().is_none()
+            && url.fragment().is_none()
+            && url.username().is_empty()
+            && url.password().is_none();
+        if !bare || !url.has_host() {
+            self.mistake(
+                VARIABLE,
+                "must be scheme and host only, like https://in1.api.clevertap.com",
+            );
+            return None;
+        }
+        if url.scheme() != "https" && !(url.scheme() == "http" && is_loopback(&url)) {
+            self.mistake(
+                VARIABLE,
+                "must be https, or http on this machine's loopback address: the passcode travels there",
+            );
+            return None;
+        }
+        Some(url.as_str().trim_end_matches('/').to_owned())
+    }
+}
+
+fn is_loopback(url: &reqwest::Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || address.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COMPLETE: &[(&str, &str)] = &[
+        ("CLEVERTAP_REGION", "in1"),
+        ("CLEVERTAP_ACCOUNT_ID", "ABC-123-4567"),
+        ("SECRET_ID", "relay"),
+    ];
+
+    fn read(variables: &[(&str, &str)]) -> Result<Config, Vec<Mistake>> {
+        Config::read(|name| {
+            let found = variables.iter().rev().find(|(n, _)| *n == name);
+            found.map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    fn complete(more: &[(&str, &str)]) -> Config {
+        read(&[COMPLETE, more].concat()).unwrap()
+    }
+
+    #[track_caller]
+    fn check_mistake(more: &[(&str, &str)], expected: &str) {
+        let mistakes = read(&[COMPLETE, more].concat()).unwrap_err();
+        let told: Vec<_> = mistakes.iter().map(ToString::to_string).collect();
+        assert_eq!(told, [expected]);
+    }
+
+    #[test]
+    fn three_settings_are_enough() {
+        let config = complete(&[]);
+        assert_eq!(config.upload_url, "https://in1.api.clevertap.com");
+        assert_eq!(config.region.code, "in1");
+        assert_eq!(
+            config.signature,
+            SignaturePolicy::Required { tolerance: None }
+        );
+        assert_eq!(config.rules, Rules::default());
+        assert_eq!(config.warnings, [""; 0]);
+    }
+
+    #[test]
+    fn five_mistakes_are_told_at_once() {
+        let mistakes = read(&[
+            ("CLEVERTAP_REGION", "mars"),
+            ("CLEVERTAP_ACCOUNT_ID", "A B"),
+            ("PURCHASELY_SIGNATURE", "maybe"),
+            ("PURCHASELY_SIGNATURE_TOLERANCE_SECONDS", "soon"),
+        ])
+        .unwrap_err();
+        let variables: Vec<_> = mistakes.iter().map(|mistake| mistake.variable).collect();
+        assert_eq!(
+            variables,
+            [
+                "CLEVERTAP_REGION",
+                "CLEVERTAP_ACCOUNT_ID",
+                "SECRET_ID",
+                "PURCHASELY_SIGNATURE",
+                "PURCHASELY_SIGNATURE_TOLERANCE_SECONDS"
+            ]
+        );
+    }
+
+    #[test]
+    fn an_empty_variable_is_an_absent_one() {
+        let config = complete(&[("EVENTS_ENABLED", " "), ("SANDBOX_EVENTS", "")]);
+        assert_eq!(config.rules, Rules::default());
+    }
+
+    #[test]
+    fn a_mistake_tells_what_is_allowed() {
+        check_mistake(
+            &[("UNKNOWN_FIELDS", "keep")],
+            "UNKNOWN_FIELDS: is `keep`; it takes send or drop",
+        );
+        check_mistake(
+            &[("EVENT_NAMES", "ACTIVATE")],
+            "EVENT_NAMES: `ACTIVATE` has no equals sign; it takes PURCHASELY_NAME=CleverTap name, separated by semicolons",
+        );
+    }
+
+    #[test]
+    fn lists_are_separated_by_comma_semicolon_or_space() {
+        let config = complete(&[
+            (
+                "EVENTS_ENABLED",
+                "activate, DEACTIVATE;TRIAL_STARTED\nTRIAL_CONVERTED",
+            ),
+            ("EVENTS_DISABLED", "TRIAL_STARTED"),
+            ("PROPERTIES_OMITTED", "device_id,audience"),
+        ]);
+        let events = &config.rules.events;
+        for (name, raised) in [
+            ("ACTIVATE", true),
+            ("DEACTIVATE", true),
+            ("TRIAL_CONVERTED", true),
+            ("TRIAL_STARTED", false),
+            ("RENEWAL_DISABLED", false),
+        ] {
+            assert_eq!(events.raises(name), raised, "{name}");
+        }
+        assert!(config.rules.properties.omitted.contains("audience"));
+        assert!(
+            complete(&[("EVENTS_ENABLED", "all")])
+                .rules
+                .events
+                .raises("ANY")
+        );
+        assert!(
+            complete(&[("EVENTS_DISABLED", "none")])
+                .rules
+                .events
+                .raises("ANY")
+        );
+    }
+
+    #[test]
+    fn a_name_not_in_the_catalogue_is_warned_of() {
+        let config = complete(&[("EVENTS_DISABLED", "TRIAL_STRATED")]);
+        assert_eq!(
+            config.warnings,
+            [
+                "EVENTS_DISABLED names TRIAL_STRATED, which is not in Purchasely's catalogue: a typing error?"
+            ]
+        );
+        assert!(!config.rules.events.raises("TRIAL_STRATED"));
+    }
+
+    #[test]
+    fn events_are_renamed() {
+        let config = complete(&[(
+            "EVENT_NAMES",
+            "SUBSCRIPTION_STARTED=Subscription Started; trial_started = Trial Started;",
+        )]);
+        let names = &config.rules.event_names;
+        assert_eq!(names["SUBSCRIPTION_STARTED"], "Subscription Started");
+        assert_eq!(names["TRIAL_STARTED"], "Trial Started");
+        assert_eq!(config.warnings, [""; 0]);
+    }
+
+    #[test]
+    fn an_impossible_new_name_is_refused() {
+        for (value, expected) in [
+            (
+                "ACTIVATE=App Launched",
+                "EVENT_NAMES: the name for ACTIVATE, `App Launched`, is a name that CleverTap keeps for its own events",
+            ),
+            (
+                "ACTIVATE=",
+                "EVENT_NAMES: the name for ACTIVATE, ``, is empty",
+            ),
+            (
+                "ACTIVATE=a:b",
+                "EVENT_NAMES: the name for ACTIVATE, `a:b`, holds a character that CleverTap does not allow in names (% > < ! | & . : ; $ ' \" \\)",
+            ),
+            (
+                "ACTIVATE=A;ACTIVATE=B",
+                "EVENT_NAMES: ACTIVATE is named twice",
+            ),
+        ] {
+            check_mistake(&[("EVENT_NAMES", value)], expected);
+        }
+    }
+
+    #[test]
+    fn names_that_clevertap_cannot_tell_apart_are_warned_of() {
+        let config = complete(&[("EVENT_NAMES", "ACTIVATE=Access;DEACTIVATE=acc ess")]);
+        assert_eq!(config.warnings.len(), 1, "{:?}", config.warnings);
+        let config = complete(&[("EVENT_NAMES", "ACTIVATE=trial_started")]);
+        assert_eq!(
+            config.warnings,
+            [
+                "EVENT_NAMES gives ACTIVATE and TRIAL_STARTED one name in CleverTap (`trial_started`): they cannot be told apart there"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_test_account_relays_sandbox_events() {
+        assert!(!complete(&[]).rules.relay_sandbox);
+        let test = [("CLEVERTAP_ACCOUNT_ID", "TEST-123-4567")];
+        assert!(complete(&test).rules.relay_sandbox);
+        let dropping = [test[0], ("SANDBOX_EVENTS", "drop")];
+        assert!(!complete(&dropping).rules.relay_sandbox);
+    }
+
+    #[test]
+    fn the_signature_policy_is_read_and_its_absence_is_said_loudly() {
+        let config = complete(&[("PURCHASELY_SIGNATURE_TOLERANCE_SECONDS", "300")]);
+        let tolerance = Some(Duration::from_secs(300));
+        assert_eq!(config.signature, SignaturePolicy::Required { tolerance });
+        let config = complete(&[("PURCHASELY_SIGNATURE", "off")]);
+        assert_eq!(config.signature, SignaturePolicy::Off);
+        assert_eq!(config.warnings.len(), 1);
+    }
+
+    #[test]
+    fn the_address_may_be_overridden_only_where_the_passcode_is_safe() {
+        for (value, expected) in [
+            ("https://proxy.example.com/", "https://proxy.example.com"),
+            ("http://localhost:9100", "http://localhost:9100"),
+            ("http://127.0.0.1:9100", "http://127.0.0.1:9100"),
+            ("http://[::1]:9100", "http://[::1]:9100"),
+        ] {
+            let config = complete(&[("CLEVERTAP_API_URL", value)]);
+            assert_eq!(config.upload_url, expected);
+        }
+        for value in [
+            "in1.api.clevertap.com",
+            "http://in1.api.clevertap.com",
+            "http://127.0.0.1.example.com",
+            "https://in1.api.clevertap.com/1/upload",
+            "https://user:word@in1.api.clevertap.com",
+            "https://in1.api.clevertap.com?x",
+            "ftp://localhost",
+        ] {
+            let mistakes = read(&[COMPLETE, &[("CLEVERTAP_API_URL", value)]].concat()).unwrap_err();
+            assert_eq!(mistakes[0].variable, "CLEVERTAP_API_URL", "{value}");
+        }
+    }
+
+    #[test]
+    fn every_documented_variable_is_read_and_no_other() {
+        let asked = std::cell::RefCell::new(HashSet::new());
+        let _ = Config::read(|name| {
+            asked.borrow_mut().insert(name.to_owned());
+            None
+        });
+        let documented: HashSet<_> = VARIABLES
+            .iter()
+            .map(|(name, _)| (*name).to_owned())
+            .collect();
+        assert_eq!(asked.into_inner(), documented);
+    }
+
+    #[test]
+    fn the_log_level_is_lambdas() {
+        assert_eq!(log_level(|_| None), LevelFilter::INFO);
+        assert_eq!(log_level(|_| Some("debug".into())), LevelFilter::DEBUG);
+        assert_eq!(log_level(|_| Some("FATAL".into())), LevelFilter::ERROR);
+    }
+}

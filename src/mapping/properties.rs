@@ -1,0 +1,582 @@
+//! Turns the fields of a payload into the properties of an event.
+//!
+//! It does not choose which events or profiles they go to.
+
+use super::{Fate, seconds};
+use crate::clevertap::{Value, limits};
+use crate::purchasely::Event;
+use crate::purchasely::catalogue::{self, Kind};
+use serde_json::Value as Json;
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+/// Google's token: whoever holds it can speak for the purchase.
+const SENSITIVE: &str = "purchase_token";
+/// Between the elements of a list that becomes one text.
+const LIST_SEPARATOR: &str = ", ";
+
+/// What is left out of what is sent.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PropertyRules {
+    /// Payload fields, or properties of a flattened one, never sent (`PROPERTIES_OMITTED`).
+    pub omitted: HashSet<String>,
+    /// Only documented fields (`UNKNOWN_FIELDS=drop`).
+    pub drop_unknown: bool,
+}
+
+/// The properties of one event, unique by key: documented fields first, then attribution, then unknown
+/// ones, each by name, so that the least known give way to CleverTap's limit.
+///
+/// `witness` is told the fate of each field; the fields of a flattened object are named `object.field`.
+pub fn of_event<'e>(
+    event: &'e Event,
+    rules: &'e PropertyRules,
+    witness: &mut dyn FnMut(&str, Fate<'e>),
+) -> Vec<(Cow<'e, str>, Value<'e>)> {
+    let mut reading = Reading {
+        event,
+        rules,
+        found: [const { Vec::new() }; 3],
+        witness,
+    };
+    for (field, value) in event.fields() {
+        reading.field(field, value);
+    }
+    reading.into_properties()
+}
+
+/// Who gives way first when there are too many properties: the last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rank {
+    Documented,
+    Attribution,
+    Unknown,
+}
+
+struct Candidate<'e> {
+    source: Cow<'e, str>,
+    key: Cow<'e, str>,
+    value: Value<'e>,
+    fitted: bool,
+}
+
+struct Reading<'e, 'w> {
+    event: &'e Event,
+    rules: &'e PropertyRules,
+    found: [Vec<Candidate<'e>>; 3],
+    witness: &'w mut dyn FnMut(&str, Fate<'e>),
+}
+
+/// What a field holds, once read as its type.
+enum Read<'e> {
+    Value(Value<'e>),
+    /// A value, of which something had to be left out.
+    Part(Value<'e>),
+    Empty,
+    WrongType,
+}
+
+impl<'e> Reading<'e, '_> {
+    fn field(&mut self, field: &'e str, value: &'e Json) {
+        if let Some(time) = field.strip_suffix("_ms").filter(|f| f.ends_with("_at")) {
+            return self.twin(field, time, value);
+        }
+        let kind = match self.admit(field, field) {
+            Ok(kind) => kind,
+            Err(fate) => return (self.witness)(field, fate),
+        };
+        match kind {
+            Some(Kind::Time) => self.time(Cow::Borrowed(field), field, Rank::Documented),
+            Some(Kind::Texts) => match value {
+                Json::Object(_) => self.flatten(field.to_owned(), field.to_owned(), value, kind),
+                Json::Null => (self.witness)(field, Fate::Empty),
+                _ => (self.witness)(field, Fate::WrongType),
+            },
+            Some(Kind::Unspecified) | None => {
+                // Purchasely names every time `*_at`, so an unknown one that reads as a time is a time.
+                if field.ends_with("_at") && self.event.time_ms(field).is_some() {
+                    self.time(Cow::Borrowed(field), field, rank(kind));
+                } else if value.is_object() {
+                    self.flatten(field.to_owned(), field.to_owned(), value, kind);
+                } else {
+                    self.take(rank(kind), field.into(), field.into(), read(kind, value));
+                }
+            }
+            Some(Kind::Text | Kind::Integer | Kind::Decimal | Kind::Boolean) => {
+                self.take(
+                    Rank::Documented,
+                    field.into(),
+                    field.into(),
+                    read(kind, value),
+                );
+            }
+        }
+    }
+
+    /// A `*_at_ms` field: the time it doubles is sent in its place.
+    fn twin(&mut self, field: &'e str, time: &'e str, value: &'e Json) {
+        let kind = match self.admit(time, field) {
+            Ok(kind) => kind,
+            Err(fate) => return (self.witness)(field, fate),
+        };
+        let is_time = kind == Some(Kind::Time) || self.event.time_ms(time).is_some();
+        if is_time && self.event.fields().contains_key(time) {
+            (self.witness)(field, Fate::Twin);
+        } else if is_time {
+            self.time(Cow::Borrowed(field), time, rank(kind));
+        } else {
+            self.take(rank(kind), field.into(), field.into(), read(kind, value));
+        }
+    }
+
+    /// The documented type of a field that may be sent; otherwise what becomes of it. `also` is a
+    /// second name under which the owner may have omitted it.
+    fn admit(&self, field: &str, also: &str) -> Result<Option<Kind>, Fate<'e>> {
+        let kind = catalogue::kind(field);
+        if field == SENSITIVE {
+            Err(Fate::Sensitive)
+        } else if self.rules.omitted.contains(field) || self.rules.omitted.contains(also) {
+            Err(Fate::Omitted)
+        } else if kind.is_none() && self.rules.drop_unknown {
+            Err(Fate::Unknown)
+        } else {
+            Ok(kind)
+        }
+    }
+
+    fn time(&mut self, source: Cow<'e, str>, field: &'e str, rank: Rank) {
+        let read = match self.event.time_ms(field) {
+            Some(milliseconds) => Read::Value(Value::Date(seconds(milliseconds))),
+            None if self.event.fields().get(field).is_some_and(Json::is_null) => Read::Empty,
+            None => Read::WrongType,
+        };
+        self.take(rank, source, Cow::Borrowed(field), read);
+    }
+
+    /// Puts an object's own name before those of its fields, however deep.
+    fn flatten(&mut self, path: String, key: String, value: &'e Json, kind: Option<Kind>) {
+        let Json::Object(object) = value else {
+            let (rank, read) = if kind == Some(Kind::Texts) {
+                (Rank::Attribution, read(Some(Kind::Text), value))
+            } else {
+                (rank(kind), read(kind, value))
+            };
+            return self.take(rank, path.into(), key.into(), read);
+        };
+        if object.is_empty() {
+            return (self.witness)(&path, Fate::Empty);
+        }
+        for (field, value) in object {
+            let (path, key) = (format!("{path}.{field}"), format!("{key}_{field}"));
+            if field == SENSITIVE {
+                (self.witness)(&path, Fate::Sensitive);
+            } else if self.rules.omitted.contains(&key) {
+                (self.witness)(&path, Fate::Omitted);
+            } else {
+                self.flatten(path, key, value, kind);
+            }
+        }
+    }
+
+    /// Keeps what was read as a candidate, under a name that fits.
+    fn take(&mut self, rank: Rank, source: Cow<'e, str>, name: Cow<'e, str>, read: Read<'e>) {
+        let (value, partial) = match read {
+            Read::Value(value) => (value, false),
+            Read::Part(value) => (value, true),
+            Read::Empty => return (self.witness)(&source, Fate::Empty),
+            Read::WrongType => return (self.witness)(&source, Fate::WrongType),
+        };
+        let Some(key) = fit_name(name) else {
+            return (self.witness)(&source, Fate::UnusableName);
+        };
+        let (value, cut) = fit_value(value);
+        // A documented property keeps its one type, so nothing else may take its name.
+        if rank == Rank::Unknown && (catalogue::kind(&key).is_some() || key == SENSITIVE) {
+            return (self.witness)(&source, Fate::Collision(key));
+        }
+        self.found[rank as usize].push(Candidate {
+            source,
+            key,
+            value,
+            fitted: partial || cut,
+        });
+    }
+
+    fn into_properties(self) -> Vec<(Cow<'e, str>, Value<'e>)> {
+        let candidates = self.found.into_iter().flatten();
+        let mut keys = HashSet::with_capacity(candidates.size_hint().0);
+        let mut properties = Vec::with_capacity(limits::PROPERTIES);
+        for candidate in candidates {
+            let Candidate {
+                source,
+                key,
+                value,
+                fitted,
+            } = candidate;
+            let fate = if keys.contains(&key) {
+                Fate::Collision(key)
+            } else if properties.len() == limits::PROPERTIES {
+                Fate::OverLimit
+            } else {
+                let fate = match value {
+                    _ if fitted => Fate::Fitted(key.clone()),
+                    Value::Date(_) => Fate::SentAsDate(key.clone()),
+                    _ => Fate::Sent(key.clone()),
+                };
+                keys.insert(key.clone());
+                properties.push((key, value));
+                fate
+            };
+            (self.witness)(&source, fate);
+        }
+        properties
+    }
+}
+
+fn rank(kind: Option<Kind>) -> Rank {
+    match kind {
+        Some(_) => Rank::Documented,
+        None => Rank::Unknown,
+    }
+}
+
+fn fit_name(name: Cow<'_, str>) -> Option<Cow<'_, str>> {
+    match name {
+        Cow::Borrowed(name) => limits::fit_name(name),
+        Cow::Owned(name) => limits::fit_name(&name).map(|name| Cow::Owned(name.into_owned())),
+    }
+}
+
+fn fit_value(value: Value<'_>) -> (Value<'_>, bool) {
+    match value {
+        Value::Text(Cow::Borrowed(text)) => {
+            let fitted = limits::fit_text(text);
+            (
+                Value::Text(Cow::Borrowed(fitted)),
+                fitted.len() < text.len(),
+            )
+        }
+        Value::Text(Cow::Owned(text)) => {
+            let fitted = limits::fit_text(&text);
+            let cut = fitted.len() < text.len();
+            (Value::Text(Cow::Owned(fitted.to_owned())), cut)
+        }
+        other => (other, false),
+    }
+}
+
+/// Reads a value as its documented type, or as it is where there is none.
+fn read(kind: Option<Kind>, value: &Json) -> Read<'_> {
+    if is_empty(value) {
+        return Read::Empty;
+    }
+    let typed = match kind {
+        Some(Kind::Text) => text(value).map(Value::Text),
+        Some(Kind::Integer) => integer(value).map(Value::Integer),
+        Some(Kind::Decimal) => decimal(value).map(Value::Decimal),
+        Some(Kind::Boolean) => boolean(value).map(Value::Boolean),
+        Some(Kind::Time | Kind::Texts) => None,
+        Some(Kind::Unspecified) | None => return read_as_is(value),
+    };
+    typed.map_or(Read::WrongType, Read::Value)
+}
+
+fn read_as_is(value: &Json) -> Read<'_> {
+    match value {
+        Json::String(text) => Read::Value(Value::Text(Cow::Borrowed(text))),
+        Json::Number(number) => Read::Value(Value::Number(number)),
+        Json::Bool(truth) => Read::Value(Value::Boolean(*truth)),
+        Json::Array(elements) => {
+            let texts: Vec<_> = elements.iter().filter_map(text).collect();
+            let joined = Value::Text(Cow::Owned(texts.join(LIST_SEPARATOR)));
+            if texts.is_empty() {
+                Read::WrongType
+            } else if texts.len() < elements.len() {
+                Read::Part(joined)
+            } else {
+                Read::Value(joined)
+            }
+        }
+        Json::Null | Json::Object(_) => Read::Empty,
+    }
+}
+
+fn is_empty(value: &Json) -> bool {
+    match value {
+        Json::Null => true,
+        Json::String(text) => text.trim().is_empty(),
+        Json::Array(elements) => elements.iter().all(is_empty),
+        Json::Object(object) => object.is_empty(),
+        Json::Bool(_) | Json::Number(_) => false,
+    }
+}
+
+fn text(value: &Json) -> Option<Cow<'_, str>> {
+    match value {
+        Json::String(text) => Some(Cow::Borrowed(text)),
+        Json::Number(number) => Some(Cow::Owned(number.to_string())),
+        Json::Bool(truth) => Some(Cow::Borrowed(if *truth { "true" } else { "false" })),
+        Json::Null | Json::Array(_) | Json::Object(_) => None,
+    }
+}
+
+fn integer(value: &Json) -> Option<i64> {
+    match value {
+        Json::Number(number) => number.as_i64(),
+        Json::String(digits) => digits.trim().parse().ok(),
+        _ => None,
+    }
+}
+
+fn decimal(value: &Json) -> Option<f64> {
+    let number = match value {
+        Json::Number(number) => number.as_f64()?,
+        Json::String(digits) => digits.trim().parse().ok()?,
+        _ => return None,
+    };
+    number.is_finite().then_some(number)
+}
+
+fn boolean(value: &Json) -> Option<bool> {
+    match value {
+        Json::Bool(truth) => Some(*truth),
+        Json::String(word) => word.trim().to_ascii_lowercase().parse().ok(),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clevertap::{Content, Record, UnixSeconds, User, upload_body};
+    use crate::purchasely::Verified;
+
+    fn event(fields: &str) -> Event {
+        let body = format!("{{{fields},\"event_name\":\"A\"}}");
+        Event::parse(Verified::unsigned(body.as_bytes())).expect(&body)
+    }
+
+    /// The properties as JSON, without the name that every event carries.
+    fn mapped(rules: &PropertyRules, fields: &str) -> serde_json::Map<String, Json> {
+        let event = event(fields);
+        let record = Record {
+            user: User::Identity("u".into()),
+            at: Some(UnixSeconds(1)),
+            content: Content::Event {
+                name: "A".into(),
+                properties: of_event(&event, rules, &mut |_, _| {}),
+            },
+        };
+        let body: Json = serde_json::from_slice(&upload_body(&[&record])).unwrap();
+        let mut properties = body["d"][0]["evtData"].as_object().unwrap().clone();
+        properties.remove("event_name");
+        properties
+    }
+
+    #[track_caller]
+    fn check(fields: &str, expected: &str) {
+        check_with(&PropertyRules::default(), fields, expected);
+    }
+
+    #[track_caller]
+    fn check_with(rules: &PropertyRules, fields: &str, expected: &str) {
+        let properties = serde_json::to_string(&mapped(rules, fields)).unwrap();
+        assert_eq!(properties, expected, "{fields}");
+    }
+
+    fn fates(fields: &str) -> Vec<(String, &'static str)> {
+        let event = event(fields);
+        let rules = PropertyRules::default();
+        let mut told = Vec::new();
+        of_event(&event, &rules, &mut |field, fate| {
+            told.push((field.to_owned(), fate.code()));
+        });
+        told.retain(|(field, _)| field != "event_name");
+        told
+    }
+
+    #[test]
+    fn a_documented_field_has_its_one_type() {
+        check(r#""plan":"yearly""#, r#"{"plan":"yearly"}"#);
+        check(r#""plan":7"#, r#"{"plan":"7"}"#);
+        check(r#""plan":true"#, r#"{"plan":"true"}"#);
+        check(r#""api_version":3"#, r#"{"api_version":3}"#);
+        check(r#""api_version":"3""#, r#"{"api_version":3}"#);
+        check(r#""amount_in_usd":10"#, r#"{"amount_in_usd":10.0}"#);
+        check(r#""amount_in_usd":"59.99""#, r#"{"amount_in_usd":59.99}"#);
+        check(r#""amount_in_usd":-5"#, r#"{"amount_in_usd":-5.0}"#);
+        check(
+            r#""is_family_shared":"True""#,
+            r#"{"is_family_shared":true}"#,
+        );
+    }
+
+    #[test]
+    fn a_value_of_another_type_is_left_out() {
+        for fields in [
+            r#""plan":["a"]"#,
+            r#""plan":{"a":1}"#,
+            r#""api_version":3.5"#,
+            r#""amount_in_usd":"a lot""#,
+            r#""amount_in_usd":"NaN""#,
+            r#""is_family_shared":1"#,
+            r#""attribution":"google""#,
+            r#""next_renewal_at":"soon""#,
+            r#""next_renewal_at":true"#,
+        ] {
+            check(fields, "{}");
+            assert_eq!(fates(fields)[0].1, "wrong_type", "{fields}");
+        }
+    }
+
+    #[test]
+    fn a_time_is_a_date_and_its_twin_is_dropped() {
+        let fields =
+            r#""next_renewal_at":"2027-03-02T08:15:00.000Z","next_renewal_at_ms":1803975300000"#;
+        check(fields, r#"{"next_renewal_at":"$D_1803975300"}"#);
+        assert_eq!(
+            fates(fields),
+            [
+                ("next_renewal_at_ms".to_owned(), "twin"),
+                ("next_renewal_at".to_owned(), "date")
+            ]
+        );
+        check(
+            r#""next_renewal_at_ms":1803975300999"#,
+            r#"{"next_renewal_at":"$D_1803975300"}"#,
+        );
+        check(r#""next_renewal_at_ms":"never""#, "{}");
+    }
+
+    #[test]
+    fn an_unknown_time_is_a_date_if_it_reads_as_one() {
+        check(
+            r#""paid_at":"2027-03-02T08:15:00Z","paid_at_ms":1803975300000"#,
+            r#"{"paid_at":"$D_1803975300"}"#,
+        );
+        check(r#""seen_at":"HOME""#, r#"{"seen_at":"HOME"}"#);
+        check(r#""seen_at_ms":"HOME""#, r#"{"seen_at_ms":"HOME"}"#);
+    }
+
+    #[test]
+    fn unknown_fields_go_as_they_are() {
+        check(
+            r#""a":1,"b":1.50,"c":"x","d":false,"e":18446744073709551615"#,
+            r#"{"a":1,"b":1.5,"c":"x","d":false,"e":18446744073709551615}"#,
+        );
+    }
+
+    #[test]
+    fn objects_are_flattened_and_lists_joined() {
+        check(
+            r#""attribution":{"utm_source":"news","utm_term":7}"#,
+            r#"{"attribution_utm_source":"news","attribution_utm_term":"7"}"#,
+        );
+        check(
+            r#""a":{"b":{"c":1},"d":[1,"x",true,null]}"#,
+            r#"{"a_b_c":1,"a_d":"1, x, true"}"#,
+        );
+        check(r#""a":[{"b":1}]"#, "{}");
+    }
+
+    #[test]
+    fn what_holds_nothing_is_dropped() {
+        check(
+            r#""a":null,"b":"","c":[],"d":{},"e":[null],"plan":null"#,
+            "{}",
+        );
+    }
+
+    #[test]
+    fn a_purchase_token_is_never_sent() {
+        check(
+            r#""purchase_token":"t","a":{"purchase_token":"t","b":[{"purchase_token":"t"}]}"#,
+            "{}",
+        );
+        check(
+            r#""purchase.token":"x","purchase_token!":"t","purchase":{"token":"t"}"#,
+            r#"{"purchasetoken":"x"}"#,
+        );
+    }
+
+    #[test]
+    fn the_owner_may_omit_fields_and_drop_unknown_ones() {
+        let rules = PropertyRules {
+            omitted: HashSet::from(
+                ["plan", "purchased_at", "a", "attribution_utm_term"].map(str::to_owned),
+            ),
+            drop_unknown: false,
+        };
+        check_with(
+            &rules,
+            r#""plan":"p","purchased_at":"2027-03-02T08:15:00Z","purchased_at_ms":1803975300000,"a":{"b":1},"c":1,"attribution":{"utm_term":"x","utm_source":"y"}"#,
+            r#"{"attribution_utm_source":"y","c":1}"#,
+        );
+        let rules = PropertyRules {
+            drop_unknown: true,
+            ..PropertyRules::default()
+        };
+        check_with(
+            &rules,
+            r#""c":1,"commitment_months":12,"plan":"p","paid_at_ms":1803975300000"#,
+            r#"{"commitment_months":12,"plan":"p"}"#,
+        );
+    }
+
+    #[test]
+    fn two_names_that_become_one_keep_the_first() {
+        check(r#""a.b":2,"ab":1,"a!b":3"#, r#"{"ab":3}"#);
+        assert_eq!(
+            fates(r#""a.b":2,"ab":1"#),
+            [("a.b".to_owned(), "sent"), ("ab".to_owned(), "collision")]
+        );
+    }
+
+    #[test]
+    fn nothing_takes_the_name_of_a_documented_property() {
+        check(
+            r#""plan!":5,"next":{"renewal_at":5},"amount_in_usd ":"x""#,
+            "{}",
+        );
+        check(
+            r#""attribution_utm_source":5"#,
+            r#"{"attribution_utm_source":"5"}"#,
+        );
+    }
+
+    #[test]
+    fn the_least_known_give_way_to_the_limit() {
+        let unknown: Vec<_> = (0..200).map(|n| format!("\"a{n:03}\":{n}")).collect();
+        let fields = format!(
+            r#"{},"zone":"z","plan":"p","attribution":{{"utm_source":"s"}}"#,
+            unknown.join(",")
+        );
+        let properties = mapped(&PropertyRules::default(), &fields);
+        assert_eq!(
+            properties.len(),
+            limits::PROPERTIES - 1,
+            "and the event's name"
+        );
+        assert_eq!(properties["plan"], "p");
+        assert_eq!(properties["attribution_utm_source"], "s");
+        assert!(properties.contains_key("a096"));
+        assert!(!properties.contains_key("a097"));
+        let told = fates(&fields);
+        assert_eq!(
+            told.iter()
+                .filter(|(_, fate)| *fate == "over_limit")
+                .count(),
+            104
+        );
+    }
+
+    #[test]
+    fn text_is_made_to_fit_and_that_is_told() {
+        let long = "€".repeat(300);
+        let fields = format!(r#""presentation":"{long}""#);
+        let properties = mapped(&PropertyRules::default(), &fields);
+        assert_eq!(properties["presentation"].as_str().unwrap().len(), 510);
+        assert_eq!(fates(&fields), [("presentation".to_owned(), "fitted")]);
+        check(r#""plan":"$D_123""#, r#"{"plan":"D_123"}"#);
+    }
+}

@@ -1,0 +1,231 @@
+//! What the end of an event means: the one table from outcome to HTTP status, word and severity.
+//!
+//! It does not know how an outcome came about. Purchasely counts only 200 as received, so every
+//! status here decides whether an event is kept, lost or sent again.
+
+use crate::clevertap::answer;
+use crate::mapping::{Ignored, Unmappable};
+use crate::purchasely::{Unreadable, signature::Refusal};
+
+/// How an event, or a request that was none, ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// CleverTap has it.
+    Relayed,
+    /// Rightly nothing to send.
+    Ignored(Ignored),
+    /// Not shown to come from Purchasely.
+    Unauthorized(Refusal),
+    /// Not a POST.
+    MethodNotAllowed,
+    /// The body is longer than the door takes.
+    PayloadTooLarge,
+    /// Not relayed; Purchasely keeps it and sends it again.
+    Failed(Failure),
+}
+
+/// Why an event was not relayed, grouped by who must act.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    // The event itself: it can never succeed as it is.
+    /// Not an event.
+    #[error("{0}")]
+    Unreadable(Unreadable),
+    /// An event that cannot become a record.
+    #[error("{0}")]
+    Unmappable(Unmappable),
+    /// CleverTap refused it for good.
+    #[error("CleverTap refused the event with code {0}: {meaning}", meaning = answer::meaning(*.0))]
+    Refused(u16),
+
+    // The owner: settings and secrets.
+    /// CleverTap does not accept the passcode, the account id or their region.
+    #[error(
+        "CleverTap answered {0}: check that clevertap_passcode in the secret, CLEVERTAP_ACCOUNT_ID and CLEVERTAP_REGION belong to one account"
+    )]
+    NotAccepted(u16),
+    /// No usable secret.
+    #[error("the secret could not be read: see the line before this one")]
+    SecretUnavailable,
+
+    // Nobody: it passes.
+    /// Too many concurrent uploads (429), a fault of CleverTap's (5xx), or a record refused for now (555).
+    #[error("CleverTap is busy or faulty ({0}); Purchasely sends the event again")]
+    Busy(u16),
+    /// No connection to CleverTap.
+    #[error("CleverTap could not be reached; Purchasely sends the event again")]
+    Unreachable,
+    /// The connection closed before an answer, twice.
+    #[error("CleverTap closed the connection without an answer; Purchasely sends the event again")]
+    ConnectionLost,
+    /// The time that Purchasely waits was used up.
+    #[error("CleverTap did not answer in time; Purchasely sends the event again")]
+    TimedOut,
+    /// An answer of CleverTap's that is not documented.
+    #[error("CleverTap's answer ({0}) was not understood; Purchasely sends the event again")]
+    NotUnderstood(u16),
+
+    // Us.
+    /// A bug: the line before names the place.
+    #[error("the function panicked; the line before this one names the place, please report it")]
+    Panicked,
+    /// An invocation that is neither an HTTP request nor anything else the function serves.
+    #[error("the invocation is not an HTTP request of API Gateway or of a Function URL")]
+    UnknownInvocation,
+}
+
+/// How loud an outcome is in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// As it should be.
+    Info,
+    /// Somebody else's doing, or passing.
+    Warn,
+    /// Somebody must act.
+    Error,
+}
+
+/// What an outcome means outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row {
+    /// The answer of the HTTP door.
+    pub http_status: u16,
+    /// The word in the answer's body: under `status` for 200, else under `error`.
+    pub word: &'static str,
+    /// The more exact word, for the log; told to the sender only where the answer is 200.
+    pub reason: Option<&'static str>,
+    /// How loud the log is.
+    pub severity: Severity,
+}
+
+impl Outcome {
+    /// The outcome's row of the table.
+    #[must_use]
+    pub fn row(&self) -> Row {
+        use Severity::{Error, Info, Warn};
+        let (http_status, word, reason, severity) = match self {
+            Self::Relayed => (200, "relayed", None, Info),
+            Self::Ignored(why) => (200, "ignored", Some(ignored(*why)), Info),
+            Self::Unauthorized(why) => (401, "unauthorized", Some(refused(*why)), Warn),
+            Self::MethodNotAllowed => (405, "method_not_allowed", None, Warn),
+            Self::PayloadTooLarge => (413, "payload_too_large", None, Warn),
+            Self::Failed(failure) => {
+                let (reason, severity) = match failure {
+                    Failure::Unreadable(why) => (unreadable(*why), Error),
+                    Failure::Unmappable(why) => (unmappable(*why), Error),
+                    Failure::Refused(_) => ("refused", Error),
+                    Failure::NotAccepted(_) => ("not_accepted", Error),
+                    Failure::SecretUnavailable => ("secret_unavailable", Error),
+                    Failure::Busy(_) => ("busy", Warn),
+                    Failure::Unreachable => ("unreachable", Warn),
+                    Failure::ConnectionLost => ("connection_lost", Warn),
+                    Failure::TimedOut => ("timed_out", Warn),
+                    Failure::NotUnderstood(_) => ("not_understood", Error),
+                    Failure::Panicked => ("panicked", Error),
+                    Failure::UnknownInvocation => ("unknown_invocation", Error),
+                };
+                (503, "unavailable", Some(reason), severity)
+            }
+        };
+        Row {
+            http_status,
+            word,
+            reason,
+            severity,
+        }
+    }
+
+    /// The outcome in a sentence, for the log.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        match self {
+            Self::Relayed => "relayed to CleverTap".to_owned(),
+            Self::Ignored(Ignored::EventDisabled) => {
+                "nothing to send: the event is switched off".to_owned()
+            }
+            Self::Ignored(Ignored::Sandbox) => {
+                "nothing to send: a sandbox purchase, and SANDBOX_EVENTS is drop".to_owned()
+            }
+            Self::Ignored(Ignored::Anonymous) => {
+                "nothing to send: the buyer is not signed in, and ANONYMOUS_USER_ID_AS is ignore"
+                    .to_owned()
+            }
+            Self::Unauthorized(why) => format!("refused: {why}"),
+            Self::MethodNotAllowed => "refused: only POST is served".to_owned(),
+            Self::PayloadTooLarge => "refused: the body is over 256 KiB".to_owned(),
+            Self::Failed(failure) => format!("not relayed: {failure}"),
+        }
+    }
+}
+
+fn ignored(why: Ignored) -> &'static str {
+    match why {
+        Ignored::EventDisabled => "event_disabled",
+        Ignored::Sandbox => "sandbox",
+        Ignored::Anonymous => "anonymous",
+    }
+}
+
+fn refused(why: Refusal) -> &'static str {
+    match why {
+        Refusal::Missing => "signature_missing",
+        Refusal::Deprecated => "signature_deprecated",
+        Refusal::Doubled => "signature_doubled",
+        Refusal::Malformed => "signature_malformed",
+        Refusal::Wrong => "signature_wrong",
+        Refusal::TooOld => "signature_too_old",
+    }
+}
+
+fn unreadable(why: Unreadable) -> &'static str {
+    match why {
+        Unreadable::NotJson => "not_json",
+        Unreadable::NotAnObject => "not_an_object",
+        Unreadable::VersionTwo => "payload_version_two",
+        Unreadable::NoName => "no_event_name",
+    }
+}
+
+fn unmappable(why: Unmappable) -> &'static str {
+    match why {
+        Unmappable::NoIdentity => "no_identity",
+        Unmappable::IdentityTooLong => "identity_too_long",
+        Unmappable::UnusableName => "unusable_name",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_needs_no_second_delivery_is_200() {
+        for (outcome, status, word) in [
+            (Outcome::Relayed, 200, "relayed"),
+            (Outcome::Ignored(Ignored::Anonymous), 200, "ignored"),
+            (Outcome::Unauthorized(Refusal::Wrong), 401, "unauthorized"),
+            (Outcome::MethodNotAllowed, 405, "method_not_allowed"),
+            (Outcome::PayloadTooLarge, 413, "payload_too_large"),
+            (Outcome::Failed(Failure::Refused(513)), 503, "unavailable"),
+            (Outcome::Failed(Failure::Busy(429)), 503, "unavailable"),
+            (Outcome::Failed(Failure::Panicked), 503, "unavailable"),
+        ] {
+            let row = outcome.row();
+            assert_eq!((row.http_status, row.word), (status, word), "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn a_sentence_says_what_to_do() {
+        let sentence = Outcome::Failed(Failure::Unreadable(Unreadable::VersionTwo)).sentence();
+        assert_eq!(
+            sentence,
+            "not relayed: the body is payload version 2: choose version 3 in Purchasely's console, in the settings of the webhook"
+        );
+        let sentence = Outcome::Failed(Failure::Refused(513)).sentence();
+        assert_eq!(
+            sentence,
+            "not relayed: CleverTap refused the event with code 513: the event name is reserved"
+        );
+    }
+}
