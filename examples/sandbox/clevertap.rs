@@ -45,7 +45,7 @@ const MAX_KEY_CHARACTERS: usize = 120;
 /// Bytes of UTF-8 in the key of a profile property: bytes, unlike for events (page `upload-user-profiles-api`).
 const MAX_PROFILE_KEY_BYTES: usize = 120;
 
-/// Characters in an event name. No page gives a limit; the one for keys is certain to be safe.
+/// Characters in an event name. No page gives a limit, so the one for keys is taken.
 const MAX_EVENT_NAME_CHARACTERS: usize = 120;
 
 /// Bytes of UTF-8 in a text value (pages `upload-events-api` and `upload-user-profiles-api`).

@@ -1,0 +1,165 @@
+//! A signed webhook, as Purchasely would post it and as API Gateway would hand it to the function.
+//! It does not know whether anybody accepts it.
+
+#![allow(
+    dead_code,
+    reason = "each program that includes this file uses another part of it"
+)]
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use purchasely_clevertap::purchasely::signature::{SIGNATURE_HEADER, TIMESTAMP_HEADER, sign};
+use serde_json::{Value, json};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+/// The shared secret of the sandbox and of the envelopes in `events/api-gateway`. It protects nothing.
+pub const SAMPLE_SHARED_SECRET: &str = "sample-shared-secret";
+
+/// A raw body with the two headers that go with it.
+pub struct Webhook {
+    body: Vec<u8>,
+    signature: String,
+    timestamp: String,
+    signed_at_seconds: u64,
+}
+
+/// The form in which a front hands a request to the function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Front {
+    /// An HTTP API of API Gateway or a Function URL: payload version 2.0.
+    HttpApi,
+    /// The same, with the body in base64, as it comes for a content type that is not text.
+    HttpApiBase64,
+    /// A REST API of API Gateway: payload version 1.0.
+    RestApi,
+}
+
+impl Webhook {
+    /// Signs a body as at `signed_at_seconds` (Unix).
+    pub fn new(body: Vec<u8>, secret: &str, signed_at_seconds: u64) -> Self {
+        let timestamp = signed_at_seconds.to_string();
+        Self {
+            signature: sign(secret, &timestamp, &body),
+            body,
+            timestamp,
+            signed_at_seconds,
+        }
+    }
+
+    /// The headers that Purchasely documents.
+    pub fn headers(&self) -> [(&'static str, &str); 3] {
+        [
+            ("accept", "application/json"),
+            (SIGNATURE_HEADER, &self.signature),
+            (TIMESTAMP_HEADER, &self.timestamp),
+        ]
+    }
+
+    /// The event that the front would invoke the function with. Deterministic.
+    pub fn envelope(&self, front: Front) -> Value {
+        let in_base64 = front == Front::HttpApiBase64;
+        let body = if in_base64 {
+            STANDARD.encode(&self.body)
+        } else {
+            String::from_utf8_lossy(&self.body).into_owned()
+        };
+        match front {
+            Front::HttpApi | Front::HttpApiBase64 => self.payload_2(&body, in_base64),
+            Front::RestApi => self.payload_1(&body),
+        }
+    }
+
+    /// Posts it. The timeout is Purchasely's.
+    pub async fn post(&self, http: &reqwest::Client, url: &str) -> reqwest::Result<(u16, String)> {
+        let mut request = http.post(url).body(self.body.clone());
+        for (name, value) in self.headers() {
+            request = request.header(name, value);
+        }
+        let response = request.send().await?;
+        Ok((response.status().as_u16(), response.text().await?))
+    }
+
+    fn payload_2(&self, body: &str, in_base64: bool) -> Value {
+        let mut headers: serde_json::Map<_, _> = self.header_values();
+        headers.insert(
+            "host".into(),
+            json!("abc123.execute-api.eu-west-1.amazonaws.com"),
+        );
+        json!({
+            "version": "2.0",
+            "routeKey": "POST /webhooks/purchasely",
+            "rawPath": "/webhooks/purchasely",
+            "rawQueryString": "",
+            "headers": headers,
+            "requestContext": {
+                "accountId": "123456789012",
+                "apiId": "abc123",
+                "domainName": "abc123.execute-api.eu-west-1.amazonaws.com",
+                "domainPrefix": "abc123",
+                "http": {
+                    "method": "POST",
+                    "path": "/webhooks/purchasely",
+                    "protocol": "HTTP/1.1",
+                    "sourceIp": "192.0.2.1",
+                    "userAgent": "sample",
+                },
+                "requestId": "sample-request",
+                "routeKey": "POST /webhooks/purchasely",
+                "stage": "$default",
+                "time": self.signed_at(),
+                "timeEpoch": self.signed_at_seconds * 1000,
+            },
+            "body": body,
+            "isBase64Encoded": in_base64,
+        })
+    }
+
+    fn payload_1(&self, body: &str) -> Value {
+        let headers = self.header_values();
+        let all: serde_json::Map<_, _> = headers
+            .iter()
+            .map(|(name, value)| (name.clone(), json!([value])))
+            .collect();
+        json!({
+            "version": "1.0",
+            "resource": "/webhooks/purchasely",
+            "path": "/webhooks/purchasely",
+            "httpMethod": "POST",
+            "headers": headers,
+            "multiValueHeaders": all,
+            "queryStringParameters": null,
+            "multiValueQueryStringParameters": null,
+            "pathParameters": null,
+            "stageVariables": null,
+            "requestContext": {
+                "accountId": "123456789012",
+                "apiId": "abc123",
+                "httpMethod": "POST",
+                "identity": { "sourceIp": "192.0.2.1", "userAgent": "sample" },
+                "path": "/prod/webhooks/purchasely",
+                "protocol": "HTTP/1.1",
+                "requestId": "sample-request",
+                "requestTime": self.signed_at(),
+                "requestTimeEpoch": self.signed_at_seconds * 1000,
+                "resourcePath": "/webhooks/purchasely",
+                "stage": "prod",
+            },
+            "body": body,
+            "isBase64Encoded": false,
+        })
+    }
+
+    fn header_values(&self) -> serde_json::Map<String, Value> {
+        self.headers()
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), json!(value)))
+            .collect()
+    }
+
+    fn signed_at(&self) -> String {
+        i64::try_from(self.signed_at_seconds)
+            .ok()
+            .and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok())
+            .and_then(|moment| moment.format(&Rfc3339).ok())
+            .unwrap_or_default()
+    }
+}

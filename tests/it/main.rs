@@ -1,0 +1,21 @@
+//! Runs the real function against strict stand-ins of both vendors, over real sockets.
+
+#[path = "../../examples/sandbox/clevertap.rs"]
+mod clevertap;
+#[path = "../../examples/sandbox/connections.rs"]
+mod connections;
+mod runtime_api;
+#[path = "../../examples/sandbox/secrets_manager.rs"]
+mod secrets_manager;
+#[path = "../../examples/send/webhook.rs"]
+mod webhook;
+mod world;
+
+mod documents;
+mod door;
+mod local_run;
+mod samples;
+mod secret;
+mod tidy;
+mod tls;
+mod upload;

@@ -1,0 +1,145 @@
+//! A function with everything it talks to, each on a port of its own. Asserts nothing.
+
+use crate::clevertap::CleverTap;
+use crate::runtime_api::{Function, RuntimeApi};
+use crate::secrets_manager::SecretsManager;
+use crate::webhook::{Front, Webhook};
+use serde_json::{Value, json};
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::net::TcpListener;
+
+pub const ACCOUNT_ID: &str = "ABC-123-4567";
+pub const PASSCODE: &str = "passcode-of-the-tests";
+pub const SHARED_SECRET: &str = "shared-secret-of-the-tests";
+const SECRET_ID: &str = "relay";
+
+pub struct World {
+    pub clevertap: CleverTap,
+    pub secrets_manager: SecretsManager,
+    pub api: RuntimeApi,
+    pub function: Function,
+}
+
+/// What the function answered to an HTTP request.
+#[derive(Debug, PartialEq)]
+pub struct Answer {
+    pub status: u64,
+    pub body: Value,
+}
+
+/// A body that every rule accepts.
+pub fn body() -> Vec<u8> {
+    json!({
+        "event_name": "SUBSCRIPTION_RENEWED",
+        "event_id": "0d6f8f0e-6f0b-4d0e-9a44-6a0f1f9f2c11",
+        "event_created_at_ms": 1_772_439_330_250_u64,
+        "user_id": "u-1842",
+        "plan": "yearly",
+    })
+    .to_string()
+    .into_bytes()
+}
+
+/// The value of a secret with these two in it.
+pub fn secret_value(passcode: &str, shared_secret: &str) -> String {
+    json!({ "clevertap_passcode": passcode, "purchasely_shared_secret": shared_secret }).to_string()
+}
+
+/// The answer to a webhook that was relayed, stored or deliberately not sent.
+pub fn answered(status: u64, body: Value) -> Answer {
+    Answer { status, body }
+}
+
+/// The answer to [`body`] where nothing was lost and nothing relayed.
+pub fn unavailable() -> Answer {
+    let body =
+        json!({ "error": "unavailable", "event_id": "0d6f8f0e-6f0b-4d0e-9a44-6a0f1f9f2c11" });
+    answered(503, body)
+}
+
+/// The answer to [`body`] once CleverTap has it.
+pub fn relayed() -> Answer {
+    let body = json!({ "status": "relayed", "event_id": "0d6f8f0e-6f0b-4d0e-9a44-6a0f1f9f2c11" });
+    answered(200, body)
+}
+
+pub fn now_seconds() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
+}
+
+impl World {
+    /// Starts everything, with these settings beside the required ones, and waits for the function.
+    pub async fn start(settings: &[(&str, &str)]) -> Self {
+        let secret = secret_value(PASSCODE, SHARED_SECRET);
+        Self::start_with(SecretsManager::new(SECRET_ID, &secret), settings).await
+    }
+
+    pub async fn start_with(secrets_manager: SecretsManager, settings: &[(&str, &str)]) -> Self {
+        let clevertap = CleverTap::new(ACCOUNT_ID, PASSCODE);
+        let (listener, clevertap_url) = listen().await;
+        tokio::spawn(clevertap.clone().serve(listener));
+        let (listener, secrets_manager_url) = listen().await;
+        tokio::spawn(secrets_manager.clone().serve(listener));
+        let api = RuntimeApi::start().await;
+        let required = [
+            ("CLEVERTAP_REGION", "in1"),
+            ("CLEVERTAP_ACCOUNT_ID", ACCOUNT_ID),
+            ("CLEVERTAP_API_URL", &clevertap_url),
+            ("SECRET_ID", SECRET_ID),
+            ("AWS_ENDPOINT_URL_SECRETS_MANAGER", &secrets_manager_url),
+        ];
+        let function = Function::spawn(function_path(), &api, &[&required[..], settings].concat());
+        api.wait_until_ready().await;
+        Self {
+            clevertap,
+            secrets_manager,
+            api,
+            function,
+        }
+    }
+
+    /// Posts a body, rightly signed, through an HTTP API.
+    pub async fn post(&self, body: &[u8]) -> Answer {
+        self.invoke(&signed(body, SHARED_SECRET).envelope(Front::HttpApi))
+            .await
+    }
+
+    /// Invokes the function with an event and reads its HTTP answer.
+    pub async fn invoke(&self, event: &Value) -> Answer {
+        let answer = self
+            .api
+            .invoke(event)
+            .await
+            .expect("an answer, not an error");
+        assert_eq!(answer["headers"]["content-type"], "application/json");
+        assert_eq!(answer["isBase64Encoded"], false);
+        Answer {
+            status: answer["statusCode"].as_u64().expect("a status"),
+            body: serde_json::from_str(answer["body"].as_str().expect("a text")).expect("JSON"),
+        }
+    }
+
+    /// The line of the last event, as JSON.
+    pub async fn line(&self, is_it: impl Fn(&Value) -> bool) -> Value {
+        let read = |line: &str| serde_json::from_str::<Value>(line).unwrap_or_default();
+        let line = self.function.wait_for_log(|line| is_it(&read(line))).await;
+        read(&line)
+    }
+}
+
+pub fn signed(body: &[u8], secret: &str) -> Webhook {
+    Webhook::new(body.to_vec(), secret, now_seconds())
+}
+
+pub fn function_path() -> &'static str {
+    env!("CARGO_BIN_EXE_purchasely-clevertap")
+}
+
+pub async fn listen() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    (listener, url)
+}
