@@ -348,15 +348,12 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
                     VARIABLE,
                     format!("the name for {source}, `{target}`, {problem}"),
                 );
-            } else if names.contains_key(&source) {
+            } else if names.insert(source.clone(), target).is_some() {
                 self.mistake(VARIABLE, format!("{source} is named twice"));
-            } else {
-                if !catalogue::is_known_event(&source) {
-                    self.warnings.push(format!(
-                        "{VARIABLE} renames {source}, which is not in Purchasely's catalogue: a typing error?"
-                    ));
-                }
-                names.insert(source, target);
+            } else if !catalogue::is_known_event(&source) {
+                self.warnings.push(format!(
+                    "{VARIABLE} renames {source}, which is not in Purchasely's catalogue: a typing error?"
+                ));
             }
         }
         self.warn_of_merged_names(&names);
@@ -611,7 +608,7 @@ mod tests {
     #[test]
     fn the_signature_policy_is_read_and_its_absence_is_said_loudly() {
         let config = complete(&[("PURCHASELY_SIGNATURE_TOLERANCE_SECONDS", "300")]);
-        let tolerance = Some(Duration::from_secs(300));
+        let tolerance = Some(Duration::from_mins(5));
         assert_eq!(config.signature, SignaturePolicy::Required { tolerance });
         let config = complete(&[("PURCHASELY_SIGNATURE", "off")]);
         assert_eq!(config.signature, SignaturePolicy::Off);

@@ -47,6 +47,9 @@ pub struct HttpAnswer {
     headers: HashMap<&'static str, &'static str>,
     body: String,
     is_base64_encoded: bool,
+    /// Belongs to payload 2.0, where local emulators insist on it; payload 1.0 does not know it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cookies: Option<[&'static str; 0]>,
 }
 
 /// An invocation by something that takes any answer for success, so that only an error keeps its messages.
@@ -63,9 +66,13 @@ impl Handler {
     ) -> Result<HttpAnswer, NotServed> {
         let received = Instant::now();
         let envelope = invocation.payload.get();
+        let mut cookies = Some([]);
         // lambda_http panics on an envelope whose base64 or host is broken.
         let report = match catch_unwind(|| lambda_http::request::from_str(envelope)) {
             Ok(Ok(request)) => {
+                if is_rest_api(&request) {
+                    cookies = None;
+                }
                 let budget = Budget::start(received, age(&request));
                 AssertUnwindSafe(self.webhook(request, envelope, budget))
                     .catch_unwind()
@@ -79,7 +86,10 @@ impl Handler {
         let context = &invocation.context;
         let trace_id = context.xray_trace_id.as_deref();
         telemetry::write(&report, &context.request_id, trace_id, received.elapsed());
-        Ok(answer(&report))
+        Ok(HttpAnswer {
+            cookies,
+            ..answer(&report)
+        })
     }
 
     async fn webhook(&self, mut request: Request, envelope: &str, budget: Budget) -> Report {
@@ -171,7 +181,15 @@ fn answer(report: &Report) -> HttpAnswer {
         headers,
         body: serde_json::to_string(&told).unwrap_or_default(),
         is_base64_encoded: false,
+        cookies: None,
     }
+}
+
+fn is_rest_api(request: &Request) -> bool {
+    matches!(
+        request.request_context_ref(),
+        Some(RequestContext::ApiGatewayV1(_))
+    )
 }
 
 /// A REST API sends each header's last value beside the list of all of them, and `lambda_http` keeps
@@ -182,10 +200,7 @@ fn restore_repeated_headers(request: &mut Request, envelope: &str) {
     struct Envelope {
         multi_value_headers: Option<HashMap<String, Vec<String>>>,
     }
-    if !matches!(
-        request.request_context_ref(),
-        Some(RequestContext::ApiGatewayV1(_))
-    ) {
+    if !is_rest_api(request) {
         return;
     }
     let Ok(Envelope {

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until};
 
 /// All of an event's time, from receipt. Work 8 s < Lambda's timeout 9 s < API Gateway's 9.5 s <
 /// Purchasely's 10 s.
-const WORK: Duration = Duration::from_secs(8);
+pub const WORK: Duration = Duration::from_secs(8);
 /// What uploads leave of it, so that there is always time to settle.
 const SETTLING: Duration = Duration::from_millis(1500);
 /// The first wait before an upload is repeated is at most this long, the next twice as long, …
@@ -36,7 +36,7 @@ impl Budget {
     #[must_use]
     pub fn start(received: Instant, age: Duration) -> Self {
         Self {
-            uploads_end: received + (WORK - SETTLING).saturating_sub(age),
+            uploads_end: received + WORK.saturating_sub(SETTLING).saturating_sub(age),
         }
     }
 }

@@ -14,9 +14,9 @@ use tokio::time::Instant;
 
 /// A value is read again once it is this old, give or take a fifth so that environments started
 /// together do not ask together.
-const FRESH: Duration = Duration::from_secs(300);
+const FRESH: Duration = Duration::from_mins(5);
 /// An old value is still used for this long after that, while Secrets Manager does not answer.
-const STALE: Duration = Duration::from_secs(3600);
+const STALE: Duration = Duration::from_hours(1);
 /// Between two refreshes that an answer forced, and after a refresh in the background that failed.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(30);
 /// How long the read begun at start-up is given before a second one races it. It usually answers in

@@ -102,10 +102,10 @@ mod tests {
     use crate::purchasely::Verified;
 
     #[track_caller]
-    fn check(rules: &IdentityRules, fields: &str, expected: Identified<'_>) {
+    fn check(rules: &IdentityRules, fields: &str, expected: &Identified<'_>) {
         let body = format!(r#"{{"event_name":"A"{fields}}}"#);
         let event = Event::parse(Verified::unsigned(body.as_bytes())).unwrap();
-        assert_eq!(identify(&event, rules), expected, "{fields}");
+        assert_eq!(&identify(&event, rules), expected, "{fields}");
     }
 
     fn identity(id: &str) -> Identified<'_> {
@@ -122,9 +122,9 @@ mod tests {
         check(
             &rules,
             r#","user_id":"u-1","anonymous_user_id":"a-1""#,
-            identity("u-1"),
+            &identity("u-1"),
         );
-        check(&rules, r#","user_id":1842"#, identity("1842"));
+        check(&rules, r#","user_id":1842"#, &identity("1842"));
     }
 
     #[test]
@@ -133,7 +133,7 @@ mod tests {
             user_id_as: UserIdAs::ObjectId,
             ..IdentityRules::default()
         };
-        check(&rules, r#","user_id":"__h1""#, object_id("__h1"));
+        check(&rules, r#","user_id":"__h1""#, &object_id("__h1"));
     }
 
     #[test]
@@ -142,30 +142,34 @@ mod tests {
         check(
             &rules,
             r#","user_id":"u","clevertap_id":"__top""#,
-            object_id("__top"),
+            &object_id("__top"),
         );
         check(
             &rules,
             r#","user_id":"u","custom":{"clevertap_id":"__in"}"#,
-            object_id("__in"),
+            &object_id("__in"),
         );
-        check(&rules, r#","user_id":"u","clevertap_id":"""#, identity("u"));
+        check(
+            &rules,
+            r#","user_id":"u","clevertap_id":"""#,
+            &identity("u"),
+        );
         check(
             &rules,
             r#","user_id":"u","a":{"b":{"clevertap_id":"deep"}}"#,
-            identity("u"),
+            &identity("u"),
         );
     }
 
     #[test]
     fn an_anonymous_buyer_is_ignored_unless_wanted() {
         let fields = r#","anonymous_user_id":"a-1""#;
-        check(&IdentityRules::default(), fields, Identified::Anonymous);
+        check(&IdentityRules::default(), fields, &Identified::Anonymous);
         let wanted = IdentityRules {
             anonymous_is_identity: true,
             ..IdentityRules::default()
         };
-        check(&wanted, fields, identity("a-1"));
+        check(&wanted, fields, &identity("a-1"));
     }
 
     #[test]
@@ -177,7 +181,7 @@ mod tests {
             r#","user_id":"  ""#,
             r#","user_id":{}"#,
         ] {
-            check(&rules, fields, Identified::Nobody);
+            check(&rules, fields, &Identified::Nobody);
         }
     }
 
@@ -188,7 +192,7 @@ mod tests {
         check(
             &rules,
             &format!(r#","user_id":"{id}""#),
-            Identified::TooLong,
+            &Identified::TooLong,
         );
     }
 }

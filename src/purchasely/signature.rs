@@ -310,7 +310,7 @@ mod tests {
         let presented = Presented::read(&headers(SIGNATURE, TIMESTAMP)).unwrap();
         let at = |now| {
             presented
-                .verify([SECRET], Some(Duration::from_secs(300)), now, BODY)
+                .verify([SECRET], Some(Duration::from_mins(5)), now, BODY)
                 .map(Verified::bytes)
         };
         assert_eq!(at(NOW + 300), Ok(BODY));

@@ -1,1 +1,231 @@
+//! The README and the template, held against the code.
 
+use purchasely_clevertap::clevertap::REGIONS;
+use purchasely_clevertap::config::VARIABLES;
+use purchasely_clevertap::mapping::{Ignored, Unmappable};
+use purchasely_clevertap::outcome::{Failure, Outcome};
+use purchasely_clevertap::purchasely::Unreadable;
+use purchasely_clevertap::purchasely::catalogue::{Category, EVENTS};
+use purchasely_clevertap::purchasely::signature::Refusal;
+use std::collections::BTreeSet;
+use std::path::Path;
+
+fn read(file: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).expect(file)
+}
+
+/// The rows of the README's table with this header, each as its cells.
+#[track_caller]
+fn table(header: &str) -> Vec<Vec<String>> {
+    let readme = read("README.md");
+    let rows: Vec<_> = readme
+        .lines()
+        .skip_while(|line| *line != header)
+        .skip(2)
+        .take_while(|line| line.starts_with('|'))
+        .map(|line| {
+            let cells = line.trim_matches('|').split('|');
+            cells.map(|cell| cell.trim().to_owned()).collect()
+        })
+        .collect();
+    assert!(!rows.is_empty(), "the README has no table {header}");
+    rows
+}
+
+/// What stands in backticks.
+fn quoted(text: &str) -> Vec<String> {
+    text.split('`')
+        .skip(1)
+        .step_by(2)
+        .map(str::to_owned)
+        .collect()
+}
+
+/// One outcome of every kind.
+fn outcomes() -> Vec<Outcome> {
+    let mut outcomes = vec![
+        Outcome::Relayed,
+        Outcome::MethodNotAllowed,
+        Outcome::PayloadTooLarge,
+    ];
+    let ignored = [Ignored::EventDisabled, Ignored::Sandbox, Ignored::Anonymous];
+    outcomes.extend(ignored.map(Outcome::Ignored));
+    let refusals = [
+        Refusal::Missing,
+        Refusal::Deprecated,
+        Refusal::Doubled,
+        Refusal::Malformed,
+        Refusal::Wrong,
+        Refusal::TooOld,
+    ];
+    outcomes.extend(refusals.map(Outcome::Unauthorized));
+    let failures = [
+        Failure::Unreadable(Unreadable::NotJson),
+        Failure::Unreadable(Unreadable::NotAnObject),
+        Failure::Unreadable(Unreadable::VersionTwo),
+        Failure::Unreadable(Unreadable::NoName),
+        Failure::Unmappable(Unmappable::NoIdentity),
+        Failure::Unmappable(Unmappable::IdentityTooLong),
+        Failure::Unmappable(Unmappable::UnusableName),
+        Failure::Refused(513),
+        Failure::NotAccepted(401),
+        Failure::SecretUnavailable,
+        Failure::Busy(429),
+        Failure::Unreachable,
+        Failure::ConnectionLost,
+        Failure::TimedOut,
+        Failure::NotUnderstood(200),
+        Failure::Panicked,
+        Failure::UnknownInvocation,
+    ];
+    outcomes.extend(failures.map(Outcome::Failed));
+    outcomes
+}
+
+#[test]
+fn the_readme_lists_every_setting_with_its_default() {
+    let told: Vec<_> = table("| variable | default | meaning |")
+        .into_iter()
+        .map(|row| (row[0].clone(), row[1].clone()))
+        .collect();
+    let known: Vec<_> = VARIABLES
+        .iter()
+        .map(|(name, default)| (format!("`{name}`"), format!("`{default}`")))
+        .collect();
+    assert_eq!(told, known);
+}
+
+#[test]
+fn the_readme_lists_every_region() {
+    let told = table("| region | code | host |");
+    let known: Vec<_> = REGIONS
+        .iter()
+        .map(|region| {
+            let (code, host) = (format!("`{}`", region.code), format!("`{}`", region.host));
+            vec![region.name.to_owned(), code, host]
+        })
+        .collect();
+    assert_eq!(told, known);
+}
+
+#[test]
+fn the_readme_lists_every_answer_and_every_reason() {
+    let told: BTreeSet<_> = table("| HTTP status | word | when |")
+        .into_iter()
+        .map(|row| (row[0].clone(), row[1].clone()))
+        .collect();
+    let rows: Vec<_> = outcomes().iter().map(Outcome::row).collect();
+    let known: BTreeSet<_> = rows
+        .iter()
+        .map(|row| (row.http_status.to_string(), format!("`{}`", row.word)))
+        .collect();
+    assert_eq!(told, known);
+
+    let told: Vec<_> = table("| reason | what happened | what to do |");
+    let listed: BTreeSet<_> = told.iter().flat_map(|row| quoted(&row[0])).collect();
+    let known: BTreeSet<_> = rows
+        .iter()
+        .filter_map(|row| row.reason)
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(listed, known);
+}
+
+#[test]
+fn the_readme_lists_every_event_in_its_category() {
+    let told = table("| category | events |");
+    for (category, word) in [
+        (Category::Entitlement, "entitlement"),
+        (Category::Lifecycle, "lifecycle"),
+        (Category::Offer, "offer"),
+        (Category::Transactional, "transactional"),
+    ] {
+        let row = told.iter().find(|row| row[0] == word).expect(word);
+        let listed: BTreeSet<_> = quoted(&row[1]).into_iter().collect();
+        let known: BTreeSet<_> = EVENTS
+            .iter()
+            .filter(|(_, of)| *of == category)
+            .map(|(name, _)| (*name).to_owned())
+            .collect();
+        assert_eq!(listed, known, "{word}");
+    }
+}
+
+/// The function's environment in the template: each variable and what it is set to.
+fn template_environment(template: &str) -> Vec<(String, String)> {
+    let indent = " ".repeat(10);
+    template
+        .lines()
+        .skip_while(|line| line.trim() != "Variables:")
+        .skip(1)
+        .take_while(|line| line.starts_with(&indent))
+        .map(|line| {
+            let (name, value) = line.trim().split_once(": ").expect("a variable");
+            (name.to_owned(), value.to_owned())
+        })
+        .collect()
+}
+
+#[test]
+fn the_template_sets_every_variable_by_a_parameter_of_its_name() {
+    let template = read("template.yaml");
+    let environment = template_environment(&template);
+    let set: BTreeSet<_> = environment.iter().map(|(name, _)| name.as_str()).collect();
+    // A file of certificates has no place in a deployment whose only file is the function.
+    let known: BTreeSet<_> = VARIABLES
+        .iter()
+        .map(|(name, _)| *name)
+        .filter(|name| *name != "SSL_CERT_FILE")
+        .collect();
+    assert_eq!(set, known);
+    for (name, value) in environment {
+        if name == "SECRET_ID" {
+            continue;
+        }
+        let parameter: String = name
+            .split('_')
+            .map(|word| format!("{}{}", &word[..1], word[1..].to_lowercase()))
+            .collect();
+        assert_eq!(value, format!("!Ref {parameter}"), "{name}");
+        assert!(
+            template.contains(&format!("\n  {parameter}:\n")),
+            "{parameter}"
+        );
+    }
+}
+
+#[test]
+fn each_stage_ends_before_the_one_that_waits_for_it() {
+    let template = read("template.yaml");
+    let number = |key: &str| -> u64 {
+        let line = template
+            .lines()
+            .find(|line| line.trim().starts_with(key))
+            .expect(key);
+        line.rsplit(' ').next().unwrap().parse().expect(key)
+    };
+    let work = purchasely_clevertap::relay::WORK.as_millis();
+    let lambda = u128::from(number("Timeout:")) * 1000;
+    let gateway = u128::from(number("TimeoutInMillis:"));
+    assert!(work < lambda && lambda < gateway && gateway < 10_000);
+}
+
+#[test]
+fn the_readmes_make_targets_exist() {
+    let makefile = read("Makefile");
+    let readme = read("README.md");
+    let named: BTreeSet<_> = readme
+        .match_indices("make ")
+        .filter(|(at, _)| matches!(readme.as_bytes()[at.saturating_sub(1)], b'`' | b'\n'))
+        .map(|(at, _)| {
+            let rest = &readme[at + 5..];
+            rest.split(|c: char| !c.is_ascii_lowercase())
+                .next()
+                .unwrap()
+        })
+        .collect();
+    assert!(named.contains("demo") && named.contains("test"));
+    for target in named {
+        assert!(makefile.contains(&format!("\n{target}:")), "make {target}");
+    }
+}

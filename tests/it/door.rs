@@ -12,6 +12,15 @@ async fn relays_a_signed_webhook_from_every_front() {
         let event = signed(&body(), SHARED_SECRET).envelope(front);
         assert_eq!(world.invoke(&event).await, relayed(), "{front:?}");
     }
+    // Emulators insist on `cookies` in payload 2.0; payload 1.0 does not know them.
+    for (front, cookies) in [(Front::HttpApi, json!([])), (Front::RestApi, Value::Null)] {
+        let event = signed(b"", SHARED_SECRET).envelope(front);
+        assert_eq!(
+            world.api.invoke(&event).await.unwrap()["cookies"],
+            cookies,
+            "{front:?}"
+        );
+    }
     let expected = json!({
         "identity": "u-1842",
         "type": "event",

@@ -1,1 +1,128 @@
+//! The whole way as a developer walks it: `cargo lambda watch`, Secrets Manager by moto, curl's kind of request.
 
+use crate::clevertap::CleverTap;
+use crate::watch::{Watched, wait_until_served};
+use crate::world::{ACCOUNT_ID, PASSCODE, SHARED_SECRET, body, listen, secret_value, signed};
+use aws_config::{BehaviorVersion, Region};
+use purchasely_clevertap::aws::http::SharedClient;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::{Child, Command};
+
+const COMPILING: Duration = Duration::from_mins(10);
+
+#[tokio::test]
+async fn a_signed_webhook_is_relayed_through_cargo_lambda_watch_with_the_passcode_from_moto() {
+    let http = plain_client();
+    let (_moto, moto_url) = start_moto().await;
+    create_secret(&http, &moto_url).await;
+    let clevertap = CleverTap::new(ACCOUNT_ID, PASSCODE);
+    let (listener, clevertap_url) = listen().await;
+    tokio::spawn(clevertap.clone().serve(listener));
+    let variables = [
+        ("CLEVERTAP_REGION", "in1"),
+        ("CLEVERTAP_ACCOUNT_ID", ACCOUNT_ID),
+        ("CLEVERTAP_API_URL", &clevertap_url),
+        ("SECRET_ID", "purchasely-clevertap"),
+        ("AWS_ENDPOINT_URL", &moto_url),
+        ("AWS_REGION", "eu-west-1"),
+        ("AWS_ACCESS_KEY_ID", "test"),
+        ("AWS_SECRET_ACCESS_KEY", "test"),
+    ];
+    let cargo_lambda = tool("CARGO_LAMBDA", "cargo-lambda");
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let copy = Some(log.reopen().unwrap());
+    let function = Watched::start(&cargo_lambda, free_port().await, &variables, copy).unwrap();
+    let served = wait_until_served(&http, &function.url, COMPILING).await;
+    let said = || std::fs::read_to_string(log.path()).unwrap_or_default();
+    assert_eq!(served, Ok(()), "{}", said());
+
+    let right = signed(&body(), SHARED_SECRET)
+        .post(&http, &function.url)
+        .await
+        .unwrap();
+    let wrong = signed(&body(), "another")
+        .post(&http, &function.url)
+        .await
+        .unwrap();
+    function.end().await;
+
+    let relayed = r#"{"status":"relayed","event_id":"0d6f8f0e-6f0b-4d0e-9a44-6a0f1f9f2c11"}"#;
+    assert_eq!(right, (200, relayed.to_owned()), "{}", said());
+    assert_eq!(wrong, (401, r#"{"error":"unauthorized"}"#.to_owned()));
+    assert_eq!(clevertap.accepted().len(), 1);
+}
+
+/// A tool that `make` installs. There is no test without it.
+fn tool(variable: &str, name: &str) -> PathBuf {
+    let installed = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join(".tools/venv/bin")
+        .join(name);
+    let path = std::env::var_os(variable).map_or(installed, PathBuf::from);
+    assert!(
+        path.exists(),
+        "{} is missing: `make tools` installs it",
+        path.display()
+    );
+    path
+}
+
+async fn start_moto() -> (Child, String) {
+    let port = free_port().await;
+    let moto = Command::new(tool("MOTO_SERVER", "moto_server"))
+        .args(["--host", "127.0.0.1", "--port", &port.to_string()])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("moto starts");
+    let address = (Ipv4Addr::LOCALHOST, port);
+    let listening = async {
+        while TcpStream::connect(address).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let patience = Duration::from_mins(1);
+    tokio::time::timeout(patience, listening)
+        .await
+        .expect("moto listens");
+    (moto, format!("http://127.0.0.1:{port}"))
+}
+
+async fn create_secret(http: &reqwest::Client, moto_url: &str) {
+    let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
+        .http_client(SharedClient(http.clone()))
+        .region(Region::new("eu-west-1"))
+        .endpoint_url(moto_url)
+        .test_credentials()
+        .load()
+        .await;
+    aws_sdk_secretsmanager::Client::new(&config)
+        .create_secret()
+        .name("purchasely-clevertap")
+        .secret_string(secret_value(PASSCODE, SHARED_SECRET))
+        .send()
+        .await
+        .expect("moto keeps a secret");
+}
+
+fn plain_client() -> reqwest::Client {
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth();
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
+        .build()
+        .unwrap()
+}
+
+async fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    listener.local_addr().unwrap().port()
+}

@@ -7,6 +7,8 @@ mod connections;
 mod runtime_api;
 #[path = "../../examples/sandbox/secrets_manager.rs"]
 mod secrets_manager;
+#[path = "../../examples/sandbox/watch.rs"]
+mod watch;
 #[path = "../../examples/send/webhook.rs"]
 mod webhook;
 mod world;

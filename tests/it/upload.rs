@@ -228,3 +228,17 @@ async fn a_request_that_aged_on_its_way_leaves_less_time() {
         started.elapsed()
     );
 }
+
+#[tokio::test]
+async fn a_process_that_dies_acknowledges_nothing() {
+    let world = World::start(&[]).await;
+    world.clevertap.script([Reply::Silent]);
+    let event = crate::world::signed(&body(), crate::world::SHARED_SECRET)
+        .envelope(crate::webhook::Front::HttpApi);
+    let dying = async {
+        world.clevertap.wait_for_uploads(1).await;
+        world.function.kill();
+    };
+    let (answer, ()) = tokio::join!(world.api.invoke(&event), dying);
+    assert!(answer.is_err(), "{answer:?}");
+}

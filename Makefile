@@ -1,0 +1,63 @@
+# `make demo` shows it working, `make test` checks everything. Both set up what they need.
+
+PYTHON ?= python3
+TOOLS := .tools
+VENV := $(TOOLS)/venv
+CARGO_DENY_VERSION := 0.20.2
+# One a recipe uses from the tools folder must not be taken from somewhere else by accident.
+export CARGO_LAMBDA ?= $(abspath $(VENV)/bin/cargo-lambda)
+export MOTO_SERVER ?= $(abspath $(VENV)/bin/moto_server)
+# `sam` asks for a region even where it calls nothing; with its telemetry it would call home.
+export AWS_DEFAULT_REGION ?= eu-west-1
+export SAM_CLI_TELEMETRY ?= 0
+
+.PHONY: help demo dev test check unit deny template tools clean
+
+help: ## Say what there is to make.
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 18
+
+demo: $(VENV)/cargo-lambda.done ## Relay every sample webhook to a stand-in CleverTap, and show it.
+	cargo build --locked --bin purchasely-clevertap --example sandbox
+	cargo run --locked --quiet --example sandbox -- demo
+
+dev: $(VENV)/cargo-lambda.done ## Keep the same running, with the function at http://localhost:9000.
+	cargo build --locked --bin purchasely-clevertap --example sandbox
+	cargo run --locked --quiet --example sandbox -- dev
+
+test: check unit deny template ## Check everything.
+	@echo "make test: all of it passed"
+
+check: ## Format and lints.
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- --deny warnings
+
+unit: $(VENV)/cargo-lambda.done $(VENV)/tools.done ## Unit, integration and end-to-end tests.
+	cargo test --locked
+
+deny: $(TOOLS)/bin/cargo-deny ## What the dependency tree may hold.
+	$(TOOLS)/bin/cargo-deny --locked check bans licenses sources
+
+template: $(VENV)/tools.done ## The deployment template.
+	$(VENV)/bin/sam validate --lint --template template.yaml
+	$(VENV)/bin/cfn-lint template.yaml
+
+tools: $(VENV)/cargo-lambda.done $(VENV)/tools.done $(TOOLS)/bin/cargo-deny ## Install the tools only.
+
+$(VENV)/created.done:
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/cargo-lambda.done: requirements/cargo-lambda.txt $(VENV)/created.done
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps -r $<
+	touch $@
+
+$(VENV)/tools.done: requirements/tools.txt $(VENV)/created.done
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+$(TOOLS)/bin/cargo-deny:
+	cargo install --locked --quiet --root $(TOOLS) --target-dir $(TOOLS)/build cargo-deny@$(CARGO_DENY_VERSION)
+	rm -rf $(TOOLS)/build
+
+clean: ## Remove what was built and installed.
+	rm -rf target $(TOOLS) .aws-sam

@@ -1,0 +1,106 @@
+//! The function under `cargo lambda watch`, which serves it like a Function URL on this machine.
+//! It does not know what the function talks to.
+
+#![allow(
+    dead_code,
+    reason = "each program that includes this file uses another part of it"
+)]
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use std::fs::File;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+use tokio::process::{Child, Command};
+
+/// How long `cargo lambda watch` is given to end what it started.
+const ENDING: Duration = Duration::from_secs(10);
+
+/// A `cargo lambda watch`, in a process group of its own, so that it can be ended with all it started.
+pub struct Watched {
+    child: Child,
+    group: Pid,
+    /// Where it serves the function.
+    pub url: String,
+}
+
+impl Watched {
+    /// Starts it with these variables beside its own. What it says goes to `log`, else to standard error.
+    pub fn start(
+        cargo_lambda: &Path,
+        port: u16,
+        variables: &[(&str, &str)],
+        log: Option<File>,
+    ) -> Result<Self, String> {
+        let (out, err) = match log {
+            Some(log) => {
+                let copy = log.try_clone().map_err(|error| error.to_string())?;
+                (Stdio::from(copy), Stdio::from(log))
+            }
+            None => (Stdio::from(std::io::stderr()), Stdio::inherit()),
+        };
+        let child = Command::new(cargo_lambda)
+            .args(["lambda", "watch", "--invoke-address", "127.0.0.1"])
+            .args(["--invoke-port", &port.to_string()])
+            .envs(variables.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(out)
+            .stderr(err)
+            .process_group(0)
+            .spawn()
+            .map_err(|error| {
+                format!(
+                    "{}: {error}. It is part of cargo lambda, which `make tools` installs",
+                    cargo_lambda.display()
+                )
+            })?;
+        let id = child.id().and_then(|id| i32::try_from(id).ok());
+        Ok(Self {
+            child,
+            group: Pid::from_raw(id.ok_or("cargo lambda watch ended at once")?),
+            url: format!("http://127.0.0.1:{port}/webhooks/purchasely"),
+        })
+    }
+
+    /// Resolves when it ends by itself, with what it ended with.
+    pub async fn ended(&mut self) -> String {
+        match self.child.wait().await {
+            Ok(status) => format!("cargo lambda watch ended: {status}"),
+            Err(error) => format!("cargo lambda watch is lost: {error}"),
+        }
+    }
+
+    /// Ends it as Ctrl-C would, so that it ends what it started itself.
+    pub async fn end(mut self) {
+        let _ = killpg(self.group, Signal::SIGINT);
+        if tokio::time::timeout(ENDING, self.child.wait())
+            .await
+            .is_err()
+        {
+            let _ = killpg(self.group, Signal::SIGKILL);
+            let _ = self.child.wait().await;
+        }
+    }
+}
+
+/// Waits for the function's own answer to a request that it refuses: it is up, and nothing was sent.
+pub async fn wait_until_served(
+    http: &reqwest::Client,
+    url: &str,
+    patience: Duration,
+) -> Result<(), String> {
+    let until = Instant::now() + patience;
+    let mut last = "no connection".to_owned();
+    while Instant::now() < until {
+        match http.get(url).send().await {
+            Ok(answer) if answer.status() == 405 => return Ok(()),
+            Ok(answer) => last = answer.status().to_string(),
+            Err(error) => last = error.to_string(),
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    Err(format!(
+        "the function did not answer at {url} within {patience:?}; the last try: {last}"
+    ))
+}
