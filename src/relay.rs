@@ -145,6 +145,7 @@ impl Relay {
                         None => return Err(Failure::NotAccepted(code)),
                     },
                     Answer::Busy(code) => Failure::Busy(code),
+                    Answer::NotNow(code) => return Err(Failure::Busy(code)),
                     Answer::Unreadable | Answer::Unexpected(_) => {
                         return Err(Failure::NotUnderstood(status));
                     }

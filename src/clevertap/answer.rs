@@ -31,6 +31,8 @@ pub enum Answer {
     Unauthorized(u16),
     /// Too many concurrent uploads, or a fault of CleverTap's: 429, 5xx.
     Busy(u16),
+    /// Passing, but not so clearly without effect that the upload may be repeated at once: 408, 425.
+    NotNow(u16),
     /// A 200 that is not the documented JSON.
     Unreadable,
     /// A status that is not expected here; redirects are among these.
@@ -45,6 +47,7 @@ pub fn read(status: u16, body: &[u8], records: usize) -> Answer {
         400 | 413 | 422 => Answer::Refused(status),
         401 | 403 | 404 => Answer::Unauthorized(status),
         429 | 500..=599 => Answer::Busy(status),
+        408 | 425 => Answer::NotNow(status),
         _ => Answer::Unexpected(status),
     }
 }
@@ -57,7 +60,7 @@ pub fn meaning(code: u16) -> &'static str {
         509 => "the event name is missing",
         512 => "the record's structure is wrong",
         513 => "the event name is reserved",
-        514..=520 => "a profile value is not allowed",
+        514..=520 => "a system field of the profile has a value that is not allowed",
         522 => "too many properties",
         523 => "no identity",
         524 => "neither an event nor a profile",
@@ -261,8 +264,8 @@ mod tests {
             (503, Answer::Busy(503)),
             (302, Answer::Unexpected(302)),
             (204, Answer::Unexpected(204)),
-            (408, Answer::Unexpected(408)),
-            (425, Answer::Unexpected(425)),
+            (408, Answer::NotNow(408)),
+            (425, Answer::NotNow(425)),
         ] {
             check(status, "", 1, &expected);
         }

@@ -112,6 +112,17 @@ async fn a_permanent_refusal_is_not_repeated() {
 }
 
 #[tokio::test]
+async fn a_request_timeout_is_left_to_purchasely() {
+    for status in [408, 425] {
+        let world = World::start(&[]).await;
+        world.clevertap.script([Reply::Status(status)]);
+        assert_eq!(world.post(&body()).await, unavailable());
+        assert_eq!(world.clevertap.uploads().len(), 1);
+        assert_eq!(reason(&world).await, "busy");
+    }
+}
+
+#[tokio::test]
 async fn an_answer_that_is_not_documented_is_never_success() {
     for reply in [
         Reply::Answer {
