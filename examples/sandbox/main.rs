@@ -13,6 +13,7 @@ use clap::{Args, Parser, Subcommand};
 use clevertap::CleverTap;
 use secrets_manager::SecretsManager;
 use serde_json::{Value, json};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -130,7 +131,7 @@ async fn serve(ports: Ports) -> Result<ExitCode, Failure> {
 async fn dev(ports: Ports, port: u16, watch: &Watch) -> Result<ExitCode, Failure> {
     let mut interrupted = Interrupted::new()?;
     let sandbox = Sandbox::start(ports).await?;
-    let mut function = Watched::start(&watch.cargo_lambda, port, &sandbox.variables(), None)?;
+    let mut function = Watched::start(&watch.cargo_lambda, None, port, &sandbox.variables(), None)?;
     println!(
         "The function is being compiled; then it answers at {url}\n\n\
          Try, in another terminal:\n  \
@@ -161,7 +162,13 @@ async fn demo(events: &Path, json: bool, watch: &Watch) -> Result<ExitCode, Fail
     std::fs::create_dir_all("target")?;
     let log = std::fs::File::create(DEMO_LOG)?;
     let port = free_port().await?;
-    let mut function = Watched::start(&watch.cargo_lambda, port, &sandbox.variables(), Some(log))?;
+    let mut function = Watched::start(
+        &watch.cargo_lambda,
+        Some(Ipv4Addr::LOCALHOST),
+        port,
+        &sandbox.variables(),
+        Some(log),
+    )?;
     let url = function.url.clone();
     let shown = tokio::select! {
         shown = show(events, json, &sandbox, &url) => shown,

@@ -9,6 +9,7 @@
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use std::fs::File;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -27,8 +28,10 @@ pub struct Watched {
 
 impl Watched {
     /// Starts it with these variables beside its own. What it says goes to `log`, else to standard error.
+    /// Without an address it listens where `cargo lambda invoke` looks for it.
     pub fn start(
         cargo_lambda: &Path,
+        address: Option<Ipv4Addr>,
         port: u16,
         variables: &[(&str, &str)],
         log: Option<File>,
@@ -41,8 +44,8 @@ impl Watched {
             None => (Stdio::from(std::io::stderr()), Stdio::inherit()),
         };
         let child = Command::new(cargo_lambda)
-            .args(["lambda", "watch", "--invoke-address", "127.0.0.1"])
-            .args(["--invoke-port", &port.to_string()])
+            .args(["lambda", "watch", "--invoke-port", &port.to_string()])
+            .args(address.map(|address| format!("--invoke-address={address}")))
             .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(out)
@@ -55,11 +58,12 @@ impl Watched {
                     cargo_lambda.display()
                 )
             })?;
+        let host = address.map_or("localhost".to_owned(), |address| address.to_string());
         let id = child.id().and_then(|id| i32::try_from(id).ok());
         Ok(Self {
             child,
             group: Pid::from_raw(id.ok_or("cargo lambda watch ended at once")?),
-            url: format!("http://127.0.0.1:{port}/webhooks/purchasely"),
+            url: format!("http://{host}:{port}/webhooks/purchasely"),
         })
     }
 

@@ -35,7 +35,14 @@ async fn a_signed_webhook_is_relayed_through_cargo_lambda_watch_with_the_passcod
     let cargo_lambda = tool("CARGO_LAMBDA", "cargo-lambda");
     let log = tempfile::NamedTempFile::new().unwrap();
     let copy = Some(log.reopen().unwrap());
-    let function = Watched::start(&cargo_lambda, free_port().await, &variables, copy).unwrap();
+    let function = Watched::start(
+        &cargo_lambda,
+        Some(Ipv4Addr::LOCALHOST),
+        free_port().await,
+        &variables,
+        copy,
+    )
+    .unwrap();
     let served = wait_until_served(&http, &function.url, COMPILING).await;
     let said = || std::fs::read_to_string(log.path()).unwrap_or_default();
     assert_eq!(served, Ok(()), "{}", said());
