@@ -5,8 +5,10 @@
 
 use crate::clevertap::{Region, limits};
 use crate::mapping::identity::{IdentityRules, UserIdAs};
+use crate::mapping::profile::{self, ProfileRules};
 use crate::mapping::properties::PropertyRules;
-use crate::mapping::{EventSwitches, Rules};
+use crate::mapping::revenue::{RevenueCurrency, RevenueRules};
+use crate::mapping::{EventSwitches, Rules, SandboxRule};
 use crate::purchasely::catalogue;
 use http::HeaderValue;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -28,12 +30,18 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("EVENTS_ENABLED", "all"),
     ("EVENTS_DISABLED", "none"),
     ("EVENT_NAMES", "none"),
+    ("USER_PROPERTIES", "all of the table"),
+    ("USER_PROPERTY_NAMES", "none"),
+    ("REVENUE_EVENT", "none"),
+    ("REVENUE_CURRENCY", "integration"),
     ("USER_ID_AS", "identity"),
     ("ANONYMOUS_USER_ID_AS", "ignore"),
     ("CLEVERTAP_ID_FIELD", "clevertap_id"),
     ("PROPERTIES_OMITTED", "none"),
     ("UNKNOWN_FIELDS", "send"),
     ("SANDBOX_EVENTS", "drop"),
+    ("CLEVERTAP_SANDBOX_ACCOUNT_ID", "none"),
+    ("CLEVERTAP_DRY_RUN", "false"),
     ("CLEVERTAP_API_URL", "from the region"),
     ("SSL_CERT_FILE", "compiled-in roots"),
 ];
@@ -50,6 +58,10 @@ pub struct Config {
     pub region: Region,
     /// Goes into each upload's header.
     pub account_id: HeaderValue,
+    /// The account, in the same region, that testers' purchases go to.
+    pub sandbox_account_id: Option<HeaderValue>,
+    /// Whether CleverTap only checks what it is sent and stores nothing.
+    pub dry_run: bool,
     /// Name or ARN of the secret.
     pub secret_id: String,
     /// Whether and how signatures are checked.
@@ -98,24 +110,24 @@ impl Config {
             warnings: Vec::new(),
         };
         let region = reader.region();
-        let account_id = reader.account_id();
+        let account_id = reader.account_id("CLEVERTAP_ACCOUNT_ID");
+        if account_id.is_none() && reader.value("CLEVERTAP_ACCOUNT_ID").is_none() {
+            reader.mistake(
+                "CLEVERTAP_ACCOUNT_ID",
+                "is not set; it takes the account id (project id) of CleverTap's Settings, Project",
+            );
+        }
         let secret_id = reader.required(
             "SECRET_ID",
             "the name or ARN of the secret in Secrets Manager",
         );
         let signature = reader.signature();
-        let is_test_account = account_id
-            .as_ref()
-            .is_some_and(|id| id.as_bytes().starts_with(TEST_ACCOUNT_PREFIX.as_bytes()));
-        let relay_sandbox = reader.choice(
-            "SANDBOX_EVENTS",
-            &[("drop", false), ("relay", true)],
-            is_test_account,
-        );
+        let sandbox_account_id = reader.account_id("CLEVERTAP_SANDBOX_ACCOUNT_ID");
+        let sandbox = reader.sandbox(account_id.as_ref(), sandbox_account_id.as_ref());
         let rules = Rules {
             events: reader.switches(),
             event_names: reader.event_names(),
-            relay_sandbox,
+            sandbox,
             identity: IdentityRules {
                 user_id_as: reader.choice(
                     "USER_ID_AS",
@@ -142,7 +154,10 @@ impl Config {
                     false,
                 ),
             },
+            profile: reader.profile(),
+            revenue: reader.revenue(),
         };
+        let dry_run = reader.dry_run();
         let override_url = reader.api_url();
         let root_certificates = reader.value("SSL_CERT_FILE").map(PathBuf::from);
         let (Some(region), Some(account_id), Some(secret_id), []) =
@@ -154,6 +169,8 @@ impl Config {
             upload_url: override_url.unwrap_or_else(|| format!("https://{}", region.host)),
             region,
             account_id,
+            sandbox_account_id,
+            dry_run,
             secret_id,
             signature,
             rules,
@@ -231,11 +248,7 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
     /// A list separated by commas, semicolons or white space.
     fn list(&self, variable: &str) -> Option<HashSet<String>> {
         let value = self.value(variable)?;
-        let words = value.split(|c: char| c == ',' || c == ';' || c.is_whitespace());
-        let words: HashSet<_> = words
-            .filter(|word| !word.is_empty())
-            .map(str::to_owned)
-            .collect();
+        let words: HashSet<_> = split(&value).map(str::to_owned).collect();
         (!words.is_empty()).then_some(words)
     }
 
@@ -253,21 +266,136 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
         None
     }
 
-    fn account_id(&mut self) -> Option<HeaderValue> {
-        let value = self.required(
-            "CLEVERTAP_ACCOUNT_ID",
-            "the account id (project id) of CleverTap's Settings, Project",
-        )?;
+    fn account_id(&mut self, variable: &'static str) -> Option<HeaderValue> {
+        let value = self.value(variable)?;
         if value.bytes().all(|byte| byte.is_ascii_graphic())
             && let Ok(id) = HeaderValue::from_str(&value)
         {
             return Some(id);
         }
         self.mistake(
-            "CLEVERTAP_ACCOUNT_ID",
+            variable,
             "holds white space or a character that is not printable ASCII; it looks like ABC-123-4567",
         );
         None
+    }
+
+    fn sandbox(
+        &mut self,
+        account_id: Option<&HeaderValue>,
+        sandbox_account_id: Option<&HeaderValue>,
+    ) -> SandboxRule {
+        const VARIABLE: &str = "SANDBOX_EVENTS";
+        let is_test_account =
+            account_id.is_some_and(|id| id.as_bytes().starts_with(TEST_ACCOUNT_PREFIX.as_bytes()));
+        let given = self.value(VARIABLE).is_some();
+        let relay = self.choice(
+            VARIABLE,
+            &[("drop", false), ("relay", true)],
+            is_test_account,
+        );
+        if sandbox_account_id.is_some() {
+            if given && !relay {
+                self.mistake(
+                    VARIABLE,
+                    "is `drop`, but CLEVERTAP_SANDBOX_ACCOUNT_ID is set; leave one of the two out",
+                );
+            }
+            if sandbox_account_id == account_id {
+                self.mistake(
+                    "CLEVERTAP_SANDBOX_ACCOUNT_ID",
+                    "is the main account; leave it out, or name another account of the same region",
+                );
+            }
+            return SandboxRule::OwnAccount;
+        }
+        match (relay, is_test_account) {
+            (false, _) => SandboxRule::Drop,
+            (true, false) => SandboxRule::EventsOnly,
+            (true, true) => SandboxRule::Whole,
+        }
+    }
+
+    fn dry_run(&mut self) -> bool {
+        let dry_run = self.choice(
+            "CLEVERTAP_DRY_RUN",
+            &[("false", false), ("true", true)],
+            false,
+        );
+        if dry_run {
+            self.warnings.push(
+                "CLEVERTAP_DRY_RUN is true: CleverTap stores nothing, and Purchasely does not send these events again"
+                    .to_owned(),
+            );
+        }
+        dry_run
+    }
+
+    fn profile(&mut self) -> ProfileRules {
+        const VARIABLE: &str = "USER_PROPERTIES";
+        let names = self.renames("USER_PROPERTY_NAMES", "property", str::to_owned, |name| {
+            limits::check_profile_key(name)
+        });
+        let mut wanted = Vec::new();
+        let value = self.value(VARIABLE);
+        if value.is_none() {
+            wanted = ProfileRules::default().properties;
+        }
+        let value = value.filter(|value| !value.eq_ignore_ascii_case("none"));
+        for name in split(value.as_deref().unwrap_or_default()) {
+            if wanted.iter().any(|other| other == name) {
+                continue;
+            }
+            if !profile::is_known_property(name) {
+                self.warnings.push(format!(
+                    "{VARIABLE} names {name}, which Purchasely does not document: a typing error?"
+                ));
+            }
+            wanted.push(name.to_owned());
+        }
+        let mut taken: HashMap<String, &str> = HashMap::new();
+        for property in &wanted {
+            let target = names.get(property).unwrap_or(property);
+            if let Err(problem) = limits::check_profile_key(target) {
+                let told = format!("`{target}` {problem}; give it a name in USER_PROPERTY_NAMES");
+                self.mistake(VARIABLE, told);
+            }
+            if let Some(other) = taken.insert(limits::fold(target), property) {
+                let told = format!("gives {other} and {property} one name (`{target}`)");
+                self.mistake("USER_PROPERTY_NAMES", told);
+            }
+        }
+        for property in names.keys().filter(|name| !wanted.contains(name)) {
+            self.warnings.push(format!(
+                "USER_PROPERTY_NAMES renames {property}, which USER_PROPERTIES does not keep: a typing error?"
+            ));
+        }
+        ProfileRules {
+            properties: wanted,
+            names: names.into_iter().collect(),
+        }
+    }
+
+    fn revenue(&mut self) -> RevenueRules {
+        const VARIABLE: &str = "REVENUE_EVENT";
+        let event = self
+            .value(VARIABLE)
+            .filter(|name| !name.eq_ignore_ascii_case("none"));
+        if let Some(Err(problem)) = event.as_deref().map(limits::check_event_name) {
+            let name = event.as_deref().unwrap_or_default();
+            self.mistake(VARIABLE, format!("`{name}` {problem}"));
+        }
+        RevenueRules {
+            event,
+            currency: self.choice(
+                "REVENUE_CURRENCY",
+                &[
+                    ("integration", RevenueCurrency::Integration),
+                    ("customer", RevenueCurrency::Customer),
+                ],
+                RevenueCurrency::Integration,
+            ),
+        }
     }
 
     fn signature(&mut self) -> SignaturePolicy {
@@ -326,38 +454,51 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
         Some(events)
     }
 
-    /// `SOURCE=Target;SOURCE=Target`, with semicolons or line breaks between.
     fn event_names(&mut self) -> HashMap<String, String> {
         const VARIABLE: &str = "EVENT_NAMES";
+        let check = limits::check_event_name;
+        let names = self.renames(VARIABLE, "event", str::to_uppercase, check);
+        for source in names.keys().filter(|name| !catalogue::is_known_event(name)) {
+            self.warnings.push(format!(
+                "{VARIABLE} renames {source}, which is not in Purchasely's catalogue: a typing error?"
+            ));
+        }
+        self.warn_of_merged_names(&names);
+        names.into_iter().collect()
+    }
+
+    /// `SOURCE=Target;SOURCE=Target`, with semicolons or line breaks between.
+    fn renames(
+        &mut self,
+        variable: &'static str,
+        what: &str,
+        source_form: impl Fn(&str) -> String,
+        check: impl Fn(&str) -> Result<(), limits::NameProblem>,
+    ) -> BTreeMap<String, String> {
         const FORM: &str = "it takes PURCHASELY_NAME=CleverTap name, separated by semicolons";
         let mut names = BTreeMap::new();
-        let value = self.value(VARIABLE).unwrap_or_default();
+        let value = self.value(variable).unwrap_or_default();
         for pair in value.split([';', '\n']).map(str::trim) {
             if pair.is_empty() {
                 continue;
             }
             let Some((source, target)) = pair.split_once('=') else {
-                self.mistake(VARIABLE, format!("`{pair}` has no equals sign; {FORM}"));
+                self.mistake(variable, format!("`{pair}` has no equals sign; {FORM}"));
                 continue;
             };
-            let (source, target) = (source.trim().to_uppercase(), target.trim().to_owned());
+            let (source, target) = (source_form(source.trim()), target.trim().to_owned());
             if source.is_empty() {
-                self.mistake(VARIABLE, format!("`{pair}` names no event; {FORM}"));
-            } else if let Err(problem) = limits::check_event_name(&target) {
+                self.mistake(variable, format!("`{pair}` names no {what}; {FORM}"));
+            } else if let Err(problem) = check(&target) {
                 self.mistake(
-                    VARIABLE,
+                    variable,
                     format!("the name for {source}, `{target}`, {problem}"),
                 );
             } else if names.insert(source.clone(), target).is_some() {
-                self.mistake(VARIABLE, format!("{source} is named twice"));
-            } else if !catalogue::is_known_event(&source) {
-                self.warnings.push(format!(
-                    "{VARIABLE} renames {source}, which is not in Purchasely's catalogue: a typing error?"
-                ));
+                self.mistake(variable, format!("{source} is named twice"));
             }
         }
-        self.warn_of_merged_names(&names);
-        names.into_iter().collect()
+        names
     }
 
     /// CleverTap compares event names without case and spaces, so two of ours may become one there.
@@ -411,6 +552,12 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
         }
         Some(url.as_str().trim_end_matches('/').to_owned())
     }
+}
+
+/// The words of a list separated by commas, semicolons or white space.
+fn split(list: &str) -> impl Iterator<Item = &str> {
+    list.split(|c: char| c == ',' || c == ';' || c.is_whitespace())
+        .filter(|word| !word.is_empty())
 }
 
 fn is_loopback(url: &reqwest::Url) -> bool {
@@ -572,7 +719,7 @@ mod tests {
             ),
             (
                 "ACTIVATE=a:b",
-                "EVENT_NAMES: the name for ACTIVATE, `a:b`, holds a character that CleverTap does not allow in names (% > < ! | & . : ; $ ' \" \\)",
+                "EVENT_NAMES: the name for ACTIVATE, `a:b`, holds a character that CleverTap does not allow in names (% > < ! | & . : ; $ ' \" \\ and, for profiles, #)",
             ),
             (
                 "ACTIVATE=A;ACTIVATE=B",
@@ -597,12 +744,96 @@ mod tests {
     }
 
     #[test]
-    fn a_test_account_relays_sandbox_events() {
-        assert!(!complete(&[]).rules.relay_sandbox);
-        let test = [("CLEVERTAP_ACCOUNT_ID", "TEST-123-4567")];
-        assert!(complete(&test).rules.relay_sandbox);
-        let dropping = [test[0], ("SANDBOX_EVENTS", "drop")];
-        assert!(!complete(&dropping).rules.relay_sandbox);
+    fn sandbox_events_have_a_rule() {
+        const TEST: (&str, &str) = ("CLEVERTAP_ACCOUNT_ID", "TEST-123-4567");
+        const RELAY: (&str, &str) = ("SANDBOX_EVENTS", "relay");
+        const DROP: (&str, &str) = ("SANDBOX_EVENTS", "drop");
+        const OWN: (&str, &str) = ("CLEVERTAP_SANDBOX_ACCOUNT_ID", "TEST-765-4321");
+        for (settings, expected) in [
+            (&[][..], SandboxRule::Drop),
+            (&[RELAY], SandboxRule::EventsOnly),
+            (&[TEST], SandboxRule::Whole),
+            (&[TEST, DROP], SandboxRule::Drop),
+            (&[OWN], SandboxRule::OwnAccount),
+            (&[OWN, RELAY], SandboxRule::OwnAccount),
+        ] {
+            assert_eq!(complete(settings).rules.sandbox, expected, "{settings:?}");
+        }
+        check_mistake(
+            &[OWN, DROP],
+            "SANDBOX_EVENTS: is `drop`, but CLEVERTAP_SANDBOX_ACCOUNT_ID is set; leave one of the two out",
+        );
+        check_mistake(
+            &[("CLEVERTAP_SANDBOX_ACCOUNT_ID", "ABC-123-4567")],
+            "CLEVERTAP_SANDBOX_ACCOUNT_ID: is the main account; leave it out, or name another account of the same region",
+        );
+    }
+
+    #[test]
+    fn profile_properties_are_chosen_and_renamed() {
+        let config = complete(&[
+            ("USER_PROPERTIES", "plan, device_id;plan"),
+            ("USER_PROPERTY_NAMES", "plan=Current Plan"),
+        ]);
+        let profile = &config.rules.profile;
+        assert_eq!(profile.properties, ["plan", "device_id"]);
+        assert_eq!(profile.names["plan"], "Current Plan");
+        assert_eq!(config.warnings, [""; 0]);
+        let off = complete(&[("USER_PROPERTIES", "none")]);
+        assert_eq!(off.rules.profile.properties, [""; 0]);
+        let typo = complete(&[
+            ("USER_PROPERTIES", "plna"),
+            ("USER_PROPERTY_NAMES", "store=Shop"),
+        ]);
+        assert_eq!(
+            typo.warnings,
+            [
+                "USER_PROPERTIES names plna, which Purchasely does not document: a typing error?",
+                "USER_PROPERTY_NAMES renames store, which USER_PROPERTIES does not keep: a typing error?",
+            ]
+        );
+    }
+
+    #[test]
+    fn an_impossible_profile_property_is_refused() {
+        check_mistake(
+            &[("USER_PROPERTY_NAMES", "plan=Email")],
+            "USER_PROPERTY_NAMES: the name for plan, `Email`, is a profile field with a meaning of its own in CleverTap",
+        );
+        check_mistake(
+            &[("USER_PROPERTY_NAMES", "plan=Thing;store=thing")],
+            "USER_PROPERTY_NAMES: gives plan and store one name (`thing`)",
+        );
+        check_mistake(
+            &[("USER_PROPERTIES", "phone")],
+            "USER_PROPERTIES: `phone` is a profile field with a meaning of its own in CleverTap; give it a name in USER_PROPERTY_NAMES",
+        );
+    }
+
+    #[test]
+    fn revenue_is_off_unless_named() {
+        assert_eq!(complete(&[]).rules.revenue, RevenueRules::default());
+        assert_eq!(
+            complete(&[("REVENUE_EVENT", "None")]).rules.revenue.event,
+            None
+        );
+        let config = complete(&[
+            ("REVENUE_EVENT", "Charged"),
+            ("REVENUE_CURRENCY", "customer"),
+        ]);
+        assert_eq!(config.rules.revenue.event.as_deref(), Some("Charged"));
+        assert_eq!(config.rules.revenue.currency, RevenueCurrency::Customer);
+        check_mistake(
+            &[("REVENUE_EVENT", "Stayed")],
+            "REVENUE_EVENT: `Stayed` is a name that CleverTap keeps for its own events",
+        );
+    }
+
+    #[test]
+    fn a_dry_run_is_said_loudly() {
+        let config = complete(&[("CLEVERTAP_DRY_RUN", "TRUE")]);
+        assert!(config.dry_run);
+        assert_eq!(config.warnings.len(), 1);
     }
 
     #[test]

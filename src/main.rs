@@ -73,7 +73,10 @@ async fn run(config: Config) -> Result<(), Error> {
         config.secret_id,
         config.signature != SignaturePolicy::Off,
     ));
-    let client = Client::new(http, config.upload_url, config.account_id);
+    let mut client = Client::new(http, config.upload_url);
+    if config.dry_run {
+        client = client.dry();
+    }
     // Both go on while the runtime asks for the first event.
     secrets.prefetch();
     let warming = client.clone();
@@ -85,6 +88,9 @@ async fn run(config: Config) -> Result<(), Error> {
         relay: Relay {
             rules: config.rules,
             client,
+            account_id: config.account_id,
+            sandbox_account_id: config.sandbox_account_id,
+            dry_run: config.dry_run,
             secrets,
         },
     });

@@ -12,6 +12,8 @@ use crate::purchasely::{Unreadable, signature::Refusal};
 pub enum Outcome {
     /// CleverTap has it.
     Relayed,
+    /// CleverTap would take it; nothing was stored (`CLEVERTAP_DRY_RUN`).
+    DryRun,
     /// Rightly nothing to send.
     Ignored(Ignored),
     /// Not shown to come from Purchasely.
@@ -44,6 +46,11 @@ pub enum Failure {
         "CleverTap answered {0}: check that clevertap_passcode in the secret, CLEVERTAP_ACCOUNT_ID and CLEVERTAP_REGION belong to one account"
     )]
     NotAccepted(u16),
+    /// A tester's purchase for an account whose passcode the secret does not hold.
+    #[error(
+        "the secret has no clevertap_sandbox_passcode, which CLEVERTAP_SANDBOX_ACCOUNT_ID needs: add it"
+    )]
+    NoSandboxPasscode,
     /// No usable secret.
     #[error("the secret could not be read: see the line before this one")]
     SecretUnavailable,
@@ -105,6 +112,7 @@ impl Outcome {
         use Severity::{Error, Info, Warn};
         let (http_status, word, reason, severity) = match self {
             Self::Relayed => (200, "relayed", None, Info),
+            Self::DryRun => (200, "dry_run", None, Info),
             Self::Ignored(why) => (200, "ignored", Some(ignored(*why)), Info),
             Self::Unauthorized(why) => (401, "unauthorized", Some(refused(*why)), Warn),
             Self::MethodNotAllowed => (405, "method_not_allowed", None, Warn),
@@ -115,6 +123,7 @@ impl Outcome {
                     Failure::Unmappable(why) => (unmappable(*why), Error),
                     Failure::Refused(_) => ("refused", Error),
                     Failure::NotAccepted(_) => ("not_accepted", Error),
+                    Failure::NoSandboxPasscode => ("no_sandbox_passcode", Error),
                     Failure::SecretUnavailable => ("secret_unavailable", Error),
                     Failure::Busy(_) => ("busy", Warn),
                     Failure::Unreachable => ("unreachable", Warn),
@@ -140,11 +149,12 @@ impl Outcome {
     pub fn sentence(&self) -> String {
         match self {
             Self::Relayed => "relayed to CleverTap".to_owned(),
+            Self::DryRun => "CleverTap would take it; nothing was stored".to_owned(),
             Self::Ignored(Ignored::EventDisabled) => {
                 "nothing to send: the event is switched off".to_owned()
             }
             Self::Ignored(Ignored::Sandbox) => {
-                "nothing to send: a sandbox purchase, and SANDBOX_EVENTS is drop".to_owned()
+                "nothing to send: a sandbox purchase, and these are dropped".to_owned()
             }
             Self::Ignored(Ignored::Anonymous) => {
                 "nothing to send: the buyer is not signed in, and ANONYMOUS_USER_ID_AS is ignore"
@@ -191,6 +201,7 @@ fn unmappable(why: Unmappable) -> &'static str {
         Unmappable::NoIdentity => "no_identity",
         Unmappable::IdentityTooLong => "identity_too_long",
         Unmappable::UnusableName => "unusable_name",
+        Unmappable::UnfitChargedId => "unfit_charged_id",
     }
 }
 
@@ -202,6 +213,7 @@ mod tests {
     fn only_what_needs_no_second_delivery_is_200() {
         for (outcome, status, word) in [
             (Outcome::Relayed, 200, "relayed"),
+            (Outcome::DryRun, 200, "dry_run"),
             (Outcome::Ignored(Ignored::Anonymous), 200, "ignored"),
             (Outcome::Unauthorized(Refusal::Wrong), 401, "unauthorized"),
             (Outcome::MethodNotAllowed, 405, "method_not_allowed"),

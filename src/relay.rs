@@ -5,11 +5,12 @@
 use crate::aws::secret::{Secret, Secrets};
 use crate::clevertap::answer::{Answer, Verdict};
 use crate::clevertap::client::Attempt;
-use crate::clevertap::{Client, Record, upload_body};
-use crate::mapping::{self, Fate, Mapped, Rules};
+use crate::clevertap::{Client, Credentials, Record, upload_body};
+use crate::mapping::{self, Account, Fate, Mapped, Rules};
 use crate::outcome::{Failure, Outcome};
 use crate::purchasely::Event;
 use crate::telemetry::{Report, Upload, showable_id};
+use http::HeaderValue;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
@@ -41,13 +42,19 @@ impl Budget {
     }
 }
 
-/// Relays events to one CleverTap account.
+/// Relays events to the owner's CleverTap accounts.
 #[derive(Debug)]
 pub struct Relay {
     /// How events are mapped.
     pub rules: Rules,
     /// Where they go.
     pub client: Client,
+    /// Whose they are there.
+    pub account_id: HeaderValue,
+    /// Whose testers' purchases are, if they are kept apart.
+    pub sandbox_account_id: Option<HeaderValue>,
+    /// Whether CleverTap stores nothing.
+    pub dry_run: bool,
     /// Where the passcode comes from.
     pub secrets: Arc<Secrets>,
 }
@@ -68,12 +75,18 @@ impl Relay {
                 Outcome::Failed(Failure::Unmappable(*why)),
                 Upload::default(),
             ),
-            Mapped::Records(records) => {
+            Mapped::Records { account, records } => {
                 let mut upload = Upload::default();
                 let started = Instant::now();
-                let settled = self.upload(records, secret, budget, &mut upload).await;
+                let settled = self
+                    .upload(records, *account, secret, budget, &mut upload)
+                    .await;
                 upload.took = started.elapsed();
-                let outcome = settled.map_or_else(Outcome::Failed, |()| Outcome::Relayed);
+                let outcome = match settled {
+                    Err(failure) => Outcome::Failed(failure),
+                    Ok(()) if self.dry_run => Outcome::DryRun,
+                    Ok(()) => Outcome::Relayed,
+                };
                 (outcome, upload)
             }
         };
@@ -86,13 +99,31 @@ impl Relay {
         }
     }
 
-    /// Uploads until each record has its verdict. What CleverTap accepted is never sent again.
+    /// Uploads until each record has its verdict. What CleverTap accepted is never sent again. Event
+    /// and revenue decide; once they have their verdicts, the end of a profile changes nothing.
     async fn upload(
         &self,
         records: &[Record<'_>],
+        account: Account,
+        secret: Arc<Secret>,
+        budget: Budget,
+        upload: &mut Upload,
+    ) -> Result<(), Failure> {
+        let mut decided = None;
+        let ended = self
+            .upload_all(records, account, secret, budget, upload, &mut decided)
+            .await;
+        decided.unwrap_or(ended)
+    }
+
+    async fn upload_all(
+        &self,
+        records: &[Record<'_>],
+        account: Account,
         mut secret: Arc<Secret>,
         budget: Budget,
         upload: &mut Upload,
+        decided: &mut Option<Result<(), Failure>>,
     ) -> Result<(), Failure> {
         let mut pending: Vec<&Record<'_>> = records.iter().collect();
         let mut refused = None;
@@ -106,7 +137,7 @@ impl Relay {
             let attempt = self
                 .client
                 .upload(
-                    &secret.clevertap_passcode,
+                    self.credentials(account, &secret)?,
                     upload_body(&pending),
                     pending.len(),
                     budget.uploads_end,
@@ -119,22 +150,40 @@ impl Relay {
                 Attempt::Answered { status, answer } => match answer {
                     Answer::Verdicts(verdicts) => {
                         let mut again = Vec::new();
-                        let mut code = 0;
+                        let mut passing = None;
                         for (record, verdict) in pending.into_iter().zip(verdicts) {
                             match verdict {
                                 Verdict::Accepted => {}
-                                Verdict::Refused(code) => refused = Some(code),
-                                Verdict::Passing(passing) => {
-                                    code = passing;
+                                Verdict::Refused(code) if record.is_event() => refused = Some(code),
+                                Verdict::Refused(code) => upload.profile_refused = Some(code),
+                                Verdict::Passing(code) => {
                                     again.push(record);
+                                    if record.is_event() {
+                                        passing = Some(code);
+                                    } else {
+                                        upload.profile_refused = Some(code);
+                                    }
                                 }
                             }
                         }
+                        let settled = refused.map_or(Ok(()), |code| Err(Failure::Refused(code)));
                         if again.is_empty() {
-                            return refused.map_or(Ok(()), |code| Err(Failure::Refused(code)));
+                            return settled;
                         }
                         pending = again;
-                        Failure::Busy(code)
+                        if passing.is_none() {
+                            *decided = Some(settled);
+                        }
+                        Failure::Busy(passing.or(upload.profile_refused).unwrap_or_default())
+                    }
+                    // Nothing says that it was not the profile.
+                    Answer::Refused(code) if pending.iter().any(|record| !record.is_event()) => {
+                        upload.profile_refused = Some(code);
+                        pending.retain(|record| record.is_event());
+                        if pending.is_empty() {
+                            return Ok(());
+                        }
+                        continue;
                     }
                     Answer::Refused(code) => return Err(Failure::Refused(code)),
                     Answer::Unauthorized(code) => match self.secrets.refresh(&secret).await {
@@ -166,6 +215,28 @@ impl Relay {
                 return Err(passing);
             }
             sleep_until(resume).await;
+        }
+    }
+
+    fn credentials<'c>(
+        &'c self,
+        account: Account,
+        secret: &'c Secret,
+    ) -> Result<Credentials<'c>, Failure> {
+        match account {
+            Account::Main => Ok(Credentials {
+                account_id: &self.account_id,
+                passcode: &secret.clevertap_passcode,
+            }),
+            Account::Sandbox => {
+                let passcode = secret.clevertap_sandbox_passcode.as_ref();
+                let credentials = self.sandbox_account_id.as_ref().zip(passcode);
+                let (account_id, passcode) = credentials.ok_or(Failure::NoSandboxPasscode)?;
+                Ok(Credentials {
+                    account_id,
+                    passcode,
+                })
+            }
         }
     }
 }

@@ -39,6 +39,8 @@ pub struct Upload {
     pub status: Option<u16>,
     /// How often it was sent.
     pub attempts: u32,
+    /// The code with which CleverTap refused the profile, which does not decide over the event.
+    pub profile_refused: Option<u16>,
     /// How long it took, with every attempt and wait.
     pub took: Duration,
 }
@@ -120,6 +122,8 @@ fn line(
         #[serde(skip_serializing_if = "Option::is_none")]
         clevertap_status: Option<u16>,
         attempts: u32,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        profile_refused: Option<u16>,
         upload_ms: u128,
         duration_ms: u128,
         #[serde(skip_serializing_if = "<[_]>::is_empty")]
@@ -147,6 +151,7 @@ fn line(
         event_name: report.event_name.as_deref().map(cut),
         clevertap_status: report.upload.status,
         attempts: report.upload.attempts,
+        profile_refused: report.upload.profile_refused,
         upload_ms: report.upload.took.as_millis(),
         duration_ms: took.as_millis(),
         adjusted: &report.adjustments[..adjusted.min(MOST_ADJUSTMENTS)],
@@ -173,6 +178,7 @@ mod tests {
             upload: Upload {
                 status: Some(429),
                 attempts: 3,
+                profile_refused: None,
                 took: Duration::from_millis(1200),
             },
             adjustments: vec!["presentation: fitted".into()],

@@ -28,6 +28,8 @@ const HEDGE: Duration = Duration::from_millis(250);
 pub struct Secret {
     /// Authenticates uploads to CleverTap.
     pub clevertap_passcode: SecretString,
+    /// The same for the account that testers' purchases go to, where there is one.
+    pub clevertap_sandbox_passcode: Option<SecretString>,
     /// Purchasely's client shared secret: the current one, then the previous one if it is still accepted.
     shared_secrets: Vec<SecretString>,
 }
@@ -94,6 +96,7 @@ impl Secret {
         let previous = optional("purchasely_shared_secret_previous")?;
         Ok(Self {
             clevertap_passcode: required(&fields, "clevertap_passcode")?,
+            clevertap_sandbox_passcode: optional("clevertap_sandbox_passcode")?,
             shared_secrets: current.into_iter().chain(previous).collect(),
         })
     }
@@ -104,7 +107,12 @@ impl Secret {
     }
 
     fn is(&self, other: &Self) -> bool {
+        let sandbox = |secret: &Self| {
+            let passcode = secret.clevertap_sandbox_passcode.clone();
+            passcode.map(|passcode| passcode.expose_secret().to_owned())
+        };
         self.clevertap_passcode.expose_secret() == other.clevertap_passcode.expose_secret()
+            && sandbox(self) == sandbox(other)
             && self.shared_secrets().eq(other.shared_secrets())
     }
 }

@@ -11,12 +11,21 @@ use tokio::time::{Instant, timeout_at};
 /// ours is at most about 64 KB.
 const LONGEST_ANSWER: usize = 2 * 1024 * 1024;
 
-/// Uploads to one account at one address.
+/// Uploads to one address.
 #[derive(Debug, Clone)]
 pub struct Client {
     http: reqwest::Client,
     base_url: String,
-    account_id: HeaderValue,
+    upload_url: String,
+}
+
+/// Whose upload it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Credentials<'c> {
+    /// The account id.
+    pub account_id: &'c HeaderValue,
+    /// One of the account's passcodes.
+    pub passcode: &'c SecretString,
 }
 
 /// What became of one attempt.
@@ -40,12 +49,20 @@ pub enum Attempt {
 impl Client {
     /// `base_url` is the region's `https://` host, or the override; it has no path and no final slash.
     #[must_use]
-    pub fn new(http: reqwest::Client, base_url: String, account_id: HeaderValue) -> Self {
+    pub fn new(http: reqwest::Client, base_url: String) -> Self {
+        let upload_url = format!("{base_url}/1/upload");
         Self {
             http,
             base_url,
-            account_id,
+            upload_url,
         }
+    }
+
+    /// The same, but CleverTap only checks what it is sent and stores nothing.
+    #[must_use]
+    pub fn dry(mut self) -> Self {
+        self.upload_url.push_str("?dryRun=1");
+        self
     }
 
     /// Opens a connection and leaves it in the pool. Failing changes nothing: an upload opens its own.
@@ -56,27 +73,27 @@ impl Client {
     /// Sends one upload of `records` records and reads its answer.
     pub async fn upload(
         &self,
-        passcode: &SecretString,
+        credentials: Credentials<'_>,
         body: Vec<u8>,
         records: usize,
         deadline: Instant,
     ) -> Attempt {
-        let attempt = self.send(passcode, body, records);
+        let attempt = self.send(credentials, body, records);
         timeout_at(deadline, attempt)
             .await
             .unwrap_or(Attempt::TimedOut)
     }
 
-    async fn send(&self, passcode: &SecretString, body: Vec<u8>, records: usize) -> Attempt {
+    async fn send(&self, credentials: Credentials<'_>, body: Vec<u8>, records: usize) -> Attempt {
         // The secret's shape was checked when it was read, so this cannot fail; if it ever does,
         // CleverTap's 401 says so better than a panic.
-        let mut passcode =
-            HeaderValue::from_str(passcode.expose_secret()).unwrap_or(HeaderValue::from_static(""));
+        let mut passcode = HeaderValue::from_str(credentials.passcode.expose_secret())
+            .unwrap_or(HeaderValue::from_static(""));
         passcode.set_sensitive(true);
         let sent = self
             .http
-            .post(format!("{}/1/upload", self.base_url))
-            .header("X-CleverTap-Account-Id", self.account_id.clone())
+            .post(&self.upload_url)
+            .header("X-CleverTap-Account-Id", credentials.account_id)
             .header("X-CleverTap-Passcode", passcode)
             .header(CONTENT_TYPE, "application/json; charset=utf-8")
             .body(body)

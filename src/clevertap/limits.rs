@@ -14,6 +14,9 @@ pub const TEXT_BYTES: usize = 512;
 pub const PROPERTIES: usize = 100;
 /// An identity or objectId has fewer characters than this.
 pub const IDENTITY_CHARACTERS: usize = 1024;
+/// Bytes of UTF-8 in a profile property's key
+/// (<https://developer.clevertap.com/docs/upload-user-profiles-api>).
+pub const PROFILE_KEY_BYTES: usize = 120;
 /// What a text must not start with unless it is a date.
 const DATE_PREFIX: &str = "$D_";
 
@@ -21,6 +24,28 @@ const DATE_PREFIX: &str = "$D_";
 pub const FORBIDDEN_IN_NAMES: &[char] = &[
     '%', '>', '<', '!', '|', '&', '.', ':', ';', '$', '\'', '"', '\\',
 ];
+
+/// Forbidden in a profile property's key beside [`FORBIDDEN_IN_NAMES`].
+const FORBIDDEN_IN_PROFILE_KEYS: char = '#';
+
+/// Profile fields with a meaning of their own, in lower case; not for custom use.
+const SYSTEM_FIELDS: &[&str] = &[
+    "name",
+    "identity",
+    "email",
+    "phone",
+    "gender",
+    "dob",
+    "age",
+    "employed",
+    "education",
+    "married",
+    "objectid",
+    "photo",
+    "tz",
+];
+/// Begins the fields that hold a user's consent to messages, in lower case.
+const CONSENT_PREFIX: &str = "msg-";
 
 /// Event names that CleverTap keeps for itself (record code 513).
 #[rustfmt::skip]
@@ -44,7 +69,7 @@ pub enum NameProblem {
     Empty,
     /// Holds one of [`FORBIDDEN_IN_NAMES`] or a control character.
     #[error(
-        "holds a character that CleverTap does not allow in names (% > < ! | & . : ; $ ' \" \\)"
+        "holds a character that CleverTap does not allow in names (% > < ! | & . : ; $ ' \" \\ and, for profiles, #)"
     )]
     Forbidden,
     /// Longer than [`NAME_CHARACTERS`].
@@ -53,6 +78,9 @@ pub enum NameProblem {
     /// One of [`RESERVED_EVENT_NAMES`], compared without case and spaces.
     #[error("is a name that CleverTap keeps for its own events")]
     Reserved,
+    /// A system field of the profile, such as Email.
+    #[error("is a profile field with a meaning of its own in CleverTap")]
+    SystemField,
 }
 
 /// Says whether CleverTap would take this event name exactly as it is.
@@ -65,6 +93,22 @@ pub fn check_event_name(name: &str) -> Result<(), NameProblem> {
         Err(NameProblem::TooLong)
     } else if is_reserved(name) {
         Err(NameProblem::Reserved)
+    } else {
+        Ok(())
+    }
+}
+
+/// Says whether CleverTap would take this key of a profile property exactly as it is.
+pub fn check_profile_key(key: &str) -> Result<(), NameProblem> {
+    let lower = key.trim().to_lowercase();
+    if lower.is_empty() {
+        Err(NameProblem::Empty)
+    } else if key.contains(is_forbidden) || key.contains(FORBIDDEN_IN_PROFILE_KEYS) {
+        Err(NameProblem::Forbidden)
+    } else if key.len() > PROFILE_KEY_BYTES {
+        Err(NameProblem::TooLong)
+    } else if SYSTEM_FIELDS.contains(&lower.as_str()) || lower.starts_with(CONSENT_PREFIX) {
+        Err(NameProblem::SystemField)
     } else {
         Ok(())
     }
@@ -187,6 +231,23 @@ mod tests {
             Err(NameProblem::TooLong)
         );
         assert_eq!(check_event_name("app launched"), Err(NameProblem::Reserved));
+    }
+
+    #[test]
+    fn a_profile_key_is_checked_not_changed() {
+        assert_eq!(check_profile_key("Current Plan"), Ok(()));
+        assert_eq!(check_profile_key("plan#"), Err(NameProblem::Forbidden));
+        assert_eq!(
+            check_profile_key(&"é".repeat(61)),
+            Err(NameProblem::TooLong)
+        );
+        for key in ["Email", "identity", "MSG-push", "Phone"] {
+            assert_eq!(
+                check_profile_key(key),
+                Err(NameProblem::SystemField),
+                "{key}"
+            );
+        }
     }
 
     #[test]

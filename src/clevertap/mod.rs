@@ -9,6 +9,6 @@ pub mod limits;
 mod record;
 mod region;
 
-pub use client::Client;
-pub use record::{Content, Record, UnixSeconds, User, Value, upload_body};
+pub use client::{Client, Credentials};
+pub use record::{Change, Content, Record, UnixSeconds, Upload, User, Value, upload_body};
 pub use region::{REGIONS, Region};

@@ -35,6 +35,19 @@ pub enum Value<'e> {
     Boolean(bool),
     /// A moment, written `$D_<seconds>`.
     Date(UnixSeconds),
+    /// What was bought: the one entry of `Items`, which only `Charged` may carry.
+    Item(Vec<(Cow<'e, str>, Value<'e>)>),
+}
+
+/// What happens to one property of a profile.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change<'e> {
+    /// It takes this value.
+    Set(Value<'e>),
+    /// This text joins a multi-value property.
+    Add(Cow<'e, str>),
+    /// This text leaves a multi-value property.
+    Remove(Cow<'e, str>),
 }
 
 /// What a record says of its user.
@@ -46,6 +59,11 @@ pub enum Content<'e> {
         name: Cow<'e, str>,
         /// The event's properties; keys are unique.
         properties: Vec<(Cow<'e, str>, Value<'e>)>,
+    },
+    /// What the user is like from here on.
+    Profile {
+        /// The changes; keys are unique.
+        changes: Vec<(Cow<'e, str>, Change<'e>)>,
     },
 }
 
@@ -60,17 +78,36 @@ pub struct Record<'e> {
     pub content: Content<'e>,
 }
 
-/// The body of `POST /1/upload` for these records: `{"d":[…]}`.
+/// An upload of these records, as its JSON: `{"d":[…]}`.
+#[derive(Debug, Clone, Copy)]
+pub struct Upload<'r>(pub &'r [&'r Record<'r>]);
+
+/// The body of `POST /1/upload` for these records.
 ///
 /// # Panics
 /// Never: a record always has a JSON form.
 #[must_use]
 pub fn upload_body(records: &[&Record<'_>]) -> Vec<u8> {
-    #[derive(Serialize)]
-    struct Body<'r> {
-        d: &'r [&'r Record<'r>],
+    serde_json::to_vec(&Upload(records)).expect("a record always has a JSON form")
+}
+
+impl Record<'_> {
+    /// Whether it raises an event, rather than describing the user.
+    #[must_use]
+    pub fn is_event(&self) -> bool {
+        match self.content {
+            Content::Event { .. } => true,
+            Content::Profile { .. } => false,
+        }
     }
-    serde_json::to_vec(&Body { d: records }).expect("a record always has a JSON form")
+}
+
+impl Serialize for Upload<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(1))?;
+        map.serialize_entry("d", self.0)?;
+        map.end()
+    }
 }
 
 impl Serialize for Record<'_> {
@@ -81,24 +118,44 @@ impl Serialize for Record<'_> {
             User::ObjectId(id) => map.serialize_entry("objectId", id)?,
         }
         match &self.content {
-            Content::Event { name, properties } => {
+            Content::Event { name, .. } => {
                 map.serialize_entry("type", "event")?;
                 map.serialize_entry("evtName", name)?;
-                if let Some(UnixSeconds(at)) = self.at {
-                    map.serialize_entry("ts", &at)?;
-                }
-                map.serialize_entry("evtData", &Properties(properties))?;
             }
+            Content::Profile { .. } => map.serialize_entry("type", "profile")?,
+        }
+        if let Some(UnixSeconds(at)) = self.at {
+            map.serialize_entry("ts", &at)?;
+        }
+        match &self.content {
+            Content::Event { properties, .. } => {
+                map.serialize_entry("evtData", &Pairs(properties))?;
+            }
+            Content::Profile { changes } => map.serialize_entry("profileData", &Pairs(changes))?,
         }
         map.end()
     }
 }
 
-struct Properties<'r>(&'r [(Cow<'r, str>, Value<'r>)]);
+/// Keys and values that are written as an object, in their order.
+struct Pairs<'r, V>(&'r [(Cow<'r, str>, V)]);
 
-impl Serialize for Properties<'_> {
+impl<V: Serialize> Serialize for Pairs<'_, V> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.0.iter().map(|(key, value)| (key, value)))
+    }
+}
+
+impl Serialize for Change<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (operation, text) = match self {
+            Self::Set(value) => return value.serialize(serializer),
+            Self::Add(text) => ("$add", text),
+            Self::Remove(text) => ("$remove", text),
+        };
+        let mut map = serializer.serialize_map(Some(1))?;
+        map.serialize_entry(operation, &[text])?;
+        map.end()
     }
 }
 
@@ -113,6 +170,7 @@ impl Serialize for Value<'_> {
             Self::Date(UnixSeconds(seconds)) => {
                 serializer.collect_str(&format_args!("$D_{seconds}"))
             }
+            Self::Item(properties) => [Pairs(properties)].serialize(serializer),
         }
     }
 }
@@ -144,6 +202,29 @@ mod tests {
                 r#""evtData":{"plan":"yearly","price":10.0,"count":3,"shared":false,"until":"$D_1803975300"}}]}"#,
             )
         );
+    }
+
+    #[test]
+    fn a_profile_record_sets_adds_and_removes() {
+        let record = Record {
+            user: User::ObjectId("__hA1B2".into()),
+            at: Some(UnixSeconds(1_772_439_330)),
+            content: Content::Profile {
+                changes: vec![
+                    ("status".into(), Change::Set(Value::Text("PAUSED".into()))),
+                    ("plans".into(), Change::Remove("yearly".into())),
+                    ("tags".into(), Change::Add("vip".into())),
+                ],
+            },
+        };
+        assert_eq!(
+            String::from_utf8(upload_body(&[&record])).unwrap(),
+            concat!(
+                r#"{"d":[{"objectId":"__hA1B2","type":"profile","ts":1772439330,"profileData":"#,
+                r#"{"status":"PAUSED","plans":{"$remove":["yearly"]},"tags":{"$add":["vip"]}}}]}"#,
+            )
+        );
+        assert!(!record.is_event());
     }
 
     #[test]

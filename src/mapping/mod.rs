@@ -4,12 +4,16 @@
 //! the same records. It does not know how records are sent, nor what an outcome answers.
 
 pub mod identity;
+pub mod profile;
 pub mod properties;
+pub mod revenue;
 
 use crate::clevertap::{self, Content, Record, UnixSeconds};
 use crate::purchasely::{Environment, Event};
-use identity::IdentityRules;
+use identity::{Identified, IdentityRules};
+use profile::ProfileRules;
 use properties::PropertyRules;
+use revenue::{Revenue, RevenueRules};
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
@@ -20,12 +24,39 @@ pub struct Rules {
     pub events: EventSwitches,
     /// Purchasely's name → the owner's name, valid in CleverTap (`EVENT_NAMES`).
     pub event_names: HashMap<String, String>,
-    /// Whether sandbox events go on (`SANDBOX_EVENTS`).
-    pub relay_sandbox: bool,
+    /// What becomes of testers' purchases.
+    pub sandbox: SandboxRule,
     /// Who the user is.
     pub identity: IdentityRules,
     /// What is sent about the event.
     pub properties: PropertyRules,
+    /// What is kept about the user.
+    pub profile: ProfileRules,
+    /// Whether and how money is told.
+    pub revenue: RevenueRules,
+}
+
+/// What becomes of testers' purchases (`SANDBOX_EVENTS`, `CLEVERTAP_SANDBOX_ACCOUNT_ID`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SandboxRule {
+    /// They are ignored.
+    #[default]
+    Drop,
+    /// Their events go to the main account; its profiles and its revenue are real and stay untouched.
+    EventsOnly,
+    /// They go to the main account, which is one for tests.
+    Whole,
+    /// They go to an account of their own.
+    OwnAccount,
+}
+
+/// Which of the owner's CleverTap accounts records go to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Account {
+    /// `CLEVERTAP_ACCOUNT_ID`.
+    Main,
+    /// `CLEVERTAP_SANDBOX_ACCOUNT_ID`.
+    Sandbox,
 }
 
 /// `EVENTS_ENABLED` minus `EVENTS_DISABLED`, in Purchasely's names.
@@ -40,8 +71,14 @@ pub struct EventSwitches {
 /// What becomes of an event.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Mapped<'e> {
-    /// To be uploaded together, in this order.
-    Records(Vec<Record<'e>>),
+    /// To be uploaded together, in this order: the profile, so that campaigns on the event see it;
+    /// the event; the revenue.
+    Records {
+        /// Where they go.
+        account: Account,
+        /// At least one.
+        records: Vec<Record<'e>>,
+    },
     /// Rightly nothing to send.
     Ignored(Ignored),
     /// Can never be sent as it is.
@@ -51,7 +88,7 @@ pub enum Mapped<'e> {
 /// Why there is nothing to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ignored {
-    /// Switched off by `EVENTS_ENABLED` or `EVENTS_DISABLED`.
+    /// Switched off by `EVENTS_ENABLED` or `EVENTS_DISABLED`, and no profile or revenue to tell.
     EventDisabled,
     /// A tester's purchase (`SANDBOX_EVENTS=drop`).
     Sandbox,
@@ -73,6 +110,11 @@ pub enum Unmappable {
     /// Nothing is left of the name without the characters that CleverTap forbids.
     #[error("the event's name has no character that CleverTap allows")]
     UnusableName,
+    /// Cut to fit, it could be another transaction's.
+    #[error(
+        "the transaction's id is longer than 512 bytes or reads as a date, which CleverTap does not take as Charged ID"
+    )]
+    UnfitChargedId,
 }
 
 /// What happened to one field of the payload on its way. Told for every field, in order of mapping.
@@ -102,6 +144,8 @@ pub enum Fate<'e> {
     Collision(Cow<'e, str>),
     /// Gave way to CleverTap's limit on the number of properties.
     OverLimit,
+    /// Of a transaction: there is no amount with its currency, so no revenue event.
+    NoAmount,
 }
 
 impl Fate<'_> {
@@ -113,7 +157,8 @@ impl Fate<'_> {
             | Self::WrongType
             | Self::UnusableName
             | Self::Collision(_)
-            | Self::OverLimit => true,
+            | Self::OverLimit
+            | Self::NoAmount => true,
             Self::Sent(_)
             | Self::SentAsDate(_)
             | Self::Twin
@@ -140,6 +185,7 @@ impl Fate<'_> {
             Self::UnusableName => "unusable_name",
             Self::Collision(_) => "collision",
             Self::OverLimit => "over_limit",
+            Self::NoAmount => "no_amount",
         }
     }
 }
@@ -150,29 +196,66 @@ pub fn map<'e>(
     rules: &'e Rules,
     witness: &mut dyn FnMut(&str, Fate<'e>),
 ) -> Mapped<'e> {
-    if event.environment() == Environment::Sandbox && !rules.relay_sandbox {
-        return Mapped::Ignored(Ignored::Sandbox);
+    let is_sandbox = event.environment() == Environment::Sandbox;
+    let (account, events_only) = match rules.sandbox {
+        _ if !is_sandbox => (Account::Main, false),
+        SandboxRule::Drop => return Mapped::Ignored(Ignored::Sandbox),
+        SandboxRule::EventsOnly => (Account::Main, true),
+        SandboxRule::Whole => (Account::Main, false),
+        SandboxRule::OwnAccount => (Account::Sandbox, false),
+    };
+    let properties = properties::of_event(event, &rules.properties, witness);
+    let mut contents = Vec::with_capacity(3);
+    if !events_only {
+        let changes = profile::changes(event, &rules.profile, &properties);
+        if !changes.is_empty() {
+            contents.push(Content::Profile { changes });
+        }
     }
-    if !rules.events.raises(event.name()) {
+    let revenue = if events_only {
+        Revenue::Off
+    } else {
+        revenue::decide(event, &rules.revenue, &properties)
+    };
+    let raised = rules.events.raises(event.name());
+    if raised {
+        let Some(name) = rules.event_name(event.name()) else {
+            return Mapped::Unmappable(Unmappable::UnusableName);
+        };
+        contents.push(Content::Event { name, properties });
+    }
+    match revenue {
+        Revenue::Raised { name, properties } => contents.push(Content::Event {
+            name: Cow::Borrowed(name),
+            properties,
+        }),
+        Revenue::UnfitId => return Mapped::Unmappable(Unmappable::UnfitChargedId),
+        Revenue::NoAmount => witness("revenue", Fate::NoAmount),
+        Revenue::Off | Revenue::NotMoney | Revenue::NotPositive => {}
+    }
+    if contents.is_empty() {
         return Mapped::Ignored(Ignored::EventDisabled);
     }
     let user = match identity::identify(event, &rules.identity) {
-        identity::Identified::User(user) => user,
-        identity::Identified::Anonymous => return Mapped::Ignored(Ignored::Anonymous),
-        identity::Identified::Nobody => return Mapped::Unmappable(Unmappable::NoIdentity),
-        identity::Identified::TooLong => return Mapped::Unmappable(Unmappable::IdentityTooLong),
+        Identified::User(user) => user,
+        Identified::Anonymous => return Mapped::Ignored(Ignored::Anonymous),
+        // Its owner let it go; what is left of it could not be sent anyhow.
+        Identified::Nobody | Identified::TooLong if !raised => {
+            return Mapped::Ignored(Ignored::EventDisabled);
+        }
+        Identified::Nobody => return Mapped::Unmappable(Unmappable::NoIdentity),
+        Identified::TooLong => return Mapped::Unmappable(Unmappable::IdentityTooLong),
     };
-    let Some(name) = rules.event_name(event.name()) else {
-        return Mapped::Unmappable(Unmappable::UnusableName);
+    let at = event.time_ms("event_created_at").map(seconds);
+    let record = |content| Record {
+        user: user.clone(),
+        at,
+        content,
     };
-    Mapped::Records(vec![Record {
-        user,
-        at: event.time_ms("event_created_at").map(seconds),
-        content: Content::Event {
-            name,
-            properties: properties::of_event(event, &rules.properties, witness),
-        },
-    }])
+    Mapped::Records {
+        account,
+        records: contents.into_iter().map(record).collect(),
+    }
 }
 
 impl EventSwitches {
@@ -214,10 +297,36 @@ mod tests {
         Event::parse(Verified::unsigned(body.as_bytes())).unwrap()
     }
 
+    /// Rules that write no profile.
+    fn events_only() -> Rules {
+        Rules {
+            profile: ProfileRules {
+                properties: vec![],
+                ..ProfileRules::default()
+            },
+            ..Rules::default()
+        }
+    }
+
+    /// What goes where, by the kinds of its records.
+    fn kinds(rules: &Rules, body: &str) -> (Option<Account>, Vec<String>) {
+        match map(&event(body), rules, &mut |_, _| {}) {
+            Mapped::Records { account, records } => {
+                let kind = |record: &Record<'_>| match &record.content {
+                    Content::Event { name, .. } => name.to_string(),
+                    Content::Profile { .. } => "profile".to_owned(),
+                };
+                (Some(account), records.iter().map(kind).collect())
+            }
+            Mapped::Ignored(why) => (None, vec![format!("{why:?}")]),
+            Mapped::Unmappable(why) => (None, vec![format!("{why:?}")]),
+        }
+    }
+
     #[track_caller]
     fn check(rules: &Rules, body: &str, expected: &str) {
         let event = event(body);
-        let Mapped::Records(records) = map(&event, rules, &mut |_, _| {}) else {
+        let Mapped::Records { records, .. } = map(&event, rules, &mut |_, _| {}) else {
             panic!("nothing to send");
         };
         let body = upload_body(&records.iter().collect::<Vec<_>>());
@@ -227,7 +336,7 @@ mod tests {
     #[test]
     fn maps_an_event_to_one_event_record() {
         check(
-            &Rules::default(),
+            &events_only(),
             r#"{"event_name":"ACTIVATE","event_id":"e","user_id":"u-1","event_created_at_ms":1772439330999,"plan":"yearly"}"#,
             r#"{"d":[{"identity":"u-1","type":"event","evtName":"ACTIVATE","ts":1772439330,"evtData":{"event_created_at":"$D_1772439330","event_id":"e","event_name":"ACTIVATE","plan":"yearly","user_id":"u-1"}}]}"#,
         );
@@ -236,7 +345,7 @@ mod tests {
     #[test]
     fn an_event_that_tells_no_time_has_none() {
         check(
-            &Rules::default(),
+            &events_only(),
             r#"{"event_name":"ACTIVATE","user_id":"u"}"#,
             r#"{"d":[{"identity":"u","type":"event","evtName":"ACTIVATE","evtData":{"event_name":"ACTIVATE","user_id":"u"}}]}"#,
         );
@@ -286,20 +395,95 @@ mod tests {
         assert_eq!(mapped, Mapped::Ignored(Ignored::EventDisabled));
     }
 
-    #[test]
-    fn sandbox_events_are_dropped_unless_wanted() {
-        let event = event(r#"{"event_name":"A","user_id":"u","environment":"SANDBOX"}"#);
-        let dropping = Rules::default();
-        let mapped = map(&event, &dropping, &mut |_, _| {});
-        assert_eq!(mapped, Mapped::Ignored(Ignored::Sandbox));
-        let relaying = Rules {
-            relay_sandbox: true,
+    const RENEWED: &str = r#"{"event_name":"SUBSCRIPTION_RENEWED","user_id":"u","plan":"p","subscription_status":"AUTO_RENEWING"}"#;
+    const PAID: &str =
+        r#"{"event_name":"TRANSACTION_PROCESSED","user_id":"u","amount_in_usd":5,"event_id":"e"}"#;
+
+    fn with_revenue() -> Rules {
+        Rules {
+            revenue: RevenueRules {
+                event: Some("Charged".into()),
+                ..RevenueRules::default()
+            },
             ..Rules::default()
+        }
+    }
+
+    #[test]
+    fn the_profile_comes_before_the_event_and_revenue_after_it() {
+        let rules = with_revenue();
+        let (account, records) = kinds(&rules, RENEWED);
+        assert_eq!(account, Some(Account::Main));
+        assert_eq!(records, ["profile", "SUBSCRIPTION_RENEWED"]);
+        assert_eq!(kinds(&rules, PAID).1, ["TRANSACTION_PROCESSED", "Charged"]);
+    }
+
+    #[test]
+    fn switching_an_event_off_leaves_profile_and_revenue_on() {
+        let disabled = ["SUBSCRIPTION_RENEWED", "TRANSACTION_PROCESSED"].map(str::to_owned);
+        let rules = Rules {
+            events: EventSwitches {
+                enabled: None,
+                disabled: disabled.into(),
+            },
+            ..with_revenue()
         };
-        assert!(matches!(
-            map(&event, &relaying, &mut |_, _| {}),
-            Mapped::Records(_)
-        ));
+        assert_eq!(kinds(&rules, RENEWED).1, ["profile"]);
+        assert_eq!(kinds(&rules, PAID).1, ["Charged"]);
+    }
+
+    #[test]
+    fn sandbox_events_go_where_their_rule_says() {
+        let sandbox = |body: &str| body.replace('}', r#","environment":"SANDBOX"}"#);
+        for (rule, account, renewed, paid) in [
+            (SandboxRule::Drop, None, vec!["Sandbox"], vec!["Sandbox"]),
+            (
+                SandboxRule::EventsOnly,
+                Some(Account::Main),
+                vec!["SUBSCRIPTION_RENEWED"],
+                vec!["TRANSACTION_PROCESSED"],
+            ),
+            (
+                SandboxRule::Whole,
+                Some(Account::Main),
+                vec!["profile", "SUBSCRIPTION_RENEWED"],
+                vec!["TRANSACTION_PROCESSED", "Charged"],
+            ),
+            (
+                SandboxRule::OwnAccount,
+                Some(Account::Sandbox),
+                vec!["profile", "SUBSCRIPTION_RENEWED"],
+                vec!["TRANSACTION_PROCESSED", "Charged"],
+            ),
+        ] {
+            let rules = Rules {
+                sandbox: rule,
+                ..with_revenue()
+            };
+            let told = |records: Vec<&str>| records.into_iter().map(str::to_owned).collect();
+            assert_eq!(
+                kinds(&rules, &sandbox(RENEWED)),
+                (account, told(renewed)),
+                "{rule:?}"
+            );
+            assert_eq!(
+                kinds(&rules, &sandbox(PAID)),
+                (account, told(paid)),
+                "{rule:?}"
+            );
+            assert_eq!(kinds(&rules, RENEWED).0, Some(Account::Main), "{rule:?}");
+        }
+    }
+
+    #[test]
+    fn a_transaction_without_an_amount_is_told_of() {
+        let event = event(r#"{"event_name":"TRANSACTION_PROCESSED","user_id":"u"}"#);
+        let rules = with_revenue();
+        let mut told = Vec::new();
+        map(&event, &rules, &mut |field, fate| {
+            told.push((field.to_owned(), fate.code()))
+        });
+        assert_eq!(told.last(), Some(&("revenue".to_owned(), "no_amount")));
     }
 
     #[test]
@@ -311,12 +495,28 @@ mod tests {
     }
 
     #[test]
+    fn an_event_of_nobody_can_be_let_go_by_switching_it_off() {
+        let rules = Rules {
+            events: EventSwitches {
+                enabled: None,
+                disabled: HashSet::from(["SUBSCRIPTION_RENEWED".to_owned()]),
+            },
+            ..Rules::default()
+        };
+        let nobodys = r#"{"event_name":"SUBSCRIPTION_RENEWED","plan":"p"}"#;
+        assert_eq!(kinds(&rules, nobodys).1, ["EventDisabled"]);
+    }
+
+    #[test]
     fn the_identity_is_the_users() {
-        let event = event(r#"{"event_name":"A","user_id":"u-9"}"#);
+        let event = event(r#"{"event_name":"SUBSCRIPTION_RENEWED","user_id":"u-9"}"#);
         let rules = Rules::default();
-        let Mapped::Records(records) = map(&event, &rules, &mut |_, _| {}) else {
+        let Mapped::Records { records, .. } = map(&event, &rules, &mut |_, _| {}) else {
             panic!("nothing to send");
         };
-        assert_eq!(records[0].user, User::Identity("u-9".into()));
+        assert_eq!(records.len(), 2);
+        for record in records {
+            assert_eq!(record.user, User::Identity("u-9".into()));
+        }
     }
 }
