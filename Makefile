@@ -11,7 +11,7 @@ export MOTO_SERVER ?= $(abspath $(VENV)/bin/moto_server)
 export AWS_DEFAULT_REGION ?= eu-west-1
 export SAM_CLI_TELEMETRY ?= 0
 
-.PHONY: help demo dev test check unit deny template tools clean
+.PHONY: help demo dev test check unit golden property deny template tools clean
 
 help: ## Say what there is to make.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 18
@@ -33,6 +33,14 @@ check: ## Format and lints.
 
 unit: $(VENV)/cargo-lambda.done $(VENV)/tools.done ## Unit, integration and end-to-end tests.
 	cargo test --locked
+
+golden: ## Write tests/golden again, to be reviewed as a diff.
+	WRITE_GOLDEN=1 cargo test --locked --test it golden
+	git diff --stat -- tests/golden
+
+CASES ?= 100000
+property: ## Map CASES random payloads and check each record against CleverTap's limits.
+	PROPTEST_CASES=$(CASES) cargo test --locked --profile property --test it fit
 
 deny: $(TOOLS)/bin/cargo-deny ## What the dependency tree may hold.
 	$(TOOLS)/bin/cargo-deny --locked check bans licenses sources

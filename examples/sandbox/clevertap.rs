@@ -507,6 +507,15 @@ impl Refusal {
     }
 }
 
+/// Why CleverTap would refuse this record, if it would.
+pub fn refusal_of(record: &Value) -> Option<String> {
+    let Some(record) = record.as_object() else {
+        return Some("not an object".to_owned());
+    };
+    let refusal = check(record).err()?;
+    Some(format!("{}: {}", refusal.code, refusal.detail))
+}
+
 fn header(request: &Request<Bytes>, name: &str) -> Option<String> {
     let value = request.headers().get(name)?;
     value.to_str().ok().map(str::to_owned)

@@ -10,7 +10,8 @@ use serde_json::Value as Json;
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-/// Google's token: whoever holds it can speak for the purchase.
+/// Google's token: whoever holds it can speak for the purchase. No property is sent whose name holds
+/// this, wherever in the payload it comes from.
 const SENSITIVE: &str = "purchase_token";
 /// Between the elements of a list that becomes one text.
 const LIST_SEPARATOR: &str = ", ";
@@ -133,9 +134,7 @@ impl<'e> Reading<'e, '_> {
     /// second name under which the owner may have omitted it.
     fn admit(&self, field: &str, also: &str) -> Result<Option<Kind>, Fate<'e>> {
         let kind = catalogue::kind(field);
-        if field == SENSITIVE {
-            Err(Fate::Sensitive)
-        } else if self.rules.omitted.contains(field) || self.rules.omitted.contains(also) {
+        if self.rules.omitted.contains(field) || self.rules.omitted.contains(also) {
             Err(Fate::Omitted)
         } else if kind.is_none() && self.rules.drop_unknown {
             Err(Fate::Unknown)
@@ -168,9 +167,7 @@ impl<'e> Reading<'e, '_> {
         }
         for (field, value) in object {
             let (path, key) = (format!("{path}.{field}"), format!("{key}_{field}"));
-            if field == SENSITIVE {
-                (self.witness)(&path, Fate::Sensitive);
-            } else if self.rules.omitted.contains(&key) {
+            if self.rules.omitted.contains(&key) {
                 (self.witness)(&path, Fate::Omitted);
             } else {
                 self.flatten(path, key, value, kind);
@@ -180,18 +177,21 @@ impl<'e> Reading<'e, '_> {
 
     /// Keeps what was read as a candidate, under a name that fits.
     fn take(&mut self, rank: Rank, source: Cow<'e, str>, name: Cow<'e, str>, read: Read<'e>) {
+        let Some(key) = fit_name(name) else {
+            return (self.witness)(&source, Fate::UnusableName);
+        };
+        if key.contains(SENSITIVE) {
+            return (self.witness)(&source, Fate::Sensitive);
+        }
         let (value, partial) = match read {
             Read::Value(value) => (value, false),
             Read::Part(value) => (value, true),
             Read::Empty => return (self.witness)(&source, Fate::Empty),
             Read::WrongType => return (self.witness)(&source, Fate::WrongType),
         };
-        let Some(key) = fit_name(name) else {
-            return (self.witness)(&source, Fate::UnusableName);
-        };
         let (value, cut) = fit_value(value);
         // A documented property keeps its one type, so nothing else may take its name.
-        if rank == Rank::Unknown && (catalogue::kind(&key).is_some() || key == SENSITIVE) {
+        if rank == Rank::Unknown && catalogue::kind(&key).is_some() {
             return (self.witness)(&source, Fate::Collision(key));
         }
         self.found[rank as usize].push(Candidate {

@@ -6,8 +6,8 @@ use super::signature::Verified;
 use serde_json::{Map, Value, error::Category};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-/// Milliseconds since 1970 of the last moment of the year 9999; a later time is a mistake.
-const LAST_MILLISECOND: i64 = 253_402_300_799_999;
+/// Milliseconds since 1970 of the last moment of the year 2999; a later time is a mistake.
+const LAST_MILLISECOND: i64 = 32_503_679_999_999;
 
 /// One event of payload version 3: its name, and every field of the payload as it came.
 #[derive(Debug, Clone, PartialEq)]

@@ -21,7 +21,17 @@ async fn relays_a_signed_webhook_from_every_front() {
             "{front:?}"
         );
     }
-    let expected = json!({
+    let profile = json!({
+        "identity": "u-1842",
+        "type": "profile",
+        "ts": 1_772_439_330,
+        "profileData": {
+            "has_active_subscription": true,
+            "active_plans": { "$add": ["yearly"] },
+            "plan": "yearly",
+        },
+    });
+    let event = json!({
         "identity": "u-1842",
         "type": "event",
         "evtName": "SUBSCRIPTION_RENEWED",
@@ -34,7 +44,10 @@ async fn relays_a_signed_webhook_from_every_front() {
             "user_id": "u-1842",
         },
     });
-    assert_eq!(world.clevertap.accepted(), vec![expected; 3]);
+    assert_eq!(
+        world.clevertap.accepted(),
+        vec![[profile, event]; 3].concat()
+    );
 }
 
 #[tokio::test]
@@ -53,7 +66,9 @@ async fn relays_every_event_of_the_catalogue_and_an_invented_one() {
             "{name}"
         );
     }
-    assert_eq!(world.clevertap.accepted().len(), EVENTS.len() + 1);
+    let accepted = world.clevertap.accepted();
+    let events = accepted.iter().filter(|record| record["type"] == "event");
+    assert_eq!(events.count(), EVENTS.len() + 1);
 }
 
 #[tokio::test]
@@ -244,7 +259,8 @@ async fn a_request_shaped_like_a_batch_is_a_request() {
 
 #[tokio::test]
 async fn what_is_rightly_not_sent_is_acknowledged() {
-    let world = World::start(&[("EVENTS_DISABLED", "ACTIVATE")]).await;
+    let settings = [("EVENTS_DISABLED", "ACTIVATE"), ("USER_PROPERTIES", "none")];
+    let world = World::start(&settings).await;
     for (fields, reason) in [
         (
             json!({ "event_name": "ACTIVATE", "user_id": "u" }),

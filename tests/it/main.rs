@@ -13,8 +13,11 @@ mod watch;
 mod webhook;
 mod world;
 
+mod data;
 mod documents;
 mod door;
+mod fit;
+mod golden;
 mod local_run;
 mod samples;
 mod secret;

@@ -100,9 +100,11 @@ async fn every_sample_is_relayed_whole() {
         let (raw, _) = sample(name);
         assert_eq!(world.post(&raw).await.status, 200, "{name}");
     }
-    assert_eq!(world.clevertap.accepted().len(), EVENTS.len());
+    let mut events = world.clevertap.accepted();
+    events.retain(|record| record["type"] == "event");
+    assert_eq!(events.len(), EVENTS.len());
     // The millisecond twins and Google's token are the only fields that are left behind.
-    for ((name, _), record) in EVENTS.iter().zip(world.clevertap.accepted()) {
+    for ((name, _), record) in EVENTS.iter().zip(events) {
         let (_, body) = sample(name);
         for field in body.as_object().unwrap().keys() {
             let left = field.ends_with("_at_ms") || field == "purchase_token";

@@ -107,7 +107,7 @@ fn only_config_reads_the_environment() {
 fn only_outcome_decides_a_status() {
     only_in(
         &["outcome.rs", "clevertap/answer.rs"],
-        &["(200,", "401", "503", "StatusCode"],
+        &["(200,", "(401,", "(503,", "StatusCode"],
     );
 }
 

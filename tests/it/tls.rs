@@ -52,7 +52,7 @@ async fn relays_over_tls_to_a_host_that_the_given_roots_know() {
     let roots = roots.path().to_str().unwrap().to_owned();
     let world = World::start(&[("CLEVERTAP_API_URL", &url), ("SSL_CERT_FILE", &roots)]).await;
     assert_eq!(world.post(&body()).await, relayed());
-    assert_eq!(clevertap.accepted().len(), 1);
+    assert_eq!(clevertap.accepted().len(), 2);
 }
 
 #[tokio::test]

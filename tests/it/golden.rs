@@ -1,0 +1,65 @@
+//! The exact upload that is made of each sample, committed to be reviewed as a diff.
+//!
+//! `make golden` writes the files again.
+
+use purchasely_clevertap::clevertap::{Record, Upload};
+use purchasely_clevertap::mapping::revenue::{CHARGED, RevenueRules};
+use purchasely_clevertap::mapping::{Mapped, Rules, map};
+use purchasely_clevertap::purchasely::catalogue::EVENTS;
+use purchasely_clevertap::purchasely::{Event, Verified};
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// The defaults, and revenue, so that it is seen.
+fn rules() -> Rules {
+    Rules {
+        revenue: RevenueRules {
+            event: Some(CHARGED.to_owned()),
+            ..RevenueRules::default()
+        },
+        ..Rules::default()
+    }
+}
+
+fn upload_of(sample: &[u8]) -> String {
+    let event = Event::parse(Verified::unsigned(sample)).expect("a sample is an event");
+    let rules = rules();
+    let Mapped::Records { records, .. } = map(&event, &rules, &mut |_, _| {}) else {
+        panic!("a sample is relayed");
+    };
+    let records: Vec<&Record<'_>> = records.iter().collect();
+    serde_json::to_string_pretty(&Upload(&records)).expect("JSON") + "\n"
+}
+
+#[test]
+fn every_sample_becomes_its_golden_upload() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = root.join("tests/golden");
+    let write = std::env::var_os("WRITE_GOLDEN").is_some();
+    let mut changed = Vec::new();
+    for (name, _) in EVENTS {
+        let sample = std::fs::read(root.join(format!("events/{name}.json"))).expect(name);
+        let upload = upload_of(&sample);
+        let path = folder.join(format!("{name}.json"));
+        if write {
+            std::fs::write(&path, upload).expect(name);
+        } else if std::fs::read_to_string(&path).unwrap_or_default() != upload {
+            changed.push(*name);
+        }
+    }
+    assert!(
+        changed.is_empty(),
+        "`make golden` shows what became of {changed:?}"
+    );
+    let held: BTreeSet<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert_eq!(
+        held,
+        EVENTS
+            .iter()
+            .map(|(name, _)| format!("{name}.json"))
+            .collect()
+    );
+}
