@@ -7,7 +7,7 @@ use crate::clevertap::{Region, limits};
 use crate::mapping::identity::{IdentityRules, UserIdAs};
 use crate::mapping::profile::{self, ProfileRules};
 use crate::mapping::properties::PropertyRules;
-use crate::mapping::revenue::{RevenueCurrency, RevenueRules};
+use crate::mapping::revenue::{CHARGED, RevenueCurrency, RevenueRules};
 use crate::mapping::{EventSwitches, Rules, SandboxRule};
 use crate::purchasely::catalogue;
 use http::HeaderValue;
@@ -380,10 +380,27 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
         const VARIABLE: &str = "REVENUE_EVENT";
         let event = self
             .value(VARIABLE)
-            .filter(|name| !name.eq_ignore_ascii_case("none"));
+            .filter(|name| !name.eq_ignore_ascii_case("none"))
+            // CleverTap compares without case and spaces; its revenue view knows one spelling.
+            .map(|name| {
+                if limits::fold(&name) == "charged" {
+                    CHARGED.to_owned()
+                } else {
+                    name
+                }
+            });
         if let Some(Err(problem)) = event.as_deref().map(limits::check_event_name) {
             let name = event.as_deref().unwrap_or_default();
             self.mistake(VARIABLE, format!("`{name}` {problem}"));
+        }
+        if let Some(name) = &event
+            && let Some((other, _)) = catalogue::EVENTS
+                .iter()
+                .find(|(other, _)| limits::fold(other) == limits::fold(name))
+        {
+            self.warnings.push(format!(
+                "{VARIABLE} is the name of Purchasely's event {other}: they cannot be told apart in CleverTap"
+            ));
         }
         RevenueRules {
             event,
@@ -823,6 +840,10 @@ mod tests {
         ]);
         assert_eq!(config.rules.revenue.event.as_deref(), Some("Charged"));
         assert_eq!(config.rules.revenue.currency, RevenueCurrency::Customer);
+        let spelled = complete(&[("REVENUE_EVENT", "CHARGED")]);
+        assert_eq!(spelled.rules.revenue.event.as_deref(), Some("Charged"));
+        let taken = complete(&[("REVENUE_EVENT", "Trial_Started")]);
+        assert_eq!(taken.warnings.len(), 1);
         check_mistake(
             &[("REVENUE_EVENT", "Stayed")],
             "REVENUE_EVENT: `Stayed` is a name that CleverTap keeps for its own events",

@@ -153,7 +153,8 @@ impl Relay {
                         let mut passing = None;
                         for (record, verdict) in pending.into_iter().zip(verdicts) {
                             match verdict {
-                                Verdict::Accepted => {}
+                                Verdict::Accepted if record.is_event() => {}
+                                Verdict::Accepted => upload.profile_refused = None,
                                 Verdict::Refused(code) if record.is_event() => refused = Some(code),
                                 Verdict::Refused(code) => upload.profile_refused = Some(code),
                                 Verdict::Passing(code) => {

@@ -86,7 +86,11 @@ pub fn decide<'e>(
     if money.amount <= 0.0 {
         return Revenue::NotPositive;
     }
-    let id = event.text("store_transaction_id").or(event.id());
+    // A field that its owner omits is not sent under another name either.
+    let sent = |key: &str| properties.iter().any(|(name, _)| name == key);
+    let id = ["store_transaction_id", "event_id"]
+        .into_iter()
+        .find_map(|key| event.text(key).filter(|_| sent(key)));
     if id.is_some_and(|id| limits::fit_text(id) != id) {
         return Revenue::UnfitId;
     }
@@ -213,6 +217,22 @@ mod tests {
             r#""amount_in_usd":1,"event_id":"e-1""#,
         );
         assert!(told.contains(r#"Charged ID="e-1""#), "{told}");
+    }
+
+    #[test]
+    fn an_omitted_transaction_id_is_not_sent_under_another_name() {
+        let event = format!(r#"{{"event_name":"TRANSACTION_PROCESSED",{BOTH}}}"#);
+        let event = Event::parse(Verified::unsigned(event.as_bytes())).unwrap();
+        let omitting = PropertyRules {
+            omitted: ["store_transaction_id".to_owned()].into(),
+            ..PropertyRules::default()
+        };
+        let properties = properties::of_event(&event, &omitting, &mut |_, _| {});
+        let rules = rules("Charged", RevenueCurrency::Integration);
+        let Revenue::Raised { properties, .. } = decide(&event, &rules, &properties) else {
+            panic!("no revenue");
+        };
+        assert!(properties.contains(&("Charged ID".into(), Value::Text("e-1".into()))));
     }
 
     #[test]

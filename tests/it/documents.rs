@@ -45,6 +45,7 @@ fn quoted(text: &str) -> Vec<String> {
 fn outcomes() -> Vec<Outcome> {
     let mut outcomes = vec![
         Outcome::Relayed,
+        Outcome::DryRun,
         Outcome::MethodNotAllowed,
         Outcome::PayloadTooLarge,
     ];
@@ -67,6 +68,8 @@ fn outcomes() -> Vec<Outcome> {
         Failure::Unmappable(Unmappable::NoIdentity),
         Failure::Unmappable(Unmappable::IdentityTooLong),
         Failure::Unmappable(Unmappable::UnusableName),
+        Failure::Unmappable(Unmappable::UnfitChargedId),
+        Failure::NoSandboxPasscode,
         Failure::Refused(513),
         Failure::NotAccepted(401),
         Failure::SecretUnavailable,
@@ -228,4 +231,98 @@ fn the_readmes_make_targets_exist() {
     for target in named {
         assert!(makefile.contains(&format!("\n{target}:")), "make {target}");
     }
+}
+
+#[test]
+fn the_profile_table_has_each_event_in_its_row() {
+    use purchasely_clevertap::mapping::profile::{DEFAULT_PROPERTIES, Plans, Written, effect};
+    use purchasely_clevertap::purchasely::{Event, Verified};
+    let rows = table("| row | event | has_active_subscription | other properties | active_plans |");
+    assert_eq!(
+        rows.iter().map(|r| r[0].clone()).collect::<Vec<_>>(),
+        (1..=10).map(|n| n.to_string()).collect::<Vec<_>>()
+    );
+    for (name, _) in EVENTS {
+        let in_rows: BTreeSet<String> = rows
+            .iter()
+            .filter(|r| quoted(&r[1]).iter().any(|q| q == name))
+            .map(|r| r[0].clone())
+            .collect();
+        let mut coded = BTreeSet::new();
+        for status in [
+            "",
+            "AUTO_RENEWING",
+            "AUTO_RENEWING_CANCELED",
+            "AUTO_RENEWING_CANCELLED",
+            "IN_GRACE_PERIOD",
+            "ON_HOLD",
+            "PAUSED",
+            "UNPAID",
+            "REVOKED",
+            "DEACTIVATED",
+            "CANCELED",
+            "X",
+        ] {
+            let body = format!(
+                r#"{{"event_name":"{name}","user_id":"u","purchase_type":"RENEWING_SUBSCRIPTION","subscription_status":"{status}"}}"#
+            );
+            let event = Event::parse(Verified::unsigned(body.as_bytes())).unwrap();
+            let e = effect(&event);
+            coded.insert(e.row.to_string());
+            let row = &rows[usize::from(e.row) - 1];
+            let kind = if status.contains("AUTO") || status == "IN_GRACE_PERIOD" {
+                "active"
+            } else if ["", "X"].contains(&status) {
+                "unknown"
+            } else {
+                "inactive"
+            };
+            let pick = |cell: &str| -> String {
+                if !cell.starts_with("status ") {
+                    return cell.trim_matches('`').to_owned();
+                }
+                let cell = &cell["status ".len()..];
+                for part in cell.split("; ") {
+                    if part == "else –" {
+                        return "–".into();
+                    }
+                    let (kinds, value) = part.split_once(": ").unwrap();
+                    if kinds.split(" or ").any(|k| k == kind) {
+                        return value.trim_matches('`').to_owned();
+                    }
+                }
+                panic!("{cell} {kind}")
+            };
+            let active = match e.active {
+                Some(true) => "true",
+                Some(false) => "false",
+                None => "–",
+            };
+            let written = match e.written {
+                Written::All => "all",
+                Written::Status => "subscription_status` only",
+                Written::Nothing => "–",
+            };
+            let plans = match e.plans {
+                Plans::Add => "plan added",
+                Plans::Remove => "plan removed",
+                Plans::Keep => "–",
+            };
+            assert_eq!(
+                (
+                    pick(&row[2]).as_str(),
+                    pick(&row[3]).as_str(),
+                    pick(&row[4]).as_str()
+                ),
+                (active, written, plans),
+                "{name} {status}"
+            );
+        }
+        assert_eq!(in_rows, coded, "{name}");
+    }
+    let told: Vec<String> = table("| profile property | type | holds |")
+        .iter()
+        .flat_map(|r| quoted(&r[0]))
+        .collect();
+    assert_eq!(told, DEFAULT_PROPERTIES);
 }

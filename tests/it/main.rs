@@ -16,6 +16,7 @@ mod world;
 mod data;
 mod documents;
 mod door;
+mod explain;
 mod fit;
 mod golden;
 mod local_run;
