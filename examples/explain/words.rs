@@ -59,15 +59,11 @@ pub fn name(event: &Event, rules: &Rules, sent_as: Option<&str>) -> String {
 pub fn fate(field: &str, fate: &Fate<'_>, event: &Event, fates: &[(String, Fate<'_>)]) -> String {
     let kind = kind(field, event);
     match fate {
-        Fate::Sent(key) => format!(
-            "{}, {}",
-            under(field, key, event),
-            sent_type(kind, field, event)
-        ),
-        Fate::SentAsDate(key) => format!("{}, as a date", under(field, key, event)),
+        Fate::Sent(key) => format!("{}, {}", under(field, key), sent_type(kind, field, event)),
+        Fate::SentAsDate(key) => format!("{}, as a date", under(field, key)),
         Fate::Fitted(key) => format!(
             "{}, made to fit: {}",
-            under(field, key, event),
+            under(field, key),
             fitted(value(event.fields(), field))
         ),
         Fate::Twin => {
@@ -124,12 +120,12 @@ fn kind(field: &str, event: &Event) -> Option<Kind> {
 }
 
 /// The name under which a field is sent, compared with its own.
-fn under(field: &str, key: &str, event: &Event) -> String {
+fn under(field: &str, key: &str) -> String {
     if field == key {
         "under its own name".to_owned()
     } else if field.strip_suffix("_ms") == Some(key) {
         format!("as {key}, of which only this twin is in the payload")
-    } else if !event.fields().contains_key(field) && field.replace('.', "_") == key {
+    } else if field.replace('.', "_") == key {
         "with its object's name in front".to_owned()
     } else {
         "under its name made to fit CleverTap's rules".to_owned()

@@ -205,6 +205,12 @@ pub fn map<'e>(
         SandboxRule::OwnAccount => (Account::Sandbox, false),
     };
     let properties = properties::of_event(event, &rules.properties, witness);
+    let user = match identity::identify(event, &rules.identity) {
+        Identified::User(user) => Ok(user),
+        Identified::Anonymous => return Mapped::Ignored(Ignored::Anonymous),
+        Identified::Nobody => Err(Unmappable::NoIdentity),
+        Identified::TooLong => Err(Unmappable::IdentityTooLong),
+    };
     let mut contents = Vec::with_capacity(3);
     if !events_only {
         let changes = profile::changes(event, &rules.profile, &properties);
@@ -236,15 +242,11 @@ pub fn map<'e>(
     if contents.is_empty() {
         return Mapped::Ignored(Ignored::EventDisabled);
     }
-    let user = match identity::identify(event, &rules.identity) {
-        Identified::User(user) => user,
-        Identified::Anonymous => return Mapped::Ignored(Ignored::Anonymous),
+    let user = match user {
+        Ok(user) => user,
         // Its owner let it go; what is left of it could not be sent anyhow.
-        Identified::Nobody | Identified::TooLong if !raised => {
-            return Mapped::Ignored(Ignored::EventDisabled);
-        }
-        Identified::Nobody => return Mapped::Unmappable(Unmappable::NoIdentity),
-        Identified::TooLong => return Mapped::Unmappable(Unmappable::IdentityTooLong),
+        Err(_) if !raised => return Mapped::Ignored(Ignored::EventDisabled),
+        Err(why) => return Mapped::Unmappable(why),
     };
     let at = event.time_ms("event_created_at").map(seconds);
     let record = |content| Record {
@@ -481,7 +483,7 @@ mod tests {
         let rules = with_revenue();
         let mut told = Vec::new();
         map(&event, &rules, &mut |field, fate| {
-            told.push((field.to_owned(), fate.code()))
+            told.push((field.to_owned(), fate.code()));
         });
         assert_eq!(told.last(), Some(&("revenue".to_owned(), "no_amount")));
     }

@@ -4,9 +4,9 @@
 
 use super::{Fate, seconds};
 use crate::clevertap::{Value, limits};
-use crate::purchasely::Event;
 use crate::purchasely::catalogue::{self, Kind};
-use serde_json::Value as Json;
+use crate::purchasely::{self, Event};
+use serde_json::{Map, Value as Json};
 use std::borrow::Cow;
 use std::collections::HashSet;
 
@@ -35,14 +35,11 @@ pub fn of_event<'e>(
     witness: &mut dyn FnMut(&str, Fate<'e>),
 ) -> Vec<(Cow<'e, str>, Value<'e>)> {
     let mut reading = Reading {
-        event,
         rules,
         found: [const { Vec::new() }; 3],
         witness,
     };
-    for (field, value) in event.fields() {
-        reading.field(field, value);
-    }
+    reading.object(&Place::top(), event.fields());
     reading.into_properties()
 }
 
@@ -61,8 +58,17 @@ struct Candidate<'e> {
     fitted: bool,
 }
 
+/// Where in the payload an object stands.
+struct Place {
+    /// Its fields' names in front of them, with dots; empty at the top.
+    path: String,
+    /// The same as a property's name has it.
+    prefix: String,
+    /// The documented type of the field of the top that it stands in.
+    kind: Option<Kind>,
+}
+
 struct Reading<'e, 'w> {
-    event: &'e Event,
     rules: &'e PropertyRules,
     found: [Vec<Candidate<'e>>; 3],
     witness: &'w mut dyn FnMut(&str, Fate<'e>),
@@ -77,101 +83,130 @@ enum Read<'e> {
     WrongType,
 }
 
-impl<'e> Reading<'e, '_> {
-    fn field(&mut self, field: &'e str, value: &'e Json) {
-        if let Some(time) = field.strip_suffix("_ms").filter(|f| f.ends_with("_at")) {
-            return self.twin(field, time, value);
+impl Place {
+    fn top() -> Self {
+        Self {
+            path: String::new(),
+            prefix: String::new(),
+            kind: None,
         }
-        let kind = match self.admit(field, field) {
-            Ok(kind) => kind,
-            Err(fate) => return (self.witness)(field, fate),
-        };
-        match kind {
-            Some(Kind::Time) => self.time(Cow::Borrowed(field), field, Rank::Documented),
-            Some(Kind::Texts) => match value {
-                Json::Object(_) => self.flatten(field.to_owned(), field.to_owned(), value, kind),
-                Json::Null => (self.witness)(field, Fate::Empty),
-                _ => (self.witness)(field, Fate::WrongType),
-            },
-            Some(Kind::Unspecified) | None => {
-                // Purchasely names every time `*_at`, so an unknown one that reads as a time is a time.
-                if field.ends_with("_at") && self.event.time_ms(field).is_some() {
-                    self.time(Cow::Borrowed(field), field, rank(kind));
-                } else if value.is_object() {
-                    self.flatten(field.to_owned(), field.to_owned(), value, kind);
-                } else {
-                    self.take(rank(kind), field.into(), field.into(), read(kind, value));
-                }
+    }
+
+    fn is_top(&self) -> bool {
+        self.path.is_empty()
+    }
+
+    fn source<'e>(&self, field: &'e str) -> Cow<'e, str> {
+        if self.is_top() {
+            Cow::Borrowed(field)
+        } else {
+            Cow::Owned(format!("{}.{field}", self.path))
+        }
+    }
+
+    fn name<'e>(&self, field: &'e str) -> Cow<'e, str> {
+        if self.is_top() {
+            Cow::Borrowed(field)
+        } else {
+            Cow::Owned(format!("{}_{field}", self.prefix))
+        }
+    }
+
+    /// The documented type of a field that stands here.
+    fn kind_of(&self, field: &str) -> Option<Kind> {
+        match self.kind {
+            _ if self.is_top() => catalogue::kind(field),
+            Some(Kind::Texts) => Some(Kind::Text),
+            kind => kind,
+        }
+    }
+
+    fn rank_of(&self, kind: Option<Kind>) -> Rank {
+        match (self.kind, kind) {
+            (Some(Kind::Texts), _) => Rank::Attribution,
+            (_, Some(_)) => Rank::Documented,
+            (_, None) => Rank::Unknown,
+        }
+    }
+}
+
+impl<'e> Reading<'e, '_> {
+    /// Reads each field of an object: the payload, or one within it.
+    fn object(&mut self, place: &Place, object: &'e Map<String, Json>) {
+        for (field, value) in object {
+            // A `*_at_ms` field doubles a time, which is sent in its place.
+            let doubled = field
+                .strip_suffix("_ms")
+                .filter(|time| time.ends_with("_at"));
+            let time = doubled.unwrap_or(field);
+            let kind = place.kind_of(time);
+            if let Some(fate) = self.left_out(place, field, time, kind) {
+                (self.witness)(&place.source(field), fate);
+                continue;
             }
-            Some(Kind::Text | Kind::Integer | Kind::Decimal | Kind::Boolean) => {
+            // Purchasely names every time `*_at`, so an unknown one that reads as a time is a time.
+            let moment = purchasely::time_ms(object, time).filter(|_| time.ends_with("_at"));
+            let is_time = kind == Some(Kind::Time)
+                || (moment.is_some() && matches!(kind, None | Some(Kind::Unspecified)));
+            if is_time && doubled.is_some() && object.contains_key(time) {
+                (self.witness)(&place.source(field), Fate::Twin);
+            } else if is_time {
+                let read = match moment {
+                    Some(milliseconds) => Read::Value(Value::Date(seconds(milliseconds))),
+                    None if value.is_null() => Read::Empty,
+                    None => Read::WrongType,
+                };
                 self.take(
-                    Rank::Documented,
-                    field.into(),
-                    field.into(),
+                    place.rank_of(kind),
+                    place.source(field),
+                    place.name(time),
+                    read,
+                );
+            } else {
+                self.field(place, field, kind, value);
+            }
+        }
+    }
+
+    fn field(&mut self, place: &Place, field: &'e str, kind: Option<Kind>, value: &'e Json) {
+        let may_hold = matches!(kind, None | Some(Kind::Texts | Kind::Unspecified))
+            || place.kind == Some(Kind::Texts);
+        match value {
+            Json::Object(object) if may_hold && !object.is_empty() => {
+                let within = Place {
+                    path: place.source(field).into_owned(),
+                    prefix: place.name(field).into_owned(),
+                    kind: if place.is_top() { kind } else { place.kind },
+                };
+                self.object(&within, object);
+            }
+            _ => {
+                let rank = place.rank_of(kind);
+                self.take(
+                    rank,
+                    place.source(field),
+                    place.name(field),
                     read(kind, value),
                 );
             }
         }
     }
 
-    /// A `*_at_ms` field: the time it doubles is sent in its place.
-    fn twin(&mut self, field: &'e str, time: &'e str, value: &'e Json) {
-        let kind = match self.admit(time, field) {
-            Ok(kind) => kind,
-            Err(fate) => return (self.witness)(field, fate),
-        };
-        let is_time = kind == Some(Kind::Time) || self.event.time_ms(time).is_some();
-        if is_time && self.event.fields().contains_key(time) {
-            (self.witness)(field, Fate::Twin);
-        } else if is_time {
-            self.time(Cow::Borrowed(field), time, rank(kind));
+    /// What becomes of a field that may not be sent. `time` is the field that it doubles, or itself.
+    fn left_out(
+        &self,
+        place: &Place,
+        field: &str,
+        time: &str,
+        kind: Option<Kind>,
+    ) -> Option<Fate<'e>> {
+        let omitted = |field| self.rules.omitted.contains(place.name(field).as_ref());
+        if omitted(field) || omitted(time) {
+            Some(Fate::Omitted)
+        } else if place.is_top() && kind.is_none() && self.rules.drop_unknown {
+            Some(Fate::Unknown)
         } else {
-            self.take(rank(kind), field.into(), field.into(), read(kind, value));
-        }
-    }
-
-    /// The documented type of a field that may be sent; otherwise what becomes of it. `also` is a
-    /// second name under which the owner may have omitted it.
-    fn admit(&self, field: &str, also: &str) -> Result<Option<Kind>, Fate<'e>> {
-        let kind = catalogue::kind(field);
-        if self.rules.omitted.contains(field) || self.rules.omitted.contains(also) {
-            Err(Fate::Omitted)
-        } else if kind.is_none() && self.rules.drop_unknown {
-            Err(Fate::Unknown)
-        } else {
-            Ok(kind)
-        }
-    }
-
-    fn time(&mut self, source: Cow<'e, str>, field: &'e str, rank: Rank) {
-        let read = match self.event.time_ms(field) {
-            Some(milliseconds) => Read::Value(Value::Date(seconds(milliseconds))),
-            None if self.event.fields().get(field).is_some_and(Json::is_null) => Read::Empty,
-            None => Read::WrongType,
-        };
-        self.take(rank, source, Cow::Borrowed(field), read);
-    }
-
-    /// Puts an object's own name before those of its fields, however deep.
-    fn flatten(&mut self, path: String, key: String, value: &'e Json, kind: Option<Kind>) {
-        let Json::Object(object) = value else {
-            let (rank, read) = if kind == Some(Kind::Texts) {
-                (Rank::Attribution, read(Some(Kind::Text), value))
-            } else {
-                (rank(kind), read(kind, value))
-            };
-            return self.take(rank, path.into(), key.into(), read);
-        };
-        if object.is_empty() {
-            return (self.witness)(&path, Fate::Empty);
-        }
-        for (field, value) in object {
-            let (path, key) = (format!("{path}.{field}"), format!("{key}_{field}"));
-            if self.rules.omitted.contains(&key) {
-                (self.witness)(&path, Fate::Omitted);
-            } else {
-                self.flatten(path, key, value, kind);
-            }
+            None
         }
     }
 
@@ -230,13 +265,6 @@ impl<'e> Reading<'e, '_> {
             (self.witness)(&source, fate);
         }
         properties
-    }
-}
-
-fn rank(kind: Option<Kind>) -> Rank {
-    match kind {
-        Some(_) => Rank::Documented,
-        None => Rank::Unknown,
     }
 }
 
@@ -456,6 +484,18 @@ mod tests {
         );
         check(r#""seen_at":"HOME""#, r#"{"seen_at":"HOME"}"#);
         check(r#""seen_at_ms":"HOME""#, r#"{"seen_at_ms":"HOME"}"#);
+        check(
+            r#""seen_at_ms":{"page":"HOME"}"#,
+            r#"{"seen_at_ms_page":"HOME"}"#,
+        );
+    }
+
+    #[test]
+    fn a_time_within_an_object_is_a_time_too() {
+        check(
+            r#""commitment_first":{"paid_at":"2027-03-02T08:15:00Z","paid_at_ms":1803975300000,"months":12}"#,
+            r#"{"commitment_first_months":12,"commitment_first_paid_at":"$D_1803975300"}"#,
+        );
     }
 
     #[test]

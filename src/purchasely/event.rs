@@ -101,11 +101,18 @@ impl Event {
     /// The moment that a `*_at` field names, in Unix milliseconds, from its `_ms` twin or else its text.
     #[must_use]
     pub fn time_ms(&self, field: &str) -> Option<i64> {
-        self.fields
-            .get(&format!("{field}_ms"))
-            .and_then(milliseconds)
-            .or_else(|| self.fields.get(field).and_then(moment))
+        time_ms(&self.fields, field)
     }
+}
+
+/// The moment that a `*_at` field of an object names, in Unix milliseconds, from its `_ms` twin or else
+/// its text.
+#[must_use]
+pub fn time_ms(fields: &Map<String, Value>, field: &str) -> Option<i64> {
+    fields
+        .get(&format!("{field}_ms"))
+        .and_then(milliseconds)
+        .or_else(|| fields.get(field).and_then(moment))
 }
 
 fn is_version_two(fields: &Map<String, Value>) -> bool {
