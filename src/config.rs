@@ -41,6 +41,9 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("UNKNOWN_FIELDS", "send"),
     ("SANDBOX_EVENTS", "drop"),
     ("CLEVERTAP_SANDBOX_ACCOUNT_ID", "none"),
+    ("EVENT_QUEUE_URL", "none"),
+    ("DEAD_LETTER_QUEUE_URL", "none"),
+    ("DEDUPLICATION_TABLE", "none"),
     ("CLEVERTAP_DRY_RUN", "false"),
     ("CLEVERTAP_API_URL", "from the region"),
     ("SSL_CERT_FILE", "compiled-in roots"),
@@ -62,6 +65,12 @@ pub struct Config {
     pub sandbox_account_id: Option<HeaderValue>,
     /// Whether CleverTap only checks what it is sent and stores nothing.
     pub dry_run: bool,
+    /// The FIFO queue whose messages the function relays.
+    pub event_queue_url: Option<String>,
+    /// The FIFO queue that keeps what can never be relayed.
+    pub dead_letter_queue_url: Option<String>,
+    /// The table of what CleverTap has accepted.
+    pub deduplication_table: Option<String>,
     /// Name or ARN of the secret.
     pub secret_id: String,
     /// Whether and how signatures are checked.
@@ -158,6 +167,9 @@ impl Config {
             revenue: reader.revenue(),
         };
         let dry_run = reader.dry_run();
+        let event_queue_url = reader.queue_url("EVENT_QUEUE_URL");
+        let dead_letter_queue_url = reader.queue_url("DEAD_LETTER_QUEUE_URL");
+        let deduplication_table = reader.value("DEDUPLICATION_TABLE");
         let override_url = reader.api_url();
         let root_certificates = reader.value("SSL_CERT_FILE").map(PathBuf::from);
         let (Some(region), Some(account_id), Some(secret_id), []) =
@@ -171,6 +183,9 @@ impl Config {
             account_id,
             sandbox_account_id,
             dry_run,
+            event_queue_url,
+            dead_letter_queue_url,
+            deduplication_table,
             secret_id,
             signature,
             rules,
@@ -314,6 +329,17 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             (true, false) => SandboxRule::EventsOnly,
             (true, true) => SandboxRule::Whole,
         }
+    }
+
+    fn queue_url(&mut self, variable: &'static str) -> Option<String> {
+        let value = self.value(variable)?;
+        let url = reqwest::Url::parse(&value).ok();
+        if !url.is_some_and(|url| url.has_host() && url.path().len() > 1) {
+            let told = "is no queue's URL; it looks like https://sqs.eu-west-1.amazonaws.com/123456789012/events.fifo";
+            self.mistake(variable, told);
+            return None;
+        }
+        Some(value)
     }
 
     fn dry_run(&mut self) -> bool {
@@ -847,6 +873,21 @@ mod tests {
         check_mistake(
             &[("REVENUE_EVENT", "Stayed")],
             "REVENUE_EVENT: `Stayed` is a name that CleverTap keeps for its own events",
+        );
+    }
+
+    #[test]
+    fn a_queue_is_told_by_its_url() {
+        let url = "https://sqs.eu-west-1.amazonaws.com/123456789012/dead.fifo";
+        let config = complete(&[
+            ("DEAD_LETTER_QUEUE_URL", url),
+            ("DEDUPLICATION_TABLE", "claims"),
+        ]);
+        assert_eq!(config.dead_letter_queue_url.as_deref(), Some(url));
+        assert_eq!(config.deduplication_table.as_deref(), Some("claims"));
+        check_mistake(
+            &[("EVENT_QUEUE_URL", "events.fifo")],
+            "EVENT_QUEUE_URL: is no queue's URL; it looks like https://sqs.eu-west-1.amazonaws.com/123456789012/events.fifo",
         );
     }
 

@@ -1,22 +1,28 @@
-//! The door: an invocation in, an answer out, whatever happens in between.
+//! The two doors: an HTTP request or a batch of messages in, an answer out, whatever happens in between.
 //!
-//! It checks that a request may come in and turns its outcome into an answer; it does not know what
-//! is done with an event.
+//! It checks that an event may come in and turns its outcome into an answer; it does not know what
+//! is done with it. Which door is chosen by the kind of invocation, never by a path or a body.
 
+use crate::aws::queues::{self, EventQueue};
 use crate::aws::secret::{Secret, Secrets};
+use crate::clevertap::Role;
 use crate::config::SignaturePolicy;
+use crate::mapping::Occasion;
 use crate::outcome::{Failure, Outcome};
 use crate::purchasely::signature::{Presented, Refusal, SIGNATURE_HEADER, TIMESTAMP_HEADER};
-use crate::purchasely::{Event, Verified};
-use crate::relay::{Budget, Relay};
+use crate::purchasely::{Event, Unreadable, Verified};
+use crate::relay::{Budget, Delivery, Relay};
 use crate::telemetry::{self, Report};
+use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use futures_util::FutureExt;
+use futures_util::future::join_all;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use lambda_http::request::RequestContext;
 use lambda_http::{Request, RequestExt};
 use lambda_runtime::LambdaEvent;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -25,6 +31,9 @@ use tokio::time::{Instant, timeout_at};
 
 /// Bytes of a webhook's body. Purchasely's are about 1.5 kB; SQS takes 1 MiB.
 const LONGEST_BODY: usize = 256 * 1024;
+/// Marks a webhook that its owner sends again; the signature covers only the body, but whoever can
+/// sign may as well send it without the mark.
+pub const REPLAYED_HEADER: &str = "x-replayed";
 /// A request that claims to be older than this carries a time of another kind, or was stored.
 const OLDEST_PLAUSIBLE: Duration = Duration::from_secs(10);
 
@@ -37,6 +46,8 @@ pub struct Handler {
     pub secrets: Arc<Secrets>,
     /// Where verified events go.
     pub relay: Relay,
+    /// Where messages that fail are held back.
+    pub event_queue: Option<EventQueue>,
 }
 
 /// The answer that API Gateway (both payload versions) and Function URLs turn into an HTTP response.
@@ -52,20 +63,42 @@ pub struct HttpAnswer {
     cookies: Option<[&'static str; 0]>,
 }
 
-/// An invocation by something that takes any answer for success, so that only an error keeps its messages.
-#[derive(Debug, thiserror::Error)]
-#[error("the function does not serve this kind of invocation")]
-pub struct NotServed;
+/// What an invocation gets.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Answer {
+    /// An HTTP response.
+    Http(HttpAnswer),
+    /// The messages that are to come again.
+    Batch(SqsBatchResponse),
+}
+
+/// SQS takes any answer without named failures for success and deletes, so only an error keeps a
+/// batch that could not be served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BatchFailed {
+    /// Records of another kind than SQS messages.
+    #[error("the invocation carries records that are not readable SQS messages")]
+    Unreadable,
+    /// A bug; the log names the place.
+    #[error("the function panicked over a batch of messages")]
+    Panicked,
+}
 
 impl Handler {
-    /// Serves one invocation. Every HTTP request is answered; only a batch of messages, which the
-    /// function does not take, is an error.
+    /// Serves one invocation. Every HTTP request is answered; a batch of messages gets the names of
+    /// those that are not settled.
     pub async fn handle(
         self: Arc<Self>,
         invocation: LambdaEvent<Box<RawValue>>,
-    ) -> Result<HttpAnswer, NotServed> {
+    ) -> Result<Answer, BatchFailed> {
         let received = Instant::now();
         let envelope = invocation.payload.get();
+        let context = &invocation.context;
+        let told = |report: &Report| {
+            let trace_id = context.xray_trace_id.as_deref();
+            telemetry::write(report, &context.request_id, trace_id, received.elapsed());
+        };
         let mut cookies = Some([]);
         // lambda_http panics on an envelope whose base64 or host is broken.
         let report = match catch_unwind(|| lambda_http::request::from_str(envelope)) {
@@ -79,17 +112,29 @@ impl Handler {
                     .await
                     .unwrap_or_else(|_| Report::of(Outcome::Failed(Failure::Panicked)))
             }
-            Ok(Err(_)) if carries_messages(envelope) => return Err(NotServed),
+            Ok(Err(_)) if carries_records(envelope) => {
+                let (reports, answer) = AssertUnwindSafe(self.batch(envelope, received))
+                    .catch_unwind()
+                    .await
+                    .unwrap_or(Err(BatchFailed::Panicked))
+                    .inspect_err(|error| tracing::error!("{error}"))?;
+                reports.iter().for_each(told);
+                tracing::info!(
+                    request_id = context.request_id,
+                    messages = reports.len(),
+                    failed = answer.batch_item_failures.len(),
+                    "a batch of messages has ended"
+                );
+                return Ok(Answer::Batch(answer));
+            }
             Ok(Err(_)) => Report::of(Outcome::Failed(Failure::UnknownInvocation)),
             Err(_) => Report::of(Outcome::Failed(Failure::Panicked)),
         };
-        let context = &invocation.context;
-        let trace_id = context.xray_trace_id.as_deref();
-        telemetry::write(&report, &context.request_id, trace_id, received.elapsed());
-        Ok(HttpAnswer {
+        told(&report);
+        Ok(Answer::Http(HttpAnswer {
             cookies,
             ..answer(&report)
-        })
+        }))
     }
 
     async fn webhook(&self, mut request: Request, envelope: &str, budget: Budget) -> Report {
@@ -104,10 +149,71 @@ impl Handler {
             Ok(verified) => verified,
             Err(outcome) => return Report::of(outcome),
         };
-        match Event::parse(verified) {
-            Ok(event) => self.relay.relay(&event, secret, budget).await,
-            Err(why) => Report::of(Outcome::Failed(Failure::Unreadable(why))),
+        let delivery = Delivery {
+            body: verified.bytes(),
+            event: Event::parse(verified),
+            occasion: Occasion {
+                again: request.headers().contains_key(REPLAYED_HEADER),
+                only: None,
+            },
+            // Purchasely itself sends no later event of a user before this one is acknowledged.
+            group: None,
+        };
+        let mut reports = self.relay.relay(&[delivery], secret, budget).await;
+        reports
+            .pop()
+            .unwrap_or_else(|| Report::of(Outcome::Failed(Failure::Panicked)))
+    }
+
+    /// Relays a batch and names the messages that are to come again.
+    async fn batch(
+        &self,
+        envelope: &str,
+        received: Instant,
+    ) -> Result<(Vec<Report>, SqsBatchResponse), BatchFailed> {
+        let budget = Budget::start(received, Duration::ZERO);
+        let batch: SqsEvent =
+            serde_json::from_str(envelope).map_err(|_| BatchFailed::Unreadable)?;
+        let messages = &batch.records;
+        // A message without an id could not be named, and what is not named is deleted.
+        if messages.iter().any(|message| message.message_id.is_none()) {
+            return Err(BatchFailed::Unreadable);
         }
+        let bodies: Vec<_> = messages.iter().map(webhook_of).collect();
+        let deliveries: Vec<_> = messages
+            .iter()
+            .zip(&bodies)
+            .map(|(message, body)| delivery_of(message, body.as_deref()))
+            .collect();
+        let secret = timeout_at(budget.uploads_end, self.secrets.get()).await;
+        let reports = match secret.ok().and_then(Result::ok) {
+            Some(secret) => self.relay.relay(&deliveries, secret, budget).await,
+            None => messages
+                .iter()
+                .map(|_| Report::of(Outcome::Failed(Failure::SecretUnavailable)))
+                .collect(),
+        };
+        let failed: Vec<_> = messages
+            .iter()
+            .zip(&reports)
+            .filter(|(_, report)| !report.outcome.is_settled())
+            .collect();
+        if let Some(queue) = &self.event_queue {
+            let holding = failed
+                .iter()
+                .filter(|(_, report)| report.outcome != Outcome::Failed(Failure::Held))
+                .filter_map(|(message, _)| {
+                    let handle = message.receipt_handle.as_deref()?;
+                    Some(queue.hold_back(handle, received_times(message)))
+                });
+            // Without it the queue's own visibility timeout applies, so it may be cut short.
+            let _ = timeout_at(budget.ends, join_all(holding)).await;
+        }
+        let mut answer = SqsBatchResponse::default();
+        for (message, _) in failed {
+            answer.add_failure(message.message_id.clone().unwrap_or_default());
+        }
+        Ok((reports, answer))
     }
 
     /// Believes the request's body, or says why not. A signature that no known secret gives may be
@@ -229,13 +335,51 @@ fn replace(headers: &mut HeaderMap, name: &'static str, values: impl Iterator<It
     }
 }
 
-fn carries_messages(envelope: &str) -> bool {
+fn carries_records(envelope: &str) -> bool {
     #[derive(Deserialize)]
     struct Batch {
         #[serde(rename = "Records")]
         _records: serde::de::IgnoredAny,
     }
     serde_json::from_str::<Batch>(envelope).is_ok()
+}
+
+/// The raw webhook in a message; `None` if it cannot be got back.
+fn webhook_of(message: &SqsMessage) -> Option<Cow<'_, [u8]>> {
+    let body = message.body.as_deref().unwrap_or_default();
+    queues::webhook_of(body, attribute(message, queues::ENCODING))
+}
+
+fn delivery_of<'m>(message: &'m SqsMessage, webhook: Option<&'m [u8]>) -> Delivery<'m> {
+    let text = message.body.as_deref().unwrap_or_default();
+    let only = attribute(message, queues::RECORDS)
+        .map(|words| words.split(',').filter_map(Role::named).collect());
+    let again = [queues::REASON, queues::REPLAYED];
+    Delivery {
+        body: webhook.unwrap_or(text.as_bytes()),
+        // Only the function and its owner may write to the queue, so its messages need no signature.
+        event: webhook.map_or(Err(Unreadable::NotJson), |body| {
+            Event::parse(Verified::unsigned(body))
+        }),
+        occasion: Occasion {
+            again: again.iter().any(|name| attribute(message, name).is_some()),
+            only,
+        },
+        group: message.attributes.get("MessageGroupId").map(String::as_str),
+    }
+}
+
+fn attribute<'m>(message: &'m SqsMessage, name: &str) -> Option<&'m str> {
+    message
+        .message_attributes
+        .get(name)?
+        .string_value
+        .as_deref()
+}
+
+fn received_times(message: &SqsMessage) -> u32 {
+    let count = message.attributes.get("ApproximateReceiveCount");
+    count.and_then(|count| count.parse().ok()).unwrap_or(1)
 }
 
 /// How long the request took to come here, as far as that can be believed.

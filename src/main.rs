@@ -7,7 +7,10 @@ use aws_config::environment::{
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, SdkConfig};
 use lambda_runtime::{Error, LambdaEvent, Runtime, service_fn};
-use purchasely_clevertap::aws::{http::SharedClient, secret::Secrets};
+use purchasely_clevertap::aws::claims::Claims;
+use purchasely_clevertap::aws::http::SharedClient;
+use purchasely_clevertap::aws::queues::{DeadLetterQueue, EventQueue};
+use purchasely_clevertap::aws::secret::Secrets;
 use purchasely_clevertap::clevertap::Client;
 use purchasely_clevertap::config::{self, Config, SignaturePolicy};
 use purchasely_clevertap::handler::Handler;
@@ -63,7 +66,7 @@ async fn run(config: Config) -> Result<(), Error> {
         region = %config.region,
         "started"
     );
-    for warning in &config.warnings {
+    for warning in config.warnings.iter().chain(&lost_promises(&config)) {
         tracing::warn!("{warning}");
     }
     let http = http_client(config.root_certificates.as_deref())?;
@@ -82,7 +85,11 @@ async fn run(config: Config) -> Result<(), Error> {
     let warming = client.clone();
     tokio::spawn(async move { warming.warm_up().await });
 
+    let event_queue = config
+        .event_queue_url
+        .map(|url| EventQueue::new(aws_sdk_sqs::Client::new(&aws), url));
     let handler = Arc::new(Handler {
+        event_queue,
         signature: config.signature,
         secrets: Arc::clone(&secrets),
         relay: Relay {
@@ -92,6 +99,12 @@ async fn run(config: Config) -> Result<(), Error> {
             sandbox_account_id: config.sandbox_account_id,
             dry_run: config.dry_run,
             secrets,
+            claims: config
+                .deduplication_table
+                .map(|table| Claims::new(aws_sdk_dynamodb::Client::new(&aws), table)),
+            dead_letters: config
+                .dead_letter_queue_url
+                .map(|url| DeadLetterQueue::new(aws_sdk_sqs::Client::new(&aws), url)),
         },
     });
     let service = service_fn(move |invocation: LambdaEvent<Box<RawValue>>| {
@@ -99,6 +112,30 @@ async fn run(config: Config) -> Result<(), Error> {
         async move { handler.handle(invocation).await.map_err(Error::from) }
     });
     Runtime::new(service).run_concurrent().await
+}
+
+/// What the function cannot promise for want of a resource.
+fn lost_promises(config: &Config) -> Vec<String> {
+    let mut lost = Vec::new();
+    if config.deduplication_table.is_none() {
+        lost.push(
+            "DEDUPLICATION_TABLE is not set: an event whose answer is lost is relayed twice"
+                .to_owned(),
+        );
+    }
+    if config.dead_letter_queue_url.is_none() {
+        lost.push(
+            "DEAD_LETTER_QUEUE_URL is not set: an event that can never be relayed holds its user's later events for 20 days"
+                .to_owned(),
+        );
+    }
+    if config.event_queue_url.is_none() {
+        lost.push(
+            "EVENT_QUEUE_URL is not set: dead letters cannot be redriven, and messages that fail are not held back"
+                .to_owned(),
+        );
+    }
+    lost
 }
 
 /// One client for CleverTap and AWS: one TLS configuration, one pool, no redirects (which would take

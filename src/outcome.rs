@@ -14,6 +14,10 @@ pub enum Outcome {
     Relayed,
     /// CleverTap would take it; nothing was stored (`CLEVERTAP_DRY_RUN`).
     DryRun,
+    /// CleverTap had it before.
+    Duplicate,
+    /// Can never be relayed as it is; the dead-letter queue keeps it.
+    DeadLettered(Permanent),
     /// Rightly nothing to send.
     Ignored(Ignored),
     /// Not shown to come from Purchasely.
@@ -22,14 +26,13 @@ pub enum Outcome {
     MethodNotAllowed,
     /// The body is longer than the door takes.
     PayloadTooLarge,
-    /// Not relayed; Purchasely keeps it and sends it again.
+    /// Not relayed; whoever sent it keeps it and sends it again.
     Failed(Failure),
 }
 
-/// Why an event was not relayed, grouped by who must act.
+/// Why an event can never be relayed as it is, however often it is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Failure {
-    // The event itself: it can never succeed as it is.
+pub enum Permanent {
     /// Not an event.
     #[error("{0}")]
     Unreadable(Unreadable),
@@ -39,6 +42,16 @@ pub enum Failure {
     /// CleverTap refused it for good.
     #[error("CleverTap refused the event with code {0}: {meaning}", meaning = answer::meaning(*.0))]
     Refused(u16),
+}
+
+/// Why an event was not relayed, grouped by who must act.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// The event itself is the trouble, and nothing keeps it: there is no dead-letter queue, or it did not take it.
+    #[error(
+        "{0}; no dead-letter queue keeps the event, so it is sent again and its user's later events wait"
+    )]
+    NotKept(Permanent),
 
     // The owner: settings and secrets.
     /// CleverTap does not accept the passcode, the account id or their region.
@@ -56,28 +69,36 @@ pub enum Failure {
     SecretUnavailable,
 
     // Nobody: it passes.
+    /// The same event is being relayed by another invocation.
+    #[error("the same event is being relayed by another invocation; it is sent again")]
+    InProgress,
+    /// An earlier event of the same user is not settled.
+    #[error("an earlier event of the same user is not settled; it is sent again after that one")]
+    Held,
     /// Too many concurrent uploads (429), a fault of CleverTap's (5xx), or a record refused for now (555).
-    #[error("CleverTap is busy or faulty ({0}); Purchasely sends the event again")]
+    #[error("CleverTap is busy or faulty ({0}); the event is sent again")]
     Busy(u16),
     /// No connection to CleverTap.
-    #[error("CleverTap could not be reached; Purchasely sends the event again")]
+    #[error("CleverTap could not be reached; the event is sent again")]
     Unreachable,
     /// The connection closed before an answer, twice.
-    #[error("CleverTap closed the connection without an answer; Purchasely sends the event again")]
+    #[error("CleverTap closed the connection without an answer; the event is sent again")]
     ConnectionLost,
     /// The time that Purchasely waits was used up.
-    #[error("CleverTap did not answer in time; Purchasely sends the event again")]
+    #[error("CleverTap did not answer in time; the event is sent again")]
     TimedOut,
     /// An answer of CleverTap's that is not documented.
-    #[error("CleverTap's answer ({0}) was not understood; Purchasely sends the event again")]
+    #[error("CleverTap's answer ({0}) was not understood; the event is sent again")]
     NotUnderstood(u16),
 
     // Us.
     /// A bug: the line before names the place.
     #[error("the function panicked; the line before this one names the place, please report it")]
     Panicked,
-    /// An invocation that is neither an HTTP request nor anything else the function serves.
-    #[error("the invocation is not an HTTP request of API Gateway or of a Function URL")]
+    /// An invocation that is neither an HTTP request nor a batch of messages.
+    #[error(
+        "the invocation is neither an HTTP request of API Gateway or of a Function URL nor a batch of SQS messages"
+    )]
     UnknownInvocation,
 }
 
@@ -106,6 +127,12 @@ pub struct Row {
 }
 
 impl Outcome {
+    /// Whether nothing more is to be done for the event, whoever sent it.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.row().http_status == 200
+    }
+
     /// The outcome's row of the table.
     #[must_use]
     pub fn row(&self) -> Row {
@@ -113,18 +140,20 @@ impl Outcome {
         let (http_status, word, reason, severity) = match self {
             Self::Relayed => (200, "relayed", None, Info),
             Self::DryRun => (200, "dry_run", None, Info),
+            Self::Duplicate => (200, "duplicate", None, Info),
+            Self::DeadLettered(why) => (200, "dead_lettered", Some(permanent(*why)), Error),
             Self::Ignored(why) => (200, "ignored", Some(ignored(*why)), Info),
             Self::Unauthorized(why) => (401, "unauthorized", Some(refused(*why)), Warn),
             Self::MethodNotAllowed => (405, "method_not_allowed", None, Warn),
             Self::PayloadTooLarge => (413, "payload_too_large", None, Warn),
             Self::Failed(failure) => {
                 let (reason, severity) = match failure {
-                    Failure::Unreadable(why) => (unreadable(*why), Error),
-                    Failure::Unmappable(why) => (unmappable(*why), Error),
-                    Failure::Refused(_) => ("refused", Error),
+                    Failure::NotKept(why) => (permanent(*why), Error),
                     Failure::NotAccepted(_) => ("not_accepted", Error),
                     Failure::NoSandboxPasscode => ("no_sandbox_passcode", Error),
                     Failure::SecretUnavailable => ("secret_unavailable", Error),
+                    Failure::InProgress => ("in_progress", Warn),
+                    Failure::Held => ("held", Warn),
                     Failure::Busy(_) => ("busy", Warn),
                     Failure::Unreachable => ("unreachable", Warn),
                     Failure::ConnectionLost => ("connection_lost", Warn),
@@ -149,6 +178,8 @@ impl Outcome {
     pub fn sentence(&self) -> String {
         match self {
             Self::Relayed => "relayed to CleverTap".to_owned(),
+            Self::Duplicate => "nothing to send: CleverTap had it before".to_owned(),
+            Self::DeadLettered(why) => format!("kept as a dead letter: {why}"),
             Self::DryRun => "CleverTap would take it; nothing was stored".to_owned(),
             Self::Ignored(Ignored::EventDisabled) => {
                 "nothing to send: the event is switched off".to_owned()
@@ -165,6 +196,14 @@ impl Outcome {
             Self::PayloadTooLarge => "refused: the body is over 256 KiB".to_owned(),
             Self::Failed(failure) => format!("not relayed: {failure}"),
         }
+    }
+}
+
+fn permanent(why: Permanent) -> &'static str {
+    match why {
+        Permanent::Unreadable(why) => unreadable(why),
+        Permanent::Unmappable(why) => unmappable(why),
+        Permanent::Refused(_) => "refused",
     }
 }
 
@@ -218,7 +257,17 @@ mod tests {
             (Outcome::Unauthorized(Refusal::Wrong), 401, "unauthorized"),
             (Outcome::MethodNotAllowed, 405, "method_not_allowed"),
             (Outcome::PayloadTooLarge, 413, "payload_too_large"),
-            (Outcome::Failed(Failure::Refused(513)), 503, "unavailable"),
+            (Outcome::Duplicate, 200, "duplicate"),
+            (
+                Outcome::DeadLettered(Permanent::Refused(513)),
+                200,
+                "dead_lettered",
+            ),
+            (
+                Outcome::Failed(Failure::NotKept(Permanent::Refused(513))),
+                503,
+                "unavailable",
+            ),
             (Outcome::Failed(Failure::Busy(429)), 503, "unavailable"),
             (Outcome::Failed(Failure::Panicked), 503, "unavailable"),
         ] {
@@ -229,15 +278,15 @@ mod tests {
 
     #[test]
     fn a_sentence_says_what_to_do() {
-        let sentence = Outcome::Failed(Failure::Unreadable(Unreadable::VersionTwo)).sentence();
+        let why = Permanent::Unreadable(Unreadable::VersionTwo);
         assert_eq!(
-            sentence,
-            "not relayed: the body is payload version 2: choose version 3 in Purchasely's console, in the settings of the webhook"
+            Outcome::DeadLettered(why).sentence(),
+            "kept as a dead letter: the body is payload version 2: choose version 3 in Purchasely's console, in the settings of the webhook"
         );
-        let sentence = Outcome::Failed(Failure::Refused(513)).sentence();
+        let why = Permanent::Refused(513);
         assert_eq!(
-            sentence,
-            "not relayed: CleverTap refused the event with code 513: the event name is reserved"
+            Outcome::Failed(Failure::NotKept(why)).sentence(),
+            "not relayed: CleverTap refused the event with code 513: the event name is reserved; no dead-letter queue keeps the event, so it is sent again and its user's later events wait"
         );
     }
 }

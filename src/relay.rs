@@ -1,45 +1,67 @@
-//! The heart: has an event's records uploaded within the time that Purchasely waits, and says how it ended.
+//! The heart: events in, one outcome each out, within the time that Purchasely waits.
 //!
-//! It does not know how events arrive, nor what an outcome answers.
+//! It does not know how events arrive, nor what an outcome answers. One event and a batch take the
+//! same way: map, claim, upload, settle.
 
+mod upload;
+
+use crate::aws::claims::{self, Claim, Claims};
+use crate::aws::queues::{DeadLetterQueue, Letter, REASON, RECORDS};
 use crate::aws::secret::{Secret, Secrets};
-use crate::clevertap::answer::{Answer, Verdict};
-use crate::clevertap::client::Attempt;
-use crate::clevertap::{Client, Credentials, Record, upload_body};
-use crate::mapping::{self, Account, Fate, Mapped, Rules};
-use crate::outcome::{Failure, Outcome};
-use crate::purchasely::Event;
+use crate::clevertap::{Client, Record, User};
+use crate::mapping::identity::{Identified, identify};
+use crate::mapping::{self, Account, Fate, Mapped, Occasion, Rules};
+use crate::outcome::{Failure, Outcome, Permanent};
+use crate::purchasely::{Event, Unreadable};
 use crate::telemetry::{Report, Upload, showable_id};
+use futures_util::future::join_all;
 use http::HeaderValue;
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::time::{Instant, sleep_until};
+use std::time::{Duration, SystemTime};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use tokio::time::Instant;
+use upload::{End, Entry};
 
 /// All of an event's time, from receipt. Work 8 s < Lambda's timeout 9 s < API Gateway's 9.5 s <
 /// Purchasely's 10 s.
 pub const WORK: Duration = Duration::from_secs(8);
 /// What uploads leave of it, so that there is always time to settle.
 const SETTLING: Duration = Duration::from_millis(1500);
-/// The first wait before an upload is repeated is at most this long, the next twice as long, …
-const FIRST_WAIT: Duration = Duration::from_millis(200);
-/// … and none is longer than this.
-const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
-/// The moment by which an event's uploads must have ended, on the monotonic clock.
+/// The moments by which an event's work must have ended, on the monotonic clock.
 #[derive(Debug, Clone, Copy)]
 pub struct Budget {
     /// No upload is begun or awaited after this.
     pub uploads_end: Instant,
+    /// Nothing at all is awaited after this.
+    pub ends: Instant,
 }
 
 impl Budget {
     /// Counts from `received`, less what the request had already aged on its way here.
     #[must_use]
     pub fn start(received: Instant, age: Duration) -> Self {
+        let work = WORK.saturating_sub(age);
         Self {
-            uploads_end: received + WORK.saturating_sub(SETTLING).saturating_sub(age),
+            uploads_end: received + work.saturating_sub(SETTLING),
+            ends: received + work,
         }
     }
+}
+
+/// One event on its way, however it came.
+#[derive(Debug)]
+pub struct Delivery<'d> {
+    /// The raw webhook.
+    pub body: &'d [u8],
+    /// What it says.
+    pub event: Result<Event, Unreadable>,
+    /// Whether it comes for the first time, and whole.
+    pub occasion: Occasion,
+    /// What the events of one user have in common, where their order is ours to keep.
+    pub group: Option<&'d str>,
 }
 
 /// Relays events to the owner's CleverTap accounts.
@@ -57,205 +79,291 @@ pub struct Relay {
     pub dry_run: bool,
     /// Where the passcode comes from.
     pub secrets: Arc<Secrets>,
+    /// What keeps an event from being relayed twice.
+    pub claims: Option<Claims>,
+    /// What keeps an event that can never be relayed.
+    pub dead_letters: Option<DeadLetterQueue>,
+}
+
+/// What is to be done for one delivery.
+enum Plan<'e> {
+    /// It has ended.
+    Ended(Outcome),
+    /// It can never be relayed.
+    Hopeless(Permanent),
+    /// The first of two copies decides for both.
+    LikeThat(usize),
+    /// To be uploaded.
+    Send {
+        account: Account,
+        records: Vec<Record<'e>>,
+        claim: String,
+    },
 }
 
 impl Relay {
-    /// Relays one event, with the secret that was read for it.
-    pub async fn relay(&self, event: &Event, secret: Arc<Secret>, budget: Budget) -> Report {
-        let mut adjustments = Vec::new();
+    /// Relays deliveries, in their order, with the secret that was read for them.
+    pub async fn relay(
+        &self,
+        deliveries: &[Delivery<'_>],
+        secret: Arc<Secret>,
+        budget: Budget,
+    ) -> Vec<Report> {
+        let mut reports: Vec<Report> = deliveries.iter().map(report).collect();
+        let mut plans: Vec<Plan<'_>> = deliveries
+            .iter()
+            .zip(&mut reports)
+            .map(|(delivery, report)| self.plan(delivery, &mut report.adjustments))
+            .collect();
+        self.claim(&mut plans).await;
+        hold_back_groups(deliveries, &mut plans);
+
+        let mut ends = vec![End::default(); plans.len()];
+        for account in [Account::Main, Account::Sandbox] {
+            let entries = entries(deliveries, &plans, account);
+            if !entries.is_empty() {
+                self.upload(entries, account, Arc::clone(&secret), budget, &mut ends)
+                    .await;
+            }
+        }
+
+        let outcomes = self.settle(deliveries, &plans, &ends).await;
+        for ((report, outcome), end) in reports.iter_mut().zip(outcomes).zip(ends) {
+            report.outcome = outcome;
+            report.upload = end.upload;
+        }
+        reports
+    }
+
+    fn plan<'e>(&'e self, delivery: &'e Delivery<'_>, adjustments: &mut Vec<String>) -> Plan<'e> {
+        let event = match &delivery.event {
+            Ok(event) => event,
+            Err(why) => return Plan::Hopeless(Permanent::Unreadable(*why)),
+        };
         let mut witness = |field: &str, fate: Fate<'_>| {
             if fate.is_adjustment() {
                 adjustments.push(format!("{field}: {}", fate.code()));
             }
         };
-        let mapped = mapping::map(event, &self.rules, &mut witness);
-        let (outcome, upload) = match &mapped {
-            Mapped::Ignored(why) => (Outcome::Ignored(*why), Upload::default()),
-            Mapped::Unmappable(why) => (
-                Outcome::Failed(Failure::Unmappable(*why)),
-                Upload::default(),
-            ),
-            Mapped::Records { account, records } => {
-                let mut upload = Upload::default();
-                let started = Instant::now();
-                let settled = self
-                    .upload(records, *account, secret, budget, &mut upload)
-                    .await;
-                upload.took = started.elapsed();
-                let outcome = match settled {
-                    Err(failure) => Outcome::Failed(failure),
-                    Ok(()) if self.dry_run => Outcome::DryRun,
-                    Ok(()) => Outcome::Relayed,
-                };
-                (outcome, upload)
-            }
-        };
-        Report {
-            outcome,
-            event_id: event.id().and_then(showable_id).map(str::to_owned),
-            event_name: Some(event.name().to_owned()),
-            upload,
-            adjustments,
+        match mapping::map(event, &self.rules, &delivery.occasion, &mut witness) {
+            Mapped::Ignored(why) => Plan::Ended(Outcome::Ignored(why)),
+            Mapped::Unmappable(why) => Plan::Hopeless(Permanent::Unmappable(why)),
+            Mapped::Records { account, records } => Plan::Send {
+                account,
+                records,
+                claim: claims::key(event.id(), delivery.body),
+            },
         }
     }
 
-    /// Uploads until each record has its verdict. What CleverTap accepted is never sent again. Event
-    /// and revenue decide; once they have their verdicts, the end of a profile changes nothing.
-    async fn upload(
-        &self,
-        records: &[Record<'_>],
-        account: Account,
-        secret: Arc<Secret>,
-        budget: Budget,
-        upload: &mut Upload,
-    ) -> Result<(), Failure> {
-        let mut decided = None;
-        let ended = self
-            .upload_all(records, account, secret, budget, upload, &mut decided)
-            .await;
-        decided.unwrap_or(ended)
-    }
-
-    async fn upload_all(
-        &self,
-        records: &[Record<'_>],
-        account: Account,
-        mut secret: Arc<Secret>,
-        budget: Budget,
-        upload: &mut Upload,
-        decided: &mut Option<Result<(), Failure>>,
-    ) -> Result<(), Failure> {
-        let mut pending: Vec<&Record<'_>> = records.iter().collect();
-        let mut refused = None;
-        let mut waits = Waits::default();
-        let mut connection_lost = false;
-        loop {
-            if Instant::now() >= budget.uploads_end {
-                return Err(Failure::TimedOut);
-            }
-            upload.attempts += 1;
-            let attempt = self
-                .client
-                .upload(
-                    self.credentials(account, &secret)?,
-                    upload_body(&pending),
-                    pending.len(),
-                    budget.uploads_end,
-                )
-                .await;
-            if let Attempt::Answered { status, .. } = attempt {
-                upload.status = Some(status);
-            }
-            let passing = match attempt {
-                Attempt::Answered { status, answer } => match answer {
-                    Answer::Verdicts(verdicts) => {
-                        let mut again = Vec::new();
-                        let mut passing = None;
-                        for (record, verdict) in pending.into_iter().zip(verdicts) {
-                            match verdict {
-                                Verdict::Accepted if record.is_event() => {}
-                                Verdict::Accepted => upload.profile_refused = None,
-                                Verdict::Refused(code) if record.is_event() => refused = Some(code),
-                                Verdict::Refused(code) => upload.profile_refused = Some(code),
-                                Verdict::Passing(code) => {
-                                    again.push(record);
-                                    if record.is_event() {
-                                        passing = Some(code);
-                                    } else {
-                                        upload.profile_refused = Some(code);
-                                    }
-                                }
-                            }
-                        }
-                        let settled = refused.map_or(Ok(()), |code| Err(Failure::Refused(code)));
-                        if again.is_empty() {
-                            return settled;
-                        }
-                        pending = again;
-                        if passing.is_none() {
-                            *decided = Some(settled);
-                        }
-                        Failure::Busy(passing.or(upload.profile_refused).unwrap_or_default())
-                    }
-                    // Nothing says that it was not the profile.
-                    Answer::Refused(code) if pending.iter().any(|record| !record.is_event()) => {
-                        upload.profile_refused = Some(code);
-                        pending.retain(|record| record.is_event());
-                        if pending.is_empty() {
-                            return Ok(());
-                        }
-                        continue;
-                    }
-                    Answer::Refused(code) => return Err(Failure::Refused(code)),
-                    Answer::Unauthorized(code) => match self.secrets.refresh(&secret).await {
-                        Some(changed) => {
-                            secret = changed;
-                            continue;
-                        }
-                        None => return Err(Failure::NotAccepted(code)),
-                    },
-                    Answer::Busy(code) => Failure::Busy(code),
-                    Answer::NotNow(code) => return Err(Failure::Busy(code)),
-                    Answer::Unreadable | Answer::Unexpected(_) => {
-                        return Err(Failure::NotUnderstood(status));
-                    }
-                },
-                Attempt::NotConnected => Failure::Unreachable,
-                // A kept connection that died while the function slept: at once, but only once,
-                // because what was sent may have been stored.
-                Attempt::ConnectionLost if !connection_lost => {
-                    connection_lost = true;
-                    continue;
-                }
-                Attempt::ConnectionLost => return Err(Failure::ConnectionLost),
-                // A second attempt after a slow first one would double the event.
-                Attempt::TimedOut => return Err(Failure::TimedOut),
+    /// Claims what is to be sent, all at once. Of two copies the first is claimed.
+    async fn claim(&self, plans: &mut [Plan<'_>]) {
+        if self.dry_run {
+            return;
+        }
+        let mut first: HashMap<String, usize> = HashMap::new();
+        for (position, plan) in plans.iter_mut().enumerate() {
+            let Plan::Send { claim, .. } = plan else {
+                continue;
             };
-            let resume = Instant::now() + waits.next_wait();
-            if resume >= budget.uploads_end {
-                return Err(passing);
+            if let Some(earlier) = first.get(claim) {
+                *plan = Plan::LikeThat(*earlier);
+            } else {
+                first.insert(claim.clone(), position);
             }
-            sleep_until(resume).await;
+        }
+        let Some(claims) = &self.claims else {
+            return;
+        };
+        let asked = first
+            .into_iter()
+            .map(|(key, position)| async move { (position, claims.claim(&key).await) });
+        for (position, claim) in join_all(asked).await {
+            match claim {
+                Claim::Taken | Claim::Unknown => {}
+                Claim::Done => plans[position] = Plan::Ended(Outcome::Duplicate),
+                Claim::InProgress => {
+                    plans[position] = Plan::Ended(Outcome::Failed(Failure::InProgress));
+                }
+            }
         }
     }
 
-    fn credentials<'c>(
-        &'c self,
-        account: Account,
-        secret: &'c Secret,
-    ) -> Result<Credentials<'c>, Failure> {
-        match account {
-            Account::Main => Ok(Credentials {
-                account_id: &self.account_id,
-                passcode: &secret.clevertap_passcode,
-            }),
-            Account::Sandbox => {
-                let passcode = secret.clevertap_sandbox_passcode.as_ref();
-                let credentials = self.sandbox_account_id.as_ref().zip(passcode);
-                let (account_id, passcode) = credentials.ok_or(Failure::NoSandboxPasscode)?;
-                Ok(Credentials {
-                    account_id,
-                    passcode,
-                })
+    /// Completes the claim of what CleverTap accepted and keeps what it never will.
+    async fn settle(
+        &self,
+        deliveries: &[Delivery<'_>],
+        plans: &[Plan<'_>],
+        ends: &[End],
+    ) -> Vec<Outcome> {
+        // Within a group nothing after a failure is settled but what was accepted with it.
+        let mut failed = HashSet::new();
+        let mut settling = Vec::with_capacity(plans.len());
+        for ((delivery, plan), end) in deliveries.iter().zip(plans).zip(ends) {
+            let mut verdict = self.verdict(plan, end);
+            let accepted = matches!(verdict, Ok(Outcome::Relayed | Outcome::DryRun));
+            if !accepted && delivery.group.is_some_and(|group| failed.contains(group)) {
+                verdict = Ok(Outcome::Failed(Failure::Held));
             }
+            if matches!(verdict, Ok(Outcome::Failed(_))) {
+                failed.extend(delivery.group);
+            }
+            settling.push(async move {
+                if let (Ok(Outcome::Relayed), Plan::Send { claim, .. }, Some(claims)) =
+                    (&verdict, plan, &self.claims)
+                {
+                    claims.complete(claim).await;
+                }
+                match verdict {
+                    Ok(outcome) => outcome,
+                    Err(why) => self.keep(delivery, why, end).await,
+                }
+            });
+        }
+        let mut outcomes = join_all(settling).await;
+        for (position, plan) in plans.iter().enumerate() {
+            if let Plan::LikeThat(first) = plan {
+                outcomes[position] = outcomes[*first];
+            }
+        }
+        outcomes
+    }
+
+    /// How a plan ended, or why it never can.
+    fn verdict(&self, plan: &Plan<'_>, end: &End) -> Result<Outcome, Permanent> {
+        match plan {
+            Plan::Ended(outcome) => Ok(*outcome),
+            Plan::Hopeless(why) => Err(*why),
+            // Replaced by the first copy's.
+            Plan::LikeThat(_) => Ok(Outcome::Duplicate),
+            Plan::Send { .. } => match (end.undecided, end.refused.first()) {
+                (Some(failure), _) => Ok(Outcome::Failed(failure)),
+                (None, Some((_, code))) => Err(Permanent::Refused(*code)),
+                (None, None) if self.dry_run => Ok(Outcome::DryRun),
+                (None, None) => Ok(Outcome::Relayed),
+            },
+        }
+    }
+
+    /// Keeps an event that can never be relayed, with what the next reader needs to know.
+    async fn keep(&self, delivery: &Delivery<'_>, why: Permanent, end: &End) -> Outcome {
+        let Some(queue) = &self.dead_letters else {
+            return Outcome::Failed(Failure::NotKept(why));
+        };
+        let outcome = Outcome::DeadLettered(why);
+        let event = delivery.event.as_ref().ok();
+        let text = |text: Option<&str>| Cow::Owned(text.unwrap_or_default().to_owned());
+        let code = match why {
+            Permanent::Refused(code) => Some(code.to_string()),
+            Permanent::Unreadable(_) | Permanent::Unmappable(_) => None,
+        };
+        let letter = Letter {
+            body: delivery.body,
+            attributes: vec![
+                (REASON, text(outcome.row().reason)),
+                ("code", text(code.as_deref())),
+                ("event_id", text(event.and_then(Event::id))),
+                ("event_name", text(event.map(Event::name))),
+                ("received_at", text(now().as_deref())),
+                (RECORDS, text(still_wanted(delivery, end).as_deref())),
+            ],
+            group: &self.group_of(delivery),
+        };
+        match queue.keep(&letter).await {
+            Ok(()) => outcome,
+            Err(error) => {
+                tracing::error!("{error}");
+                Outcome::Failed(Failure::NotKept(why))
+            }
+        }
+    }
+
+    /// The user, as far as the event names one, else the body: what goes into no message as it is.
+    fn group_of(&self, delivery: &Delivery<'_>) -> Vec<u8> {
+        let user = delivery
+            .event
+            .as_ref()
+            .ok()
+            .map(|event| identify(event, &self.rules.identity));
+        match user {
+            Some(Identified::User(User::Identity(id) | User::ObjectId(id))) => {
+                id.into_owned().into_bytes()
+            }
+            _ => delivery.body.to_vec(),
         }
     }
 }
 
-/// Waits with full jitter, so that environments refused together do not come back together.
-#[derive(Debug, Default)]
-struct Waits {
-    taken: u32,
+/// After an event that cannot be sent at this moment, no later one of its group is sent.
+fn hold_back_groups(deliveries: &[Delivery<'_>], plans: &mut [Plan<'_>]) {
+    let mut blocked = HashSet::new();
+    for (delivery, plan) in deliveries.iter().zip(plans) {
+        let Some(group) = delivery.group else {
+            continue;
+        };
+        match plan {
+            Plan::Ended(Outcome::Failed(_)) => {
+                blocked.insert(group);
+            }
+            Plan::Send { .. } if blocked.contains(group) => {
+                *plan = Plan::Ended(Outcome::Failed(Failure::Held));
+            }
+            _ => {}
+        }
+    }
 }
 
-impl Waits {
-    fn next_wait(&mut self) -> Duration {
-        let longest = FIRST_WAIT
-            .saturating_mul(1 << self.taken.min(10))
-            .min(LONGEST_WAIT);
-        self.taken += 1;
-        longest.mul_f64(fastrand::f64())
+fn entries<'r>(
+    deliveries: &'r [Delivery<'_>],
+    plans: &'r [Plan<'r>],
+    to: Account,
+) -> Vec<Entry<'r>> {
+    let mut entries = Vec::new();
+    for (position, plan) in plans.iter().enumerate() {
+        if let Plan::Send {
+            account, records, ..
+        } = plan
+            && *account == to
+        {
+            let group = deliveries[position].group;
+            entries.extend(records.iter().map(|record| Entry {
+                position,
+                group,
+                record,
+            }));
+        }
     }
+    entries
+}
+
+/// The records that a redrive has still to send, where others of the event were accepted.
+fn still_wanted(delivery: &Delivery<'_>, end: &End) -> Option<String> {
+    if !end.accepted && delivery.occasion.only.is_none() {
+        return None;
+    }
+    let roles: Vec<_> = end.refused.iter().map(|(role, _)| role.name()).collect();
+    Some(roles.join(","))
+}
+
+fn report(delivery: &Delivery<'_>) -> Report {
+    let event = delivery.event.as_ref().ok();
+    Report {
+        // Replaced by the outcome; it stands for an event that was never relayed.
+        outcome: Outcome::Failed(Failure::TimedOut),
+        event_id: event
+            .and_then(Event::id)
+            .and_then(showable_id)
+            .map(str::to_owned),
+        event_name: event.map(|event| event.name().to_owned()),
+        upload: Upload::default(),
+        adjustments: Vec::new(),
+    }
+}
+
+fn now() -> Option<String> {
+    OffsetDateTime::from(SystemTime::now())
+        .format(&Rfc3339)
+        .ok()
 }
 
 #[cfg(test)]
@@ -269,14 +377,5 @@ mod tests {
         assert_eq!(end(0), Duration::from_millis(6500));
         assert_eq!(end(2000), Duration::from_millis(4500));
         assert_eq!(end(9000), Duration::ZERO);
-    }
-
-    #[test]
-    fn waits_grow_to_a_bound() {
-        let mut waits = Waits::default();
-        for attempt in 0..100 {
-            let longest = FIRST_WAIT * 2u32.pow(attempt.min(4));
-            assert!(waits.next_wait() <= longest.min(LONGEST_WAIT));
-        }
     }
 }

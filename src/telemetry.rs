@@ -195,7 +195,7 @@ mod tests {
             String::from_utf8(line).unwrap(),
             concat!(
                 r#"{"timestamp":"2026-03-02T08:15:30Z","level":"WARN","#,
-                r#""message":"not relayed: CleverTap is busy or faulty (429); Purchasely sends the event again","#,
+                r#""message":"not relayed: CleverTap is busy or faulty (429); the event is sent again","#,
                 r#""outcome":"unavailable","reason":"busy","request_id":"r-1","trace_id":"1-2","event_id":"e-1","#,
                 r#""event_name":"ACTIVATE","clevertap_status":429,"attempts":3,"upload_ms":1200,"duration_ms":1300,"#,
                 r#""adjusted":["presentation: fitted"]}"#

@@ -153,9 +153,14 @@ fn of_event(file: &str, event: &Event, rules: &Rules) -> Explanation {
         read.push((field.to_owned(), fate));
     });
     let mut told = Vec::new();
-    let mapped = mapping::map(event, rules, &mut |field, fate| {
-        told.push((field.to_owned(), fate));
-    });
+    let mapped = mapping::map(
+        event,
+        rules,
+        &mapping::Occasion::default(),
+        &mut |field, fate| {
+            told.push((field.to_owned(), fate));
+        },
+    );
     // A tester's purchase that is dropped is not even read: then this is how it would be.
     let fates = if told.is_empty() { read } else { told };
     let (outcome, why) = match &mapped {

@@ -74,7 +74,7 @@ pub enum Unavailable {
     #[error(
         "Secrets Manager could not be asked ({0}): check AWS_REGION, the credentials and the function's network"
     )]
-    Unreachable(&'static str),
+    Unreachable(String),
 }
 
 impl Secret {
@@ -289,22 +289,10 @@ impl Secrets {
     }
 }
 
-/// Only AWS's error code is kept: the SDK's own texts may quote what was received.
 fn unavailable<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> Unavailable {
     match error {
-        SdkError::ServiceError(answer) => {
-            let code = answer.err().code().unwrap_or("no error code");
-            Unavailable::Refused(code.to_owned())
-        }
-        SdkError::TimeoutError(_) => Unavailable::Unreachable("no answer in time"),
-        SdkError::DispatchFailure(failure) if failure.is_timeout() => {
-            Unavailable::Unreachable("no answer in time")
-        }
-        SdkError::DispatchFailure(failure) if failure.is_io() => {
-            Unavailable::Unreachable("no connection")
-        }
-        SdkError::ResponseError(_) => Unavailable::Unreachable("its answer was not understood"),
-        _ => Unavailable::Unreachable("no request could be made"),
+        SdkError::ServiceError(_) => Unavailable::Refused(super::told(error)),
+        _ => Unavailable::Unreachable(super::told(error)),
     }
 }
 

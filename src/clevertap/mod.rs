@@ -10,5 +10,5 @@ mod record;
 mod region;
 
 pub use client::{Client, Credentials};
-pub use record::{Change, Content, Record, UnixSeconds, Upload, User, Value, upload_body};
+pub use record::{Change, Content, Record, Role, UnixSeconds, Upload, User, Value, upload_body};
 pub use region::{REGIONS, Region};

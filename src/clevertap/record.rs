@@ -67,9 +67,50 @@ pub enum Content<'e> {
     },
 }
 
+/// What a record is for. It is not sent; verdicts and dead letters are told by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Describes the user. Never decides over its event.
+    Profile,
+    /// Raises the event.
+    Event,
+    /// Tells the money of it.
+    Revenue,
+}
+
+impl Role {
+    const NAMES: [(Self, &'static str); 3] = [
+        (Self::Profile, "profile"),
+        (Self::Event, "event"),
+        (Self::Revenue, "revenue"),
+    ];
+
+    /// The role in a word.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        let of = |role: &&(Self, &'static str)| role.0 == self;
+        Self::NAMES.iter().find(of).map_or("", |(_, name)| name)
+    }
+
+    /// The role that the word names.
+    #[must_use]
+    pub fn named(word: &str) -> Option<Self> {
+        let found = Self::NAMES.iter().find(|(_, name)| *name == word);
+        found.map(|(role, _)| *role)
+    }
+
+    /// Whether CleverTap's verdict on such a record decides over the event.
+    #[must_use]
+    pub fn decides(self) -> bool {
+        self != Self::Profile
+    }
+}
+
 /// One record of an upload.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record<'e> {
+    /// What it is for.
+    pub role: Role,
     /// Whom it is about.
     pub user: User<'e>,
     /// When it happened. Without it CleverTap takes the time of the upload.
@@ -89,17 +130,6 @@ pub struct Upload<'r>(pub &'r [&'r Record<'r>]);
 #[must_use]
 pub fn upload_body(records: &[&Record<'_>]) -> Vec<u8> {
     serde_json::to_vec(&Upload(records)).expect("a record always has a JSON form")
-}
-
-impl Record<'_> {
-    /// Whether it raises an event, rather than describing the user.
-    #[must_use]
-    pub fn is_event(&self) -> bool {
-        match self.content {
-            Content::Event { .. } => true,
-            Content::Profile { .. } => false,
-        }
-    }
 }
 
 impl Serialize for Upload<'_> {
@@ -182,6 +212,7 @@ mod tests {
     #[test]
     fn an_event_record_has_the_documented_form() {
         let record = Record {
+            role: Role::Event,
             user: User::Identity("u-1842".into()),
             at: Some(UnixSeconds(1_772_439_330)),
             content: Content::Event {
@@ -207,6 +238,7 @@ mod tests {
     #[test]
     fn a_profile_record_sets_adds_and_removes() {
         let record = Record {
+            role: Role::Event,
             user: User::ObjectId("__hA1B2".into()),
             at: Some(UnixSeconds(1_772_439_330)),
             content: Content::Profile {
@@ -224,12 +256,12 @@ mod tests {
                 r#"{"status":"PAUSED","plans":{"$remove":["yearly"]},"tags":{"$add":["vip"]}}}]}"#,
             )
         );
-        assert!(!record.is_event());
     }
 
     #[test]
     fn a_record_without_a_time_leaves_it_out() {
         let record = Record {
+            role: Role::Event,
             user: User::ObjectId("__hA1B2".into()),
             at: None,
             content: Content::Event {

@@ -8,7 +8,7 @@ pub mod profile;
 pub mod properties;
 pub mod revenue;
 
-use crate::clevertap::{self, Content, Record, UnixSeconds};
+use crate::clevertap::{self, Content, Record, Role, UnixSeconds};
 use crate::purchasely::{Environment, Event};
 use identity::{Identified, IdentityRules};
 use profile::ProfileRules;
@@ -66,6 +66,22 @@ pub struct EventSwitches {
     pub enabled: Option<HashSet<String>>,
     /// Switched off even if enabled.
     pub disabled: HashSet<String>,
+}
+
+/// How an event came, as far as that decides what is sent. By default it comes for the first time.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Occasion {
+    /// Redriven or replayed: what it says of the user may be older than what CleverTap knows.
+    pub again: bool,
+    /// The records that are still to be sent, where it is not all of them.
+    pub only: Option<Vec<Role>>,
+}
+
+impl Occasion {
+    fn wants(&self, role: Role) -> bool {
+        let wanted = self.only.as_ref().is_none_or(|only| only.contains(&role));
+        wanted && !(self.again && role == Role::Profile)
+    }
 }
 
 /// What becomes of an event.
@@ -194,6 +210,7 @@ impl Fate<'_> {
 pub fn map<'e>(
     event: &'e Event,
     rules: &'e Rules,
+    occasion: &Occasion,
     witness: &mut dyn FnMut(&str, Fate<'e>),
 ) -> Mapped<'e> {
     let is_sandbox = event.environment() == Environment::Sandbox;
@@ -212,29 +229,29 @@ pub fn map<'e>(
         Identified::TooLong => Err(Unmappable::IdentityTooLong),
     };
     let mut contents = Vec::with_capacity(3);
-    if !events_only {
+    if !events_only && occasion.wants(Role::Profile) {
         let changes = profile::changes(event, &rules.profile, &properties);
         if !changes.is_empty() {
-            contents.push(Content::Profile { changes });
+            contents.push((Role::Profile, Content::Profile { changes }));
         }
     }
-    let revenue = if events_only {
+    let revenue = if events_only || !occasion.wants(Role::Revenue) {
         Revenue::Off
     } else {
         revenue::decide(event, &rules.revenue, &properties)
     };
     let raised = rules.events.raises(event.name());
-    if raised {
+    if raised && occasion.wants(Role::Event) {
         let Some(name) = rules.event_name(event.name()) else {
             return Mapped::Unmappable(Unmappable::UnusableName);
         };
-        contents.push(Content::Event { name, properties });
+        contents.push((Role::Event, Content::Event { name, properties }));
     }
     match revenue {
-        Revenue::Raised { name, properties } => contents.push(Content::Event {
-            name: Cow::Borrowed(name),
-            properties,
-        }),
+        Revenue::Raised { name, properties } => {
+            let name = Cow::Borrowed(name);
+            contents.push((Role::Revenue, Content::Event { name, properties }));
+        }
         Revenue::UnfitId => return Mapped::Unmappable(Unmappable::UnfitChargedId),
         Revenue::NoAmount => witness("revenue", Fate::NoAmount),
         Revenue::Off | Revenue::NotMoney | Revenue::NotPositive => {}
@@ -249,7 +266,8 @@ pub fn map<'e>(
         Err(why) => return Mapped::Unmappable(why),
     };
     let at = event.time_ms("event_created_at").map(seconds);
-    let record = |content| Record {
+    let record = |(role, content)| Record {
+        role,
         user: user.clone(),
         at,
         content,
@@ -312,7 +330,7 @@ mod tests {
 
     /// What goes where, by the kinds of its records.
     fn kinds(rules: &Rules, body: &str) -> (Option<Account>, Vec<String>) {
-        match map(&event(body), rules, &mut |_, _| {}) {
+        match map(&event(body), rules, &Occasion::default(), &mut |_, _| {}) {
             Mapped::Records { account, records } => {
                 let kind = |record: &Record<'_>| match &record.content {
                     Content::Event { name, .. } => name.to_string(),
@@ -328,7 +346,9 @@ mod tests {
     #[track_caller]
     fn check(rules: &Rules, body: &str, expected: &str) {
         let event = event(body);
-        let Mapped::Records { records, .. } = map(&event, rules, &mut |_, _| {}) else {
+        let Mapped::Records { records, .. } =
+            map(&event, rules, &Occasion::default(), &mut |_, _| {})
+        else {
             panic!("nothing to send");
         };
         let body = upload_body(&records.iter().collect::<Vec<_>>());
@@ -393,7 +413,7 @@ mod tests {
         assert!(!rules.events.raises("B"));
         assert!(!rules.events.raises("C"));
         let event = event(r#"{"event_name":"B","user_id":"u"}"#);
-        let mapped = map(&event, &rules, &mut |_, _| {});
+        let mapped = map(&event, &rules, &Occasion::default(), &mut |_, _| {});
         assert_eq!(mapped, Mapped::Ignored(Ignored::EventDisabled));
     }
 
@@ -418,6 +438,43 @@ mod tests {
         assert_eq!(account, Some(Account::Main));
         assert_eq!(records, ["profile", "SUBSCRIPTION_RENEWED"]);
         assert_eq!(kinds(&rules, PAID).1, ["TRANSACTION_PROCESSED", "Charged"]);
+    }
+
+    #[test]
+    fn an_event_that_comes_again_writes_no_profile() {
+        let event = event(RENEWED);
+        let rules = with_revenue();
+        let again = Occasion {
+            again: true,
+            only: None,
+        };
+        let Mapped::Records { records, .. } = map(&event, &rules, &again, &mut |_, _| {}) else {
+            panic!("nothing to send");
+        };
+        assert_eq!(
+            records.iter().map(|record| record.role).collect::<Vec<_>>(),
+            [Role::Event]
+        );
+    }
+
+    #[test]
+    fn only_the_records_that_are_still_wanted_are_made() {
+        let event = event(PAID);
+        let rules = with_revenue();
+        for role in [Role::Event, Role::Revenue] {
+            let occasion = Occasion {
+                again: true,
+                only: Some(vec![role]),
+            };
+            let Mapped::Records { records, .. } = map(&event, &rules, &occasion, &mut |_, _| {})
+            else {
+                panic!("nothing to send");
+            };
+            assert_eq!(
+                records.iter().map(|record| record.role).collect::<Vec<_>>(),
+                [role]
+            );
+        }
     }
 
     #[test]
@@ -482,7 +539,7 @@ mod tests {
         let event = event(r#"{"event_name":"TRANSACTION_PROCESSED","user_id":"u"}"#);
         let rules = with_revenue();
         let mut told = Vec::new();
-        map(&event, &rules, &mut |field, fate| {
+        map(&event, &rules, &Occasion::default(), &mut |field, fate| {
             told.push((field.to_owned(), fate.code()));
         });
         assert_eq!(told.last(), Some(&("revenue".to_owned(), "no_amount")));
@@ -492,7 +549,7 @@ mod tests {
     fn an_event_of_nobody_is_unmappable() {
         let event = event(r#"{"event_name":"A"}"#);
         let rules = Rules::default();
-        let mapped = map(&event, &rules, &mut |_, _| {});
+        let mapped = map(&event, &rules, &Occasion::default(), &mut |_, _| {});
         assert_eq!(mapped, Mapped::Unmappable(Unmappable::NoIdentity));
     }
 
@@ -513,7 +570,9 @@ mod tests {
     fn the_identity_is_the_users() {
         let event = event(r#"{"event_name":"SUBSCRIPTION_RENEWED","user_id":"u-9"}"#);
         let rules = Rules::default();
-        let Mapped::Records { records, .. } = map(&event, &rules, &mut |_, _| {}) else {
+        let Mapped::Records { records, .. } =
+            map(&event, &rules, &Occasion::default(), &mut |_, _| {})
+        else {
             panic!("nothing to send");
         };
         assert_eq!(records.len(), 2);

@@ -503,6 +503,7 @@ mod tests {
         let everything = PropertyRules::default();
         let properties = properties::of_event(&event, &everything, &mut |_, _| {});
         let record = Record {
+            role: crate::clevertap::Role::Event,
             user: User::Identity("u".into()),
             at: Some(UnixSeconds(1)),
             content: Content::Profile {

@@ -388,6 +388,7 @@ mod tests {
     fn mapped(rules: &PropertyRules, fields: &str) -> serde_json::Map<String, Json> {
         let event = event(fields);
         let record = Record {
+            role: crate::clevertap::Role::Event,
             user: User::Identity("u".into()),
             at: Some(UnixSeconds(1)),
             content: Content::Event {

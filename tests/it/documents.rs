@@ -1,9 +1,10 @@
 //! The README and the template, held against the code.
 
+use purchasely_clevertap::aws::claims;
 use purchasely_clevertap::clevertap::REGIONS;
 use purchasely_clevertap::config::VARIABLES;
 use purchasely_clevertap::mapping::{Ignored, Unmappable};
-use purchasely_clevertap::outcome::{Failure, Outcome};
+use purchasely_clevertap::outcome::{Failure, Outcome, Permanent};
 use purchasely_clevertap::purchasely::Unreadable;
 use purchasely_clevertap::purchasely::catalogue::{Category, EVENTS};
 use purchasely_clevertap::purchasely::signature::Refusal;
@@ -45,6 +46,8 @@ fn quoted(text: &str) -> Vec<String> {
 fn outcomes() -> Vec<Outcome> {
     let mut outcomes = vec![
         Outcome::Relayed,
+        Outcome::Duplicate,
+        Outcome::DeadLettered(Permanent::Refused(513)),
         Outcome::DryRun,
         Outcome::MethodNotAllowed,
         Outcome::PayloadTooLarge,
@@ -61,16 +64,18 @@ fn outcomes() -> Vec<Outcome> {
     ];
     outcomes.extend(refusals.map(Outcome::Unauthorized));
     let failures = [
-        Failure::Unreadable(Unreadable::NotJson),
-        Failure::Unreadable(Unreadable::NotAnObject),
-        Failure::Unreadable(Unreadable::VersionTwo),
-        Failure::Unreadable(Unreadable::NoName),
-        Failure::Unmappable(Unmappable::NoIdentity),
-        Failure::Unmappable(Unmappable::IdentityTooLong),
-        Failure::Unmappable(Unmappable::UnusableName),
-        Failure::Unmappable(Unmappable::UnfitChargedId),
+        Failure::NotKept(Permanent::Unreadable(Unreadable::NotJson)),
+        Failure::NotKept(Permanent::Unreadable(Unreadable::NotAnObject)),
+        Failure::NotKept(Permanent::Unreadable(Unreadable::VersionTwo)),
+        Failure::NotKept(Permanent::Unreadable(Unreadable::NoName)),
+        Failure::NotKept(Permanent::Unmappable(Unmappable::NoIdentity)),
+        Failure::NotKept(Permanent::Unmappable(Unmappable::IdentityTooLong)),
+        Failure::NotKept(Permanent::Unmappable(Unmappable::UnusableName)),
+        Failure::NotKept(Permanent::Unmappable(Unmappable::UnfitChargedId)),
         Failure::NoSandboxPasscode,
-        Failure::Refused(513),
+        Failure::NotKept(Permanent::Refused(513)),
+        Failure::InProgress,
+        Failure::Held,
         Failure::NotAccepted(401),
         Failure::SecretUnavailable,
         Failure::Busy(429),
@@ -182,7 +187,15 @@ fn the_template_sets_every_variable_by_a_parameter_of_its_name() {
         .collect();
     assert_eq!(set, known);
     for (name, value) in environment {
-        if name == "SECRET_ID" {
+        let resource = match name.as_str() {
+            "SECRET_ID" => Some("!If [CreateSecret, !Ref Secret, !Ref SecretArn]"),
+            "EVENT_QUEUE_URL" => Some(r#"!If [CreateQueues, !Ref EventQueue, ""]"#),
+            "DEAD_LETTER_QUEUE_URL" => Some(r#"!If [CreateQueues, !Ref DeadLetterQueue, ""]"#),
+            "DEDUPLICATION_TABLE" => Some(r#"!If [CreateQueues, !Ref ClaimsTable, ""]"#),
+            _ => None,
+        };
+        if let Some(resource) = resource {
+            assert_eq!(value, resource, "{name}");
             continue;
         }
         let parameter: String = name
@@ -197,20 +210,100 @@ fn the_template_sets_every_variable_by_a_parameter_of_its_name() {
     }
 }
 
+/// A resource of the template, as its text.
+#[track_caller]
+fn resource(name: &str) -> String {
+    let template = read("template.yaml");
+    let heading = format!("  {name}:");
+    let lines: Vec<_> = template
+        .lines()
+        .skip_while(|line| *line != "Resources:")
+        .skip_while(|line| *line != heading)
+        .skip(1)
+        .take_while(|line| line.is_empty() || line.starts_with("   "))
+        .map(str::trim)
+        .collect();
+    assert!(!lines.is_empty(), "the template has no resource {name}");
+    lines.join("\n")
+}
+
+/// The number that a key has in a resource's text.
+#[track_caller]
+fn number(resource: &str, key: &str) -> u64 {
+    let mut words = resource.split([' ', '\n']);
+    words.find(|word| *word == key).expect(key);
+    words.next().unwrap().parse().expect(key)
+}
+
 #[test]
 fn each_stage_ends_before_the_one_that_waits_for_it() {
-    let template = read("template.yaml");
-    let number = |key: &str| -> u64 {
-        let line = template
-            .lines()
-            .find(|line| line.trim().starts_with(key))
-            .expect(key);
-        line.rsplit(' ').next().unwrap().parse().expect(key)
-    };
+    let function = resource("Function");
     let work = purchasely_clevertap::relay::WORK.as_millis();
-    let lambda = u128::from(number("Timeout:")) * 1000;
-    let gateway = u128::from(number("TimeoutInMillis:"));
+    let lambda = u128::from(number(&function, "Timeout:")) * 1000;
+    let gateway = u128::from(number(&function, "TimeoutInMillis:"));
     assert!(work < lambda && lambda < gateway && gateway < 10_000);
+}
+
+#[test]
+fn the_templates_queues_keep_what_the_code_relies_on() {
+    let function = resource("Function");
+    let fourteen_days = 14 * 24 * 60 * 60;
+    let [events, dead_letters] = ["EventQueue", "DeadLetterQueue"].map(resource);
+    for queue in [&events, &dead_letters] {
+        for property in [
+            "FifoQueue: true",
+            "ContentBasedDeduplication: false",
+            "DeduplicationScope: messageGroup",
+            "FifoThroughputLimit: perMessageGroupId",
+            "SqsManagedSseEnabled: true",
+        ] {
+            assert!(queue.lines().any(|line| line == property), "{property}");
+        }
+        assert_eq!(number(queue, "MessageRetentionPeriod:"), fourteen_days);
+    }
+    // Lambda asks for six times the timeout; a claim in progress lasts 10 s.
+    let visibility = number(&events, "VisibilityTimeout:");
+    assert!(visibility >= 6 * number(&function, "Timeout:") && visibility > 10);
+    assert!(events.contains("deadLetterTargetArn: !GetAtt DeadLetterQueue.Arn"));
+    // SQS takes no more tries, and a message must not expire before the last of them.
+    let tries = number(&events, "maxReceiveCount:");
+    let longest_wait = 20 * 60 + number(&function, "Timeout:");
+    assert!(tries <= 1000 && tries * longest_wait < fourteen_days);
+
+    let mapping = resource("EventQueueMapping");
+    assert!(mapping.contains("EventSourceArn: !GetAtt EventQueue.Arn"));
+    assert!(mapping.contains("FunctionResponseTypes: [ReportBatchItemFailures]"));
+    assert!(number(&mapping, "BatchSize:") <= 10);
+    assert!((2..=1000).contains(&number(&mapping, "MaximumConcurrency:")));
+}
+
+#[test]
+fn the_templates_table_has_the_keys_that_claims_are_written_with() {
+    let table = resource("ClaimsTable");
+    for text in [
+        format!("AttributeName: {}, AttributeType: S", claims::KEY),
+        format!("AttributeName: {}, KeyType: HASH", claims::KEY),
+        format!("AttributeName: {}, Enabled: true", claims::EXPIRES_AT),
+    ] {
+        assert!(table.contains(&text), "{text}");
+    }
+}
+
+#[test]
+fn the_template_makes_all_of_the_queues_and_the_table_or_none() {
+    for name in [
+        "DeadLetterQueue",
+        "DeadLetterQueuePolicy",
+        "EventQueue",
+        "EventQueuePolicy",
+        "EventQueueMapping",
+        "ClaimsTable",
+    ] {
+        assert!(
+            resource(name).contains("Condition: CreateQueues\n"),
+            "{name}"
+        );
+    }
 }
 
 #[test]

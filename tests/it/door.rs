@@ -233,21 +233,6 @@ async fn no_request_is_left_without_an_answer() {
 }
 
 #[tokio::test]
-async fn a_batch_of_messages_is_never_acknowledged() {
-    let world = World::start(&[]).await;
-    let message = json!({ "messageId": "m", "eventSource": "aws:sqs", "body": "{}" });
-    let error = world
-        .api
-        .invoke(json!({ "Records": [message] }))
-        .await
-        .unwrap_err();
-    assert_eq!(
-        error["errorMessage"],
-        "the function does not serve this kind of invocation"
-    );
-}
-
-#[tokio::test]
 async fn a_request_shaped_like_a_batch_is_a_request() {
     let world = World::start(&[]).await;
     let shaped = json!({ "Records": [{ "eventSource": "aws:sqs", "body": "{}" }] }).to_string();

@@ -97,7 +97,12 @@ fn each_samples_body_is_the_librarys_and_each_field_has_one_line() {
             let raw = sample(name);
             let explained = account::of(name, &raw, &rules);
             let event = Event::parse(Verified::unsigned(&raw)).unwrap();
-            let body = match mapping::map(&event, &rules, &mut |_, _| {}) {
+            let body = match mapping::map(
+                &event,
+                &rules,
+                &mapping::Occasion::default(),
+                &mut |_, _| {},
+            ) {
                 Mapped::Records { records, .. } => {
                     let records: Vec<_> = records.iter().collect();
                     let body = purchasely_clevertap::clevertap::upload_body(&records);

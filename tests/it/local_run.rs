@@ -7,17 +7,15 @@ use aws_config::{BehaviorVersion, Region};
 use purchasely_clevertap::aws::http::SharedClient;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::process::{Child, Command};
+use tokio::net::TcpListener;
 
 const COMPILING: Duration = Duration::from_mins(10);
 
 #[tokio::test]
 async fn a_signed_webhook_is_relayed_through_cargo_lambda_watch_with_the_passcode_from_moto() {
     let http = plain_client();
-    let (_moto, moto_url) = start_moto().await;
+    let moto_url = crate::aws::endpoint().await;
     create_secret(&http, &moto_url).await;
     let clevertap = CleverTap::new(ACCOUNT_ID, PASSCODE);
     let (listener, clevertap_url) = listen().await;
@@ -64,7 +62,7 @@ async fn a_signed_webhook_is_relayed_through_cargo_lambda_watch_with_the_passcod
 }
 
 /// A tool that `make` installs. There is no test without it.
-fn tool(variable: &str, name: &str) -> PathBuf {
+pub fn tool(variable: &str, name: &str) -> PathBuf {
     let installed = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join(".tools/venv/bin")
         .join(name);
@@ -75,28 +73,6 @@ fn tool(variable: &str, name: &str) -> PathBuf {
         path.display()
     );
     path
-}
-
-async fn start_moto() -> (Child, String) {
-    let port = free_port().await;
-    let moto = Command::new(tool("MOTO_SERVER", "moto_server"))
-        .args(["--host", "127.0.0.1", "--port", &port.to_string()])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .expect("moto starts");
-    let address = (Ipv4Addr::LOCALHOST, port);
-    let listening = async {
-        while TcpStream::connect(address).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
-    let patience = Duration::from_mins(1);
-    tokio::time::timeout(patience, listening)
-        .await
-        .expect("moto listens");
-    (moto, format!("http://127.0.0.1:{port}"))
 }
 
 async fn create_secret(http: &reqwest::Client, moto_url: &str) {
@@ -116,7 +92,7 @@ async fn create_secret(http: &reqwest::Client, moto_url: &str) {
         .expect("moto keeps a secret");
 }
 
-fn plain_client() -> reqwest::Client {
+pub fn plain_client() -> reqwest::Client {
     let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
     let tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -129,7 +105,7 @@ fn plain_client() -> reqwest::Client {
         .unwrap()
 }
 
-async fn free_port() -> u16 {
+pub async fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     listener.local_addr().unwrap().port()
 }

@@ -1,5 +1,6 @@
 //! Runs the real function against strict stand-ins of both vendors, over real sockets.
 
+mod aws;
 #[path = "../../examples/sandbox/clevertap.rs"]
 mod clevertap;
 #[path = "../../examples/sandbox/connections.rs"]
@@ -19,6 +20,7 @@ mod door;
 mod explain;
 mod fit;
 mod golden;
+mod kept;
 mod local_run;
 mod samples;
 mod secret;

@@ -85,7 +85,7 @@ fn the_vendors_do_not_know_each_other() {
 fn only_the_edge_waits() {
     let edge = [
         "handler.rs",
-        "relay.rs",
+        "relay",
         "clevertap/client.rs",
         "aws/",
         "main.rs",

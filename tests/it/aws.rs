@@ -1,0 +1,213 @@
+//! Queues and a table of moto's server, reached through the real AWS SDK. Asserts nothing.
+//!
+//! All tests of a process share one server; each makes resources of its own in it.
+
+use crate::local_run::{free_port, plain_client, tool};
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_dynamodb::types::{
+    AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType,
+    ScalarAttributeType,
+};
+use aws_sdk_sqs::types::{Message, MessageSystemAttributeName, QueueAttributeName};
+use purchasely_clevertap::aws::claims::KEY;
+use purchasely_clevertap::aws::http::SharedClient;
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::process::{Child, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::sync::OnceCell;
+
+static SERVER: OnceCell<String> = OnceCell::const_new();
+static SHELL: OnceLock<Child> = OnceLock::new();
+static MADE: AtomicU32 = AtomicU32::new(0);
+
+/// An event queue, a dead-letter queue and a table of claims.
+pub struct Resources {
+    pub endpoint: String,
+    pub event_queue_url: String,
+    pub dead_letter_queue_url: String,
+    pub table: String,
+    sqs: aws_sdk_sqs::Client,
+    dynamodb: aws_sdk_dynamodb::Client,
+}
+
+/// The address of the shared server.
+pub async fn endpoint() -> String {
+    SERVER.get_or_init(start).await.clone()
+}
+
+async fn start() -> String {
+    let port = free_port().await;
+    // The shell ends the server when this process, which holds its standard input, ends.
+    let script =
+        format!("\"$0\" --host 127.0.0.1 --port {port} & server=$!; read -r _; kill $server");
+    let shell = std::process::Command::new("sh")
+        .args(["-c", &script])
+        .arg(tool("MOTO_SERVER", "moto_server"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("a shell");
+    SHELL.set(shell).expect("it is started once");
+    let listening = async {
+        while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_mins(1), listening)
+        .await
+        .expect("moto listens");
+    format!("http://127.0.0.1:{port}")
+}
+
+impl Resources {
+    pub async fn make() -> Self {
+        let endpoint = endpoint().await;
+        let config = config(&endpoint).await;
+        let sqs = aws_sdk_sqs::Client::new(&config);
+        let dynamodb = aws_sdk_dynamodb::Client::new(&config);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let table = format!("claims-{number}");
+        let key = AttributeDefinition::builder()
+            .attribute_name(KEY)
+            .attribute_type(ScalarAttributeType::S);
+        let schema = KeySchemaElement::builder()
+            .attribute_name(KEY)
+            .key_type(KeyType::Hash);
+        dynamodb
+            .create_table()
+            .table_name(&table)
+            .attribute_definitions(key.build().unwrap())
+            .key_schema(schema.build().unwrap())
+            .billing_mode(BillingMode::PayPerRequest)
+            .send()
+            .await
+            .expect("a table");
+        Self {
+            event_queue_url: fifo(&sqs, &format!("events-{number}.fifo")).await,
+            dead_letter_queue_url: fifo(&sqs, &format!("dead-{number}.fifo")).await,
+            endpoint,
+            table,
+            sqs,
+            dynamodb,
+        }
+    }
+
+    /// The settings that make the function use them.
+    pub fn settings(&self) -> [(&str, &str); 5] {
+        [
+            ("EVENT_QUEUE_URL", &self.event_queue_url),
+            ("DEAD_LETTER_QUEUE_URL", &self.dead_letter_queue_url),
+            ("DEDUPLICATION_TABLE", &self.table),
+            ("AWS_ENDPOINT_URL_SQS", &self.endpoint),
+            ("AWS_ENDPOINT_URL_DYNAMODB", &self.endpoint),
+        ]
+    }
+
+    /// Takes the dead letters out, each as its body, group and attributes.
+    pub async fn letters(&self) -> Vec<Value> {
+        let mut letters = Vec::new();
+        loop {
+            let received = self
+                .sqs
+                .receive_message()
+                .queue_url(&self.dead_letter_queue_url)
+                .max_number_of_messages(10)
+                .message_attribute_names("All")
+                .message_system_attribute_names(MessageSystemAttributeName::All)
+                .send()
+                .await
+                .expect("the queue answers");
+            let messages = received.messages.unwrap_or_default();
+            if messages.is_empty() {
+                return letters;
+            }
+            for message in messages {
+                letters.push(letter(&message));
+                // Until it is deleted it holds back the next of its group.
+                self.sqs
+                    .delete_message()
+                    .queue_url(&self.dead_letter_queue_url)
+                    .receipt_handle(message.receipt_handle.expect("a handle"))
+                    .send()
+                    .await
+                    .expect("the queue answers");
+            }
+        }
+    }
+
+    /// The state of a claim: `None`, `in_progress` or `done`.
+    pub async fn claim(&self, key: &str) -> Option<String> {
+        let item = self
+            .dynamodb
+            .get_item()
+            .table_name(&self.table)
+            .key(KEY, AttributeValue::S(key.to_owned()))
+            .send()
+            .await
+            .expect("the table answers")
+            .item?;
+        Some(item["state"].as_s().unwrap().clone())
+    }
+
+    /// Puts a claim in progress that may be taken over at `until_ms`.
+    pub async fn claim_in_progress(&self, key: &str, until_ms: u128) {
+        self.dynamodb
+            .put_item()
+            .table_name(&self.table)
+            .item(KEY, AttributeValue::S(key.to_owned()))
+            .item("state", AttributeValue::S("in_progress".to_owned()))
+            .item("until_ms", AttributeValue::N(until_ms.to_string()))
+            .send()
+            .await
+            .expect("the table answers");
+    }
+
+    pub async fn delete_table(&self) {
+        self.dynamodb
+            .delete_table()
+            .table_name(&self.table)
+            .send()
+            .await
+            .expect("the table is deleted");
+    }
+}
+
+fn letter(message: &Message) -> Value {
+    let text = |value: &aws_sdk_sqs::types::MessageAttributeValue| value.string_value.clone();
+    let attributes = message.message_attributes.iter().flatten();
+    let attributes: HashMap<_, _> = attributes
+        .map(|(name, value)| (name.clone(), text(value)))
+        .collect();
+    let system = message.attributes.as_ref().expect("system attributes");
+    json!({
+        "body": message.body,
+        "group": system[&MessageSystemAttributeName::MessageGroupId],
+        "attributes": attributes,
+    })
+}
+
+async fn config(endpoint: &str) -> SdkConfig {
+    aws_config::defaults(BehaviorVersion::v2026_01_12())
+        .http_client(SharedClient(plain_client()))
+        .region(Region::new("eu-west-1"))
+        .endpoint_url(endpoint)
+        .test_credentials()
+        .load()
+        .await
+}
+
+async fn fifo(sqs: &aws_sdk_sqs::Client, name: &str) -> String {
+    let made = sqs
+        .create_queue()
+        .queue_name(name)
+        .attributes(QueueAttributeName::FifoQueue, "true")
+        .send()
+        .await
+        .expect("a queue");
+    made.queue_url.expect("its URL")
+}
