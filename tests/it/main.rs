@@ -22,6 +22,7 @@ mod fit;
 mod golden;
 mod kept;
 mod local_run;
+mod replay;
 mod samples;
 mod secret;
 mod tidy;
