@@ -227,7 +227,7 @@ fn give_up(pending: &[Entry<'_>], failure: Failure, ends: &mut [End]) {
     for entry in pending {
         let end = &mut ends[entry.position];
         let alone = !end.accepted && end.refused.is_empty();
-        if entry.record.role.decides() || (alone && end.upload.profile_refused.is_none()) {
+        if entry.record.role.decides() || alone {
             end.undecided = Some(failure);
         }
     }

@@ -74,6 +74,17 @@ async fn a_refused_profile_never_decides() {
 }
 
 #[tokio::test]
+async fn a_profile_without_its_event_is_not_lost_to_a_passing_refusal() {
+    let world = World::start(&[("EVENTS_DISABLED", "SUBSCRIPTION_RENEWED")]).await;
+    let passing = Reply::RefuseRecord {
+        number: 1,
+        code: 555,
+    };
+    world.clevertap.script(std::iter::repeat_n(passing, 1000));
+    assert_eq!(world.post(&body()).await, unavailable());
+}
+
+#[tokio::test]
 async fn once_the_event_is_accepted_a_lost_profile_changes_nothing() {
     let world = World::start(&[]).await;
     let passing = Reply::RefuseRecord {
