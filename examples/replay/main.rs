@@ -179,7 +179,11 @@ async fn replay(arguments: &Arguments) -> Result<ExitCode, Refused> {
 }
 
 async fn destination(arguments: &Arguments, url: reqwest::Url) -> Result<Destination, Refused> {
-    let http = http_client().map_err(|error| vec![format!("no HTTP client: {error}")])?;
+    let http = webhook::http_client()
+        .map_err(|error| vec![format!("no HTTP client: {error}")])?
+        .connect_timeout(CONNECTING)
+        .build()
+        .map_err(|error| vec![format!("no HTTP client: {error}")])?;
     let profiles = if arguments.profiles {
         Profiles::Updated
     } else {
@@ -362,24 +366,6 @@ impl Ran {
             End::Complete | End::GaveUp(_) => ExitCode::FAILURE,
         }
     }
-}
-
-/// A client that trusts the usual public roots and follows no redirect: only the door itself may
-/// acknowledge an event.
-fn http_client() -> Result<reqwest::Client, Box<dyn std::error::Error>> {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-    let tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(reqwest::Client::builder()
-        .tls_backend_preconfigured(tls)
-        .connect_timeout(CONNECTING)
-        .redirect(reqwest::redirect::Policy::none())
-        .retry(reqwest::retry::never())
-        .build()?)
 }
 
 fn rate(text: &str) -> Result<f64, String> {

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use watch::Watched;
-use webhook::{SAMPLE_SHARED_SECRET, Webhook};
+use webhook::{SAMPLE_SHARED_SECRET, Webhook, http_client};
 
 const SAMPLE_ACCOUNT_ID: &str = "ABC-123-4567";
 const SAMPLE_PASSCODE: &str = "sample-passcode";
@@ -186,10 +186,7 @@ async fn show(
     sandbox: &Sandbox,
     url: &str,
 ) -> Result<ExitCode, Failure> {
-    let http = reqwest::Client::builder()
-        .tls_backend_preconfigured(no_tls()?)
-        .timeout(COMPILING)
-        .build()?;
+    let http = http_client()?.timeout(COMPILING).build()?;
     eprintln!("Waiting for cargo lambda watch to start the function (its log: {DEMO_LOG}) ...");
     watch::wait_until_served(&http, url, COMPILING).await?;
     let mut rows = Vec::new();
@@ -358,15 +355,6 @@ async fn listen(port: u16) -> Result<(TcpListener, String), Failure> {
 
 async fn free_port() -> Result<u16, Failure> {
     Ok(TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port())
-}
-
-/// The client speaks to this machine only, but reqwest asks for a TLS configuration all the same.
-fn no_tls() -> Result<rustls::ClientConfig, rustls::Error> {
-    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-    Ok(rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(rustls::RootCertStore::empty())
-        .with_no_client_auth())
 }
 
 fn now_seconds() -> u64 {

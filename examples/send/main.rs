@@ -8,7 +8,7 @@ use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use webhook::{Front, SAMPLE_SHARED_SECRET, Webhook};
+use webhook::{Front, SAMPLE_SHARED_SECRET, Webhook, http_client};
 
 /// Purchasely waits this long for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -45,7 +45,8 @@ struct Arguments {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let Ok(http) = http_client() else {
+    let client = http_client().map(|client| client.timeout(PATIENCE).build());
+    let Ok(Ok(http)) = client else {
         eprintln!("send: no HTTP client could be made");
         return ExitCode::FAILURE;
     };
@@ -86,21 +87,6 @@ async fn main() -> ExitCode {
     } else {
         ExitCode::FAILURE
     }
-}
-
-/// A client that trusts the usual public roots.
-fn http_client() -> Result<reqwest::Client, Box<dyn std::error::Error>> {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-    let tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(reqwest::Client::builder()
-        .tls_backend_preconfigured(tls)
-        .timeout(PATIENCE)
-        .build()?)
 }
 
 fn now_seconds() -> u64 {

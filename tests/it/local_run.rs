@@ -93,16 +93,7 @@ async fn create_secret(http: &reqwest::Client, moto_url: &str) {
 }
 
 pub fn plain_client() -> reqwest::Client {
-    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-    let tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(rustls::RootCertStore::empty())
-        .with_no_client_auth();
-    reqwest::Client::builder()
-        .tls_backend_preconfigured(tls)
-        .build()
-        .unwrap()
+    crate::webhook::http_client().unwrap().build().unwrap()
 }
 
 pub async fn free_port() -> u16 {
