@@ -352,8 +352,10 @@ fn webhook_of(message: &SqsMessage) -> Option<Cow<'_, [u8]>> {
 
 fn delivery_of<'m>(message: &'m SqsMessage, webhook: Option<&'m [u8]>) -> Delivery<'m> {
     let text = message.body.as_deref().unwrap_or_default();
+    // Words that name no record say nothing, and then all of them are sent rather than none.
     let only = attribute(message, queues::RECORDS)
-        .map(|words| words.split(',').filter_map(Role::named).collect());
+        .map(|words| words.split(',').filter_map(Role::named).collect())
+        .filter(|roles: &Vec<Role>| !roles.is_empty());
     let again = [queues::REASON, queues::REPLAYED];
     Delivery {
         body: webhook.unwrap_or(text.as_bytes()),

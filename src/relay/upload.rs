@@ -13,7 +13,7 @@ use crate::telemetry::Upload;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 /// The first wait before an upload is repeated is at most this long, the next twice as long, …
 const FIRST_WAIT: Duration = Duration::from_millis(200);
@@ -63,7 +63,7 @@ impl Relay {
             let records: Vec<&Record<'_>> = pending.iter().map(|entry| entry.record).collect();
             let Some(credentials) = self.credentials(account, &secret) else {
                 // It may have been added a moment ago.
-                match self.secrets.refresh(&secret).await {
+                match self.changed(&secret, budget).await {
                     Some(changed) => secret = changed,
                     None => break Failure::NoSandboxPasscode,
                 }
@@ -110,7 +110,7 @@ impl Relay {
                         settle(pending, &verdicts, ends);
                         return;
                     }
-                    Answer::Unauthorized(code) => match self.secrets.refresh(&secret).await {
+                    Answer::Unauthorized(code) => match self.changed(&secret, budget).await {
                         Some(changed) => {
                             secret = changed;
                             continue;
@@ -167,6 +167,12 @@ impl Relay {
                 blocked.extend(group);
             }
         }
+    }
+
+    /// The secret as it is by now, if it has changed since `seen` and can be read in time.
+    async fn changed(&self, seen: &Secret, budget: Budget) -> Option<Arc<Secret>> {
+        let refresh = self.secrets.refresh(seen);
+        timeout_at(budget.uploads_end, refresh).await.ok().flatten()
     }
 
     /// `None` if the secret does not hold the account's passcode.

@@ -586,6 +586,17 @@ async fn a_redriven_or_replayed_event_writes_no_profile() {
 }
 
 #[tokio::test]
+async fn a_letter_that_names_no_known_record_is_sent_whole() {
+    let (world, _resources) = with_resources(&[]).await;
+    let odd = [("reason", "refused"), ("records", "everything")];
+    assert_eq!(
+        failures(&world, &[message(&event("e-1", "u"), &odd)]).await,
+        [""; 0]
+    );
+    assert_eq!(sent(&world), [["e-1"]]);
+}
+
+#[tokio::test]
 async fn a_letter_in_base64_is_relayed_as_it_was() {
     let (world, _resources) = with_resources(&[]).await;
     let mut odd = event("e-1", "u-1");

@@ -155,3 +155,23 @@ async fn a_misshapen_secret_is_told_by_its_key_and_mended_without_a_restart() {
         .set_value(&secret_value(PASSCODE, SHARED_SECRET));
     assert_eq!(world.post(&body()).await, relayed());
 }
+
+#[tokio::test]
+async fn a_late_401_over_a_silent_secrets_manager_is_answered_in_time() {
+    let world = World::start(&[]).await;
+    assert_eq!(world.post(&body()).await, relayed());
+    world.clevertap.set_passcode("the-next-passcode");
+    world
+        .clevertap
+        .script([crate::clevertap::Reply::Slow(Duration::from_secs(6))]);
+    world
+        .secrets_manager
+        .script(std::iter::repeat_n(Reply::Silent, 6));
+    let started = std::time::Instant::now();
+    assert_eq!(world.post(&body()).await, unavailable());
+    assert!(
+        started.elapsed() < Duration::from_millis(8500),
+        "{:?}",
+        started.elapsed()
+    );
+}
