@@ -163,14 +163,14 @@ async fn a_late_401_over_a_silent_secrets_manager_is_answered_in_time() {
     world.clevertap.set_passcode("the-next-passcode");
     world
         .clevertap
-        .script([crate::clevertap::Reply::Slow(Duration::from_secs(6))]);
+        .script([crate::clevertap::Reply::Slow(Duration::from_secs(5))]);
     world
         .secrets_manager
         .script(std::iter::repeat_n(Reply::Silent, 6));
     let started = std::time::Instant::now();
     assert_eq!(world.post(&body()).await, unavailable());
     assert!(
-        started.elapsed() < Duration::from_millis(8500),
+        started.elapsed() < Duration::from_millis(7500),
         "{:?}",
         started.elapsed()
     );
