@@ -26,6 +26,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::{Instant, timeout_at};
 
@@ -48,6 +49,8 @@ pub struct Handler {
     pub relay: Relay,
     /// Where messages that fail are held back.
     pub event_queue: Option<EventQueue>,
+    /// Whether the environment has served nothing yet.
+    pub cold: AtomicBool,
 }
 
 /// The answer that API Gateway (both payload versions) and Function URLs turn into an HTTP response.
@@ -92,12 +95,25 @@ impl Handler {
         self: Arc<Self>,
         invocation: LambdaEvent<Box<RawValue>>,
     ) -> Result<Answer, BatchFailed> {
+        let context = &invocation.context;
+        let (request_id, trace_id) = (context.request_id.clone(), context.xray_trace_id.clone());
+        // Boxed, because nested futures are one type that the compiler only lays out to some depth.
+        let serving = Box::pin(self.serve(&invocation));
+        telemetry::during(request_id, trace_id, serving).await
+    }
+
+    async fn serve(&self, invocation: &LambdaEvent<Box<RawValue>>) -> Result<Answer, BatchFailed> {
         let received = Instant::now();
         let envelope = invocation.payload.get();
         let context = &invocation.context;
-        let told = |report: &Report| {
-            let trace_id = context.xray_trace_id.as_deref();
-            telemetry::write(report, &context.request_id, trace_id, received.elapsed());
+        let is_first = self.cold.swap(false, Ordering::Relaxed);
+        let ended = || telemetry::Invocation {
+            request_id: &context.request_id,
+            trace_id: context.xray_trace_id.as_deref(),
+            function: &context.env_config.function_name,
+            is_first,
+            secret_age: self.secrets.age(),
+            took: received.elapsed(),
         };
         let mut cookies = Some([]);
         // lambda_http panics on an envelope whose base64 or host is broken.
@@ -118,19 +134,19 @@ impl Handler {
                     .await
                     .unwrap_or(Err(BatchFailed::Panicked))
                     .inspect_err(|error| tracing::error!("{error}"))?;
-                reports.iter().for_each(told);
-                tracing::info!(
-                    request_id = context.request_id,
-                    messages = reports.len(),
-                    failed = answer.batch_item_failures.len(),
-                    "a batch of messages has ended"
-                );
+                let mut invocation = ended();
+                let failed = answer.batch_item_failures.len();
+                telemetry::write_batch(reports.len(), failed, invocation);
+                invocation.is_first = false;
+                for report in &reports {
+                    telemetry::write(report, invocation);
+                }
                 return Ok(Answer::Batch(answer));
             }
             Ok(Err(_)) => Report::of(Outcome::Failed(Failure::UnknownInvocation)),
             Err(_) => Report::of(Outcome::Failed(Failure::Panicked)),
         };
-        told(&report);
+        telemetry::write(&report, ended());
         Ok(Answer::Http(HttpAnswer {
             cookies,
             ..answer(&report)

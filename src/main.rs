@@ -90,6 +90,7 @@ async fn run(config: Config) -> Result<(), Error> {
         .map(|url| EventQueue::new(aws_sdk_sqs::Client::new(&aws), url));
     let handler = Arc::new(Handler {
         event_queue,
+        cold: true.into(),
         signature: config.signature,
         secrets: Arc::clone(&secrets),
         relay: Relay {

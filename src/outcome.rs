@@ -1,4 +1,4 @@
-//! What the end of an event means: the one table from outcome to HTTP status, word and severity.
+//! What the end of an event means: the one table from outcome to HTTP status, word, metric and severity.
 //!
 //! It does not know how an outcome came about. Purchasely counts only 200 as received, so every
 //! status here decides whether an event is kept, lost or sent again.
@@ -87,11 +87,11 @@ pub enum Failure {
     /// The time that Purchasely waits was used up.
     #[error("CleverTap did not answer in time; the event is sent again")]
     TimedOut,
+
+    // Somebody has to look: it should not happen.
     /// An answer of CleverTap's that is not documented.
     #[error("CleverTap's answer ({0}) was not understood; the event is sent again")]
     NotUnderstood(u16),
-
-    // Us.
     /// A bug: the line before names the place.
     #[error("the function panicked; the line before this one names the place, please report it")]
     Panicked,
@@ -113,6 +113,35 @@ pub enum Severity {
     Error,
 }
 
+/// Who must act before a failed event can be relayed: the one dimension of the metric `Failed`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// Nobody keeps an event that can never be relayed, so its user waits for it.
+    Event,
+    /// CleverTap does not let the function in.
+    Credentials,
+    /// There is no usable secret.
+    Secret,
+    /// Nobody: it passes.
+    Passing,
+    /// Something that should not happen.
+    Unexpected,
+}
+
+impl Class {
+    /// The class as the value of the dimension.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Event => "event",
+            Self::Credentials => "credentials",
+            Self::Secret => "secret",
+            Self::Passing => "passing",
+            Self::Unexpected => "unexpected",
+        }
+    }
+}
+
 /// What an outcome means outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Row {
@@ -122,6 +151,10 @@ pub struct Row {
     pub word: &'static str,
     /// The more exact word, for the log; told to the sender only where the answer is 200.
     pub reason: Option<&'static str>,
+    /// The metric that counts it. Each outcome has one, so their sum is the number of events.
+    pub metric: &'static str,
+    /// Who must act, if it failed.
+    pub class: Option<Class>,
     /// How loud the log is.
     pub severity: Severity,
 }
@@ -137,38 +170,38 @@ impl Outcome {
     #[must_use]
     pub fn row(&self) -> Row {
         use Severity::{Error, Info, Warn};
-        let (http_status, word, reason, severity) = match self {
-            Self::Relayed => (200, "relayed", None, Info),
-            Self::DryRun => (200, "dry_run", None, Info),
-            Self::Duplicate => (200, "duplicate", None, Info),
-            Self::DeadLettered(why) => (200, "dead_lettered", Some(permanent(*why)), Error),
-            Self::Ignored(why) => (200, "ignored", Some(ignored(*why)), Info),
-            Self::Unauthorized(why) => (401, "unauthorized", Some(refused(*why)), Warn),
-            Self::MethodNotAllowed => (405, "method_not_allowed", None, Warn),
-            Self::PayloadTooLarge => (413, "payload_too_large", None, Warn),
-            Self::Failed(failure) => {
-                let (reason, severity) = match failure {
-                    Failure::NotKept(why) => (permanent(*why), Error),
-                    Failure::NotAccepted(_) => ("not_accepted", Error),
-                    Failure::NoSandboxPasscode => ("no_sandbox_passcode", Error),
-                    Failure::SecretUnavailable => ("secret_unavailable", Error),
-                    Failure::InProgress => ("in_progress", Warn),
-                    Failure::Held => ("held", Warn),
-                    Failure::Busy(_) => ("busy", Warn),
-                    Failure::Unreachable => ("unreachable", Warn),
-                    Failure::ConnectionLost => ("connection_lost", Warn),
-                    Failure::TimedOut => ("timed_out", Warn),
-                    Failure::NotUnderstood(_) => ("not_understood", Error),
-                    Failure::Panicked => ("panicked", Error),
-                    Failure::UnknownInvocation => ("unknown_invocation", Error),
+        let (http_status, word, reason, metric, severity) = match self {
+            Self::Relayed => (200, "relayed", None, "Relayed", Info),
+            Self::DryRun => (200, "dry_run", None, "DryRun", Info),
+            Self::Duplicate => (200, "duplicate", None, "Duplicate", Info),
+            Self::DeadLettered(why) => {
+                let reason = Some(permanent(*why));
+                (200, "dead_lettered", reason, "DeadLettered", Error)
+            }
+            Self::Ignored(why) => (200, "ignored", Some(ignored(*why)), "Ignored", Info),
+            Self::Unauthorized(why) => {
+                let reason = Some(refused(*why));
+                (401, "unauthorized", reason, "Unauthorized", Warn)
+            }
+            Self::MethodNotAllowed => (405, "method_not_allowed", None, "Rejected", Warn),
+            Self::PayloadTooLarge => (413, "payload_too_large", None, "Rejected", Warn),
+            Self::Failed(why) => {
+                let severity = match class(*why) {
+                    Class::Passing => Warn,
+                    _ => Error,
                 };
-                (503, "unavailable", Some(reason), severity)
+                (503, "unavailable", Some(failed(*why)), "Failed", severity)
             }
         };
         Row {
             http_status,
             word,
             reason,
+            metric,
+            class: match self {
+                Self::Failed(why) => Some(class(*why)),
+                _ => None,
+            },
             severity,
         }
     }
@@ -196,6 +229,41 @@ impl Outcome {
             Self::PayloadTooLarge => "refused: the body is over 256 KiB".to_owned(),
             Self::Failed(failure) => format!("not relayed: {failure}"),
         }
+    }
+}
+
+fn class(why: Failure) -> Class {
+    match why {
+        Failure::NotKept(_) => Class::Event,
+        Failure::NotAccepted(_) | Failure::NoSandboxPasscode => Class::Credentials,
+        Failure::SecretUnavailable => Class::Secret,
+        Failure::InProgress
+        | Failure::Held
+        | Failure::Busy(_)
+        | Failure::Unreachable
+        | Failure::ConnectionLost
+        | Failure::TimedOut => Class::Passing,
+        Failure::NotUnderstood(_) | Failure::Panicked | Failure::UnknownInvocation => {
+            Class::Unexpected
+        }
+    }
+}
+
+fn failed(why: Failure) -> &'static str {
+    match why {
+        Failure::NotKept(why) => permanent(why),
+        Failure::NotAccepted(_) => "not_accepted",
+        Failure::NoSandboxPasscode => "no_sandbox_passcode",
+        Failure::SecretUnavailable => "secret_unavailable",
+        Failure::InProgress => "in_progress",
+        Failure::Held => "held",
+        Failure::Busy(_) => "busy",
+        Failure::Unreachable => "unreachable",
+        Failure::ConnectionLost => "connection_lost",
+        Failure::TimedOut => "timed_out",
+        Failure::NotUnderstood(_) => "not_understood",
+        Failure::Panicked => "panicked",
+        Failure::UnknownInvocation => "unknown_invocation",
     }
 }
 

@@ -12,14 +12,14 @@ use crate::clevertap::{Client, Record, User};
 use crate::mapping::identity::{Identified, identify};
 use crate::mapping::{self, Account, Fate, Mapped, Occasion, Rules};
 use crate::outcome::{Failure, Outcome, Permanent};
-use crate::purchasely::{Event, Unreadable};
+use crate::purchasely::{Event, Unreadable, catalogue};
 use crate::telemetry::{Report, Upload, showable_id};
 use futures_util::future::join_all;
 use http::HeaderValue;
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::time::Instant;
 use upload::{End, Entry};
@@ -115,7 +115,7 @@ impl Relay {
             .zip(&mut reports)
             .map(|(delivery, report)| self.plan(delivery, &mut report.adjustments))
             .collect();
-        self.claim(&mut plans).await;
+        self.claim(&mut plans, &mut reports).await;
         hold_back_groups(deliveries, &mut plans);
 
         let mut ends = vec![End::default(); plans.len()];
@@ -127,9 +127,8 @@ impl Relay {
             }
         }
 
-        let outcomes = self.settle(deliveries, &plans, &ends).await;
-        for ((report, outcome), end) in reports.iter_mut().zip(outcomes).zip(ends) {
-            report.outcome = outcome;
+        self.settle(deliveries, &plans, &ends, &mut reports).await;
+        for (report, end) in reports.iter_mut().zip(ends) {
             report.upload = end.upload;
         }
         reports
@@ -157,7 +156,7 @@ impl Relay {
     }
 
     /// Claims what is to be sent, all at once. Of two copies the first is claimed.
-    async fn claim(&self, plans: &mut [Plan<'_>]) {
+    async fn claim(&self, plans: &mut [Plan<'_>], reports: &mut [Report]) {
         if self.dry_run {
             return;
         }
@@ -180,7 +179,8 @@ impl Relay {
             .map(|(key, position)| async move { (position, claims.claim(&key).await) });
         for (position, claim) in join_all(asked).await {
             match claim {
-                Claim::Taken | Claim::Unknown => {}
+                Claim::Taken => {}
+                Claim::Unknown => reports[position].is_unprotected = true,
                 Claim::Done => plans[position] = Plan::Ended(Outcome::Duplicate),
                 Claim::InProgress => {
                     plans[position] = Plan::Ended(Outcome::Failed(Failure::InProgress));
@@ -195,7 +195,8 @@ impl Relay {
         deliveries: &[Delivery<'_>],
         plans: &[Plan<'_>],
         ends: &[End],
-    ) -> Vec<Outcome> {
+        reports: &mut [Report],
+    ) {
         // Within a group nothing after a failure is settled but what was accepted with it.
         let mut failed = HashSet::new();
         let mut settling = Vec::with_capacity(plans.len());
@@ -209,24 +210,28 @@ impl Relay {
                 failed.extend(delivery.group);
             }
             settling.push(async move {
+                let mut completed = true;
                 if let (Ok(Outcome::Relayed), Plan::Send { claim, .. }, Some(claims)) =
                     (&verdict, plan, &self.claims)
                 {
-                    claims.complete(claim).await;
+                    completed = claims.complete(claim).await;
                 }
-                match verdict {
+                let outcome = match verdict {
                     Ok(outcome) => outcome,
                     Err(why) => self.keep(delivery, why, end).await,
-                }
+                };
+                (outcome, completed)
             });
         }
-        let mut outcomes = join_all(settling).await;
+        for (report, (outcome, completed)) in reports.iter_mut().zip(join_all(settling).await) {
+            report.outcome = outcome;
+            report.is_unprotected |= !completed;
+        }
         for (position, plan) in plans.iter().enumerate() {
             if let Plan::LikeThat(first) = plan {
-                outcomes[position] = outcomes[*first];
+                reports[position].outcome = reports[*first].outcome;
             }
         }
-        outcomes
     }
 
     /// How a plan ended, or why it never can.
@@ -355,9 +360,21 @@ fn report(delivery: &Delivery<'_>) -> Report {
             .and_then(showable_id)
             .map(str::to_owned),
         event_name: event.map(|event| event.name().to_owned()),
+        event_age: event
+            .filter(|_| !delivery.occasion.again)
+            .and_then(|event| age(event.time_ms("event_created_at")?)),
+        is_unknown: event.is_some_and(|event| !catalogue::is_known_event(event.name())),
+        is_unprotected: false,
         upload: Upload::default(),
         adjustments: Vec::new(),
     }
+}
+
+/// How long ago a moment in Unix milliseconds was; no time at all if clocks disagree.
+fn age(created_ms: i64) -> Option<Duration> {
+    let created = Duration::from_millis(u64::try_from(created_ms).ok()?);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+    Some(now.saturating_sub(created))
 }
 
 fn now() -> Option<String> {

@@ -105,8 +105,9 @@ impl Claims {
         }
     }
 
-    /// Marks a key as done. Failing changes nothing for the event, which CleverTap has.
-    pub async fn complete(&self, key: &str) {
+    /// Marks a key as done, and tells whether that worked. Failing changes nothing for the event,
+    /// which CleverTap has.
+    pub async fn complete(&self, key: &str) -> bool {
         let put = self
             .client
             .put_item()
@@ -116,13 +117,14 @@ impl Claims {
             .item(EXPIRES_AT, seconds(unix_time() + KEPT))
             .send();
         let failed = match tokio::time::timeout(OPERATION, put).await {
-            Ok(Ok(_)) => return,
+            Ok(Ok(_)) => return true,
             Ok(Err(error)) => super::told(&error),
             Err(_) => "no answer in time".to_owned(),
         };
         tracing::warn!(
             "the claim of a relayed event could not be completed ({failed}): if its answer is lost too, it is relayed twice"
         );
+        false
     }
 }
 

@@ -229,6 +229,11 @@ impl Secrets {
         }
     }
 
+    /// How long ago the secret that is held was read.
+    pub fn age(&self) -> Option<Duration> {
+        Some(self.cache().held.as_ref()?.read_at.elapsed())
+    }
+
     fn cached(self: &Arc<Self>) -> Option<Arc<Secret>> {
         let mut cache = self.cache();
         let now = Instant::now();
@@ -267,6 +272,7 @@ impl Secrets {
 
     /// Asks Secrets Manager. A failure is told in the log, once for each time it was asked.
     async fn fetch(&self) -> Result<Secret, Unavailable> {
+        let started = Instant::now();
         let answer = self
             .client
             .get_secret_value()
@@ -278,8 +284,12 @@ impl Secrets {
             let text = answer.secret_string().ok_or(Misshapen::Binary)?;
             Ok(Secret::parse(text, self.signed)?)
         });
-        if let Err(error) = &secret {
-            tracing::error!("{error}");
+        match &secret {
+            Ok(_) => {
+                let took_ms = started.elapsed().as_millis();
+                tracing::debug!(took_ms, "the secret was read");
+            }
+            Err(error) => tracing::error!("{error}"),
         }
         secret
     }

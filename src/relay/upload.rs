@@ -74,6 +74,13 @@ impl Relay {
                 .client
                 .upload(credentials, body, records.len(), budget.uploads_end)
                 .await;
+            let upload_ms = started.elapsed().as_millis();
+            tracing::debug!(
+                records = records.len(),
+                upload_ms,
+                ?attempt,
+                "tried to upload"
+            );
             for position in positions(&pending) {
                 let upload = &mut ends[position].upload;
                 upload.attempts += 1;

@@ -90,7 +90,12 @@ fn only_the_edge_waits() {
         "aws/",
         "main.rs",
     ];
-    only_in(&edge, &["async ", ".await", "tokio::"]);
+    only_in(&edge, &["async ", ".await"]);
+    // The ids of an invocation are local to its task.
+    only_in(
+        &[&edge[..], &["telemetry/diagnostics.rs"]].concat(),
+        &["tokio::"],
+    );
     // Writing the line is the one output beside these.
     only_in(
         &[&edge[..], &["telemetry.rs"]].concat(),
