@@ -1,13 +1,15 @@
-//! The README and the template, held against the code.
+//! What is written for people, and the template, held against the code.
 
+use crate::template::Template;
 use purchasely_clevertap::aws::claims;
 use purchasely_clevertap::clevertap::REGIONS;
 use purchasely_clevertap::config::VARIABLES;
 use purchasely_clevertap::mapping::{Ignored, Unmappable};
-use purchasely_clevertap::outcome::{Failure, Outcome, Permanent};
+use purchasely_clevertap::outcome::{Class, Failure, Outcome, Permanent};
 use purchasely_clevertap::purchasely::Unreadable;
 use purchasely_clevertap::purchasely::catalogue::{Category, EVENTS};
 use purchasely_clevertap::purchasely::signature::Refusal;
+use purchasely_clevertap::telemetry::METRICS;
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -15,11 +17,23 @@ fn read(file: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).expect(file)
 }
 
-/// The rows of the README's table with this header, each as its cells.
+const PAGES: [&str; 4] = [
+    "README.md",
+    "docs/architecture.md",
+    "docs/mapping.md",
+    "docs/operations.md",
+];
+
+/// The rows of the one table with this header, each as its cells.
 #[track_caller]
 fn table(header: &str) -> Vec<Vec<String>> {
-    let readme = read("README.md");
-    let rows: Vec<_> = readme
+    let pages = PAGES.map(read).join("\n");
+    assert_eq!(
+        pages.lines().filter(|line| *line == header).count(),
+        1,
+        "{header}"
+    );
+    let rows: Vec<_> = pages
         .lines()
         .skip_while(|line| *line != header)
         .skip(2)
@@ -29,7 +43,7 @@ fn table(header: &str) -> Vec<Vec<String>> {
             cells.map(|cell| cell.trim().to_owned()).collect()
         })
         .collect();
-    assert!(!rows.is_empty(), "the README has no table {header}");
+    assert!(!rows.is_empty(), "the table {header} is empty");
     rows
 }
 
@@ -88,6 +102,98 @@ fn outcomes() -> Vec<Outcome> {
     ];
     outcomes.extend(failures.map(Outcome::Failed));
     outcomes
+}
+
+/// A heading as the anchor that links to it.
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim_start_matches('#').trim().chars();
+    kept.filter(|c| c.is_alphanumeric() || " -_".contains(*c))
+        .map(|c| {
+            if c == ' ' {
+                '-'
+            } else {
+                c.to_ascii_lowercase()
+            }
+        })
+        .collect()
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    let anchors = |page: &str| -> BTreeSet<String> {
+        let text = read(page);
+        let prose: String = text.split("```").step_by(2).collect();
+        let headings = prose.lines().filter(|line| line.starts_with('#'));
+        headings.map(anchor).collect()
+    };
+    for page in PAGES {
+        let text = read(page);
+        let folder = Path::new(page).parent().unwrap();
+        for link in text.split("](").skip(1) {
+            let (target, _) = link.split_once(')').expect("a closing bracket");
+            if target.starts_with("http") {
+                continue;
+            }
+            let (file, wanted) = target.split_once('#').unwrap_or((target, ""));
+            let file = match file {
+                "" => page.to_owned(),
+                "../README.md" => "README.md".to_owned(),
+                other => folder.join(other).display().to_string(),
+            };
+            let text = read(&file);
+            assert!(!text.is_empty(), "{page}: {target}");
+            assert!(
+                wanted.is_empty() || anchors(&file).contains(wanted),
+                "{page}: {target}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_documents_list_every_metric_with_its_unit() {
+    let told: Vec<_> = table("| metric | unit | what it tells |")
+        .into_iter()
+        .map(|row| (row[0].clone(), row[1].clone()))
+        .collect();
+    let known: Vec<_> = METRICS
+        .iter()
+        .map(|(name, unit)| (format!("`{name}`"), (*unit).to_owned()))
+        .collect();
+    assert_eq!(told, known);
+}
+
+#[test]
+fn the_documents_list_every_alarm() {
+    let told: BTreeSet<_> = table("| alarm | when | what to do |")
+        .into_iter()
+        .map(|row| format!("{}Alarm", row[0].trim_matches('`')))
+        .collect();
+    let resources = Template::with(&[]).resources().into_iter();
+    let known: BTreeSet<_> = resources
+        .filter(|(_, resource)| resource["Type"] == "AWS::CloudWatch::Alarm")
+        .map(|(name, _)| name)
+        .collect();
+    assert_eq!(told, known);
+}
+
+#[test]
+fn each_outcome_has_a_metric_and_each_failure_its_class() {
+    let told = table("| class | who must act | reasons |");
+    let counted: BTreeSet<_> = METRICS[..8].iter().map(|(name, _)| *name).collect();
+    for row in outcomes().iter().map(Outcome::row) {
+        assert!(counted.contains(row.metric), "{row:?}");
+        assert_eq!(row.class.is_some(), row.metric == "Failed", "{row:?}");
+        let (Some(class), Some(reason)) = (row.class, row.reason) else {
+            continue;
+        };
+        let named = told
+            .iter()
+            .find(|cells| cells[0] == format!("`{}`", class.name()))
+            .unwrap_or_else(|| panic!("no class {}", class.name()));
+        let listed = quoted(&named[2]).iter().any(|listed| listed == reason);
+        assert_eq!(listed, class != Class::Event, "{row:?}");
+    }
 }
 
 #[test]
