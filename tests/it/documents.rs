@@ -1,6 +1,9 @@
 //! What is written for people, and the template, held against the code.
 
+use crate::aws::Resources;
+use crate::clevertap::Reply;
 use crate::template::Template;
+use crate::world::World;
 use purchasely_clevertap::aws::claims;
 use purchasely_clevertap::clevertap::REGIONS;
 use purchasely_clevertap::config::VARIABLES;
@@ -148,6 +151,97 @@ fn every_link_leads_somewhere() {
             );
         }
     }
+}
+
+/// What the rows of a table name in their first cell.
+#[track_caller]
+fn named_in(header: &str) -> BTreeSet<String> {
+    table(header)
+        .iter()
+        .flat_map(|row| quoted(&row[0]))
+        .collect()
+}
+
+#[test]
+fn the_documents_explain_every_property_of_the_revenue_event() {
+    let upload: serde_json::Value =
+        serde_json::from_str(&read("tests/golden/TRANSACTION_PROCESSED.json")).unwrap();
+    let records = upload["d"].as_array().unwrap().iter();
+    let sent: BTreeSet<_> = records
+        .filter(|record| record["evtName"] == "Charged")
+        .flat_map(|record| record["evtData"].as_object().unwrap().keys().cloned())
+        .collect();
+    assert_eq!(named_in("| property | holds |"), sent);
+}
+
+#[tokio::test]
+async fn the_documents_explain_every_field_of_the_line_and_every_attribute_of_a_dead_letter() {
+    let resources = Resources::make().await;
+    let world = World::start(&resources.settings()).await;
+    let refused = serde_json::json!({
+        "event_name": "TRANSACTION_PROCESSED",
+        "event_id": "e-1",
+        "user_id": "u-1842",
+        "presentation": "x".repeat(600),
+    });
+    world.clevertap.script([Reply::RefuseRecord {
+        number: 1,
+        code: 513,
+    }]);
+    world.post(refused.to_string().as_bytes()).await;
+    world.post(b"\x00").await;
+
+    let mut written = BTreeSet::new();
+    for line in world.function.log() {
+        let line: serde_json::Map<_, _> = serde_json::from_str(&line).unwrap();
+        if line.contains_key("outcome") {
+            written.extend(line.keys().cloned());
+        }
+    }
+    let explained = named_in("| field | meaning |");
+    let metrics: BTreeSet<_> = METRICS.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let unexplained: Vec<_> = written
+        .iter()
+        .filter(|field| !explained.contains(*field))
+        .collect();
+    assert!(
+        unexplained.iter().all(|field| metrics.contains(*field)),
+        "{unexplained:?}"
+    );
+    for field in ["outcome", "reason", "clevertap_status", "adjusted"] {
+        assert!(written.contains(field), "{field}");
+    }
+
+    let explained = named_in("| in a dead letter | what it is |");
+    let letters = resources.letters().await;
+    let kept: BTreeSet<_> = letters
+        .iter()
+        .flat_map(|letter| letter["attributes"].as_object().unwrap().keys().cloned())
+        .collect();
+    assert!(kept.is_subset(&explained), "{kept:?}");
+    assert!(
+        ["reason", "code", "event_id", "encoding"]
+            .iter()
+            .all(|name| kept.contains(*name)),
+        "{kept:?}"
+    );
+}
+
+#[test]
+fn the_documents_name_every_part_of_the_source() {
+    let named = named_in("| file | what it knows |");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let parts: BTreeSet<_> = std::fs::read_dir(&root)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_file() || !path.with_extension("rs").exists())
+        .map(|path| {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            format!("src/{name}{}", if path.is_dir() { "/" } else { "" })
+        })
+        .filter(|name| name != "src/lib.rs")
+        .collect();
+    assert_eq!(named, parts);
 }
 
 #[test]
