@@ -3,6 +3,7 @@
 PYTHON ?= python3
 TOOLS := .tools
 VENV := $(TOOLS)/venv
+CHECKOV := $(TOOLS)/checkov
 CARGO_DENY_VERSION := 0.20.2
 # One a recipe uses from the tools folder must not be taken from somewhere else by accident.
 export CARGO_LAMBDA ?= $(abspath $(VENV)/bin/cargo-lambda)
@@ -10,6 +11,8 @@ export MOTO_SERVER ?= $(abspath $(VENV)/bin/moto_server)
 # `sam` asks for a region even where it calls nothing; with its telemetry it would call home.
 export AWS_DEFAULT_REGION ?= eu-west-1
 export SAM_CLI_TELEMETRY ?= 0
+# checkov would ask for its newest version.
+export CKV_SKIP_PACKAGE_UPDATE_CHECK ?= true
 
 .PHONY: help demo dev test check unit golden property deny template tools clean
 
@@ -45,11 +48,13 @@ property: ## Map CASES random payloads and check each record against CleverTap's
 deny: $(TOOLS)/bin/cargo-deny ## What the dependency tree may hold.
 	$(TOOLS)/bin/cargo-deny --locked check bans licenses sources
 
-template: $(VENV)/tools.done ## The deployment template.
+template: $(VENV)/tools.done $(CHECKOV)/checkov.done ## The deployment template, and what AWS makes of it.
 	$(VENV)/bin/sam validate --lint --template template.yaml
-	$(VENV)/bin/cfn-lint template.yaml
+	$(VENV)/bin/python scripts/translate.py template.yaml target/cloudformation.json
+	$(VENV)/bin/cfn-lint template.yaml target/cloudformation.json
+	$(CHECKOV)/bin/checkov --config-file .checkov.yaml --file template.yaml target/cloudformation.json
 
-tools: $(VENV)/cargo-lambda.done $(VENV)/tools.done $(TOOLS)/bin/cargo-deny ## Install the tools only.
+tools: $(VENV)/cargo-lambda.done $(VENV)/tools.done $(CHECKOV)/checkov.done $(TOOLS)/bin/cargo-deny ## Install the tools only.
 
 $(VENV)/created.done:
 	$(PYTHON) -m venv $(VENV)
@@ -59,8 +64,13 @@ $(VENV)/cargo-lambda.done: requirements/cargo-lambda.txt $(VENV)/created.done
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps -r $<
 	touch $@
 
-$(VENV)/tools.done: requirements/tools.txt $(VENV)/created.done
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
+$(VENV)/tools.done: requirements/tools.txt requirements/tests.txt $(VENV)/created.done
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements/tools.txt -r requirements/tests.txt
+	touch $@
+
+$(CHECKOV)/checkov.done: requirements/checkov.txt
+	$(PYTHON) -m venv $(CHECKOV)
+	$(CHECKOV)/bin/pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
 $(TOOLS)/bin/cargo-deny:
