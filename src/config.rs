@@ -193,6 +193,31 @@ impl Config {
             warnings: reader.warnings,
         })
     }
+
+    /// What the function cannot promise for want of a resource.
+    #[must_use]
+    pub fn lost_promises(&self) -> Vec<String> {
+        let mut lost = Vec::new();
+        if self.deduplication_table.is_none() {
+            lost.push(
+                "DEDUPLICATION_TABLE is not set: an event whose answer is lost is relayed twice"
+                    .to_owned(),
+            );
+        }
+        if self.dead_letter_queue_url.is_none() {
+            lost.push(
+                "DEAD_LETTER_QUEUE_URL is not set: an event that can never be relayed holds its user's later events for 20 days"
+                    .to_owned(),
+            );
+        }
+        if self.event_queue_url.is_none() {
+            lost.push(
+                "EVENT_QUEUE_URL is not set: dead letters cannot be redriven, and messages that fail are not held back"
+                    .to_owned(),
+            );
+        }
+        lost
+    }
 }
 
 /// The level of the function's own lines, from Lambda's setting; `INFO` if it says nothing known.

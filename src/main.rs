@@ -66,7 +66,7 @@ async fn run(config: Config) -> Result<(), Error> {
         region = %config.region,
         "started"
     );
-    for warning in config.warnings.iter().chain(&lost_promises(&config)) {
+    for warning in config.warnings.iter().chain(&config.lost_promises()) {
         tracing::warn!("{warning}");
     }
     let http = http_client(config.root_certificates.as_deref())?;
@@ -113,30 +113,6 @@ async fn run(config: Config) -> Result<(), Error> {
         async move { handler.handle(invocation).await.map_err(Error::from) }
     });
     Runtime::new(service).run_concurrent().await
-}
-
-/// What the function cannot promise for want of a resource.
-fn lost_promises(config: &Config) -> Vec<String> {
-    let mut lost = Vec::new();
-    if config.deduplication_table.is_none() {
-        lost.push(
-            "DEDUPLICATION_TABLE is not set: an event whose answer is lost is relayed twice"
-                .to_owned(),
-        );
-    }
-    if config.dead_letter_queue_url.is_none() {
-        lost.push(
-            "DEAD_LETTER_QUEUE_URL is not set: an event that can never be relayed holds its user's later events for 20 days"
-                .to_owned(),
-        );
-    }
-    if config.event_queue_url.is_none() {
-        lost.push(
-            "EVENT_QUEUE_URL is not set: dead letters cannot be redriven, and messages that fail are not held back"
-                .to_owned(),
-        );
-    }
-    lost
 }
 
 /// One client for CleverTap and AWS: one TLS configuration, one pool, no redirects (which would take

@@ -27,6 +27,13 @@ pub struct Webhook {
 pub fn http_client() -> Result<reqwest::ClientBuilder, rustls::Error> {
     let mut roots = rustls::RootCertStore::empty();
     roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    http_client_trusting(roots)
+}
+
+/// The same with other roots.
+pub fn http_client_trusting(
+    roots: rustls::RootCertStore,
+) -> Result<reqwest::ClientBuilder, rustls::Error> {
     let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
     let tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
