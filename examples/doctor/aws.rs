@@ -78,11 +78,12 @@ impl Aws {
             }
             Err(Failure::NoAccess(message)) => {
                 self.lost = true;
-                findings.error(
-                    Check::AwsAccess,
-                    format!("aws {command}: {message}"),
-                    "sign in (`aws sso login` or `aws configure`), and choose profile and region with AWS_PROFILE and AWS_REGION",
-                );
+                let fix = if message.contains("onnect") || message.contains("in time") {
+                    "check this machine's network and proxy, and that AWS_REGION names a region"
+                } else {
+                    "sign in (`aws sso login` or `aws configure`), and choose profile and region with AWS_PROFILE and AWS_REGION"
+                };
+                findings.error(Check::AwsAccess, format!("aws {command}: {message}"), fix);
             }
             Err(Failure::Refused { code, message }) => {
                 let fix = if code.contains("AccessDenied") || code.contains("Unauthorized") {

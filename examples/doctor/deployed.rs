@@ -6,6 +6,7 @@ use crate::finding::{Check, Findings, Level};
 use crate::settings::Variables;
 use crate::template::{self, Difference, Stack, plain};
 use purchasely_clevertap::config::VARIABLES;
+use reqwest::Url;
 use serde_json::{Map, Value, json};
 
 /// Differences in one finding.
@@ -342,11 +343,14 @@ impl Of<'_> {
         dead_letter_arn: Option<&str>,
         findings: &mut Findings,
     ) -> Option<Value> {
+        let host = sqs_host(url);
         let arguments = [
             "sqs",
             "get-queue-attributes",
             "--queue-url",
             url,
+            "--endpoint-url",
+            &host,
             "--attribute-names",
             "All",
         ];
@@ -498,6 +502,14 @@ impl Of<'_> {
             }
         }
     }
+}
+
+/// Version 1 of the AWS CLI would ask SQS by a host name of old, whatever endpoint is set.
+fn sqs_host(queue_url: &str) -> String {
+    let set = ["AWS_ENDPOINT_URL_SQS", "AWS_ENDPOINT_URL"];
+    let set = set.iter().find_map(|name| std::env::var(name).ok());
+    let own = || Some(Url::parse(queue_url).ok()?.origin().ascii_serialization());
+    set.or_else(own).unwrap_or_default()
 }
 
 fn in_words(difference: &Difference) -> String {

@@ -220,8 +220,7 @@ impl<'a> Examination<'a> {
         if env_file.is_some() || self.arguments.is_deployed() {
             return config;
         }
-        let variables = settings::of_this_process();
-        if variables.is_empty() {
+        let Some(variables) = settings::of_this_process() else {
             // Nobody who deploys with SAM sets them here.
             findings.warning(
                 Check::Settings,
@@ -229,7 +228,7 @@ impl<'a> Examination<'a> {
                 "name a file with --env-file, set them as the README's section Settings says, or check a deployment with --stack or --function",
             );
             return None;
-        }
+        };
         settings::check("the environment", &variables, findings)
     }
 

@@ -17,12 +17,15 @@ const OTHERS: [&str; 3] = ["AWS_", "RUST_", "_LAMBDA"];
 /// Names and values.
 pub type Variables = BTreeMap<String, String>;
 
-/// The function's own variables in the environment of this process.
-pub fn of_this_process() -> Variables {
+/// The function's own variables in the environment of this process; `None` if nobody set them for it.
+pub fn of_this_process() -> Option<Variables> {
     let names = VARIABLES.iter().map(|(name, _)| *name);
-    names
+    let variables: Variables = names
         .filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)))
-        .collect()
+        .collect();
+    // The one name that other programs have as well.
+    let own = variables.keys().any(|name| name != "SSL_CERT_FILE");
+    own.then_some(variables)
 }
 
 /// The variables of a file for `cargo lambda deploy --env-file`.
