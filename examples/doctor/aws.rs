@@ -30,13 +30,22 @@ pub struct Aws {
     lost: bool,
 }
 
+/// Why there is no answer to what was asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// AWS's own word for it.
+    pub code: String,
+    /// What AWS says of it.
+    pub message: String,
+}
+
 enum Failure {
     /// There is no such program.
     NoCli(String),
     /// Nothing that is asked will be answered.
     NoAccess(String),
     /// This was not.
-    Refused { code: String, message: String },
+    Refused(Refused),
 }
 
 impl Aws {
@@ -61,41 +70,72 @@ impl Aws {
         arguments: &[&str],
         findings: &mut Findings,
     ) -> Option<Value> {
+        let refused = match self.try_ask(arguments, findings).await? {
+            Ok(answer) => return Some(answer),
+            Err(refused) => refused,
+        };
+        let Refused { code, message } = &refused;
+        let what = format!("aws {}: {code}: {message}", command(arguments));
+        if refused.is_denied() {
+            findings.warning(
+                check,
+                what,
+                "your AWS user lacks this read permission: an administrator can give it, or run this tool for you",
+            );
+        } else {
+            findings.error(
+                check,
+                what,
+                "check the name, and that profile and region (AWS_PROFILE, AWS_REGION) are those of the deployment",
+            );
+        }
+        None
+    }
+
+    /// The same, where a refusal may be an answer. `None` if nothing can be asked; that is told already.
+    pub async fn try_ask(
+        &mut self,
+        arguments: &[&str],
+        findings: &mut Findings,
+    ) -> Option<Result<Value, Refused>> {
         if self.lost {
             return None;
         }
-        let command = arguments[..2].join(" ");
+        let command = command(arguments);
         self.progress.set_message(format!("aws {command}"));
-        match run(arguments).await {
-            Ok(answer) => return Some(answer),
-            Err(Failure::NoCli(error)) => {
-                self.lost = true;
-                findings.error(
-                    Check::AwsAccess,
-                    format!("the AWS CLI cannot be run: {error}"),
-                    "install it (https://docs.aws.amazon.com/cli/latest/userguide/getting-started-install.html), or name it in AWS_CLI",
-                );
-            }
+        let (what, fix) = match run(arguments).await {
+            Ok(answer) => return Some(Ok(answer)),
+            Err(Failure::Refused(refused)) => return Some(Err(refused)),
+            Err(Failure::NoCli(error)) => (
+                format!("the AWS CLI cannot be run: {error}"),
+                "install it (https://docs.aws.amazon.com/cli/latest/userguide/getting-started-install.html), or name it in AWS_CLI",
+            ),
             Err(Failure::NoAccess(message)) => {
-                self.lost = true;
-                let fix = if message.contains("onnect") || message.contains("in time") {
+                let is_network = ["connect to", "Connect timeout", "in time"];
+                let fix = if is_network.iter().any(|words| message.contains(words)) {
                     "check this machine's network and proxy, and that AWS_REGION names a region"
                 } else {
                     "sign in (`aws sso login` or `aws configure`), and choose profile and region with AWS_PROFILE and AWS_REGION"
                 };
-                findings.error(Check::AwsAccess, format!("aws {command}: {message}"), fix);
+                (format!("aws {command}: {message}"), fix)
             }
-            Err(Failure::Refused { code, message }) => {
-                let fix = if code.contains("AccessDenied") || code.contains("Unauthorized") {
-                    "your AWS user needs this read permission; an administrator can give it, or run it for you"
-                } else {
-                    "check the name, and that profile and region (AWS_PROFILE, AWS_REGION) are those of the deployment"
-                };
-                findings.error(check, format!("aws {command}: {code}: {message}"), fix);
-            }
-        }
+        };
+        self.lost = true;
+        findings.error(Check::AwsAccess, what, fix);
         None
     }
+}
+
+impl Refused {
+    /// Whether the user may not know, which says nothing of what there is.
+    pub fn is_denied(&self) -> bool {
+        self.code.contains("AccessDenied") || self.code.contains("Unauthorized")
+    }
+}
+
+/// What a command is told by: the service and the operation.
+fn command(arguments: &[&str]) -> String {
+    arguments[..2].join(" ")
 }
 
 async fn run(arguments: &[&str]) -> Result<Value, Failure> {
@@ -138,10 +178,10 @@ fn failure(said: &str) -> Failure {
         });
     match parts {
         Some((code, _)) if CALLERS.contains(&code) => Failure::NoAccess(line.to_owned()),
-        Some((code, message)) => Failure::Refused {
+        Some((code, message)) => Failure::Refused(Refused {
             code: code.to_owned(),
             message: message.to_owned(),
-        },
+        }),
         None => Failure::NoAccess(line.to_owned()),
     }
 }

@@ -8,6 +8,7 @@ mod clock;
 mod deployed;
 mod env_file;
 mod finding;
+mod resources;
 mod secret;
 mod settings;
 mod template;
@@ -24,7 +25,7 @@ use finding::{Check, Findings, Level};
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use purchasely_clevertap::aws::secret::Secret;
 use purchasely_clevertap::clevertap::{Client, UnixSeconds};
-use purchasely_clevertap::config::Config;
+use purchasely_clevertap::config::{Config, SignaturePolicy};
 use reqwest::Url;
 use rustls::RootCertStore;
 use serde_json::Value;
@@ -43,7 +44,7 @@ const TICK: Duration = Duration::from_millis(100);
 /// Without arguments it looks at the tools and at the settings in the environment, and asks nobody.
 /// With `--stack` or `--function` it asks AWS, by the AWS CLI and thus with your profile
 /// (`AWS_PROFILE`, `AWS_REGION`); settings, secret and address are then the deployed ones. With
-/// `--online` it asks `CleverTap`. It changes nothing, and no value of the secret is ever shown.
+/// `--online` it asks CleverTap. It changes nothing, and no value of the secret is ever shown.
 ///
 /// Exit codes: 0, no error was found; 1, at least one; 2, the command line cannot be used. Warnings
 /// count only with `--strict`.
@@ -61,7 +62,7 @@ struct Arguments {
     /// Check the secret in this file, before it is stored.
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
-    /// Ask `CleverTap` whether region, account and passcode belong together, by an upload that it
+    /// Ask CleverTap whether region, account and passcode belong together, by an upload that it
     /// checks and does not store.
     #[arg(long)]
     online: bool,
@@ -145,16 +146,22 @@ impl<'a> Examination<'a> {
         };
 
         let mut reading = None;
-        if self.arguments.online
-            && let Some(config) = &config
-            && self.findings.is_clean(Check::RootCertificates)
-        {
-            reading = self.clevertap(config, secret.as_ref(), roots).await;
+        if self.arguments.online {
+            match &config {
+                Some(config) if self.findings.is_clean(Check::RootCertificates) => {
+                    reading = self.clevertap(config, secret.as_ref(), roots).await;
+                }
+                _ => self.findings.warning(
+                    Check::Clevertap,
+                    "not asked: there are no usable settings to ask with",
+                    "mend the settings first",
+                ),
+            }
         }
         let url = deployment.webhook_url.as_deref().map(Url::parse);
         let url = self.arguments.url.clone().or(url.and_then(Result::ok));
         if let Some(url) = url {
-            reading = self.webhook(&url).await.or(reading);
+            reading = self.webhook(&url, config.as_ref()).await.or(reading);
         }
         if let Some(reading) = reading {
             clock::check(&reading, &mut self.findings);
@@ -315,7 +322,15 @@ impl<'a> Examination<'a> {
         reading
     }
 
-    async fn webhook(&mut self, url: &Url) -> Option<Reading> {
+    async fn webhook(&mut self, url: &Url, config: Option<&Config>) -> Option<Reading> {
+        if config.is_some_and(|config| config.signature == SignaturePolicy::Off) {
+            self.findings.warning(
+                Check::Webhook,
+                "not asked: PURCHASELY_SIGNATURE is off, and the request might be relayed",
+                "set it to `required` unless your sender cannot sign",
+            );
+            return None;
+        }
         let http = webhook::http_client().ok()?;
         let http = http.connect_timeout(CONNECTING).build().ok()?;
         self.progress.set_message(format!("asking {url}"));

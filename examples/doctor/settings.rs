@@ -83,7 +83,7 @@ pub fn check(source: &str, variables: &Variables, findings: &mut Findings) -> Op
                     Check::Setting,
                     mistake.to_string(),
                     format!(
-                        "correct {} in {source}; the function does not start with it",
+                        "set {} right in {source}; the function does not start like this",
                         mistake.variable
                     ),
                 );

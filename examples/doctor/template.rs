@@ -309,27 +309,24 @@ fn compare_expected(
     actual: Option<&Value>,
     found: &mut Vec<Difference>,
 ) {
-    match expected {
-        Value::Object(fields) => {
-            for (name, expected) in fields {
-                let actual = actual.and_then(|actual| actual.get(name));
-                compare_expected(&joined(path, name), expected, actual, found);
-            }
+    if let Value::Object(fields) = expected {
+        for (name, expected) in fields {
+            let actual = actual.and_then(|actual| actual.get(name));
+            compare_expected(&joined(path, name), expected, actual, found);
         }
-        _ => {
-            let same = match (expected, actual) {
-                (Value::Array(_), Some(actual)) => expected == actual,
-                (Value::Array(elements), None) => elements.is_empty(),
-                (scalar, actual) => plain(scalar) == actual.map(plain).unwrap_or_default(),
-            };
-            if !same {
-                found.push(Difference {
-                    path: path.to_owned(),
-                    expected: Some(expected.clone()),
-                    actual: actual.cloned(),
-                });
-            }
-        }
+        return;
+    }
+    let same = match (expected, actual) {
+        (Value::Array(_), Some(actual)) => expected == actual,
+        (Value::Array(elements), None) => elements.is_empty(),
+        (scalar, actual) => plain(scalar) == actual.map(plain).unwrap_or_default(),
+    };
+    if !same {
+        found.push(Difference {
+            path: path.to_owned(),
+            expected: Some(expected.clone()),
+            actual: actual.cloned(),
+        });
     }
 }
 
