@@ -5,8 +5,6 @@
 //! bare word without quotes, `=`, `#` and white space, or one quoted text; `#` begins a comment.
 
 use std::collections::BTreeMap;
-use std::iter::Peekable;
-use std::str::Chars;
 
 /// Where a file cannot be read, counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -41,119 +39,128 @@ pub struct Variables {
     pub cut: Vec<String>,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Token {
     Equals,
+    Export,
     Word(String),
     Quoted(String),
-    /// A comment that touches what is before it.
-    TouchingComment,
     LineEnd,
 }
 
-/// Reads the text of a file.
+struct Placed {
+    token: Token,
+    line: usize,
+    /// Whether a comment begins right behind it.
+    cut: bool,
+}
+
+/// Reads the text of a file. As there, a line may hold several assignments, and white space before the
+/// end of a line takes that end along.
 pub fn read(text: &str) -> Result<Variables, Unreadable> {
     let mut variables = Variables::default();
-    let mut tokens = tokens(text)?.into_iter().peekable();
-    while let Some((line, token)) = tokens.next() {
+    let mut tokens = tokens(text)?.into_iter();
+    let mut valued_line = None;
+    while let Some(Placed { token, line, .. }) = tokens.next() {
         let refused = |problem| Err(Unreadable { line, problem });
+        // What is no assignment behind a value is mostly a part of it.
+        let problem = if valued_line == Some(line) {
+            Problem::Loose
+        } else {
+            Problem::NoAssignment
+        };
         let name = match token {
             Token::LineEnd => continue,
-            Token::Word(word) if word == "export" => match tokens.next() {
-                Some((_, Token::Word(name))) => name,
-                _ => return refused(Problem::NoAssignment),
-            },
             Token::Word(name) => name,
-            _ => return refused(Problem::NoAssignment),
+            Token::Export => match tokens.next().map(|next| next.token) {
+                Some(Token::Word(name)) => name,
+                _ => return refused(problem),
+            },
+            Token::Equals | Token::Quoted(_) => return refused(problem),
         };
-        if !matches!(tokens.next(), Some((_, Token::Equals))) {
-            return refused(Problem::NoAssignment);
-        }
+        let Some(Placed {
+            token: Token::Equals,
+            cut: mut is_cut,
+            ..
+        }) = tokens.next()
+        else {
+            return refused(problem);
+        };
         let value = match tokens.next() {
-            None | Some((_, Token::LineEnd)) => {
-                variables.values.insert(name, String::new());
-                continue;
+            None => String::new(),
+            Some(value) => {
+                is_cut |= value.cut;
+                match value.token {
+                    Token::LineEnd => String::new(),
+                    Token::Word(text) | Token::Quoted(text) => {
+                        valued_line = Some(value.line);
+                        text
+                    }
+                    Token::Equals | Token::Export => return refused(Problem::Loose),
+                }
             }
-            Some((_, Token::Word(value) | Token::Quoted(value))) => value,
-            Some((_, Token::TouchingComment)) => {
-                variables.cut.push(name.clone());
-                variables.values.insert(name, String::new());
-                continue;
-            }
-            Some((_, Token::Equals)) => return refused(Problem::Loose),
         };
-        if tokens
-            .next_if(|(_, token)| *token == Token::TouchingComment)
-            .is_some()
-        {
+        if is_cut {
             variables.cut.push(name.clone());
         }
         variables.values.insert(name, value);
-        if tokens
-            .next_if(|(_, token)| *token != Token::LineEnd)
-            .is_some()
-        {
-            return refused(Problem::Loose);
-        }
     }
     Ok(variables)
 }
 
-fn tokens(text: &str) -> Result<Vec<(usize, Token)>, Unreadable> {
-    let mut tokens = Vec::new();
+fn tokens(text: &str) -> Result<Vec<Placed>, Unreadable> {
+    let mut tokens: Vec<Placed> = Vec::new();
     let mut line = 1;
-    let mut touching = false;
-    let mut rest = text.chars().peekable();
-    while let Some(next) = rest.next() {
-        let begins = line;
-        match next {
-            '\n' => {
-                tokens.push((begins, Token::LineEnd));
-                line += 1;
-            }
-            '=' => tokens.push((begins, Token::Equals)),
+    let mut touches = false;
+    let mut rest = text;
+    while let Some(next) = rest.chars().next() {
+        let (length, token) = match next {
+            '=' => (1, Some(Token::Equals)),
             '#' => {
-                if touching {
-                    tokens.push((begins, Token::TouchingComment));
+                if let Some(last) = tokens.last_mut().filter(|_| touches) {
+                    last.cut = true;
                 }
-                while rest.next_if(|&next| next != '\n').is_some() {}
+                (rest.find('\n').unwrap_or(rest.len()), None)
             }
             '"' | '\'' | '`' => {
-                let value = quoted(&mut rest, next).ok_or(Unreadable {
-                    line: begins,
+                let length = quoted(rest, next).ok_or(Unreadable {
+                    line,
                     problem: Problem::OpenQuote,
                 })?;
-                line += value.matches('\n').count();
-                tokens.push((begins, Token::Quoted(unescaped(&value, next))));
+                let value = unescaped(&rest[1..length - 1], next);
+                (length, Some(Token::Quoted(value)))
             }
-            space if space.is_whitespace() => {}
-            letter => {
-                let mut word = String::from(letter);
-                let bare = |next: &char| !next.is_whitespace() && !"='`\"#".contains(*next);
-                while let Some(next) = rest.next_if(bare) {
-                    word.push(next);
-                }
-                tokens.push((begins, Token::Word(word)));
+            space if space.is_whitespace() => {
+                let length = rest.len() - rest.trim_start().len();
+                (length, (space == '\n').then_some(Token::LineEnd))
             }
+            _ => {
+                let is_over = |c: char| c.is_whitespace() || "='`\"#".contains(c);
+                let length = rest.find(is_over).unwrap_or(rest.len());
+                let word = &rest[..length];
+                let token = match word {
+                    "export" => Token::Export,
+                    word => Token::Word(word.to_owned()),
+                };
+                (length, Some(token))
+            }
+        };
+        touches = !next.is_whitespace();
+        if let Some(token) = token {
+            let cut = false;
+            tokens.push(Placed { token, line, cut });
         }
-        touching = !next.is_whitespace();
+        line += rest[..length].matches('\n').count();
+        rest = &rest[length..];
     }
     Ok(tokens)
 }
 
-/// What stands before the closing quote. Only between double quotes a backslash keeps one.
-fn quoted(rest: &mut Peekable<Chars<'_>>, quote: char) -> Option<String> {
-    let mut value = String::new();
-    while let Some(next) = rest.next() {
-        if next == quote {
-            return Some(value);
-        }
-        value.push(next);
-        if next == '\\' && quote == '"' {
-            value.extend(rest.next_if_eq(&'"'));
-        }
-    }
-    None
+/// The length of a quoted text with its quotes. Only between double quotes a backslash keeps a quote.
+fn quoted(text: &str, quote: char) -> Option<usize> {
+    let mut quotes = text.match_indices(quote).skip(1);
+    let closing = quotes.find(|(at, _)| quote != '"' || !text[..*at].ends_with('\\'));
+    closing.map(|(at, _)| at + 1)
 }
 
 fn unescaped(value: &str, quote: char) -> String {
