@@ -8,6 +8,7 @@ CARGO_DENY_VERSION := 0.20.2
 # One a recipe uses from the tools folder must not be taken from somewhere else by accident.
 export CARGO_LAMBDA ?= $(abspath $(VENV)/bin/cargo-lambda)
 export MOTO_SERVER ?= $(abspath $(VENV)/bin/moto_server)
+export AWS_CLI ?= $(abspath $(VENV)/bin/aws)
 # `sam` asks for a region even where it calls nothing; with its telemetry it would call home.
 export AWS_DEFAULT_REGION ?= eu-west-1
 export SAM_CLI_TELEMETRY ?= 0

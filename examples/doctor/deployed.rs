@@ -37,6 +37,13 @@ pub async fn stack(
         names: [("AWS::StackName".to_owned(), name.to_owned())].into(),
     };
     let webhook_url = pairs(&described["Outputs"], "OutputKey", "OutputValue").remove("WebhookUrl");
+    if webhook_url.is_none() {
+        findings.warning(
+            Check::Webhook,
+            format!("the stack {name} has no output WebhookUrl"),
+            "name the address with --url",
+        );
+    }
 
     let arguments = [
         "cloudformation",

@@ -178,6 +178,16 @@ impl Stack {
         match function {
             "Condition" => self.condition(template, arguments.as_str()?),
             "Fn::Not" => Some(!self.holds(template, arguments.get(0)?)?),
+            "Fn::And" | "Fn::Or" => {
+                let each = arguments.as_array()?.iter();
+                let each: Option<Vec<_>> = each.map(|one| self.holds(template, one)).collect();
+                let each = each?;
+                Some(if function == "Fn::And" {
+                    !each.contains(&false)
+                } else {
+                    each.contains(&true)
+                })
+            }
             "Fn::Equals" => {
                 let [one, other] = [0, 1].map(|at| {
                     let side = arguments.get(at)?;
