@@ -165,7 +165,10 @@ async fn run(arguments: &[&str]) -> Result<Value, Failure> {
 
 /// The CLI says `An error occurred (Code) when calling the Operation operation: message`.
 fn failure(said: &str) -> Failure {
-    let line = said.lines().rfind(|line| !line.trim().is_empty());
+    const ERROR: &str = "An error occurred (";
+    let mut lines = said.lines().filter(|line| !line.trim().is_empty());
+    let told = lines.clone().find(|line| line.contains(ERROR));
+    let line = told.or_else(|| lines.next_back());
     let line = line.unwrap_or("it failed without a word").trim();
     let parts = line
         .split_once("An error occurred (")

@@ -82,15 +82,23 @@ impl Resources<'_> {
         ];
         let mut actual = aws.ask(Check::Function, &arguments, findings).await?;
         actual["Tracing"] = actual["TracingConfig"]["Mode"].take();
-        for (field, right) in [("State", "Active"), ("LastUpdateStatus", "Successful")] {
-            let state = actual[field].as_str().unwrap_or(right);
-            if state != right {
-                let reason = plain(&actual[format!("{field}Reason")]);
-                findings.error(
+        for field in ["State", "LastUpdateStatus"] {
+            let reason = plain(&actual[format!("{field}Reason")]);
+            let state = plain(&actual[field]);
+            let what = format!("{name}: {field} is {state} {reason}");
+            match state.as_str() {
+                "Failed" => findings.error(
                     Check::Function,
-                    format!("{name}: {field} is {state} {reason}"),
-                    "wait until it has ended and run it again; if it is `Failed`, deploy again",
-                );
+                    what,
+                    "mend what the reason names and deploy again",
+                ),
+                "Pending" | "InProgress" => findings.warning(
+                    Check::Function,
+                    what,
+                    "a deployment is under way: run it again when it has ended",
+                ),
+                // Lambda puts a function that nobody calls to sleep; the next call wakes it.
+                _ => {}
             }
         }
         let found = self.unmet("Function", wanted, &actual);
