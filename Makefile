@@ -15,7 +15,15 @@ export SAM_CLI_TELEMETRY ?= 0
 # checkov would ask for its newest version.
 export CKV_SKIP_PACKAGE_UPDATE_CHECK ?= true
 
-.PHONY: help demo dev test check unit golden property deny template tools clean
+# A package is for this machine's architecture unless ARCH says arm64 or x86_64.
+MACHINE := $(subst aarch64,arm64,$(shell uname -m))
+ARCH ?= $(MACHINE)
+RUST_TARGET_arm64 := aarch64-unknown-linux-gnu
+RUST_TARGET_x86_64 := x86_64-unknown-linux-gnu
+RUST_TARGET = $(RUST_TARGET_$(ARCH))
+PACKAGE = target/package/purchasely-clevertap-$(ARCH).zip
+
+.PHONY: help demo dev test check unit package packaged golden property deny template tools clean
 
 help: ## Say what there is to make.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 18
@@ -28,15 +36,28 @@ dev: $(VENV)/cargo-lambda.done ## Keep the same running, with the function at ht
 	cargo build --locked --bin purchasely-clevertap --example sandbox
 	cargo run --locked --quiet --example sandbox -- dev
 
-test: check unit deny template ## Check everything.
+test: check unit packaged deny template ## Check everything.
 	@echo "make test: all of it passed"
 
 check: ## Format and lints.
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- --deny warnings
+	cargo clippy --locked --test package -- --deny warnings
 
 unit: $(VENV)/cargo-lambda.done $(VENV)/tools.done ## Unit, integration and end-to-end tests.
 	cargo test --locked
+
+package: $(VENV)/zig.done ## Build the zip that Lambda runs; ARCH is arm64 or x86_64.
+	@test -n "$(RUST_TARGET)" || { echo "ARCH=$(ARCH): Lambda knows arm64 and x86_64" >&2; exit 1; }
+	@test -d "$$(rustc --print target-libdir --target $(RUST_TARGET))" || \
+		{ echo "no Rust target for $(ARCH): rustup target add $(RUST_TARGET)" >&2; exit 1; }
+	PATH="$(abspath $(VENV)/bin):$$PATH" cargo lambda build --release --locked --skip-target-check --target $(RUST_TARGET)
+	$(VENV)/bin/python scripts/package.py $(ARCH) target/lambda/purchasely-clevertap/bootstrap
+
+# Not a part of `cargo test`, which would take minutes longer.
+packaged: override ARCH := $(MACHINE)
+packaged: package ## What Lambda asks of the zip, its budget, and one webhook through it.
+	PACKAGE=$(abspath $(PACKAGE)) cargo test --locked --test package
 
 golden: ## Write tests/golden again, to be reviewed as a diff.
 	WRITE_GOLDEN=1 cargo test --locked --test it golden
@@ -55,7 +76,7 @@ template: $(VENV)/tools.done $(CHECKOV)/checkov.done ## The deployment template,
 	$(VENV)/bin/cfn-lint template.yaml target/cloudformation.json
 	$(CHECKOV)/bin/checkov --config-file .checkov.yaml --file template.yaml target/cloudformation.json
 
-tools: $(VENV)/cargo-lambda.done $(VENV)/tools.done $(CHECKOV)/checkov.done $(TOOLS)/bin/cargo-deny ## Install the tools only.
+tools: $(VENV)/zig.done $(VENV)/tools.done $(CHECKOV)/checkov.done $(TOOLS)/bin/cargo-deny ## Install the tools only.
 
 $(VENV)/created.done:
 	$(PYTHON) -m venv $(VENV)
@@ -63,6 +84,10 @@ $(VENV)/created.done:
 
 $(VENV)/cargo-lambda.done: requirements/cargo-lambda.txt $(VENV)/created.done
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps -r $<
+	touch $@
+
+$(VENV)/zig.done: requirements/zig.txt $(VENV)/cargo-lambda.done
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
 $(VENV)/tools.done: requirements/tools.txt requirements/tests.txt $(VENV)/created.done

@@ -5,13 +5,14 @@ use crate::runtime_api::{Function, RuntimeApi};
 use crate::secrets_manager::SecretsManager;
 use crate::webhook::{Front, Webhook};
 use serde_json::{Value, json};
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::net::TcpListener;
 
 pub const ACCOUNT_ID: &str = "ABC-123-4567";
 pub const PASSCODE: &str = "passcode-of-the-tests";
 pub const SHARED_SECRET: &str = "shared-secret-of-the-tests";
-const SECRET_ID: &str = "relay";
+pub const SECRET_ID: &str = "relay";
 
 pub struct World {
     pub clevertap: CleverTap,
@@ -78,6 +79,15 @@ impl World {
     }
 
     pub async fn start_with(secrets_manager: SecretsManager, settings: &[(&str, &str)]) -> Self {
+        Self::start_binary(function_path(), secrets_manager, settings).await
+    }
+
+    /// The same with another build of the function.
+    pub async fn start_binary(
+        binary: impl AsRef<Path>,
+        secrets_manager: SecretsManager,
+        settings: &[(&str, &str)],
+    ) -> Self {
         let clevertap = CleverTap::new(ACCOUNT_ID, PASSCODE);
         let (listener, clevertap_url) = listen().await;
         tokio::spawn(clevertap.clone().serve(listener));
@@ -91,7 +101,7 @@ impl World {
             ("SECRET_ID", SECRET_ID),
             ("AWS_ENDPOINT_URL_SECRETS_MANAGER", &secrets_manager_url),
         ];
-        let function = Function::spawn(function_path(), &api, &[&required[..], settings].concat());
+        let function = Function::spawn(binary, &api, &[&required[..], settings].concat());
         api.wait_until_ready().await;
         Self {
             clevertap,
