@@ -47,6 +47,8 @@ async fn start() -> String {
     let shell = std::process::Command::new("sh")
         .args(["-c", &script])
         .arg(tool("MOTO_SERVER", "moto_server"))
+        // AWS's own policies, which roles are given.
+        .env("MOTO_IAM_LOAD_MANAGED_POLICIES", "true")
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

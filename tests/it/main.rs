@@ -15,6 +15,7 @@ mod webhook;
 mod world;
 
 mod data;
+mod deploy;
 mod doctor;
 mod documents;
 mod door;
