@@ -2,8 +2,8 @@
 //!
 //! It knows the intrinsic functions that the template uses, no others, and no default of SAM's.
 
+use crate::doctor::template::read;
 use serde_json::{Map, Value};
-use serde_norway::Value as Yaml;
 use std::collections::BTreeMap;
 
 /// The template with a value for each parameter.
@@ -17,7 +17,7 @@ impl Template {
     pub fn with(parameters: &[(&str, &str)]) -> Self {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/template.yaml");
         let text = std::fs::read_to_string(path).expect("the template");
-        let root = json(serde_norway::from_str(&text).expect("YAML"));
+        let root = read(&text).expect("a template");
         let mut values: BTreeMap<_, _> = root["Parameters"]
             .as_object()
             .expect("parameters")
@@ -107,7 +107,7 @@ impl Template {
                 let (name, argument) = object.iter().next()?;
                 match name.as_str() {
                     "Ref" => self.reference(argument.as_str()?).map(Value::from),
-                    "Fn::GetAtt" => Some(argument.clone()),
+                    "Fn::GetAtt" => Some(attribute(argument).into()),
                     "Fn::Sub" => Some(self.substitute(argument).into()),
                     "Fn::If" => {
                         let is_so = self.condition(argument[0].as_str()?);
@@ -165,31 +165,8 @@ impl Template {
     }
 }
 
-/// The long form of CloudFormation's short tags.
-fn json(yaml: Yaml) -> Value {
-    match yaml {
-        Yaml::Null => Value::Null,
-        Yaml::Bool(is_so) => is_so.into(),
-        Yaml::Number(number) => serde_json::to_value(number).expect("a number"),
-        Yaml::String(text) => text.into(),
-        Yaml::Sequence(items) => items.into_iter().map(json).collect(),
-        Yaml::Mapping(members) => {
-            let name = |key: Yaml| match json(key) {
-                Value::String(name) => name,
-                other => other.to_string(),
-            };
-            let members = members
-                .into_iter()
-                .map(|(key, value)| (name(key), json(value)));
-            Value::Object(members.collect())
-        }
-        Yaml::Tagged(tagged) => {
-            let tag = tagged.tag.to_string();
-            let name = match tag.trim_start_matches('!') {
-                plain @ ("Ref" | "Condition") => plain.to_owned(),
-                function => format!("Fn::{function}"),
-            };
-            Value::Object(Map::from_iter([(name, json(tagged.value))]))
-        }
-    }
+fn attribute(argument: &Value) -> String {
+    let parts = argument.as_array().expect("a resource and its attribute");
+    let parts: Vec<_> = parts.iter().filter_map(Value::as_str).collect();
+    parts.join(".")
 }
