@@ -22,7 +22,7 @@ use clevertap::Account;
 use clock::Reading;
 use deployed::Deployment;
 use finding::{Check, Findings, Level};
-use indicatif::{ProgressBar, ProgressDrawTarget};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use purchasely_clevertap::aws::secret::Secret;
 use purchasely_clevertap::clevertap::{Client, UnixSeconds};
 use purchasely_clevertap::config::{Config, SignaturePolicy};
@@ -95,7 +95,9 @@ impl Arguments {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let progress = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    // On a terminal only; it stays hidden otherwise.
+    let progress = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr())
+        .with_style(ProgressStyle::default_spinner());
     progress.enable_steady_tick(TICK);
     let findings = Examination::new(&arguments, progress.clone()).run().await;
     progress.finish_and_clear();
