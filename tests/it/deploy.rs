@@ -25,7 +25,7 @@ const AWS_ACCOUNT: &str = "123456789012";
 
 /// One for each script, because moto keeps what is in a region apart from the others. The rest of the tests
 /// works in eu-west-1.
-const REGIONS: [&str; 16] = [
+const REGIONS: [&str; 26] = [
     "af-south-1",
     "ap-east-1",
     "ap-northeast-1",
@@ -42,8 +42,20 @@ const REGIONS: [&str; 16] = [
     "eu-west-3",
     "sa-east-1",
     "us-west-2",
+    "ap-south-2",
+    "ap-southeast-3",
+    "ap-southeast-4",
+    "ca-west-1",
+    "eu-central-2",
+    "eu-south-2",
+    "il-central-1",
+    "me-central-1",
+    "me-south-1",
+    "us-east-2",
 ];
 static REGIONS_TAKEN: AtomicUsize = AtomicUsize::new(0);
+
+const PROGRAMS_KNOWN: [&str; 7] = ["aws", "cargo", "make", "pip", "python3", "rustup", "sam"];
 
 /// What a script finds under the names of the programs that it calls. Those of /usr/bin it does not see.
 const PROGRAMS: &str = r#"#!/bin/bash -e
@@ -122,7 +134,7 @@ impl Place {
         let programs = folder.path().join("programs");
         let shared = programs.join("shared");
         std::fs::set_permissions(&shared, std::fs::Permissions::from_mode(0o755)).unwrap();
-        for name in ["aws", "cargo", "make", "pip", "python3", "rustup", "sam"] {
+        for name in PROGRAMS_KNOWN {
             symlink(&shared, programs.join(name)).unwrap();
         }
         for name in ["cat", "cp", "mkdir", "rm", "sed"] {
@@ -554,7 +566,7 @@ struct Section {
 
 /// The first line of every script: where a command fails, and where a recorded one stands.
 const PROLOGUE: &str = "set -eu; trap 'export LINE=$LINENO' DEBUG; \
-                        trap 'echo \"this command fails: line $LINENO\" >&2' ERR";
+                        trap 'echo \"line $LINENO fails with $?\" >&2' ERR";
 
 fn documents() -> Vec<String> {
     let clone = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -571,11 +583,11 @@ fn documents() -> Vec<String> {
 
 /// The sections that hold commands.
 fn sections() -> Vec<Section> {
-    let mut sections: Vec<Section> = Vec::new();
+    let mut sections = Vec::new();
     for document in documents() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(&document);
         let text = std::fs::read_to_string(path).unwrap();
-        let mut heading = String::new();
+        let mut heading = "";
         // Within a block: how far it is indented, if it holds commands.
         let mut block: Option<Option<usize>> = None;
         for (number, line) in text.lines().enumerate() {
@@ -586,30 +598,48 @@ fn sections() -> Vec<Section> {
                     None => Some((code == "```sh").then_some(indent)),
                     Some(_) => None,
                 };
-            } else if let Some(Some(indent)) = block {
-                let is_new = !sections
-                    .last()
-                    .is_some_and(|last| last.document == document && last.heading == heading);
-                if is_new {
-                    sections.push(Section {
-                        document: document.clone(),
-                        heading: heading.clone(),
-                        script: PROLOGUE.to_owned(),
-                    });
-                }
-                let script = &mut sections.last_mut().unwrap().script;
-                let lines = script.matches('\n').count();
-                *script += &"\n".repeat(number - lines);
-                *script += line.get(indent..).unwrap_or_default();
-            } else if block.is_none() && line.starts_with('#') {
-                line.trim_start_matches(['#', ' ']).clone_into(&mut heading);
+                continue;
+            }
+            let commands = match block {
+                Some(Some(indent)) => line.get(indent..).unwrap_or_default().to_owned(),
+                Some(None) => continue,
+                None => commands_within(line).join("; "),
+            };
+            if block.is_none() && line.starts_with('#') {
+                heading = line.trim_start_matches(['#', ' ']);
+            } else if !commands.is_empty() {
+                add(&mut sections, &document, heading, number, &commands);
             }
         }
     }
-    for section in &mut sections {
-        section.script.push('\n');
-    }
     sections
+}
+
+/// The commands of a sentence. One without an option is only named, not told to be run.
+fn commands_within(line: &str) -> Vec<&str> {
+    let code = line.split('`').skip(1).step_by(2);
+    code.filter(|code| {
+        let program = code.split(' ').next().unwrap();
+        PROGRAMS_KNOWN.contains(&program) && code.contains(" -")
+    })
+    .collect()
+}
+
+/// Adds commands to the script of their section, on the line that they have in the document.
+fn add(sections: &mut Vec<Section>, document: &str, heading: &str, number: usize, commands: &str) {
+    let is_its = |section: &Section| section.document == document && section.heading == heading;
+    if !sections.last().is_some_and(is_its) {
+        sections.push(Section {
+            document: document.to_owned(),
+            heading: heading.to_owned(),
+            script: PROLOGUE.to_owned() + "\n",
+        });
+    }
+    let script = &mut sections.last_mut().unwrap().script;
+    let lines = script.matches('\n').count();
+    *script += &"\n".repeat(number - lines);
+    *script += commands;
+    script.push('\n');
 }
 
 #[track_caller]
