@@ -43,7 +43,15 @@ impl Watched {
             }
             None => (Stdio::from(std::io::stderr()), Stdio::inherit()),
         };
-        let child = Command::new(cargo_lambda)
+        let mut command = Command::new(cargo_lambda);
+        // What cargo tells a test of its package would make it compile some dependencies anew.
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy();
+            if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+                command.env_remove(&name);
+            }
+        }
+        let child = command
             .args(["lambda", "watch", "--invoke-port", &port.to_string()])
             .args(address.map(|address| format!("--invoke-address={address}")))
             .envs(variables.iter().copied())

@@ -55,7 +55,9 @@ const REGIONS: [&str; 26] = [
 ];
 static REGIONS_TAKEN: AtomicUsize = AtomicUsize::new(0);
 
-const PROGRAMS_KNOWN: [&str; 7] = ["aws", "cargo", "make", "pip", "python3", "rustup", "sam"];
+const PROGRAMS_KNOWN: [&str; 8] = [
+    "aws", "cargo", "git", "make", "pip", "python3", "rustup", "sam",
+];
 
 /// What a script finds under the names of the programs that it calls. Those of /usr/bin it does not see.
 const PROGRAMS: &str = r#"#!/bin/bash -e
@@ -914,6 +916,8 @@ async fn the_stack_stands_and_the_commands_that_it_tells_run() {
             &parameter("ClevertapAccountId", "ABC-DEF-GHIJ"),
             &parameter("RevenueEvent", "none"),
             &parameter("SecretArn", secret),
+            // Moto makes no alarm of a template.
+            &parameter("Monitoring", "false"),
         ])
         .await;
     let told = place

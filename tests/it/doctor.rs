@@ -951,6 +951,8 @@ impl Deployed {
             ("ClevertapAccountId", ACCOUNT_ID),
             ("RevenueEvent", "none"),
             ("SecretArn", &secret),
+            // Moto makes no alarm of a template.
+            ("Monitoring", "false"),
         ];
         let parameters: Vec<_> = own
             .iter()
