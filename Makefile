@@ -23,7 +23,7 @@ RUST_TARGET_x86_64 := x86_64-unknown-linux-gnu
 RUST_TARGET = $(RUST_TARGET_$(ARCH))
 PACKAGE = target/package/purchasely-clevertap-$(ARCH).zip
 
-.PHONY: help demo dev test check unit package packaged golden property deny template tools clean
+.PHONY: help demo dev test check unit package packaged golden property bench deny template tools clean
 
 help: ## Say what there is to make.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 18
@@ -40,8 +40,8 @@ test: check unit packaged deny template ## Check everything.
 	@echo "make test: all of it passed"
 
 check: ## Format and lints.
-	cargo fmt --check
-	cargo clippy --locked --all-targets -- --deny warnings
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- --deny warnings
 	cargo clippy --locked --test package -- --deny warnings
 
 unit: $(VENV)/cargo-lambda.done $(VENV)/tools.done ## Unit, integration and end-to-end tests.
@@ -66,6 +66,11 @@ golden: ## Write tests/golden again, to be reviewed as a diff.
 CASES ?= 100000
 property: ## Map CASES random payloads and check each record against CleverTap's limits.
 	PROPTEST_CASES=$(CASES) cargo test --locked --profile property --test it fit
+
+# `make bench ARGS='--quick --only nothing,relay'` looks without writing; `ARGS=--help` tells the rest.
+ARGS ?= --record
+bench: ## Measure the function beside its peers; write the tables and the plot.
+	cargo bench --locked --package purchasely-clevertap-benches --bench speed -- $(ARGS)
 
 deny: $(TOOLS)/bin/cargo-deny ## What the dependency tree may hold.
 	$(TOOLS)/bin/cargo-deny --locked check bans licenses sources

@@ -84,7 +84,11 @@ impl Contestant {
         let (program, arguments) = match self {
             Self::Relay | Self::RelayWithTable => {
                 let target = root.join("target");
-                cargo(&["build", "--release", "--bins"], &root.join("Cargo.toml"), &target)?;
+                cargo(
+                    &["build", "--release", "--bins"],
+                    &root.join("Cargo.toml"),
+                    &target,
+                )?;
                 // Cargo may put another build of the same binary in its place.
                 let kept = built_below.join("relay");
                 fs::copy(root.join("target/release/purchasely-clevertap"), &kept)?;

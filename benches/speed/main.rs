@@ -90,10 +90,13 @@ fn main() -> ExitCode {
 }
 
 fn measure_all(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
-    let (rounds, warm_events) = if arguments.quick { (5, 100) } else { (21, 1000) };
-    let wanted = |contestant: &&Contestant| {
-        arguments.only.is_empty() || arguments.only.contains(contestant)
+    let (rounds, warm_events) = if arguments.quick {
+        (5, 100)
+    } else {
+        (21, 1000)
     };
+    let wanted =
+        |contestant: &&Contestant| arguments.only.is_empty() || arguments.only.contains(contestant);
     eprintln!("building");
     let contestants: Vec<Built> = Contestant::value_variants()
         .iter()
@@ -151,7 +154,10 @@ fn cold(
     let means = quota.as_ref().map(Quota::means);
     eprintln!(
         "cold starts, {conditions:?}{}",
-        means.iter().map(|means| format!(": {means}")).collect::<String>()
+        means
+            .iter()
+            .map(|means| format!(": {means}"))
+            .collect::<String>()
     );
     let conditions_of = measure::Conditions {
         quota: quota.as_ref(),
@@ -193,7 +199,11 @@ fn machine() -> Result<Machine, Box<dyn Error>> {
     // What follows the version names a distribution or a host.
     let kernel = kernel.trim().split('-').next().unwrap_or_default();
     Ok(Machine {
-        cpu: model.map_or("an unknown CPU", |model| model.trim_start_matches([' ', '\t', ':'])).to_owned(),
+        cpu: model
+            .map_or("an unknown CPU", |model| {
+                model.trim_start_matches([' ', '\t', ':'])
+            })
+            .to_owned(),
         cores: thread::available_parallelism()?.get(),
         kernel: kernel.to_owned(),
     })

@@ -4,7 +4,7 @@
 
 use crate::events::SHARED_SECRET;
 use crate::http1::{Connection, Request};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde::Serialize;
@@ -352,9 +352,16 @@ fn count(bytes: &[u8], word: &[u8]) -> usize {
 fn throw_away_tls() -> Result<(String, Arc<ServerConfig>), Box<dyn Error>> {
     let mut authority = CertificateParams::new(Vec::new())?;
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    authority
+        .distinguished_name
+        .push(DnType::CommonName, "throw-away authority");
     let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate()?)?;
     let key = KeyPair::generate()?;
-    let leaf = CertificateParams::new(["localhost".to_owned()])?.signed_by(&key, &authority)?;
+    let mut leaf = CertificateParams::new(["localhost".to_owned()])?;
+    // Of the same name as its issuer, it would pass for self-signed.
+    leaf.distinguished_name
+        .push(DnType::CommonName, "localhost");
+    let leaf = leaf.signed_by(&key, &authority)?;
     let chain: Vec<CertificateDer<'static>> = vec![leaf.der().clone()];
     let key = PrivateKeyDer::try_from(key.serialize_der())?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
