@@ -145,7 +145,10 @@ impl<'e> Reading<'e, '_> {
                 continue;
             }
             // Purchasely names every time `*_at`, so an unknown one that reads as a time is a time.
-            let moment = purchasely::time_ms(object, time).filter(|_| time.ends_with("_at"));
+            let moment = time
+                .ends_with("_at")
+                .then(|| purchasely::time_ms(object, time))
+                .flatten();
             let is_time = kind == Some(Kind::Time)
                 || (moment.is_some() && matches!(kind, None | Some(Kind::Unspecified)));
             if is_time && doubled.is_some() && object.contains_key(time) {
