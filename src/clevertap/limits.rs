@@ -117,20 +117,22 @@ pub fn check_profile_key(key: &str) -> Result<(), NameProblem> {
 /// Whether CleverTap keeps this event name for itself.
 #[must_use]
 pub fn is_reserved(name: &str) -> bool {
-    let folded = fold(name);
-    folded.starts_with(RESERVED_PREFIX)
+    fold(name).starts_with(RESERVED_PREFIX)
         || RESERVED_EVENT_NAMES
             .iter()
-            .any(|reserved| fold(reserved) == folded)
+            .any(|reserved| folded(reserved).eq(folded(name)))
 }
 
 /// The form in which CleverTap compares event names: without case and spaces.
 #[must_use]
 pub fn fold(name: &str) -> String {
+    folded(name).collect()
+}
+
+fn folded(name: &str) -> impl Iterator<Item = char> {
     name.chars()
         .filter(|character| !character.is_whitespace())
         .flat_map(char::to_lowercase)
-        .collect()
 }
 
 /// Makes an event name or property key fit: forbidden characters out, white space trimmed, 120
