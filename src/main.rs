@@ -82,8 +82,7 @@ async fn run(config: Config) -> Result<(), Error> {
     }
     // Both go on while the runtime asks for the first event.
     secrets.prefetch();
-    let warming = client.clone();
-    tokio::spawn(async move { warming.warm_up().await });
+    client.warm_up();
 
     let event_queue = config
         .event_queue_url

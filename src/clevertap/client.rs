@@ -5,11 +5,17 @@
 use super::answer::{self, Answer};
 use http::header::{CONTENT_TYPE, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
-use tokio::time::{Instant, timeout_at};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// An answer longer than this is not read on. CleverTap echoes each refused record, and a record of
 /// ours is at most about 64 KB.
 const LONGEST_ANSWER: usize = 2 * 1024 * 1024;
+/// How long the first upload waits for the connection begun at start-up before it opens another: if the
+/// environment was frozen meanwhile, the first never comes.
+const WARMING: Duration = Duration::from_millis(100);
 
 /// Uploads to one address.
 #[derive(Debug, Clone)]
@@ -17,6 +23,8 @@ pub struct Client {
     http: reqwest::Client,
     base_url: String,
     upload_url: String,
+    /// The request that opens the first connection, until an upload has waited for it.
+    warming: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
 /// Whose upload it is.
@@ -55,6 +63,7 @@ impl Client {
             http,
             base_url,
             upload_url,
+            warming: Arc::default(),
         }
     }
 
@@ -65,9 +74,13 @@ impl Client {
         self
     }
 
-    /// Opens a connection and leaves it in the pool. Failing changes nothing: an upload opens its own.
-    pub async fn warm_up(&self) {
-        let _ = self.http.head(&self.base_url).send().await;
+    /// Begins to open a connection, for the first upload. Failing changes nothing: an upload opens its own.
+    pub fn warm_up(&self) {
+        let request = self.http.head(&self.base_url).send();
+        let warming = tokio::spawn(async move {
+            let _ = request.await;
+        });
+        *self.warming() = Some(warming);
     }
 
     /// Sends one upload of `records` records and reads its answer.
@@ -78,10 +91,25 @@ impl Client {
         records: usize,
         deadline: Instant,
     ) -> Attempt {
-        let attempt = self.send(credentials, body, records);
+        let attempt = async {
+            self.warmed_up().await;
+            self.send(credentials, body, records).await
+        };
         timeout_at(deadline, attempt)
             .await
             .unwrap_or(Attempt::TimedOut)
+    }
+
+    /// The first upload does not open a second connection beside the one that is about to be there.
+    async fn warmed_up(&self) {
+        let warming = self.warming().take();
+        if let Some(warming) = warming {
+            let _ = timeout(WARMING, warming).await;
+        }
+    }
+
+    fn warming(&self) -> MutexGuard<'_, Option<JoinHandle<()>>> {
+        self.warming.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn send(&self, credentials: Credentials<'_>, body: Vec<u8>, records: usize) -> Attempt {

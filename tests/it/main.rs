@@ -28,6 +28,7 @@ mod monitoring;
 mod replay;
 mod samples;
 mod secret;
+mod start;
 mod template;
 mod tidy;
 mod tls;
