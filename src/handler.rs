@@ -17,7 +17,7 @@ use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use lambda_http::request::RequestContext;
+use lambda_http::request::{LambdaRequest, RequestContext};
 use lambda_http::{Request, RequestExt};
 use lambda_runtime::LambdaEvent;
 use serde::{Deserialize, Serialize};
@@ -117,8 +117,8 @@ impl Handler {
         };
         let mut cookies = Some([]);
         // lambda_http panics on an envelope whose base64 or host is broken.
-        let report = match catch_unwind(|| lambda_http::request::from_str(envelope)) {
-            Ok(Ok(request)) => {
+        let report = match catch_unwind(|| Kind::of(envelope)) {
+            Ok(Kind::Request(request)) => {
                 if is_rest_api(&request) {
                     cookies = None;
                 }
@@ -128,7 +128,7 @@ impl Handler {
                     .await
                     .unwrap_or_else(|_| Report::of(Outcome::Failed(Failure::Panicked)))
             }
-            Ok(Err(_)) if carries_records(envelope) => {
+            Ok(Kind::Batch) => {
                 let (reports, answer) = AssertUnwindSafe(self.batch(envelope, received))
                     .catch_unwind()
                     .await
@@ -143,7 +143,7 @@ impl Handler {
                 }
                 return Ok(Answer::Batch(answer));
             }
-            Ok(Err(_)) => Report::of(Outcome::Failed(Failure::UnknownInvocation)),
+            Ok(Kind::Unknown) => Report::of(Outcome::Failed(Failure::UnknownInvocation)),
             Err(_) => Report::of(Outcome::Failed(Failure::Panicked)),
         };
         telemetry::write(&report, ended());
@@ -270,6 +270,26 @@ impl Handler {
             }
             Err(why) => Err(Outcome::Unauthorized(why)),
         }
+    }
+}
+
+/// What the function was invoked with.
+enum Kind {
+    Request(Request),
+    Batch,
+    Unknown,
+}
+
+impl Kind {
+    /// Tries what comes most often first: each try reads the whole envelope.
+    fn of(envelope: &str) -> Self {
+        if let Ok(request) = serde_json::from_str(envelope) {
+            return Self::Request(LambdaRequest::ApiGatewayV2(request).into());
+        }
+        if carries_records(envelope) {
+            return Self::Batch;
+        }
+        lambda_http::request::from_str(envelope).map_or(Self::Unknown, Self::Request)
     }
 }
 
