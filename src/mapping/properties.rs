@@ -218,7 +218,7 @@ impl<'e> Reading<'e, '_> {
         let Some(key) = fit_name(name) else {
             return (self.witness)(&source, Fate::UnusableName);
         };
-        if key.contains(SENSITIVE) {
+        if is_sensitive(&key) {
             return (self.witness)(&source, Fate::Sensitive);
         }
         let (value, partial) = match read {
@@ -242,7 +242,6 @@ impl<'e> Reading<'e, '_> {
 
     fn into_properties(self) -> Vec<(Cow<'e, str>, Value<'e>)> {
         let candidates = self.found.into_iter().flatten();
-        let mut keys = HashSet::with_capacity(candidates.size_hint().0);
         let mut properties = Vec::with_capacity(limits::PROPERTIES);
         for candidate in candidates {
             let Candidate {
@@ -251,7 +250,9 @@ impl<'e> Reading<'e, '_> {
                 value,
                 fitted,
             } = candidate;
-            let fate = if keys.contains(&key) {
+            // At most a hundred are kept, so looking at each costs less than a hash of each.
+            let is_taken = properties.iter().any(|(taken, _)| *taken == key);
+            let fate = if is_taken {
                 Fate::Collision(key)
             } else if properties.len() == limits::PROPERTIES {
                 Fate::OverLimit
@@ -261,7 +262,6 @@ impl<'e> Reading<'e, '_> {
                     Value::Date(_) => Fate::SentAsDate(key.clone()),
                     _ => Fate::Sent(key.clone()),
                 };
-                keys.insert(key.clone());
                 properties.push((key, value));
                 fate
             };
@@ -269,6 +269,12 @@ impl<'e> Reading<'e, '_> {
         }
         properties
     }
+}
+
+/// `str::contains` prepares a search that costs more than these few names.
+fn is_sensitive(name: &str) -> bool {
+    let mut windows = name.as_bytes().windows(SENSITIVE.len());
+    windows.any(|window| window == SENSITIVE.as_bytes())
 }
 
 fn fit_name(name: Cow<'_, str>) -> Option<Cow<'_, str>> {
