@@ -68,8 +68,11 @@ case "$name" in
 aws)
   # What moto does not serve is parsed and validated by the CLI, and not sent.
   case "$1 ${2-}" in
-  "sqs start-message-move-task" | "sqs list-message-move-tasks" | "lambda update-event-source-mapping")
+  "sqs start-message-move-task" | "sqs list-message-move-tasks")
     exec "$AWS_CLI" "$@" --generate-cli-skeleton output ;;
+  # There is none, which is what moto answers to a request that is right.
+  "lambda update-event-source-mapping")
+    "$AWS_CLI" "$@" --endpoint-url "$AWS_ENDPOINT_URL" 2>&1 | grep ResourceNotFound; exit ;;
   # Version 1 of the CLI, which PyPI has, lacks this one; these are the calls that version 2 makes.
   "logs tail")
     group=$3; shift 3
@@ -139,7 +142,7 @@ impl Place {
         for name in PROGRAMS_KNOWN {
             symlink(&shared, programs.join(name)).unwrap();
         }
-        for name in ["cat", "cp", "mkdir", "rm", "sed"] {
+        for name in ["cat", "cp", "grep", "mkdir", "rm", "sed"] {
             symlink(found(name), programs.join(name)).unwrap();
         }
 
