@@ -38,6 +38,8 @@ const AWAY: Latency = Latency {
 /// A Lambda of 128 MB has this part of a CPU: 1,769 MB are a whole one
 /// (<https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html>).
 const SMALL_LAMBDA: f64 = 128.0 / 1769.0;
+/// A load average above this, before anything was started, is somebody else's.
+const BUSY: f64 = 0.5;
 const README: &str = "benches/README.md";
 const PLOT: &str = "benches/speed.svg";
 const BEGIN: &str = "<!-- what `make bench` wrote begins -->\n";
@@ -64,14 +66,17 @@ struct Arguments {
     /// The part of one CPU that the quota allows.
     #[arg(long, value_name = "FRACTION", default_value_t = SMALL_LAMBDA, value_parser = part_of_a_cpu)]
     quota: f64,
-    /// A few cold starts and events only, for a first look.
+    /// Hold the quota by signals even where a control group can be made.
+    #[arg(long)]
+    signals: bool,
+    /// A few cold starts and events and no instructions, for a first look.
     #[arg(long)]
     quick: bool,
     /// Print JSON in place of tables.
     #[arg(long)]
     json: bool,
     /// Write the tables into benches/README.md and draw benches/speed.svg.
-    #[arg(long, conflicts_with_all = ["only", "conditions", "quota", "quick"])]
+    #[arg(long, conflicts_with_all = ["only", "conditions", "quota", "signals", "quick"])]
     record: bool,
     /// Given by `cargo bench`.
     #[arg(long, hide = true)]
@@ -97,6 +102,13 @@ fn measure_all(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     };
     let wanted =
         |contestant: &&Contestant| arguments.only.is_empty() || arguments.only.contains(contestant);
+    let machine = machine()?;
+    if machine.load > BUSY {
+        eprintln!(
+            "the machine is busy (load average {}): only what is measured side by side can be compared",
+            machine.load
+        );
+    }
     eprintln!("building");
     let contestants: Vec<Built> = Contestant::value_variants()
         .iter()
@@ -105,7 +117,7 @@ fn measure_all(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         .collect::<Result<_, _>>()?;
 
     let mut report = Report {
-        machine: machine()?,
+        machine,
         date: OffsetDateTime::from(SystemTime::now()).date().to_string(),
         sample: events::SAMPLE,
         sizes: sizes(&contestants)?,
@@ -116,16 +128,18 @@ fn measure_all(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     };
     for conditions in Conditions::value_variants() {
         if arguments.conditions.is_empty() || arguments.conditions.contains(conditions) {
-            let started = cold(&contestants, *conditions, arguments.quota, rounds)?;
+            let started = cold(&contestants, *conditions, arguments, rounds)?;
             report.cold.push(started);
         }
     }
     eprintln!("warm events");
     report.warm = measure::warm(&contestants, warm_events)?;
-    eprintln!("instructions");
-    report.instructions = Instructions::count()?;
-    if report.instructions.is_none() {
-        eprintln!("  not counted: valgrind is not installed");
+    if !arguments.quick {
+        eprintln!("instructions");
+        report.instructions = Instructions::count()?;
+        if report.instructions.is_none() {
+            eprintln!("  not counted: valgrind is not installed");
+        }
     }
     report.judge();
 
@@ -143,10 +157,14 @@ fn measure_all(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
 fn cold(
     contestants: &[Built],
     conditions: Conditions,
-    fraction: f64,
+    arguments: &Arguments,
     rounds: usize,
 ) -> Result<ColdStarts, Box<dyn Error>> {
-    let quota = (conditions == Conditions::Quota).then(|| Quota::of(fraction));
+    let quota = match (conditions, arguments.signals) {
+        (Conditions::Quota, false) => Some(Quota::of(arguments.quota)),
+        (Conditions::Quota, true) => Some(Quota::by_signals(arguments.quota)),
+        _ => None,
+    };
     let latency = match conditions {
         Conditions::Latency => AWAY,
         Conditions::Plain | Conditions::Quota => Latency::default(),
@@ -198,6 +216,8 @@ fn machine() -> Result<Machine, Box<dyn Error>> {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
     // What follows the version names a distribution or a host.
     let kernel = kernel.trim().split('-').next().unwrap_or_default();
+    let load = fs::read_to_string("/proc/loadavg")?;
+    let load = load.split(' ').next().unwrap_or_default().parse()?;
     Ok(Machine {
         cpu: model
             .map_or("an unknown CPU", |model| {
@@ -206,6 +226,7 @@ fn machine() -> Result<Machine, Box<dyn Error>> {
             .to_owned(),
         cores: thread::available_parallelism()?.get(),
         kernel: kernel.to_owned(),
+        load,
     })
 }
 

@@ -49,12 +49,21 @@ impl Quota {
     /// `fraction` of one CPU, by the best means that there is.
     pub fn of(fraction: f64) -> Self {
         let share = WINDOW.mul_f64(fraction);
-        let groups = control_groups().into_iter();
-        let means = groups
-            .filter(|means| Self::try_group(share, means).is_ok())
-            .next()
-            .unwrap_or(Means::Signals);
-        Self { share, means }
+        let means = control_groups()
+            .into_iter()
+            .find(|means| make_group(share, means).and_then(fs::remove_dir).is_ok());
+        Self {
+            share,
+            means: means.unwrap_or(Means::Signals),
+        }
+    }
+
+    /// The same, by signals.
+    pub fn by_signals(fraction: f64) -> Self {
+        Self {
+            share: WINDOW.mul_f64(fraction),
+            means: Means::Signals,
+        }
     }
 
     /// The means, in words.
@@ -79,10 +88,6 @@ impl Quota {
         let group = make_group(self.share, &self.means)?;
         fs::write(group.join("cgroup.procs"), pid.to_string())?;
         Ok(Held::ByGroup(group))
-    }
-
-    fn try_group(share: Duration, means: &Means) -> io::Result<()> {
-        fs::remove_dir(make_group(share, means)?)
     }
 }
 

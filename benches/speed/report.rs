@@ -28,6 +28,8 @@ pub struct Machine {
     pub cpu: String,
     pub cores: usize,
     pub kernel: String,
+    /// The load average before anything was built or started.
+    pub load: f64,
 }
 
 /// A binary, and how small deflate's level 9 makes it.
@@ -143,8 +145,13 @@ impl Report {
     /// The tables, in Markdown.
     pub fn tables(&self) -> String {
         let mut text = format!(
-            "Measured on {} on {}: {} cores, Linux {}. `a (b–c)` is a median and its quartiles. The event is `{}`.\n",
-            self.date, self.machine.cpu, self.machine.cores, self.machine.kernel, self.sample,
+            "Measured on {} on {}: {} cores, Linux {}, load average {} at the start. `a (b–c)` is a median and its quartiles. The event is `{}`.\n",
+            self.date,
+            self.machine.cpu,
+            self.machine.cores,
+            self.machine.kernel,
+            self.machine.load,
+            self.sample,
         );
         if !self.targets.is_empty() {
             text.push_str("\n### Targets\n\n| | target | measured | |\n|---|---|---|---|\n");

@@ -147,7 +147,7 @@ fn redirects_are_off_and_only_the_client_sends_the_passcode() {
 
 #[test]
 fn every_file_says_what_it_is_and_what_it_does_not_know() {
-    for entry in walk(&["src", "examples", "tests"]) {
+    for entry in walk(&["benches", "src", "examples", "tests"]) {
         let text = std::fs::read_to_string(&entry).unwrap();
         let doc: Vec<_> = text
             .lines()
