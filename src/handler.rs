@@ -123,7 +123,7 @@ impl Handler {
                     cookies = None;
                 }
                 let budget = Budget::start(received, age(&request));
-                AssertUnwindSafe(self.webhook(request, envelope, budget))
+                AssertUnwindSafe(self.webhook(*request, envelope, budget))
                     .catch_unwind()
                     .await
                     .unwrap_or_else(|_| Report::of(Outcome::Failed(Failure::Panicked)))
@@ -275,7 +275,7 @@ impl Handler {
 
 /// What the function was invoked with.
 enum Kind {
-    Request(Request),
+    Request(Box<Request>),
     Batch,
     Unknown,
 }
@@ -284,12 +284,13 @@ impl Kind {
     /// Tries what comes most often first: each try reads the whole envelope.
     fn of(envelope: &str) -> Self {
         if let Ok(request) = serde_json::from_str(envelope) {
-            return Self::Request(LambdaRequest::ApiGatewayV2(request).into());
+            return Self::Request(Box::new(LambdaRequest::ApiGatewayV2(request).into()));
         }
         if carries_records(envelope) {
             return Self::Batch;
         }
-        lambda_http::request::from_str(envelope).map_or(Self::Unknown, Self::Request)
+        lambda_http::request::from_str(envelope)
+            .map_or(Self::Unknown, |request| Self::Request(Box::new(request)))
     }
 }
 
