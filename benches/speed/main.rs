@@ -56,6 +56,7 @@ const END: &str = "<!-- what `make bench` wrote ends -->\n";
 Exit codes: 0 measured, 1 could not be measured (the reason is told), 2 wrong arguments.
 A missed target is no failure; the table says so."
 )]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 struct Arguments {
     /// Measure these only.
     #[arg(long, value_delimiter = ',', value_name = "WHO")]

@@ -31,14 +31,14 @@ pub struct Process {
 impl Process {
     pub fn start(start: &Start, quota: Option<&Quota>) -> Result<Self, Box<dyn Error>> {
         let log = File::create(&start.log)?;
-        let mut command = match quota {
-            None => Command::new(&start.program),
-            Some(_) => {
-                let mut shell = Command::new("sh");
-                shell.args(["-c", r#"read -r go; exec "$0" "$@""#]);
-                shell.arg(&start.program);
-                shell
-            }
+        let mut command = if quota.is_some() {
+            // It waits until the quota is in force.
+            let mut shell = Command::new("sh");
+            shell.args(["-c", r#"read -r go; exec "$0" "$@""#]);
+            shell.arg(&start.program);
+            shell
+        } else {
+            Command::new(&start.program)
         };
         command
             .args(&start.arguments)
