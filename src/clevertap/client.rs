@@ -13,9 +13,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 /// An answer longer than this is not read on. CleverTap echoes each refused record, and a record of
 /// ours is at most about 64 KB.
 const LONGEST_ANSWER: usize = 2 * 1024 * 1024;
-/// How long the first upload waits for the connection begun at start-up before it opens another: if the
-/// environment was frozen meanwhile, the first never comes.
-const WARMING: Duration = Duration::from_millis(100);
+/// How long the first upload waits for the connection begun at start-up before it opens another: it is
+/// worth no more than a handshake, and if the environment was frozen meanwhile, it never comes.
+const WARMING: Duration = Duration::from_millis(20);
 
 /// Uploads to one address.
 #[derive(Debug, Clone)]
