@@ -1,7 +1,7 @@
 //! Lines about the function itself and from the crates below it, in the same form as an event's.
 //!
-//! It does not know what is worth a line. It takes the place of tracing-subscriber, which weighs
-//! 0.8 MB of the binary and a tenth of the zip to do the same.
+//! It does not know what is worth a line. It takes the place of tracing-subscriber, which does the
+//! same with more of the binary (benches/README.md).
 
 use serde::Serialize;
 use serde_json::{Map, Value};
