@@ -1,11 +1,11 @@
 //! Profiles, revenue, the sandbox account and dry runs, as CleverTap sees them.
 
-use crate::clevertap::{CleverTap, Reply};
-use crate::secrets_manager::SecretsManager;
-use crate::world::{
+use serde_json::{Value, json};
+use testkit::clevertap::{CleverTap, Reply};
+use testkit::harness::{
     ACCOUNT_ID, PASSCODE, SHARED_SECRET, World, answered, body, relayed, unavailable,
 };
-use serde_json::{Value, json};
+use testkit::secrets_manager::SecretsManager;
 
 const SANDBOX_ACCOUNT_ID: &str = "TEST-765-4321";
 const SANDBOX_PASSCODE: &str = "sandbox-passcode-of-the-tests";
@@ -173,7 +173,7 @@ async fn or_whole_to_an_account_of_its_own_with_its_own_passcode() {
     });
     let manager = SecretsManager::new("relay", &secret.to_string());
     let sandbox = CleverTap::new(SANDBOX_ACCOUNT_ID, SANDBOX_PASSCODE);
-    let (listener, url) = crate::world::listen().await;
+    let (listener, url) = testkit::harness::listen().await;
     tokio::spawn(sandbox.clone().serve(listener));
     let settings = [
         ("CLEVERTAP_SANDBOX_ACCOUNT_ID", SANDBOX_ACCOUNT_ID),

@@ -4,10 +4,10 @@
 //! A section's shell blocks are one script, in a folder that looks like a clone. Programs that can do nothing useful
 //! there are recorded, and what they were given is checked; a program without a check is not found.
 
-use crate::aws;
-use crate::connections::{Connections, Ending};
-use crate::local_run::tool;
-use crate::world::{body, listen, secret_value};
+use testkit::moto as aws;
+use testkit::connections::{Connections, Ending};
+use testkit::process::tool;
+use testkit::harness::{body, listen, secret_value};
 use futures_util::stream::{self, StreamExt as _};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;

@@ -1,9 +1,9 @@
 //! What is written for people, and the template, held against the code.
 
-use crate::aws::Resources;
-use crate::clevertap::Reply;
+use testkit::moto::Resources;
+use testkit::clevertap::Reply;
 use crate::template::Template;
-use crate::world::World;
+use testkit::harness::World;
 use purchasely_clevertap::aws::claims;
 use purchasely_clevertap::clevertap::REGIONS;
 use purchasely_clevertap::config::VARIABLES;

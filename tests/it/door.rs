@@ -1,9 +1,9 @@
 //! What comes in, and the answer that goes out for it.
 
-use crate::webhook::{Front, Webhook};
-use crate::world::{SHARED_SECRET, World, answered, body, now_seconds, relayed, signed};
 use purchasely_clevertap::purchasely::catalogue::EVENTS;
 use serde_json::{Value, json};
+use testkit::harness::{SHARED_SECRET, World, answered, body, now_seconds, relayed, signed};
+use testkit::webhook::{Front, Webhook};
 
 #[tokio::test]
 async fn relays_a_signed_webhook_from_every_front() {
@@ -118,11 +118,11 @@ async fn refuses_what_is_not_shown_to_come_from_purchasely() {
 #[tokio::test]
 async fn accepts_the_previous_shared_secret() {
     let secret = json!({
-        "clevertap_passcode": crate::world::PASSCODE,
+        "clevertap_passcode": testkit::harness::PASSCODE,
         "purchasely_shared_secret": "the-next-one",
         "purchasely_shared_secret_previous": SHARED_SECRET,
     });
-    let manager = crate::secrets_manager::SecretsManager::new("relay", &secret.to_string());
+    let manager = testkit::secrets_manager::SecretsManager::new("relay", &secret.to_string());
     let world = World::start_with(manager, &[]).await;
     assert_eq!(world.post(&body()).await, relayed());
 }
@@ -269,10 +269,10 @@ async fn what_is_rightly_not_sent_is_acknowledged() {
 
 #[tokio::test]
 async fn five_mistakes_are_told_in_one_line_and_end_the_start() {
-    use crate::runtime_api::{Function, RuntimeApi};
+    use testkit::lambda::{Function, RuntimeApi};
     let api = RuntimeApi::start().await;
     let function = Function::spawn(
-        crate::world::function_path(),
+        testkit::harness::function_path(),
         &api,
         &[
             ("CLEVERTAP_REGION", "mars"),
@@ -349,7 +349,7 @@ async fn the_log_is_json_lines_without_secrets_bodies_or_users() {
             !parsed["level"].is_null() && !parsed["timestamp"].is_null(),
             "{line}"
         );
-        for quiet in ["kept-quiet", crate::world::PASSCODE, SHARED_SECRET] {
+        for quiet in ["kept-quiet", testkit::harness::PASSCODE, SHARED_SECRET] {
             assert!(!line.contains(quiet), "{line}");
         }
     }

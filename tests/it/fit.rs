@@ -2,7 +2,6 @@
 //!
 //! `make property CASES=100000` tries as many payloads; `make test` fewer.
 
-use crate::clevertap::refusal_of;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -14,6 +13,7 @@ use purchasely_clevertap::mapping::{Mapped, Occasion, Rules, SandboxRule, map};
 use purchasely_clevertap::purchasely::catalogue::{EVENTS, FIELDS, Kind, kind};
 use purchasely_clevertap::purchasely::{Event, Verified};
 use serde_json::{Map, Value, json};
+use testkit::clevertap::refusal_of;
 
 /// Texts of every trouble: long, odd, forbidden, dated, empty.
 fn text() -> impl Strategy<Value = String> {

@@ -1,19 +1,19 @@
 //! Nothing lost, nothing twice: dead letters, claims, and the batches of the event queue.
 
-use crate::aws::Resources;
-use crate::clevertap::Reply;
-use crate::connections::{Connections, Ending};
-use crate::secrets_manager::SecretsManager;
-use crate::webhook::Front;
-use crate::world::{
-    Answer, PASSCODE, SHARED_SECRET, World, answered, body, relayed, signed, unavailable,
-};
 use bytes::Bytes;
-use hyper::Request;
 use purchasely_clevertap::aws::queues::{group_id, message_body};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use testkit::clevertap::Reply;
+use testkit::connections::{Connections, Ending};
+use testkit::harness::{
+    Answer, PASSCODE, SHARED_SECRET, World, answered, body, relayed, signed, unavailable,
+};
+use testkit::hyper::Request;
+use testkit::moto::Resources;
+use testkit::secrets_manager::SecretsManager;
+use testkit::webhook::Front;
 use tokio::net::TcpListener;
 
 const CLAIM: &str = "id:0d6f8f0e-6f0b-4d0e-9a44-6a0f1f9f2c11";
@@ -49,7 +49,7 @@ fn silent(listener: TcpListener) {
 /// An SQS that takes whatever comes; its address, and each request's operation and body.
 async fn sqs_that_notes_its_requests() -> (String, Arc<Mutex<Vec<Value>>>) {
     let seen: Arc<Mutex<Vec<Value>>> = Arc::default();
-    let (listener, url) = crate::world::listen().await;
+    let (listener, url) = testkit::harness::listen().await;
     let noted = Arc::clone(&seen);
     let note = move |request: Request<Bytes>| {
         let target = request.headers().get("x-amz-target").cloned();
@@ -269,7 +269,7 @@ async fn a_letter_that_is_kept_twice_is_two_messages_within_the_rules_of_sqs() {
 async fn what_is_not_kept_is_not_acknowledged() {
     let resources = Resources::make().await;
     let gone = resources.dead_letter_queue_url.replace("dead", "gone");
-    let (listener, closed) = crate::world::listen().await;
+    let (listener, closed) = testkit::harness::listen().await;
     drop(listener);
     for (queue, endpoint) in [
         (&gone, &resources.endpoint),
@@ -293,7 +293,7 @@ async fn what_is_not_kept_is_not_acknowledged() {
 
 #[tokio::test]
 async fn a_silent_dead_letter_queue_is_503_in_time() {
-    let (listener, url) = crate::world::listen().await;
+    let (listener, url) = testkit::harness::listen().await;
     silent(listener);
     let queue = "http://localhost/123456789012/dead.fifo";
     let settings = [
@@ -424,9 +424,9 @@ async fn what_is_ignored_or_dry_claims_nothing() {
 
 #[tokio::test]
 async fn a_table_that_cannot_be_asked_holds_nobody() {
-    let (listener, closed) = crate::world::listen().await;
+    let (listener, closed) = testkit::harness::listen().await;
     drop(listener);
-    let (listener, mute) = crate::world::listen().await;
+    let (listener, mute) = testkit::harness::listen().await;
     silent(listener);
     for endpoint in [closed, mute] {
         let settings = [

@@ -1,21 +1,20 @@
 //! The whole way as a developer walks it: `cargo lambda watch`, Secrets Manager by moto, curl's kind of request.
 
-use crate::clevertap::CleverTap;
-use crate::watch::{Watched, wait_until_served};
-use crate::world::{ACCOUNT_ID, PASSCODE, SHARED_SECRET, body, listen, secret_value, signed};
 use aws_config::{BehaviorVersion, Region};
 use purchasely_clevertap::aws::http::SharedClient;
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tokio::net::TcpListener;
+use testkit::cargo_lambda::{Watched, wait_until_served};
+use testkit::clevertap::CleverTap;
+use testkit::harness::{ACCOUNT_ID, PASSCODE, SHARED_SECRET, body, listen, secret_value, signed};
+use testkit::process::{free_port, plain_client, tool};
 
 const COMPILING: Duration = Duration::from_mins(10);
 
 #[tokio::test]
 async fn a_signed_webhook_is_relayed_through_cargo_lambda_watch_with_the_passcode_from_moto() {
     let http = plain_client();
-    let moto_url = crate::aws::endpoint().await;
+    let moto_url = testkit::moto::endpoint().await;
     create_secret(&http, &moto_url).await;
     let clevertap = CleverTap::new(ACCOUNT_ID, PASSCODE);
     let (listener, clevertap_url) = listen().await;
@@ -61,20 +60,6 @@ async fn a_signed_webhook_is_relayed_through_cargo_lambda_watch_with_the_passcod
     assert_eq!(clevertap.accepted().len(), 2);
 }
 
-/// A tool that `make` installs. There is no test without it.
-pub fn tool(variable: &str, name: &str) -> PathBuf {
-    let installed = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join(".tools/venv/bin")
-        .join(name);
-    let path = std::env::var_os(variable).map_or(installed, PathBuf::from);
-    assert!(
-        path.exists(),
-        "{} is missing: `make tools` installs it",
-        path.display()
-    );
-    path
-}
-
 async fn create_secret(http: &reqwest::Client, moto_url: &str) {
     let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
         .http_client(SharedClient(http.clone()))
@@ -90,13 +75,4 @@ async fn create_secret(http: &reqwest::Client, moto_url: &str) {
         .send()
         .await
         .expect("moto keeps a secret");
-}
-
-pub fn plain_client() -> reqwest::Client {
-    crate::webhook::http_client().unwrap().build().unwrap()
-}
-
-pub async fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    listener.local_addr().unwrap().port()
 }

@@ -3,12 +3,12 @@
 //!
 //! CloudWatch itself is not here: metrics are taken out of the lines by its published rules.
 
-use crate::aws::Resources;
-use crate::clevertap::Reply;
-use crate::secrets_manager::SecretsManager;
+use testkit::moto::Resources;
+use testkit::clevertap::Reply;
+use testkit::secrets_manager::SecretsManager;
 use crate::template::Template;
-use crate::webhook::Front;
-use crate::world::{SHARED_SECRET, World, body, now_seconds, secret_value, signed};
+use testkit::webhook::Front;
+use testkit::harness::{SHARED_SECRET, World, body, now_seconds, secret_value, signed};
 use purchasely_clevertap::aws::queues::group_id;
 use purchasely_clevertap::telemetry::{CLASS, FUNCTION, METRICS, NAMESPACE};
 use serde_json::{Map, Value, json};

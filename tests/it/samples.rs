@@ -1,11 +1,11 @@
 //! The samples in `events/`, and the envelopes that are made of some of them.
 
-use crate::webhook::{Front, SAMPLE_SHARED_SECRET, Webhook};
-use crate::world::World;
 use purchasely_clevertap::purchasely::catalogue::{EVENTS, FIELDS, Kind, MONEY_PREFIXES};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use testkit::harness::World;
+use testkit::webhook::{Front, SAMPLE_SHARED_SECRET, Webhook};
 
 /// When the committed envelopes were signed: the time of the event itself.
 const ENVELOPES: [(&str, Front); 5] = [
@@ -121,9 +121,9 @@ async fn every_sample_is_relayed_whole() {
 #[tokio::test]
 async fn the_envelopes_are_those_of_the_samples_and_are_relayed() {
     let world = World::start_with(
-        crate::secrets_manager::SecretsManager::new(
+        testkit::secrets_manager::SecretsManager::new(
             "relay",
-            &crate::world::secret_value(crate::world::PASSCODE, SAMPLE_SHARED_SECRET),
+            &testkit::harness::secret_value(testkit::harness::PASSCODE, SAMPLE_SHARED_SECRET),
         ),
         &[],
     )

@@ -1,12 +1,12 @@
 //! The secret, as it is read, kept and changed.
 
-use crate::secrets_manager::{Reply, SecretsManager};
-use crate::webhook::Front;
-use crate::world::{
-    PASSCODE, SHARED_SECRET, World, body, relayed, secret_value, signed, unavailable,
-};
 use serde_json::json;
 use std::time::Duration;
+use testkit::harness::{
+    PASSCODE, SHARED_SECRET, World, body, relayed, secret_value, signed, unavailable,
+};
+use testkit::secrets_manager::{Reply, SecretsManager};
+use testkit::webhook::Front;
 
 #[tokio::test]
 async fn one_read_serves_many_events() {
@@ -106,7 +106,7 @@ async fn a_silent_secrets_manager_is_503_in_time_and_recovers() {
     let world = World::start_with(manager, &[]).await;
     let started = std::time::Instant::now();
     // Nothing of the body is believed yet, so nothing of it is told.
-    let nothing_told = crate::world::answered(503, json!({ "error": "unavailable" }));
+    let nothing_told = testkit::harness::answered(503, json!({ "error": "unavailable" }));
     assert_eq!(world.post(&body()).await, nothing_told);
     assert!(
         started.elapsed() < Duration::from_millis(8500),
@@ -163,7 +163,7 @@ async fn a_late_401_over_a_silent_secrets_manager_is_answered_in_time() {
     world.clevertap.set_passcode("the-next-passcode");
     world
         .clevertap
-        .script([crate::clevertap::Reply::Slow(Duration::from_secs(5))]);
+        .script([testkit::clevertap::Reply::Slow(Duration::from_secs(5))]);
     world
         .secrets_manager
         .script(std::iter::repeat_n(Reply::Silent, 6));

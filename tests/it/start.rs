@@ -1,7 +1,7 @@
 //! What a cold start asks of others. It does not know how long that takes; `make bench` measures it.
 
-use crate::clevertap::CleverTap;
-use crate::world::{ACCOUNT_ID, PASSCODE, World, body, listen, relayed};
+use testkit::clevertap::CleverTap;
+use testkit::harness::{ACCOUNT_ID, PASSCODE, World, body, listen, relayed};
 
 /// Connections to Secrets Manager and requests on them, connections to CleverTap and requests on them.
 fn traffic(world: &World) -> [usize; 4] {

@@ -1,9 +1,9 @@
 //! What the function does with CleverTap's answers, and with their absence.
 
-use crate::clevertap::Reply;
-use crate::world::{World, body, relayed, unavailable};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
+use testkit::clevertap::Reply;
+use testkit::harness::{World, body, relayed, unavailable};
 
 async fn reason(world: &World) -> Value {
     world.line(|line| !line["outcome"].is_null()).await["reason"].clone()
@@ -155,8 +155,8 @@ async fn an_answer_that_is_not_documented_is_never_success() {
 #[tokio::test]
 async fn a_redirect_is_not_followed() {
     let world = World::start(&[]).await;
-    let elsewhere = crate::clevertap::CleverTap::new("any", "any");
-    let (listener, url) = crate::world::listen().await;
+    let elsewhere = testkit::clevertap::CleverTap::new("any", "any");
+    let (listener, url) = testkit::harness::listen().await;
     tokio::spawn(elsewhere.clone().serve(listener));
     for status in [301, 302, 307, 308] {
         let location = format!("{url}/1/upload");
@@ -210,7 +210,7 @@ async fn a_connection_is_kept_between_events() {
 
 #[tokio::test]
 async fn an_unreachable_clevertap_is_503_in_time() {
-    let (listener, url) = crate::world::listen().await;
+    let (listener, url) = testkit::harness::listen().await;
     drop(listener);
     let world = World::start(&[("CLEVERTAP_API_URL", &url)]).await;
     let started = Instant::now();
@@ -227,9 +227,9 @@ async fn an_unreachable_clevertap_is_503_in_time() {
 async fn a_request_that_aged_on_its_way_leaves_less_time() {
     let world = World::start(&[]).await;
     world.clevertap.script([Reply::Silent]);
-    let mut event = crate::world::signed(&body(), crate::world::SHARED_SECRET)
-        .envelope(crate::webhook::Front::HttpApi);
-    let sent = (crate::world::now_seconds() - 5) * 1000;
+    let mut event = testkit::harness::signed(&body(), testkit::harness::SHARED_SECRET)
+        .envelope(testkit::webhook::Front::HttpApi);
+    let sent = (testkit::harness::now_seconds() - 5) * 1000;
     event["requestContext"]["timeEpoch"] = json!(sent);
     let started = Instant::now();
     assert_eq!(world.invoke(&event).await, unavailable());
@@ -244,8 +244,8 @@ async fn a_request_that_aged_on_its_way_leaves_less_time() {
 async fn a_process_that_dies_acknowledges_nothing() {
     let world = World::start(&[]).await;
     world.clevertap.script([Reply::Silent]);
-    let event = crate::world::signed(&body(), crate::world::SHARED_SECRET)
-        .envelope(crate::webhook::Front::HttpApi);
+    let event = testkit::harness::signed(&body(), testkit::harness::SHARED_SECRET)
+        .envelope(testkit::webhook::Front::HttpApi);
     let dying = async {
         world.clevertap.wait_for_uploads(1).await;
         world.function.kill();

@@ -1,24 +1,6 @@
 //! The zip that `make package` made: what Lambda asks of it, its budget, and one webhook through it.
 //! It does not know how the zip is made.
 
-#![expect(
-    dead_code,
-    reason = "it takes from the stand-ins of tests/it what one webhook needs"
-)]
-
-#[path = "../../examples/sandbox/clevertap.rs"]
-mod clevertap;
-#[path = "../../examples/sandbox/connections.rs"]
-mod connections;
-#[path = "../it/runtime_api.rs"]
-mod runtime_api;
-#[path = "../../examples/sandbox/secrets_manager.rs"]
-mod secrets_manager;
-#[path = "../../examples/send/webhook.rs"]
-mod webhook;
-#[path = "../it/world.rs"]
-mod world;
-
 use object::Endianness;
 use object::elf::{EM_AARCH64, EM_X86_64, FileHeader64};
 use object::read::elf::FileHeader;
@@ -120,9 +102,11 @@ fn it_asks_for_no_newer_c_library_than_lambdas() {
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn it_relays_a_webhook() {
-    use secrets_manager::SecretsManager;
     use std::os::unix::fs::OpenOptionsExt;
-    use world::{PASSCODE, SECRET_ID, SHARED_SECRET, World, body, relayed, secret_value};
+    use testkit::harness::{
+        PASSCODE, SECRET_ID, SHARED_SECRET, World, body, relayed, secret_value,
+    };
+    use testkit::secrets_manager::SecretsManager;
 
     let folder = tempfile::tempdir().unwrap();
     let bootstrap = folder.path().join("bootstrap");

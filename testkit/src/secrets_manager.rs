@@ -3,11 +3,6 @@
 //!
 //! The shapes follow <https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html>.
 
-#![allow(
-    dead_code,
-    reason = "each program that includes this file uses another part of it"
-)]
-
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -18,7 +13,7 @@ use hyper::{Method, Request};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use super::connections::{Connections, Ending};
+use crate::connections::{Connections, Ending};
 
 /// The one operation it knows, as AWS JSON 1.1 names it.
 const GET_SECRET_VALUE: &str = "secretsmanager.GetSecretValue";

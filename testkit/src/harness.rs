@@ -1,11 +1,12 @@
 //! A function with everything it talks to, each on a port of its own. Asserts nothing.
 
 use crate::clevertap::CleverTap;
-use crate::runtime_api::{Function, RuntimeApi};
+use crate::lambda::{Function, RuntimeApi};
+use crate::process::built;
 use crate::secrets_manager::SecretsManager;
 use crate::webhook::{Front, Webhook};
 use serde_json::{Value, json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::net::TcpListener;
 
@@ -144,8 +145,8 @@ pub fn signed(body: &[u8], secret: &str) -> Webhook {
     Webhook::new(body.to_vec(), secret, now_seconds())
 }
 
-pub fn function_path() -> &'static str {
-    env!("CARGO_BIN_EXE_purchasely-clevertap")
+pub fn function_path() -> PathBuf {
+    built("purchasely-clevertap")
 }
 
 pub async fn listen() -> (TcpListener, String) {

@@ -1,11 +1,6 @@
 //! The HTTP/1.1 server under every stand-in: it counts connections and requests, and ends connections on demand.
 //! It does not know what it serves.
 
-#![allow(
-    dead_code,
-    reason = "each program that includes this file uses another part of it"
-)]
-
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,11 +1,6 @@
 //! A signed webhook, as Purchasely would post it and as API Gateway would hand it to the function.
 //! It does not know whether anybody accepts it.
 
-#![allow(
-    dead_code,
-    reason = "each program that includes this file uses another part of it"
-)]
-
 use base64::{Engine, engine::general_purpose::STANDARD};
 use purchasely_clevertap::purchasely::signature::{SIGNATURE_HEADER, TIMESTAMP_HEADER, sign};
 use serde_json::{Value, json};

@@ -5,11 +5,6 @@
 //! Where a rule stands on one page below <https://developer.clevertap.com/docs/>, the page is named; the others are
 //! CleverTap's general rules for names and values, or its SDKs'.
 
-#![allow(
-    dead_code,
-    reason = "each program that includes this file uses another part of it"
-)]
-
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -22,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
-use super::connections::{Connections, Ending};
+use crate::connections::{Connections, Ending};
 
 /// The path of the upload API (page `upload-events-api`).
 const UPLOAD_PATH: &str = "/1/upload";

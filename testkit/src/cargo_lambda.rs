@@ -1,11 +1,6 @@
 //! The function under `cargo lambda watch`, which serves it like a Function URL on this machine.
 //! It does not know what the function talks to.
 
-#![allow(
-    dead_code,
-    reason = "each program that includes this file uses another part of it"
-)]
-
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use std::fs::File;

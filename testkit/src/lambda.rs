@@ -22,7 +22,7 @@ use tokio::process::Command;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 
-use super::connections::{Connections, Ending};
+use crate::connections::{Connections, Ending};
 
 /// The version of the Runtime API, as every path starts with it.
 const VERSION: &str = "/2018-06-01/runtime/";

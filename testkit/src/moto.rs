@@ -2,7 +2,7 @@
 //!
 //! All tests of a process share one server; each makes resources of its own in it.
 
-use crate::local_run::{free_port, plain_client, tool};
+use crate::process::{free_port, plain_client, tool};
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType,

@@ -1,0 +1,17 @@
+//! What stands in for the world: Lambda's Runtime API, CleverTap, Secrets Manager, certificates, processes.
+//!
+//! Tests, tools and benches share it. It asserts nothing about the function; a stand-in only refuses
+//! what the service it stands for documents as wrong.
+
+pub mod cargo_lambda;
+pub mod clevertap;
+pub mod connections;
+pub mod harness;
+pub mod lambda;
+pub mod moto;
+pub mod process;
+pub mod secrets_manager;
+pub mod tls;
+pub mod webhook;
+
+pub use hyper;

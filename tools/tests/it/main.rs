@@ -1,0 +1,1 @@
+//! Runs the `relay` tool as people run it.
