@@ -14,10 +14,9 @@ use hyper::header::{CONTENT_TYPE, HeaderValue, LOCATION};
 use hyper::{Method, Request};
 use serde_json::{Map, Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
-use crate::connections::{Connections, Ending};
+use crate::connections::{Connections, Ending, Listener};
 
 /// The path of the upload API (page `upload-events-api`).
 const UPLOAD_PATH: &str = "/1/upload";
@@ -210,7 +209,7 @@ impl CleverTap {
     }
 
     /// Accepts for ever; each connection runs in its own task.
-    pub async fn serve(self, listener: TcpListener) {
+    pub async fn serve(self, listener: impl Into<Listener>) {
         let connections = self.0.connections.clone();
         connections
             .serve_listener(listener, move |request| self.clone().answer(request))
@@ -248,19 +247,10 @@ impl CleverTap {
         self.0.accepted.lock().unwrap().clone()
     }
 
-    /// Connections accepted so far.
-    pub fn connections(&self) -> usize {
-        self.0.connections.accepted()
-    }
-
-    /// Requests of any kind so far.
-    pub fn requests(&self) -> usize {
-        self.0.connections.requests()
-    }
-
-    /// Closes every open connection, as a server does to idle ones; uploads under way get no answer.
-    pub fn close_connections(&self) {
-        self.0.connections.close_all();
+    /// Returns the uploads so far and forgets them and their records. No upload may be in progress.
+    pub fn take_uploads(&self) -> Vec<Upload> {
+        self.0.accepted.lock().unwrap().clear();
+        self.0.uploads.send_replace(Vec::new())
     }
 
     /// Resolves as soon as at least `n` uploads have arrived, answered or not.
@@ -385,6 +375,14 @@ impl CleverTap {
             self.0.accepted.lock().unwrap().extend(accepted);
         }
         answer
+    }
+}
+
+impl std::ops::Deref for CleverTap {
+    type Target = Connections;
+
+    fn deref(&self) -> &Connections {
+        &self.0.connections
     }
 }
 
@@ -751,9 +749,9 @@ fn check_value(key: &str, value: &Value) -> Result<(), Refusal> {
             Err(structure(format!("the text of {key} is too long")))
         }
         Value::String(text) => match text.strip_prefix(DATE_PREFIX) {
-            Some(seconds) if !is_digits(seconds) => {
-                Err(structure(format!("the date of {key} is not valid")))
-            }
+            Some(seconds) if !is_date(seconds) => Err(structure(format!(
+                "the date of {key} is not in whole seconds"
+            ))),
             _ => Ok(()),
         },
         Value::Null => Err(structure(format!("{key} is null"))),
@@ -761,8 +759,13 @@ fn check_value(key: &str, value: &Value) -> Result<(), Refusal> {
     }
 }
 
-fn is_digits(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+/// Digits alone, and not so many that they can only be milliseconds.
+fn is_date(text: &str) -> bool {
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    is_number
+        && text
+            .parse()
+            .is_ok_and(|seconds: u64| seconds < FIRST_IMPLAUSIBLE_TIME)
 }
 
 /// A name as CleverTap compares it: without case and without spaces.
@@ -928,8 +931,15 @@ mod tests {
     }
 
     #[test]
-    fn refuses_a_date_that_is_not_digits() {
-        for date in ["$D_", "$D_soon", "$D_-1", "$D_1.5"] {
+    fn refuses_a_date_that_is_not_in_whole_seconds() {
+        for date in [
+            "$D_",
+            "$D_soon",
+            "$D_-1",
+            "$D_+1",
+            "$D_1.5",
+            "$D_1803975300000",
+        ] {
             refuses(STRUCTURE, with(event(), "/evtData/at", json!(date)));
         }
         accepts(with(event(), "/evtData/at", json!("$D_1803975300")));
@@ -1053,6 +1063,40 @@ mod tests {
             worded(526),
             "objectId is not valid.Skipped record number : 2"
         );
+    }
+
+    #[tokio::test]
+    async fn refuses_the_sixteenth_concurrent_upload() {
+        use crate::harness::{ACCOUNT_ID, PASSCODE, listen};
+        let clevertap = CleverTap::new(ACCOUNT_ID, PASSCODE);
+        let (listener, url) = listen().await;
+        tokio::spawn(clevertap.clone().serve(listener));
+        let upload = || {
+            let request = crate::process::plain_client().post(format!("{url}{UPLOAD_PATH}"));
+            let request = request
+                .header("x-clevertap-account-id", ACCOUNT_ID)
+                .header("x-clevertap-passcode", PASSCODE)
+                .header(CONTENT_TYPE, "application/json")
+                .body(json!({ "d": [event()] }).to_string());
+            async move {
+                request
+                    .send()
+                    .await
+                    .map(|response| response.status().as_u16())
+            }
+        };
+        clevertap.script(vec![Reply::Silent; MAX_CONCURRENT_UPLOADS]);
+        let mut waiting = tokio::task::JoinSet::new();
+        for _ in 0..MAX_CONCURRENT_UPLOADS {
+            waiting.spawn(upload());
+        }
+        clevertap.wait_for_uploads(MAX_CONCURRENT_UPLOADS).await;
+        assert_eq!(upload().await.unwrap(), 429);
+        assert_eq!(clevertap.accepted(), Vec::<Value>::new());
+
+        clevertap.close_connections();
+        assert!(waiting.join_all().await.iter().all(Result::is_err));
+        assert_eq!(upload().await.unwrap(), 200);
     }
 
     fn event() -> Value {

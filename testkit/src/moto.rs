@@ -2,7 +2,7 @@
 //!
 //! All tests of a process share one server; each makes resources of its own in it.
 
-use crate::process::{free_port, plain_client, tool};
+use crate::process::{plain_client, tool};
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType,
@@ -13,12 +13,12 @@ use purchasely_clevertap::aws::claims::KEY;
 use purchasely_clevertap::aws::http::SharedClient;
 use serde_json::{Value, json};
 use std::collections::HashMap;
-use std::process::{Child, Stdio};
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
-use tokio::net::TcpStream;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, oneshot};
 
 static SERVER: OnceCell<String> = OnceCell::const_new();
 static SHELL: OnceLock<Child> = OnceLock::new();
@@ -40,30 +40,35 @@ pub async fn endpoint() -> String {
 }
 
 async fn start() -> String {
-    let port = free_port().await;
     // The shell ends the server when this process, which holds its standard input, ends.
-    let script =
-        format!("\"$0\" --host 127.0.0.1 --port {port} & server=$!; read -r _; kill $server");
-    let shell = std::process::Command::new("sh")
-        .args(["-c", &script])
+    let script = r#""$0" --host 127.0.0.1 --port 0 & server=$!; read -r _; kill $server"#;
+    let mut shell = Command::new("sh")
+        .args(["-c", script])
         .arg(tool("MOTO_SERVER", "moto_server"))
         // AWS's own policies, which roles are given.
         .env("MOTO_IAM_LOAD_MANAGED_POLICIES", "true")
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn()
         .expect("a shell");
+    let output = BufReader::new(shell.stderr.take().expect("a piped stderr"));
     SHELL.set(shell).expect("it is started once");
-    let listening = async {
-        while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(100)).await;
+    let (send_url, url) = oneshot::channel();
+    // It reads to the end, or the server would block on a full pipe.
+    std::thread::spawn(move || {
+        let mut send_url = Some(send_url);
+        for line in output.lines().map_while(Result::ok) {
+            if let Some((_, url)) = line.split_once("Running on ")
+                && let Some(send_url) = send_url.take()
+            {
+                let _ = send_url.send(url.trim().to_owned());
+            }
         }
-    };
-    tokio::time::timeout(Duration::from_mins(1), listening)
-        .await
-        .expect("moto listens");
-    format!("http://127.0.0.1:{port}")
+    });
+    let url = tokio::time::timeout(Duration::from_mins(1), url).await;
+    url.expect("moto starts in time")
+        .expect("moto prints its URL")
 }
 
 impl Resources {

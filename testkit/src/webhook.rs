@@ -41,7 +41,7 @@ pub fn http_client_trusting(
 }
 
 /// The form in which a front hands a request to the function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Front {
     /// An HTTP API of API Gateway or a Function URL: payload version 2.0.
     HttpApi,
