@@ -2,15 +2,13 @@
 //! It does not know what is measured.
 
 use clap::ValueEnum;
-use serde::Serialize;
 use std::env;
 use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ValueEnum)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Contestant {
     /// A `lambda_http` function that does nothing: the floor.
     Nothing,

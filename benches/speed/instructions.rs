@@ -3,7 +3,6 @@
 
 use crate::contestants::{cargo, root};
 use crate::events::SAMPLE;
-use serde::Serialize;
 use std::error::Error;
 use std::process::Command;
 
@@ -14,7 +13,7 @@ const EVENTS: u64 = 200;
 const RUNNER: &str = "target.'cfg(all())'.runner = ['valgrind', '--tool=callgrind', '--callgrind-out-file=/dev/null']";
 
 /// Instructions for one event, by step.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Clone, Copy)]
 pub struct Instructions {
     pub verify: u64,
     pub parse: u64,

@@ -62,9 +62,6 @@ struct Arguments {
     /// A few cold starts and events and no instructions, for a first look.
     #[arg(long)]
     quick: bool,
-    /// Print JSON instead of tables.
-    #[arg(long)]
-    json: bool,
     /// Write the tables into benches/README.md and the plot to benches/speed.svg.
     #[arg(long, conflicts_with_all = ["only", "conditions", "quick"])]
     record: bool,
@@ -108,12 +105,10 @@ async fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let mut report = Report {
         machine,
         date: OffsetDateTime::from(SystemTime::now()).date().to_string(),
-        sample: events::SAMPLE,
         sizes: sizes(&contestants)?,
         cold: Vec::new(),
         warm: Vec::new(),
         instructions: None,
-        targets: Vec::new(),
     };
     for conditions in Conditions::value_variants() {
         if arguments.conditions.is_empty() || arguments.conditions.contains(conditions) {
@@ -131,16 +126,11 @@ async fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
             eprintln!("  not counted: valgrind is not installed");
         }
     }
-    report.compare();
 
     if arguments.record {
         record(&report)?;
     }
-    if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
-        print!("{}", report.tables());
-    }
+    print!("{}", report.tables());
     Ok(())
 }
 

@@ -133,7 +133,7 @@ pub async fn warm(contestants: &[Built], count: u32) -> Result<Vec<Warm>, Box<dy
             }
             let api = RuntimeApi::start().await;
             let process = Process::start(built, &api, &world.environment, None).await?;
-            let mut lane = Lane::new(built.contestant, is_batch, api, process);
+            let lane = Lane::new(built.contestant, is_batch, api, process);
             for _ in 0..WARM_UP {
                 lane.invoke(&mut world).await?;
             }
@@ -150,7 +150,8 @@ pub async fn warm(contestants: &[Built], count: u32) -> Result<Vec<Warm>, Box<dy
         lanes.rotate_left(1);
     }
     eprintln!();
-    lanes.rotate_right(usize::try_from(turns)? % lanes.len());
+    let rotated = usize::try_from(turns)? % lanes.len();
+    lanes.rotate_right(rotated);
     lanes.into_iter().map(Lane::figures).collect()
 }
 
@@ -300,7 +301,7 @@ impl Process {
         if built.contestant == Contestant::RelayWithTable {
             command.env("DEDUPLICATION_TABLE", "claims");
         }
-        let mut function = Function::spawn_command(command, api);
+        let function = Function::spawn_command(command, api);
         let mut process = Self {
             started_at: function.started_at,
             cpu_before: Duration::ZERO,

@@ -34,8 +34,7 @@ line { stroke: #d1d9e0; }
   rect.ours { fill: #f08250; }
   line { stroke: #3d444d; }
 }
-</style>
-"#;
+</style>"#;
 
 /// One group of bars, a value for each row.
 struct Panel {
@@ -64,23 +63,28 @@ pub fn draw(report: &Report) -> String {
         },
     ];
     let in_words = panels.each_ref().map(Panel::in_words).join(". ");
-    let mut svg = format!(
-        r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 860 230" width="860" height="230" role="img" aria-labelledby="title">
-<title id="title">{in_words}</title>
-{STYLE}"#
-    );
-    for (contestant, top) in ROWS.into_iter().zip(TOP) {
-        svg += &format!(
-            "<text x=\"134\" y=\"{}\" text-anchor=\"end\" class=\"{}\">{}</text>\n",
+    let names = ROWS.into_iter().zip(TOP).map(|(contestant, top)| {
+        format!(
+            r#"<text x="134" y="{}" text-anchor="end" class="{}">{}</text>"#,
             top + 13.0,
             class(contestant),
             contestant.titles().1,
-        );
-    }
-    for (panel, left) in panels.iter().zip(LEFT) {
-        svg += &panel.draw(left);
-    }
-    svg + "</svg>\n"
+        )
+    });
+    let drawn = panels
+        .iter()
+        .zip(LEFT)
+        .map(|(panel, left)| panel.draw(left));
+    let lines: Vec<String> = names.chain(drawn).collect();
+    format!(
+        r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 860 230" width="860" height="230" role="img" aria-labelledby="title">
+<title id="title">{in_words}</title>
+{STYLE}
+{}
+</svg>
+"#,
+        lines.join("\n")
+    )
 }
 
 impl Panel {
@@ -90,43 +94,35 @@ impl Panel {
             note,
             values,
         } = self;
-        let mut svg = format!(
+        let greatest = values.iter().flatten().copied().fold(0.0, f64::max);
+        let rows = ROWS.into_iter().zip(TOP).zip(values);
+        let bars = rows.filter_map(|((contestant, top), value)| {
+            let value = (*value)?;
+            let length = (value / greatest * LONGEST_BAR).max(1.5);
+            let (class, baseline) = (class(contestant), top + 13.0);
+            let (start, end) = (left + 0.5, left + length + 7.0);
+            Some(format!(
+                r#"<rect x="{start}" y="{top}" width="{length:.1}" height="16" rx="2" class="{class}"/>
+<text x="{end:.1}" y="{baseline}" class="number {class}">{}</text>"#,
+                readable(value)
+            ))
+        });
+        format!(
             r#"<text x="{left}" y="24" class="title">{title}</text>
 <text x="{left}" y="42" class="note">{note}</text>
 <line x1="{left}" y1="58" x2="{left}" y2="218"/>
-"#
-        );
-        let greatest = values.iter().flatten().copied().fold(0.0, f64::max);
-        for ((contestant, top), value) in ROWS.into_iter().zip(TOP).zip(values) {
-            let Some(value) = value else {
-                continue;
-            };
-            let length = (value / greatest * LONGEST_BAR).max(1.5);
-            svg += &format!(
-                r#"<rect x="{}" y="{top}" width="{length:.1}" height="16" rx="2" class="{class}"/>
-<text x="{:.1}" y="{}" class="number {class}">{}</text>
-"#,
-                left + 0.5,
-                left + length + 7.0,
-                top + 13.0,
-                readable(*value),
-                class = class(contestant),
-            );
-        }
-        svg
+{}"#,
+            bars.collect::<Vec<_>>().join("\n")
+        )
     }
 
     /// For readers who cannot see the plot.
     fn in_words(&self) -> String {
-        let values = ROWS.iter().zip(self.values);
-        let values = values
+        let rows = ROWS.iter().zip(self.values);
+        let values = rows
             .filter_map(|(row, value)| Some(format!("{} {}", row.titles().1, readable(value?))));
-        format!(
-            "{} ({}): {}",
-            self.title,
-            self.note,
-            values.collect::<Vec<_>>().join(", ")
-        )
+        let values = values.collect::<Vec<_>>().join(", ");
+        format!("{} ({}): {values}", self.title, self.note)
     }
 }
 

@@ -1,28 +1,25 @@
-//! What one run measured: as JSON, and as the tables of `benches/README.md` with the targets beside it.
+//! What one run measured, and the tables of `benches/README.md` with the targets beside it.
 //! It does not measure.
 
 use crate::contestants::Contestant;
+use crate::events::{BATCH, SAMPLE};
 use crate::instructions::Instructions;
 use crate::spread::Spread;
-use serde::Serialize;
+use clap::ValueEnum;
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
-#[derive(Debug, Serialize)]
 pub struct Report {
     pub machine: Machine,
     /// UTC.
     pub date: String,
-    pub sample: &'static str,
     pub sizes: Vec<Size>,
     pub cold: Vec<ColdStarts>,
     pub warm: Vec<Warm>,
     /// `None` where they were not counted.
     pub instructions: Option<Instructions>,
-    pub targets: Vec<Target>,
 }
 
-#[derive(Debug, Serialize)]
 pub struct Machine {
     pub cpu: String,
     pub cores: usize,
@@ -31,7 +28,6 @@ pub struct Machine {
     pub load: f64,
 }
 
-#[derive(Debug, Serialize)]
 pub struct Size {
     pub contestant: Contestant,
     pub binary_mb: f64,
@@ -40,7 +36,6 @@ pub struct Size {
 }
 
 /// The cold starts of all contestants under the same conditions.
-#[derive(Debug, Serialize)]
 pub struct ColdStarts {
     pub conditions: Conditions,
     /// The quota, or what the services add.
@@ -48,8 +43,7 @@ pub struct ColdStarts {
     pub figures: Vec<Cold>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Conditions {
     /// A whole CPU, everything on the same machine.
     Plain,
@@ -60,7 +54,6 @@ pub enum Conditions {
 }
 
 /// One contestant's cold starts, each up to its first answer.
-#[derive(Debug, Serialize)]
 pub struct Cold {
     pub contestant: Contestant,
     pub next_ms: Spread,
@@ -72,7 +65,6 @@ pub struct Cold {
 }
 
 /// One contestant's events after its first ones.
-#[derive(Debug, Serialize)]
 pub struct Warm {
     pub contestant: Contestant,
     /// In one invocation.
@@ -89,106 +81,18 @@ pub struct Warm {
 }
 
 /// What reached the services, all of them together.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Traffic {
     pub requests: u32,
     pub connections: u32,
 }
 
-#[derive(Debug, Serialize)]
-pub struct Target {
-    pub what: &'static str,
-    pub limit: String,
-    pub measured: String,
-    pub is_met: bool,
+enum Limit {
+    AtMost(f64, &'static str),
+    AtLeast(f64),
 }
 
 impl Report {
-    /// Compares what was measured with the targets; a target that was not measured is left out.
-    pub fn compare(&mut self) {
-        use Conditions::{Plain, Quota};
-        use Contestant::{Defaults, Node, Nothing, Python, Relay, RelayWithTable};
-        let answer = |conditions, contestant| self.answer_ms(conditions, contestant);
-        let warm = |contestant| Some(self.warm(contestant, 1)?.took_us.median);
-        let requests = |contestant| Some(self.warm(contestant, 1)?.requests_per_event());
-        let batch = self.warm.iter().find(|warm| warm.events_at_once > 1);
-        let zip = self.sizes.iter().find(|size| size.contestant == Relay);
-        let faster = |conditions, peer| ratio(answer(conditions, peer), answer(conditions, Relay));
-
-        let at_most = |what, measured: Option<f64>, limit, unit| {
-            let measured = measured?;
-            Some(Target {
-                what,
-                limit: format!("at most {}{unit}", decimals(limit)),
-                measured: format!("{}{unit}", decimals(measured)),
-                is_met: measured <= limit,
-            })
-        };
-        let at_least = |what, measured: Option<f64>, limit| {
-            let measured = measured?;
-            Some(Target {
-                what,
-                limit: format!("at least {limit}×"),
-                measured: format!("{measured:.1}×"),
-                is_met: measured >= limit,
-            })
-        };
-        let targets = [
-            at_most(
-                "spawn to first answer, over the function that does nothing",
-                ratio(answer(Plain, Relay), answer(Plain, Nothing)),
-                2.5,
-                "×",
-            ),
-            at_most(
-                "warm median, over the function that does nothing",
-                ratio(warm(Relay), warm(Nothing)),
-                1.8,
-                "×",
-            ),
-            at_most(
-                "peak memory, after all warm events",
-                self.warm(Relay, 1).map(|warm| warm.peak_mib),
-                9.0,
-                " MiB",
-            ),
-            at_most("zip", zip.map(|size| size.zip_mb), 4.0, " MB"),
-            at_least(
-                "spawn to first answer, faster than Node",
-                faster(Plain, Node),
-                30.0,
-            ),
-            at_least(
-                "spawn to first answer, faster than Python",
-                faster(Plain, Python),
-                30.0,
-            ),
-            at_least(
-                "under the quota, spawn to first answer, faster than the same with default features",
-                faster(Quota, Defaults),
-                6.0,
-            ),
-            at_most(
-                "an event in a batch of ten, over a single one",
-                ratio(
-                    batch.map(|batch| batch.per_event(batch.took_us.median)),
-                    warm(Relay),
-                ),
-                1.0 / 3.0,
-                "×",
-            ),
-            at_most(
-                "with the table, additional requests for each event",
-                requests(RelayWithTable)
-                    .zip(requests(Relay))
-                    .map(|(with, without)| with - without),
-                2.0,
-                "",
-            ),
-        ];
-        self.targets = targets.into_iter().flatten().collect();
-    }
-
     /// The tables, in Markdown.
     pub fn tables(&self) -> String {
         let Machine {
@@ -198,29 +102,24 @@ impl Report {
             load,
         } = &self.machine;
         let mut text = format!(
-            "Measured on {} on {cpu}: {cores} cores, Linux {kernel}, load average {load} at the start. `a (b–c)` is a median and its quartiles. The event is `{}`.\n",
-            self.date, self.sample,
+            "Measured on {} on {cpu}: {cores} cores, Linux {kernel}, load average {load} at the start. `a (b–c)` is a median and its quartiles. The event is `{SAMPLE}`.\n",
+            self.date,
         );
-        if !self.targets.is_empty() {
-            let rows = self.targets.iter().map(|target| {
-                let verdict = if target.is_met { "met" } else { "**missed**" };
-                [target.what, &target.limit, &target.measured, verdict].map(str::to_owned)
-            });
-            text += &table("Targets", "", ["", "target", "measured", ""], rows);
-        }
+        text += &table(
+            "Targets",
+            "",
+            ["", "target", "measured", ""],
+            self.targets(),
+        );
         for starts in &self.cold {
             text += &starts.table();
         }
-        if !self.warm.is_empty() {
-            text += &self.warm_table();
-        }
-        if !self.sizes.is_empty() {
-            let rows = self.sizes.iter().map(|size| {
-                let title = size.contestant.titles().0.to_owned();
-                [title, decimals(size.binary_mb), decimals(size.zip_mb)]
-            });
-            text += &table("Size", "", ["", "binary, MB", "zip, MB"], rows);
-        }
+        text += &self.warm_table();
+        let sizes = self.sizes.iter().map(|size| {
+            let title = size.contestant.titles().0.to_owned();
+            [title, decimals(size.binary_mb), decimals(size.zip_mb)]
+        });
+        text += &table("Size", "", ["", "binary, MB", "zip, MB"], sizes);
         if let Some(Instructions {
             verify,
             parse,
@@ -254,14 +153,94 @@ impl Report {
             .find(|warm| warm.contestant == contestant && warm.events_at_once == events_at_once)
     }
 
+    /// One row for each target that was measured.
+    fn targets(&self) -> Vec<[String; 4]> {
+        use Conditions::{Plain, Quota};
+        use Contestant::{Defaults, Node, Nothing, Python, Relay, RelayWithTable};
+        use Limit::{AtLeast, AtMost};
+        let warm = |contestant| Some(self.warm(contestant, 1)?.took_us.median);
+        let answer = |conditions, contestant| self.answer_ms(conditions, contestant);
+        let speedup = |conditions, peer| ratio(answer(conditions, peer), answer(conditions, Relay));
+        let batch = self.warm(Relay, BATCH);
+        let requests = |contestant| Some(self.warm(contestant, 1)?.requests_per_event());
+        let zip = self.sizes.iter().find(|size| size.contestant == Relay);
+        let targets = [
+            (
+                "spawn to first answer, over the function that does nothing",
+                AtMost(2.5, "×"),
+                ratio(answer(Plain, Relay), answer(Plain, Nothing)),
+            ),
+            (
+                "warm median, over the function that does nothing",
+                AtMost(1.8, "×"),
+                ratio(warm(Relay), warm(Nothing)),
+            ),
+            (
+                "peak memory, after all warm events",
+                AtMost(9.0, " MiB"),
+                self.warm(Relay, 1).map(|warm| warm.peak_mib),
+            ),
+            ("zip", AtMost(4.0, " MB"), zip.map(|size| size.zip_mb)),
+            (
+                "spawn to first answer, faster than Node",
+                AtLeast(30.0),
+                speedup(Plain, Node),
+            ),
+            (
+                "spawn to first answer, faster than Python",
+                AtLeast(30.0),
+                speedup(Plain, Python),
+            ),
+            (
+                "under the quota, spawn to first answer, faster than the same with default features",
+                AtLeast(6.0),
+                speedup(Quota, Defaults),
+            ),
+            (
+                "an event in a batch of ten, over a single one",
+                AtMost(1.0 / 3.0, "×"),
+                ratio(
+                    batch.map(|batch| batch.per_event(batch.took_us.median)),
+                    warm(Relay),
+                ),
+            ),
+            (
+                "with the table, additional requests for each event",
+                AtMost(2.0, ""),
+                requests(RelayWithTable)
+                    .zip(requests(Relay))
+                    .map(|(with, without)| with - without),
+            ),
+        ];
+        let rows = targets.into_iter().filter_map(|(what, limit, measured)| {
+            let measured = measured?;
+            let (limit, text, is_met) = match limit {
+                AtMost(limit, unit) => (
+                    format!("at most {}{unit}", decimals(limit)),
+                    format!("{}{unit}", decimals(measured)),
+                    measured <= limit,
+                ),
+                AtLeast(limit) => (
+                    format!("at least {limit}×"),
+                    format!("{measured:.1}×"),
+                    measured >= limit,
+                ),
+            };
+            let verdict = if is_met { "met" } else { "**missed**" };
+            Some([what.to_owned(), limit, text, verdict.to_owned()])
+        });
+        rows.collect()
+    }
+
     fn warm_table(&self) -> String {
         let floor = self.warm(Contestant::Nothing, 1);
         let floor = floor.map(|floor| floor.took_us.median);
         let rows = self.warm.iter().map(|warm| {
-            let mut title = warm.contestant.titles().0.to_owned();
-            if warm.events_at_once > 1 {
-                title += &format!(", for each event in a batch of {}", warm.events_at_once);
-            }
+            let title = warm.contestant.titles().0;
+            let batch = match warm.events_at_once {
+                1 => String::new(),
+                many => format!(", for each event in a batch of {many}"),
+            };
             let us = |time| format!("{:.0}", warm.per_event(time));
             let Spread {
                 lower_quartile,
@@ -271,7 +250,7 @@ impl Report {
                 ..
             } = warm.took_us;
             [
-                title,
+                format!("{title}{batch}"),
                 format!(
                     "{} ({}–{})",
                     us(median),
@@ -393,26 +372,25 @@ pub fn decimals(number: f64) -> String {
     }
 }
 
+/// Empty without rows.
 fn table<const N: usize>(
     title: &str,
     note: &str,
     columns: [&str; N],
     rows: impl IntoIterator<Item = [String; N]>,
 ) -> String {
-    let mut lines = vec![format!("\n### {title}\n")];
-    if !note.is_empty() {
-        lines.push(format!("{note}\n"));
+    let line = |cells: [String; N]| format!("| {} |\n", cells.join(" | "));
+    let rows: String = rows.into_iter().map(line).collect();
+    if rows.is_empty() {
+        return rows;
     }
-    lines.push(format!(
-        "| {} |\n|{}",
-        columns.join(" | "),
-        "---|".repeat(N)
-    ));
-    lines.extend(
-        rows.into_iter()
-            .map(|cells| format!("| {} |", cells.join(" | "))),
-    );
-    lines.join("\n") + "\n"
+    let note = if note.is_empty() {
+        String::new()
+    } else {
+        format!("{note}\n\n")
+    };
+    let head = line(columns.map(str::to_owned));
+    format!("\n### {title}\n\n{note}{head}|{}\n{rows}", "---|".repeat(N))
 }
 
 fn ratio(of: Option<f64>, to: Option<f64>) -> Option<f64> {

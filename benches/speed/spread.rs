@@ -1,8 +1,6 @@
 //! The median and the spread of a sample.
 
-use serde::Serialize;
-
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Clone, Copy)]
 pub struct Spread {
     pub count: usize,
     pub lower_quartile: f64,
