@@ -16,7 +16,7 @@ use contestants::{Built, Contestant};
 use instructions::Instructions;
 use measure::Latencies;
 use quota::Quota;
-use report::{ColdStarts, Conditions, Machine, Report, Size};
+use report::{ColdStarts, Conditions, Report, Size};
 use std::error::Error;
 use std::fs;
 use std::process::ExitCode;
@@ -34,8 +34,6 @@ const SAME_REGION: Latencies = Latencies {
 /// The part of a CPU that a Lambda function of 128 MB has: 1,769 MB are a whole one
 /// (<https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html>).
 const SMALL_FUNCTION: f64 = 128.0 / 1769.0;
-/// A load average above this, before anything was started, comes from other programs.
-const BUSY: f64 = 0.5;
 const README: &str = "benches/README.md";
 const PLOT: &str = "benches/speed.svg";
 const BEGIN: &str = "<!-- written by `make bench`: begin -->\n";
@@ -88,13 +86,8 @@ async fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     } else {
         (21, 1000)
     };
-    let machine = machine()?;
-    if machine.load > BUSY {
-        eprintln!(
-            "the machine is busy (load average {}): compare only figures of this run",
-            machine.load
-        );
-    }
+    let setting = setting()?;
+    eprintln!("measuring on {setting}");
     eprintln!("building");
     let contestants: Vec<Built> = Contestant::value_variants()
         .iter()
@@ -103,8 +96,7 @@ async fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         .collect::<Result<_, _>>()?;
 
     let mut report = Report {
-        machine,
-        date: OffsetDateTime::from(SystemTime::now()).date().to_string(),
+        setting,
         sizes: sizes(&contestants)?,
         cold: Vec::new(),
         warm: Vec::new(),
@@ -190,22 +182,23 @@ fn sizes(contestants: &[Built]) -> Result<Vec<Size>, Box<dyn Error>> {
     Ok(sizes)
 }
 
-fn machine() -> Result<Machine, Box<dyn Error>> {
+/// The date (UTC), the machine, and how busy it is before anything is built or started.
+fn setting() -> Result<String, Box<dyn Error>> {
+    let date = OffsetDateTime::from(SystemTime::now()).date();
     let cpus = fs::read_to_string("/proc/cpuinfo")?;
-    let model = cpus
-        .lines()
-        .find_map(|line| line.strip_prefix("model name"));
-    let model = model.and_then(|line| Some(line.split_once(':')?.1.trim()));
+    let cpu = cpus.lines().find(|line| line.starts_with("model name"));
+    let (_, cpu) = cpu
+        .and_then(|line| line.split_once(": "))
+        .unwrap_or(("", "an unknown CPU"));
+    let cores = thread::available_parallelism()?;
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
     // After the version comes the name of a distribution or of a host.
     let kernel = kernel.trim().split('-').next().unwrap_or_default();
     let load = fs::read_to_string("/proc/loadavg")?;
-    Ok(Machine {
-        cpu: model.unwrap_or("an unknown CPU").to_owned(),
-        cores: thread::available_parallelism()?.get(),
-        kernel: kernel.to_owned(),
-        load: load.split(' ').next().unwrap_or_default().parse()?,
-    })
+    let load = load.split(' ').next().unwrap_or_default();
+    Ok(format!(
+        "{date} on {cpu}: {cores} cores, Linux {kernel}, load average {load} at the start"
+    ))
 }
 
 /// Replaces the tables between the two marks and the plot.

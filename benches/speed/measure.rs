@@ -50,7 +50,8 @@ struct Samples {
 /// One process that lives through all turns.
 struct Lane {
     contestant: Contestant,
-    is_batch: bool,
+    /// Events in one invocation.
+    batch: u32,
     api: RuntimeApi,
     process: Process,
     took_us: Vec<f64>,
@@ -73,6 +74,8 @@ struct World {
     dynamodb: DynamoDb,
     environment: Vec<(&'static str, String)>,
     events: Events,
+    /// As of the last call of `take_traffic`.
+    seen: Traffic,
     /// Exists as long as this.
     _authority: NamedTempFile,
 }
@@ -127,13 +130,20 @@ pub async fn warm(contestants: &[Built], count: u32) -> Result<Vec<Warm>, Box<dy
     let mut world = World::start(Latencies::default()).await?;
     let mut lanes = Vec::new();
     for built in contestants {
-        for is_batch in [false, true] {
-            if is_batch && built.contestant != Contestant::Relay {
+        for batch in [1, BATCH] {
+            if batch > 1 && built.contestant != Contestant::Relay {
                 continue;
             }
             let api = RuntimeApi::start().await;
-            let process = Process::start(built, &api, &world.environment, None).await?;
-            let lane = Lane::new(built.contestant, is_batch, api, process);
+            let lane = Lane {
+                contestant: built.contestant,
+                batch,
+                process: Process::start(built, &api, &world.environment, None).await?,
+                api,
+                took_us: Vec::new(),
+                cpu_us: Vec::new(),
+                traffic: Traffic::default(),
+            };
             for _ in 0..WARM_UP {
                 lane.invoke(&mut world).await?;
             }
@@ -205,6 +215,7 @@ impl World {
                 .map(|(name, value)| (name, value.to_owned()))
                 .to_vec(),
             events: Events::new()?,
+            seen: Traffic::default(),
             _authority: authority,
         })
     }
@@ -216,7 +227,7 @@ impl World {
         process: &Process,
         samples: &mut Samples,
     ) -> Result<(), Box<dyn Error>> {
-        let before = self.traffic();
+        self.take_traffic();
         let invocation = self.invoke(contestant, false, api).await?;
         samples.cpu_ms.push(ms(process.cpu_time()?));
         samples.peak_mib.push(process.peak_mib()?);
@@ -225,8 +236,7 @@ impl World {
         samples
             .answer_ms
             .push(ms(invocation.answered_at - process.started_at));
-        let traffic = self.traffic() - before;
-        samples.traffic = samples.traffic.max(traffic);
+        samples.traffic = samples.traffic.max(self.take_traffic());
         Ok(())
     }
 
@@ -258,18 +268,19 @@ impl World {
         Ok(invocation)
     }
 
-    /// What has reached the services so far.
-    fn traffic(&self) -> Traffic {
+    /// What has reached the services since the last call.
+    fn take_traffic(&mut self) -> Traffic {
         let services: [&Connections; 3] = [&self.clevertap, &self.secrets_manager, &self.dynamodb];
+        let requests = services.map(|service| count(service.requests()));
+        let connections = services.map(|service| count(service.connections()));
+        let before = self.seen;
+        self.seen = Traffic {
+            requests: requests.iter().sum(),
+            connections: connections.iter().sum(),
+        };
         Traffic {
-            requests: services
-                .iter()
-                .map(|service| count(service.requests()))
-                .sum(),
-            connections: services
-                .iter()
-                .map(|service| count(service.connections()))
-                .sum(),
+            requests: self.seen.requests - before.requests,
+            connections: self.seen.connections - before.connections,
         }
     }
 }
@@ -347,37 +358,32 @@ impl Process {
 }
 
 impl Lane {
-    fn new(contestant: Contestant, is_batch: bool, api: RuntimeApi, process: Process) -> Self {
-        Self {
-            contestant,
-            is_batch,
-            api,
-            process,
-            took_us: Vec::new(),
-            cpu_us: Vec::new(),
-            traffic: Traffic::default(),
-        }
-    }
-
     async fn turn(&mut self, world: &mut World) -> Result<(), Box<dyn Error>> {
-        // The others' turns have emptied the caches, so the first event is not counted.
+        // The others' turns have emptied the caches, so the first invocation is not counted.
         self.invoke(world).await?;
-        let before = world.traffic();
-        for _ in 0..if self.is_batch { TURN_OF_BATCHES } else { TURN } {
+        world.take_traffic();
+        let invocations = if self.batch == 1 {
+            TURN
+        } else {
+            TURN_OF_BATCHES
+        };
+        for _ in 0..invocations {
             let cpu_before = self.process.cpu_time()?;
             let invocation = self.invoke(world).await?;
             let took = invocation.answered_at - invocation.handed_over_at;
-            self.took_us.push(ms(took) * 1e3);
             let cpu = self.process.cpu_time()?.saturating_sub(cpu_before);
-            self.cpu_us.push(ms(cpu) * 1e3);
+            self.took_us.push(ms(took) * 1e3 / f64::from(self.batch));
+            self.cpu_us.push(ms(cpu) * 1e3 / f64::from(self.batch));
         }
-        self.traffic = self.traffic + (world.traffic() - before);
+        let traffic = world.take_traffic();
+        self.traffic.requests += traffic.requests;
+        self.traffic.connections += traffic.connections;
         Ok(())
     }
 
     async fn invoke(&self, world: &mut World) -> Result<Invocation, Box<dyn Error>> {
         let result = world
-            .invoke(self.contestant, self.is_batch, &self.api)
+            .invoke(self.contestant, self.batch > 1, &self.api)
             .await;
         result.map_err(|error| {
             self.process
@@ -389,8 +395,8 @@ impl Lane {
     fn figures(self) -> Result<Warm, Box<dyn Error>> {
         Ok(Warm {
             contestant: self.contestant,
-            events_at_once: if self.is_batch { BATCH } else { 1 },
-            invocations: count(self.took_us.len()),
+            batch: self.batch,
+            events: count(self.took_us.len()) * self.batch,
             took_us: Spread::of(self.took_us).ok_or("there were no warm events")?,
             cpu_us: Spread::of(self.cpu_us).ok_or("there were no warm events")?,
             peak_mib: self.process.peak_mib()?,

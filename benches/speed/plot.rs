@@ -36,31 +36,27 @@ line { stroke: #d1d9e0; }
 }
 </style>"#;
 
-/// One group of bars, a value for each row.
+/// One group of bars.
 struct Panel {
     title: &'static str,
     note: &'static str,
-    values: [Option<f64>; 5],
+    /// Those rows that were measured, with their upper edges.
+    rows: Vec<(Contestant, f64, f64)>,
 }
 
 pub fn draw(report: &Report) -> String {
-    let quota = Conditions::Quota;
     let panels = [
-        Panel {
-            title: "Cold start, ms",
-            note: "spawn to answer, 1/14 of a CPU",
-            values: ROWS.map(|contestant| report.answer_ms(quota, contestant)),
-        },
-        Panel {
-            title: "Warm event, µs",
-            note: "median of 1,000",
-            values: ROWS.map(|contestant| Some(report.warm(contestant, 1)?.took_us.median)),
-        },
-        Panel {
-            title: "Peak memory, MiB",
-            note: "after 1,000 events",
-            values: ROWS.map(|contestant| Some(report.warm(contestant, 1)?.peak_mib)),
-        },
+        Panel::new(
+            "Cold start, ms",
+            "spawn to answer, 1/14 of a CPU",
+            |contestant| report.answer_ms(Conditions::Quota, contestant),
+        ),
+        Panel::new("Warm event, µs", "median of 1,000", |contestant| {
+            report.warm(contestant, |warm| warm.took_us.median)
+        }),
+        Panel::new("Peak memory, MiB", "after 1,000 events", |contestant| {
+            report.warm(contestant, |warm| warm.peak_mib)
+        }),
     ];
     let in_words = panels.each_ref().map(Panel::in_words).join(". ");
     let names = ROWS.into_iter().zip(TOP).map(|(contestant, top)| {
@@ -88,41 +84,41 @@ pub fn draw(report: &Report) -> String {
 }
 
 impl Panel {
+    fn new(title: &'static str, note: &'static str, value: impl Fn(Contestant) -> f64) -> Self {
+        let rows = ROWS.into_iter().zip(TOP);
+        let rows = rows.map(|(contestant, top)| (contestant, top, value(contestant)));
+        let rows = rows.filter(|(.., value)| !value.is_nan()).collect();
+        Self { title, note, rows }
+    }
+
     fn draw(&self, left: f64) -> String {
-        let Self {
-            title,
-            note,
-            values,
-        } = self;
-        let greatest = values.iter().flatten().copied().fold(0.0, f64::max);
-        let rows = ROWS.into_iter().zip(TOP).zip(values);
-        let bars = rows.filter_map(|((contestant, top), value)| {
-            let value = (*value)?;
-            let length = (value / greatest * LONGEST_BAR).max(1.5);
-            let (class, baseline) = (class(contestant), top + 13.0);
-            let (start, end) = (left + 0.5, left + length + 7.0);
-            Some(format!(
-                r#"<rect x="{start}" y="{top}" width="{length:.1}" height="16" rx="2" class="{class}"/>
-<text x="{end:.1}" y="{baseline}" class="number {class}">{}</text>"#,
-                readable(value)
-            ))
-        });
-        format!(
+        let Self { title, note, rows } = self;
+        let mut lines = vec![format!(
             r#"<text x="{left}" y="24" class="title">{title}</text>
 <text x="{left}" y="42" class="note">{note}</text>
-<line x1="{left}" y1="58" x2="{left}" y2="218"/>
-{}"#,
-            bars.collect::<Vec<_>>().join("\n")
-        )
+<line x1="{left}" y1="58" x2="{left}" y2="218"/>"#
+        )];
+        let greatest = rows.iter().map(|(.., value)| *value).fold(0.0, f64::max);
+        for (contestant, top, value) in rows {
+            let length = (value / greatest * LONGEST_BAR).max(1.5);
+            let (class, baseline) = (class(*contestant), top + 13.0);
+            let (start, end) = (left + 0.5, left + length + 7.0);
+            lines.push(format!(
+                r#"<rect x="{start}" y="{top}" width="{length:.1}" height="16" rx="2" class="{class}"/>
+<text x="{end:.1}" y="{baseline}" class="number {class}">{}</text>"#,
+                readable(*value)
+            ));
+        }
+        lines.join("\n")
     }
 
     /// For readers who cannot see the plot.
     fn in_words(&self) -> String {
-        let rows = ROWS.iter().zip(self.values);
-        let values = rows
-            .filter_map(|(row, value)| Some(format!("{} {}", row.titles().1, readable(value?))));
+        let Self { title, note, rows } = self;
+        let rows = rows.iter();
+        let values = rows.map(|(row, _, value)| format!("{} {}", row.titles().1, readable(*value)));
         let values = values.collect::<Vec<_>>().join(", ");
-        format!("{} ({}): {values}", self.title, self.note)
+        format!("{title} ({note}): {values}")
     }
 }
 

@@ -2,30 +2,20 @@
 //! It does not measure.
 
 use crate::contestants::Contestant;
-use crate::events::{BATCH, SAMPLE};
+use crate::events::SAMPLE;
 use crate::instructions::Instructions;
 use crate::spread::Spread;
 use clap::ValueEnum;
-use std::ops::{Add, Sub};
 use std::time::Duration;
 
 pub struct Report {
-    pub machine: Machine,
-    /// UTC.
-    pub date: String,
+    /// When and on what it was measured.
+    pub setting: String,
     pub sizes: Vec<Size>,
     pub cold: Vec<ColdStarts>,
     pub warm: Vec<Warm>,
     /// `None` where they were not counted.
     pub instructions: Option<Instructions>,
-}
-
-pub struct Machine {
-    pub cpu: String,
-    pub cores: usize,
-    pub kernel: String,
-    /// The load average before anything was built or started.
-    pub load: f64,
 }
 
 pub struct Size {
@@ -64,19 +54,17 @@ pub struct Cold {
     pub traffic: Traffic,
 }
 
-/// One contestant's events after its first ones.
+/// One contestant's events after its first ones. Figures are for each event.
 pub struct Warm {
     pub contestant: Contestant,
     /// In one invocation.
-    pub events_at_once: u32,
-    pub invocations: u32,
-    /// For each invocation.
+    pub batch: u32,
+    pub events: u32,
     pub took_us: Spread,
-    /// For each invocation.
     pub cpu_us: Spread,
     /// Since the process began.
     pub peak_mib: f64,
-    /// Of all invocations.
+    /// Of all events.
     pub traffic: Traffic,
 }
 
@@ -95,22 +83,12 @@ enum Limit {
 impl Report {
     /// The tables, in Markdown.
     pub fn tables(&self) -> String {
-        let Machine {
-            cpu,
-            cores,
-            kernel,
-            load,
-        } = &self.machine;
         let mut text = format!(
-            "Measured on {} on {cpu}: {cores} cores, Linux {kernel}, load average {load} at the start. `a (b–c)` is a median and its quartiles. The event is `{SAMPLE}`.\n",
-            self.date,
+            "Measured on {}. `a (b–c)` is a median and its quartiles. The event is `{SAMPLE}`.\n",
+            self.setting
         );
-        text += &table(
-            "Targets",
-            "",
-            ["", "target", "measured", ""],
-            self.targets(),
-        );
+        let head = "| | target | measured | |";
+        text += &table("Targets", "", head, self.targets());
         for starts in &self.cold {
             text += &starts.table();
         }
@@ -119,38 +97,27 @@ impl Report {
             let title = size.contestant.titles().0.to_owned();
             [title, decimals(size.binary_mb), decimals(size.zip_mb)]
         });
-        text += &table("Size", "", ["", "binary, MB", "zip, MB"], sizes);
-        if let Some(Instructions {
-            verify,
-            parse,
-            map,
-            write,
-        }) = self.instructions
-        {
-            let row = [verify, parse, map, verify + parse + map, write].map(grouped);
-            let columns = [
-                "verify",
-                "parse",
-                "map",
-                "verify, parse and map",
-                "write the upload",
-            ];
-            text += &table("Instructions for one event", "", columns, [row]);
-        }
-        text
+        text += &table("Size", "", "| | binary, MB | zip, MB |", sizes);
+        let head = "| verify | parse | map | verify, parse and map | write the upload |";
+        let instructions = self.instructions.iter().map(|count| {
+            let sum = count.verify + count.parse + count.map;
+            [count.verify, count.parse, count.map, sum, count.write].map(grouped)
+        });
+        text + &table("Instructions for one event", "", head, instructions)
     }
 
-    /// The median time from the start of a process to its first answer.
-    pub fn answer_ms(&self, conditions: Conditions, contestant: Contestant) -> Option<f64> {
+    /// The median time from the start of a process to its first answer. NaN where it was not measured.
+    pub fn answer_ms(&self, conditions: Conditions, contestant: Contestant) -> f64 {
         let mut all = self.cold.iter();
-        all.find(|starts| starts.conditions == conditions)?
-            .answer_ms(contestant)
+        all.find(|starts| starts.conditions == conditions)
+            .map_or(f64::NAN, |starts| starts.answer_ms(contestant))
     }
 
-    pub fn warm(&self, contestant: Contestant, events_at_once: u32) -> Option<&Warm> {
-        self.warm
-            .iter()
-            .find(|warm| warm.contestant == contestant && warm.events_at_once == events_at_once)
+    /// A figure of single events. NaN where it was not measured.
+    pub fn warm(&self, contestant: Contestant, figure: fn(&Warm) -> f64) -> f64 {
+        let mut all = self.warm.iter();
+        all.find(|warm| warm.contestant == contestant && warm.batch == 1)
+            .map_or(f64::NAN, figure)
     }
 
     /// One row for each target that was measured.
@@ -158,29 +125,33 @@ impl Report {
         use Conditions::{Plain, Quota};
         use Contestant::{Defaults, Node, Nothing, Python, Relay, RelayWithTable};
         use Limit::{AtLeast, AtMost};
-        let warm = |contestant| Some(self.warm(contestant, 1)?.took_us.median);
         let answer = |conditions, contestant| self.answer_ms(conditions, contestant);
-        let speedup = |conditions, peer| ratio(answer(conditions, peer), answer(conditions, Relay));
-        let batch = self.warm(Relay, BATCH);
-        let requests = |contestant| Some(self.warm(contestant, 1)?.requests_per_event());
+        let speedup = |conditions, peer| answer(conditions, peer) / answer(conditions, Relay);
+        let warm = |contestant| self.warm(contestant, |warm| warm.took_us.median);
+        let requests = |contestant| self.warm(contestant, Warm::requests_per_event);
+        let batch = self.warm.iter().find(|warm| warm.batch > 1);
         let zip = self.sizes.iter().find(|size| size.contestant == Relay);
         let targets = [
             (
                 "spawn to first answer, over the function that does nothing",
                 AtMost(2.5, "×"),
-                ratio(answer(Plain, Relay), answer(Plain, Nothing)),
+                answer(Plain, Relay) / answer(Plain, Nothing),
             ),
             (
                 "warm median, over the function that does nothing",
                 AtMost(1.8, "×"),
-                ratio(warm(Relay), warm(Nothing)),
+                warm(Relay) / warm(Nothing),
             ),
             (
                 "peak memory, after all warm events",
                 AtMost(9.0, " MiB"),
-                self.warm(Relay, 1).map(|warm| warm.peak_mib),
+                self.warm(Relay, |warm| warm.peak_mib),
             ),
-            ("zip", AtMost(4.0, " MB"), zip.map(|size| size.zip_mb)),
+            (
+                "zip",
+                AtMost(4.0, " MB"),
+                zip.map_or(f64::NAN, |size| size.zip_mb),
+            ),
             (
                 "spawn to first answer, faster than Node",
                 AtLeast(30.0),
@@ -199,21 +170,18 @@ impl Report {
             (
                 "an event in a batch of ten, over a single one",
                 AtMost(1.0 / 3.0, "×"),
-                ratio(
-                    batch.map(|batch| batch.per_event(batch.took_us.median)),
-                    warm(Relay),
-                ),
+                batch.map_or(f64::NAN, |batch| batch.took_us.median) / warm(Relay),
             ),
             (
                 "with the table, additional requests for each event",
                 AtMost(2.0, ""),
-                requests(RelayWithTable)
-                    .zip(requests(Relay))
-                    .map(|(with, without)| with - without),
+                requests(RelayWithTable) - requests(Relay),
             ),
         ];
-        let rows = targets.into_iter().filter_map(|(what, limit, measured)| {
-            let measured = measured?;
+        let measured = targets
+            .into_iter()
+            .filter(|(.., measured)| !measured.is_nan());
+        let rows = measured.map(|(what, limit, measured)| {
             let (limit, text, is_met) = match limit {
                 AtMost(limit, unit) => (
                     format!("at most {}{unit}", decimals(limit)),
@@ -227,88 +195,41 @@ impl Report {
                 ),
             };
             let verdict = if is_met { "met" } else { "**missed**" };
-            Some([what.to_owned(), limit, text, verdict.to_owned()])
+            [what.to_owned(), limit, text, verdict.to_owned()]
         });
         rows.collect()
     }
 
     fn warm_table(&self) -> String {
-        let floor = self.warm(Contestant::Nothing, 1);
-        let floor = floor.map(|floor| floor.took_us.median);
+        let floor = self.warm(Contestant::Nothing, |warm| warm.took_us.median);
         let rows = self.warm.iter().map(|warm| {
             let title = warm.contestant.titles().0;
-            let batch = match warm.events_at_once {
-                1 => String::new(),
-                many => format!(", for each event in a batch of {many}"),
-            };
-            let us = |time| format!("{:.0}", warm.per_event(time));
-            let Spread {
-                lower_quartile,
-                median,
-                upper_quartile,
-                p99,
-                ..
-            } = warm.took_us;
             [
-                format!("{title}{batch}"),
-                format!(
-                    "{} ({}–{})",
-                    us(median),
-                    us(lower_quartile),
-                    us(upper_quartile)
-                ),
-                times(ratio(Some(warm.per_event(median)), floor)),
-                us(p99),
-                us(warm.cpu_us.median),
-                format!("{:.1}", warm.peak_mib),
+                match warm.batch {
+                    1 => title.to_owned(),
+                    many => format!("{title}, for each event in a batch of {many}"),
+                },
+                quartiles(&warm.took_us),
+                decimals(warm.took_us.median / floor),
+                decimals(warm.took_us.p99),
+                decimals(warm.cpu_us.median),
+                decimals(warm.peak_mib),
                 decimals(warm.requests_per_event()),
                 warm.traffic.connections.to_string(),
             ]
         });
-        let events = self.warm.iter().find(|warm| warm.events_at_once == 1);
-        let events = events.map_or(0, |warm| warm.invocations);
+        let events = self.warm.first().map_or(0, |warm| warm.events);
         let note = format!("{events} of each, after 100 that are not counted.");
-        let columns = [
-            "",
-            "median, µs",
-            "× floor",
-            "p99, µs",
-            "CPU, µs",
-            "peak memory, MiB",
-            "requests",
-            "new connections",
-        ];
-        table("Warm events", &note, columns, rows)
-    }
-}
-
-impl Add for Traffic {
-    type Output = Self;
-
-    fn add(self, other: Self) -> Self {
-        Self {
-            requests: self.requests + other.requests,
-            connections: self.connections + other.connections,
-        }
-    }
-}
-
-impl Sub for Traffic {
-    type Output = Self;
-
-    fn sub(self, earlier: Self) -> Self {
-        Self {
-            requests: self.requests - earlier.requests,
-            connections: self.connections - earlier.connections,
-        }
+        let head = "| | median, µs | × floor | p99, µs | CPU, µs | peak memory, MiB | requests | new connections |";
+        table("Warm events", &note, head, rows)
     }
 }
 
 impl ColdStarts {
-    fn answer_ms(&self, contestant: Contestant) -> Option<f64> {
+    fn answer_ms(&self, contestant: Contestant) -> f64 {
         let mut figures = self.figures.iter();
-        let cold = figures.find(|cold| cold.contestant == contestant)?;
-        Some(cold.answer_ms.median)
+        let cold = figures.find(|cold| cold.contestant == contestant);
+        cold.map_or(f64::NAN, |cold| cold.answer_ms.median)
     }
 
     fn table(&self) -> String {
@@ -323,37 +244,23 @@ impl ColdStarts {
                 cold.contestant.titles().0.to_owned(),
                 quartiles(&cold.next_ms),
                 quartiles(&cold.answer_ms),
-                times(ratio(Some(cold.answer_ms.median), floor)),
+                decimals(cold.answer_ms.median / floor),
                 decimals(cold.cpu_ms.median),
-                format!("{:.1}", cold.peak_mib.median),
+                decimals(cold.peak_mib.median),
                 cold.traffic.connections.to_string(),
                 cold.traffic.requests.to_string(),
             ]
         });
         let rounds = self.figures.first().map_or(0, |cold| cold.answer_ms.count);
         let note = format!("{rounds} of each. {}", self.note);
-        let columns = [
-            "",
-            "to the first `next`, ms",
-            "to the first answer, ms",
-            "× floor",
-            "CPU, ms",
-            "peak memory, MiB",
-            "TLS connections",
-            "requests",
-        ];
-        table(title, note.trim(), columns, rows)
+        let head = "| | to the first `next`, ms | to the first answer, ms | × floor | CPU, ms | peak memory, MiB | TLS connections | requests |";
+        table(title, note.trim(), head, rows)
     }
 }
 
 impl Warm {
-    /// Of an invocation's figure.
-    fn per_event(&self, figure: f64) -> f64 {
-        figure / f64::from(self.events_at_once)
-    }
-
     fn requests_per_event(&self) -> f64 {
-        self.per_event(f64::from(self.traffic.requests) / f64::from(self.invocations))
+        f64::from(self.traffic.requests) / f64::from(self.events)
     }
 }
 
@@ -361,14 +268,13 @@ pub fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-/// Three digits where the number has fraction digits to drop.
+/// Three digits where there are fraction digits to drop; a dash for what was not measured.
 pub fn decimals(number: f64) -> String {
-    if number == 0.0 || number >= 100.0 {
-        format!("{number:.0}")
-    } else if number >= 10.0 {
-        format!("{number:.1}")
-    } else {
-        format!("{number:.2}")
+    match number {
+        _ if number.is_nan() => "–".to_owned(),
+        _ if number == 0.0 || number >= 100.0 => format!("{number:.0}"),
+        _ if number >= 10.0 => format!("{number:.1}"),
+        _ => format!("{number:.2}"),
     }
 }
 
@@ -376,34 +282,28 @@ pub fn decimals(number: f64) -> String {
 fn table<const N: usize>(
     title: &str,
     note: &str,
-    columns: [&str; N],
+    head: &str,
     rows: impl IntoIterator<Item = [String; N]>,
 ) -> String {
-    let line = |cells: [String; N]| format!("| {} |\n", cells.join(" | "));
-    let rows: String = rows.into_iter().map(line).collect();
+    let rows = rows
+        .into_iter()
+        .map(|cells| format!("| {} |", cells.join(" | ")));
+    let rows = rows.collect::<Vec<_>>().join("\n");
     if rows.is_empty() {
         return rows;
     }
     let note = if note.is_empty() {
-        String::new()
+        note
     } else {
-        format!("{note}\n\n")
+        &format!("{note}\n\n")
     };
-    let head = line(columns.map(str::to_owned));
-    format!("\n### {title}\n\n{note}{head}|{}\n{rows}", "---|".repeat(N))
-}
-
-fn ratio(of: Option<f64>, to: Option<f64>) -> Option<f64> {
-    Some(of? / to?)
-}
-
-fn times(ratio: Option<f64>) -> String {
-    ratio.map_or("–".to_owned(), decimals)
+    let line = "---|".repeat(N);
+    format!("\n### {title}\n\n{note}{head}\n|{line}\n{rows}\n")
 }
 
 fn quartiles(spread: &Spread) -> String {
-    let [lower, median, upper] =
-        [spread.lower_quartile, spread.median, spread.upper_quartile].map(decimals);
+    let numbers = [spread.lower_quartile, spread.median, spread.upper_quartile];
+    let [lower, median, upper] = numbers.map(decimals);
     format!("{median} ({lower}–{upper})")
 }
 
