@@ -7,9 +7,11 @@ use crate::aws::queues::{self, EventQueue};
 use crate::aws::secret::{Secret, Secrets};
 use crate::clevertap::Role;
 use crate::config::SignaturePolicy;
-use crate::mapping::Occasion;
+use crate::mapping::Origin;
 use crate::outcome::{Failure, Outcome};
-use crate::purchasely::signature::{Presented, Refusal, SIGNATURE_HEADER, TIMESTAMP_HEADER};
+use crate::purchasely::signature::{
+    InvalidSignature, SIGNATURE_HEADER, SignatureHeaders, TIMESTAMP_HEADER,
+};
 use crate::purchasely::{Event, Unreadable, Verified};
 use crate::relay::{Budget, Delivery, Relay};
 use crate::telemetry::{self, Report};
@@ -168,10 +170,12 @@ impl Handler {
         let delivery = Delivery {
             body: verified.bytes(),
             event: Event::parse(verified),
-            occasion: Occasion {
-                again: request.headers().contains_key(REPLAYED_HEADER),
-                only: None,
+            origin: if request.headers().contains_key(REPLAYED_HEADER) {
+                Origin::Redelivered
+            } else {
+                Origin::Purchasely
             },
+            only: None,
             // Purchasely itself sends no later event of a user before this one is acknowledged.
             group: None,
         };
@@ -243,7 +247,7 @@ impl Handler {
             SignaturePolicy::Off => None,
             SignaturePolicy::Required { tolerance } => {
                 let presented =
-                    Presented::read(request.headers()).map_err(Outcome::Unauthorized)?;
+                    SignatureHeaders::read(request.headers()).map_err(Outcome::Unauthorized)?;
                 Some((presented, tolerance))
             }
         };
@@ -261,10 +265,10 @@ impl Handler {
         };
         match verify(&secret) {
             Ok(verified) => Ok((verified, secret)),
-            Err(Refusal::Wrong) => {
+            Err(InvalidSignature::Mismatch) => {
                 let changed = timeout_at(budget.uploads_end, self.secrets.refresh(&secret));
                 let changed = changed.await.ok().flatten();
-                let secret = changed.ok_or(Outcome::Unauthorized(Refusal::Wrong))?;
+                let secret = changed.ok_or(Outcome::Unauthorized(InvalidSignature::Mismatch))?;
                 let verified = verify(&secret).map_err(Outcome::Unauthorized)?;
                 Ok((verified, secret))
             }
@@ -391,7 +395,12 @@ fn delivery_of<'m>(message: &'m SqsMessage, webhook: Option<&'m [u8]>) -> Delive
     let text = message.body.as_deref().unwrap_or_default();
     // Words that name no record say nothing, and then all of them are sent rather than none.
     let only = attribute(message, queues::RECORDS)
-        .map(|words| words.split(',').filter_map(Role::named).collect())
+        .map(|words| {
+            words
+                .split(',')
+                .filter_map(|word| word.parse().ok())
+                .collect()
+        })
         .filter(|roles: &Vec<Role>| !roles.is_empty());
     let again = [queues::REASON, queues::REPLAYED];
     Delivery {
@@ -400,10 +409,12 @@ fn delivery_of<'m>(message: &'m SqsMessage, webhook: Option<&'m [u8]>) -> Delive
         event: webhook.map_or(Err(Unreadable::NotJson), |body| {
             Event::parse(Verified::unsigned(body))
         }),
-        occasion: Occasion {
-            again: again.iter().any(|name| attribute(message, name).is_some()),
-            only,
+        origin: if again.iter().any(|name| attribute(message, name).is_some()) {
+            Origin::Redelivered
+        } else {
+            Origin::Purchasely
         },
+        only,
         group: message.attributes.get("MessageGroupId").map(String::as_str),
     }
 }

@@ -37,7 +37,7 @@ const AWS_OPERATION: Duration = Duration::from_millis(3500);
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     telemetry::start(config::log_level(config::environment));
-    let config = match Config::read(config::environment) {
+    let config = match Config::from_env(config::environment) {
         Ok(config) => config,
         Err(mistakes) => {
             let count = mistakes.len();
@@ -66,7 +66,7 @@ async fn run(config: Config) -> Result<(), Error> {
         region = %config.region,
         "started"
     );
-    for warning in config.warnings.iter().chain(&config.lost_promises()) {
+    for warning in config.warnings.iter().chain(&config.missing_guarantees()) {
         tracing::warn!("{warning}");
     }
     let http = http_client(config.root_certificates.as_deref())?;

@@ -5,7 +5,7 @@
 
 use crate::clevertap::answer;
 use crate::mapping::{Ignored, Unmappable};
-use crate::purchasely::{Unreadable, signature::Refusal};
+use crate::purchasely::{Unreadable, signature::InvalidSignature};
 
 /// How an event, or a request that was none, ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub enum Outcome {
     /// Rightly nothing to send.
     Ignored(Ignored),
     /// Not shown to come from Purchasely.
-    Unauthorized(Refusal),
+    Unauthorized(InvalidSignature),
     /// Not a POST.
     MethodNotAllowed,
     /// The body is longer than the door takes.
@@ -178,9 +178,9 @@ impl Outcome {
                 let reason = Some(permanent(*why));
                 (200, "dead_lettered", reason, "DeadLettered", Error)
             }
-            Self::Ignored(why) => (200, "ignored", Some(ignored(*why)), "Ignored", Info),
+            Self::Ignored(why) => (200, "ignored", Some(<&str>::from(why)), "Ignored", Info),
             Self::Unauthorized(why) => {
-                let reason = Some(refused(*why));
+                let reason = Some(<&str>::from(why));
                 (401, "unauthorized", reason, "Unauthorized", Warn)
             }
             Self::MethodNotAllowed => (405, "method_not_allowed", None, "Rejected", Warn),
@@ -269,46 +269,9 @@ fn failed(why: Failure) -> &'static str {
 
 fn permanent(why: Permanent) -> &'static str {
     match why {
-        Permanent::Unreadable(why) => unreadable(why),
-        Permanent::Unmappable(why) => unmappable(why),
+        Permanent::Unreadable(why) => why.into(),
+        Permanent::Unmappable(why) => why.into(),
         Permanent::Refused(_) => "refused",
-    }
-}
-
-fn ignored(why: Ignored) -> &'static str {
-    match why {
-        Ignored::EventDisabled => "event_disabled",
-        Ignored::Sandbox => "sandbox",
-        Ignored::Anonymous => "anonymous",
-    }
-}
-
-fn refused(why: Refusal) -> &'static str {
-    match why {
-        Refusal::Missing => "signature_missing",
-        Refusal::Deprecated => "signature_deprecated",
-        Refusal::Doubled => "signature_doubled",
-        Refusal::Malformed => "signature_malformed",
-        Refusal::Wrong => "signature_wrong",
-        Refusal::TooOld => "signature_too_old",
-    }
-}
-
-fn unreadable(why: Unreadable) -> &'static str {
-    match why {
-        Unreadable::NotJson => "not_json",
-        Unreadable::NotAnObject => "not_an_object",
-        Unreadable::VersionTwo => "payload_version_two",
-        Unreadable::NoName => "no_event_name",
-    }
-}
-
-fn unmappable(why: Unmappable) -> &'static str {
-    match why {
-        Unmappable::NoIdentity => "no_identity",
-        Unmappable::IdentityTooLong => "identity_too_long",
-        Unmappable::UnusableName => "unusable_name",
-        Unmappable::UnfitChargedId => "unfit_charged_id",
     }
 }
 
@@ -322,7 +285,11 @@ mod tests {
             (Outcome::Relayed, 200, "relayed"),
             (Outcome::DryRun, 200, "dry_run"),
             (Outcome::Ignored(Ignored::Anonymous), 200, "ignored"),
-            (Outcome::Unauthorized(Refusal::Wrong), 401, "unauthorized"),
+            (
+                Outcome::Unauthorized(InvalidSignature::Mismatch),
+                401,
+                "unauthorized",
+            ),
             (Outcome::MethodNotAllowed, 405, "method_not_allowed"),
             (Outcome::PayloadTooLarge, 413, "payload_too_large"),
             (Outcome::Duplicate, 200, "duplicate"),

@@ -8,9 +8,9 @@ mod upload;
 use crate::aws::claims::{self, Claim, Claims};
 use crate::aws::queues::{DeadLetterQueue, Letter, REASON, RECORDS};
 use crate::aws::secret::{Secret, Secrets};
-use crate::clevertap::{Client, Record, User};
+use crate::clevertap::{Client, Record, Role, User};
 use crate::mapping::identity::{Identified, identify};
-use crate::mapping::{self, Account, Fate, Mapped, Occasion, Rules};
+use crate::mapping::{self, Account, FieldOutcome, Ignored, Mapped, Origin, Rules};
 use crate::outcome::{Failure, Outcome, Permanent};
 use crate::purchasely::{Event, Unreadable, catalogue};
 use crate::telemetry::{Report, Upload, showable_id};
@@ -59,7 +59,9 @@ pub struct Delivery<'d> {
     /// What it says.
     pub event: Result<Event, Unreadable>,
     /// Whether it comes for the first time, and whole.
-    pub occasion: Occasion,
+    pub origin: Origin,
+    /// The records that are still to be sent, where it is not all of them.
+    pub only: Option<Vec<Role>>,
     /// What the events of one user have in common, where their order is ours to keep.
     pub group: Option<&'d str>,
 }
@@ -139,19 +141,30 @@ impl Relay {
             Ok(event) => event,
             Err(why) => return Plan::Hopeless(Permanent::Unreadable(*why)),
         };
-        let mut witness = |field: &str, fate: Fate<'_>| {
+        let mut on_field = |field: &str, fate: FieldOutcome<'_>| {
             if fate.is_adjustment() {
-                adjustments.push(format!("{field}: {}", fate.code()));
+                adjustments.push(format!("{field}: {}", <&str>::from(&fate)));
             }
         };
-        match mapping::map(event, &self.rules, &delivery.occasion, &mut witness) {
+        match mapping::map(event, &self.rules, delivery.origin, &mut on_field) {
             Mapped::Ignored(why) => Plan::Ended(Outcome::Ignored(why)),
             Mapped::Unmappable(why) => Plan::Hopeless(Permanent::Unmappable(why)),
-            Mapped::Records { account, records } => Plan::Send {
+            Mapped::Records {
                 account,
-                records,
-                claim: claims::key(event.id(), delivery.body),
-            },
+                mut records,
+            } => {
+                if let Some(only) = &delivery.only {
+                    records.retain(|record| only.contains(&record.role));
+                }
+                if records.is_empty() {
+                    return Plan::Ended(Outcome::Ignored(Ignored::EventDisabled));
+                }
+                Plan::Send {
+                    account,
+                    records,
+                    claim: claims::key(event.id(), delivery.body),
+                }
+            }
         }
     }
 
@@ -343,10 +356,14 @@ fn entries<'r>(
 
 /// The records that a redrive has still to send, where others of the event were accepted.
 fn still_wanted(delivery: &Delivery<'_>, end: &End) -> Option<String> {
-    if !end.accepted && delivery.occasion.only.is_none() {
+    if !end.accepted && delivery.only.is_none() {
         return None;
     }
-    let roles: Vec<_> = end.refused.iter().map(|(role, _)| role.name()).collect();
+    let roles: Vec<_> = end
+        .refused
+        .iter()
+        .map(|(role, _)| <&str>::from(*role))
+        .collect();
     Some(roles.join(","))
 }
 
@@ -361,7 +378,7 @@ fn report(delivery: &Delivery<'_>) -> Report {
             .map(str::to_owned),
         event_name: event.map(|event| event.name().to_owned()),
         event_age: event
-            .filter(|_| !delivery.occasion.again)
+            .filter(|_| delivery.origin == Origin::Purchasely)
             .and_then(|event| age(event.time_ms("event_created_at")?)),
         is_unknown: event.is_some_and(|event| !catalogue::is_known_event(event.name())),
         is_unprotected: false,

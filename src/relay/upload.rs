@@ -104,7 +104,8 @@ impl Relay {
                         return Box::pin(alone).await;
                     }
                     Answer::Refused(code) => {
-                        let had_profile = pending.iter().any(|entry| !entry.record.role.decides());
+                        let had_profile =
+                            pending.iter().any(|entry| !entry.record.role.is_required());
                         if had_profile {
                             // Nothing says that it was not the profile.
                             pending = without_profile(pending, code, ends);
@@ -208,12 +209,12 @@ fn settle<'r>(pending: Vec<Entry<'r>>, verdicts: &[Verdict], ends: &mut [End]) -
         let end = &mut ends[entry.position];
         let role = entry.record.role;
         match *verdict {
-            Verdict::Accepted if role.decides() => end.accepted = true,
+            Verdict::Accepted if role.is_required() => end.accepted = true,
             Verdict::Accepted => end.upload.profile_refused = None,
-            Verdict::Refused(code) if role.decides() => end.refused.push((role, code)),
+            Verdict::Refused(code) if role.is_required() => end.refused.push((role, code)),
             Verdict::Refused(code) => end.upload.profile_refused = Some(code),
             Verdict::Passing(code) => {
-                if !role.decides() {
+                if !role.is_required() {
                     end.upload.profile_refused = Some(code);
                 }
                 again.push(entry);
@@ -225,7 +226,7 @@ fn settle<'r>(pending: Vec<Entry<'r>>, verdicts: &[Verdict], ends: &mut [End]) -
 
 fn without_profile<'r>(mut pending: Vec<Entry<'r>>, code: u16, ends: &mut [End]) -> Vec<Entry<'r>> {
     pending.retain(|entry| {
-        let decides = entry.record.role.decides();
+        let decides = entry.record.role.is_required();
         if !decides {
             ends[entry.position].upload.profile_refused = Some(code);
         }
@@ -240,7 +241,7 @@ fn give_up(pending: &[Entry<'_>], failure: Failure, ends: &mut [End]) {
     for entry in pending {
         let end = &mut ends[entry.position];
         let alone = !end.accepted && end.refused.is_empty();
-        if entry.record.role.decides() || alone {
+        if entry.record.role.is_required() || alone {
             end.undecided = Some(failure);
         }
     }
