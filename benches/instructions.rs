@@ -4,9 +4,9 @@
 use clap::{Parser, ValueEnum};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use purchasely_clevertap::clevertap::{Record, upload_body};
-use purchasely_clevertap::mapping::{self, Mapped, Occasion, Rules};
+use purchasely_clevertap::mapping::{self, Mapped, Origin, Rules};
 use purchasely_clevertap::purchasely::signature::{
-    Presented, SIGNATURE_HEADER, TIMESTAMP_HEADER, sign,
+    SIGNATURE_HEADER, SignatureHeaders, TIMESTAMP_HEADER, sign,
 };
 use purchasely_clevertap::purchasely::{Event, Verified};
 use std::error::Error;
@@ -53,8 +53,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let rules = Rules::default();
     for _ in 0..arguments.times {
-        let presented = Presented::read(black_box(&headers))?;
-        let verified = presented.verify([SECRET], None, SIGNED_AT, black_box(&body))?;
+        let headers = SignatureHeaders::read(black_box(&headers))?;
+        let verified = headers.verify([SECRET], None, SIGNED_AT, black_box(&body))?;
         match arguments.up_to {
             Step::Verify => drop(black_box(verified)),
             step => process(verified, step, &rules)?,
@@ -68,8 +68,7 @@ fn process(verified: Verified<'_>, up_to: Step, rules: &Rules) -> Result<(), Box
     if up_to == Step::Parse {
         return Ok(());
     }
-    let occasion = Occasion::default();
-    let mapped = mapping::map(&event, rules, &occasion, &mut |field, outcome| {
+    let mapped = mapping::map(&event, rules, Origin::Purchasely, &mut |field, outcome| {
         black_box((field, outcome.is_adjustment()));
     });
     let Mapped::Records { records, .. } = black_box(mapped) else {
