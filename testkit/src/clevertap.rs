@@ -189,7 +189,7 @@ struct State {
     passcode: Mutex<String>,
     script: Mutex<VecDeque<Reply>>,
     uploads: watch::Sender<Vec<Upload>>,
-    accepted: Mutex<Vec<Value>>,
+    accepted: watch::Sender<Vec<Value>>,
     slots: Semaphore,
     connections: Connections,
 }
@@ -202,7 +202,7 @@ impl CleverTap {
             passcode: Mutex::new(passcode.to_owned()),
             script: Mutex::default(),
             uploads: watch::Sender::default(),
-            accepted: Mutex::default(),
+            accepted: watch::Sender::default(),
             slots: Semaphore::new(MAX_CONCURRENT_UPLOADS),
             connections: Connections::new(),
         }))
@@ -244,12 +244,12 @@ impl CleverTap {
 
     /// The records accepted so far, in order; those of dry runs are not among them.
     pub fn accepted(&self) -> Vec<Value> {
-        self.0.accepted.lock().unwrap().clone()
+        self.0.accepted.borrow().clone()
     }
 
     /// Returns the uploads so far and forgets them and their records. No upload may be in progress.
     pub fn take_uploads(&self) -> Vec<Upload> {
-        self.0.accepted.lock().unwrap().clear();
+        self.0.accepted.send_replace(Vec::new());
         self.0.uploads.send_replace(Vec::new())
     }
 
@@ -260,6 +260,13 @@ impl CleverTap {
             .wait_for(|uploads| uploads.len() >= n)
             .await
             .expect("the sender lives as long as self");
+    }
+
+    /// Resolves as soon as at least `n` records are accepted.
+    pub async fn wait_for_records(&self, n: usize) {
+        let mut accepted = self.0.accepted.subscribe();
+        let enough = accepted.wait_for(|accepted| accepted.len() >= n);
+        enough.await.expect("the sender lives as long as self");
     }
 
     async fn answer(self, request: Request<Bytes>) -> Ending {
@@ -372,7 +379,7 @@ impl CleverTap {
         }
         let answer = Answer::verdict(accepted.len(), unprocessed);
         if !dry_run {
-            self.0.accepted.lock().unwrap().extend(accepted);
+            self.0.accepted.send_modify(|all| all.extend(accepted));
         }
         answer
     }
