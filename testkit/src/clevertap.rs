@@ -1,120 +1,75 @@
-//! A strict stand-in for CleverTap's upload endpoint: it refuses whatever CleverTap's documentation does not allow.
+//! A strict CleverTap upload endpoint: it refuses whatever CleverTap's documentation does not allow.
 //! It does not know users, campaigns or an account's Schema, and it stores nothing beyond its own lifetime.
 //!
-//! Where the documentation is silent the stand-in refuses, so that nothing relies on an undocumented kindness.
-//! Where a rule stands on one page below <https://developer.clevertap.com/docs/>, the page is named; the others are
-//! CleverTap's general rules for names and values, or its SDKs'.
+//! Where the documentation is silent it refuses, so that nothing relies on undocumented tolerance. Where a rule
+//! is on one page below <https://developer.clevertap.com/docs/>, the page is named; the others are CleverTap's
+//! general rules for names and values, or its SDKs'.
 
-use std::collections::{HashSet, VecDeque};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
-
+use crate::connections::{Connections, Ending, Listener};
 use bytes::Bytes;
-use hyper::header::{CONTENT_TYPE, HeaderValue, LOCATION};
+use hyper::header::CONTENT_TYPE;
 use hyper::{Method, Request};
 use serde_json::{Map, Value, json};
+use std::collections::{HashSet, VecDeque};
+use std::ops::Deref;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, watch};
 
-use crate::connections::{Connections, Ending, Listener};
-
 /// The path of the upload API (page `upload-events-api`).
 const UPLOAD_PATH: &str = "/1/upload";
-
 /// Records in one call (page `upload-events-api`).
 const MAX_RECORDS: usize = 1000;
-
-/// Uploads handled at once for one account; one more is a 429 (page `api-request-limit`).
+/// Concurrent uploads of one account; one more is a 429 (page `api-request-limit`).
 const MAX_CONCURRENT_UPLOADS: usize = 15;
-
 /// Properties of one event: the default of an account (page `upload-events-api`).
 const MAX_EVENT_PROPERTIES: usize = 100;
-
 /// Custom properties of profiles (page `upload-user-profiles-api`).
 const MAX_PROFILE_PROPERTIES: usize = 256;
-
 /// Characters in the key of an event property (page `upload-events-api`).
 const MAX_KEY_CHARACTERS: usize = 120;
-
 /// Bytes of UTF-8 in the key of a profile property: bytes, unlike for events (page `upload-user-profiles-api`).
 const MAX_PROFILE_KEY_BYTES: usize = 120;
-
 /// Characters in an event name. No page gives a limit, so the one for keys is taken.
 const MAX_EVENT_NAME_CHARACTERS: usize = 120;
-
 /// Bytes of UTF-8 in a text value (pages `upload-events-api` and `upload-user-profiles-api`).
 const MAX_VALUE_BYTES: usize = 512;
-
 /// `identity`, `objectId` and their like are shorter than this many characters: CleverTap's rule for identities.
 const IDENTITY_CHARACTERS: usize = 1024;
-
 /// Entries in `Items` of `Charged`. The documentation says 256, CleverTap's own SDKs stop at 50.
 const MAX_ITEMS: usize = 50;
-
 /// Values in one `$add` or `$remove`: as many as a multi-value property holds
 /// (<https://docs.clevertap.com/docs/platform-considerations>).
 const MAX_OPERATION_VALUES: usize = 100;
-
 /// A `ts` from here on is in milliseconds: in seconds it would be the year 5138.
 const FIRST_IMPLAUSIBLE_TIME: u64 = 100_000_000_000;
-
-/// Characters that no name of an event or a property may hold: CleverTap's rule for names.
+/// Characters that no name of an event or a property may have: CleverTap's rule for names.
 const FORBIDDEN_CHARACTERS: [char; 13] = [
     '%', '>', '<', '!', '|', '&', '.', ':', ';', '$', '\'', '"', '\\',
 ];
-
-/// Forbidden in profile keys beside [`FORBIDDEN_CHARACTERS`]: CleverTap's rule for names.
+/// Forbidden in profile keys in addition to [`FORBIDDEN_CHARACTERS`]: CleverTap's rule for names.
 const FORBIDDEN_IN_PROFILE_KEYS: char = '#';
-
 /// How a date value starts; seconds since 1970 follow: CleverTap's rule for values.
 const DATE_PREFIX: &str = "$D_";
-
-/// The revenue event, the only one that may carry [`ITEMS`] and the one that needs a numeric [`AMOUNT`].
-const CHARGED: &str = "Charged";
-const AMOUNT: &str = "Amount";
-const ITEMS: &str = "Items";
-
+/// The revenue event in CleverTap's comparison, the only one with `Items` and the one that needs a numeric `Amount`.
+const CHARGED: &str = "charged";
 /// Events that only CleverTap raises (page `events`). Names compare without case and spaces.
+#[rustfmt::skip]
 const RESERVED_EVENTS: [&str; 29] = [
-    "Notification Sent",
-    "Notification Viewed",
-    "Notification Clicked",
-    "Notification Delivered",
-    "Notification Replied",
-    "Notification Bounced",
-    "UTM Visited",
-    "App Launched",
-    "App Uninstalled",
-    "App Installed",
-    "App Version Changed",
-    "Stayed",
-    "Reply Sent",
-    "Experiment Rendered",
-    "Reachable By",
-    "Identity Reset",
-    "Identity Set",
-    "Identity Error",
-    "Geocluster Entered",
-    "Geocluster Exited",
-    "SCOutgoing",
-    "SCIncoming",
-    "SCEnd",
-    "SCCampaignOptOut",
-    "Push Impressions",
-    "State Transitioned",
-    "Session Concluded",
-    "Channel Unsubscribed",
-    "Web Page Viewed",
+    "Notification Sent", "Notification Viewed", "Notification Clicked", "Notification Delivered",
+    "Notification Replied", "Notification Bounced", "UTM Visited", "App Launched",
+    "App Uninstalled", "App Installed", "App Version Changed", "Stayed", "Reply Sent",
+    "Experiment Rendered", "Reachable By", "Identity Reset", "Identity Set", "Identity Error",
+    "Geocluster Entered", "Geocluster Exited", "SCOutgoing", "SCIncoming", "SCEnd",
+    "SCCampaignOptOut", "Push Impressions", "State Transitioned", "Session Concluded",
+    "Channel Unsubscribed", "Web Page Viewed",
 ];
-
-/// CleverTap's own prefix; `wzrk_d` is reserved, its siblings are best left alone as well.
+/// CleverTap's own prefix: `wzrk_d` is reserved, other names are refused to be safe.
 const RESERVED_EVENT_PREFIX: &str = "wzrk_";
-
-/// Keys of which a record carries exactly one (page `upload-events-api`).
-const IDENTITY_KEYS: [&str; 4] = ["identity", OBJECT_ID_KEY, "FBID", "GPID"];
-const OBJECT_ID_KEY: &str = "objectId";
-
-/// Profile fields with a meaning of their own, in lower case, with the code that guards each (page `api-errors`).
+/// Keys of which a record has exactly one (page `upload-events-api`).
+const IDENTITY_KEYS: [&str; 4] = ["identity", "objectId", "FBID", "GPID"];
+/// Profile fields with a meaning of their own, in lower case, with the code of each (page `api-errors`).
 const SYSTEM_FIELDS: [(&str, u16); 10] = [
     ("name", STRUCTURE),
     ("identity", STRUCTURE),
@@ -127,8 +82,7 @@ const SYSTEM_FIELDS: [(&str, u16); 10] = [
     ("married", 519),
     ("age", 520),
 ];
-
-/// The prefix of the fields that hold a user's consent to messages, in lower case.
+/// The prefix of the fields with a user's consent to messages, in lower case.
 const CONSENT_PREFIX: &str = "msg-";
 
 /// Record codes (page `api-errors`).
@@ -141,11 +95,13 @@ const NO_TYPE: u16 = 524;
 const TIME: u16 = 525;
 const OBJECT_ID: u16 = 526;
 
+const JSON: &str = "application/json";
+
 /// An upload endpoint with one account. Clones are the same server.
 #[derive(Clone)]
 pub struct CleverTap(Arc<State>);
 
-/// One `POST /1/upload`, whatever became of it.
+/// One `POST /1/upload`, whatever the answer.
 #[derive(Clone, Debug)]
 pub struct Upload {
     pub account_id: Option<String>,
@@ -168,13 +124,13 @@ pub enum Reply {
     Answer { status: u16, body: String },
     /// This HTTP status with a `Location`; nothing is accepted.
     Redirect { status: u16, location: String },
-    /// No answer; the connection stays open and the upload goes on counting as concurrent.
+    /// No answer; the connection stays open and the upload counts as concurrent.
     Silent,
     /// By the rules, after this long.
     Slow(Duration),
     /// The connection closes before an answer; nothing is accepted.
     CloseBeforeAnswer,
-    /// The connection is reset before an answer (over TLS: closed); nothing is accepted.
+    /// The connection is reset before an answer; nothing is accepted.
     ResetBeforeAnswer,
     /// By the rules, but the connection closes before the answer: the ambiguous case.
     AcceptThenClose,
@@ -211,20 +167,18 @@ impl CleverTap {
     /// Accepts for ever; each connection runs in its own task.
     pub async fn serve(self, listener: impl Into<Listener>) {
         let connections = self.0.connections.clone();
-        connections
-            .serve_listener(listener, move |request| self.clone().answer(request))
-            .await;
+        let answer = move |request| self.clone().answer(request);
+        connections.serve_listener(listener, answer).await;
     }
 
-    /// Serves one connection on any stream, such as one under TLS, until either side ends it.
+    /// Serves one connection on any stream until either side ends it.
     pub async fn serve_connection<S>(self, stream: S)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let connections = self.0.connections.clone();
-        connections
-            .serve_stream(stream, move |request| self.clone().answer(request))
-            .await;
+        let answer = move |request| self.clone().answer(request);
+        connections.serve_stream(stream, answer).await;
     }
 
     /// Replaces the passcode: the old one is a 401 from here on.
@@ -242,24 +196,22 @@ impl CleverTap {
         self.0.uploads.borrow().clone()
     }
 
-    /// The records accepted so far, in order; those of dry runs are not among them.
-    pub fn accepted(&self) -> Vec<Value> {
-        self.0.accepted.borrow().clone()
-    }
-
     /// Returns the uploads so far and forgets them and their records. No upload may be in progress.
     pub fn take_uploads(&self) -> Vec<Upload> {
         self.0.accepted.send_replace(Vec::new());
         self.0.uploads.send_replace(Vec::new())
     }
 
+    /// The records accepted so far, in order; those of dry runs are not among them.
+    pub fn accepted(&self) -> Vec<Value> {
+        self.0.accepted.borrow().clone()
+    }
+
     /// Resolves as soon as at least `n` uploads have arrived, answered or not.
     pub async fn wait_for_uploads(&self, n: usize) {
         let mut uploads = self.0.uploads.subscribe();
-        uploads
-            .wait_for(|uploads| uploads.len() >= n)
-            .await
-            .expect("the sender lives as long as self");
+        let enough = uploads.wait_for(|uploads| uploads.len() >= n);
+        enough.await.expect("the sender lives as long as self");
     }
 
     /// Resolves as soon as at least `n` records are accepted.
@@ -272,51 +224,47 @@ impl CleverTap {
     async fn answer(self, request: Request<Bytes>) -> Ending {
         match (request.method(), request.uri().path()) {
             (&Method::POST, UPLOAD_PATH) => self.upload(&request).await,
-            (&Method::GET | &Method::HEAD, "/") => Answer::new(200, json!({})).into(),
-            (_, UPLOAD_PATH | "/") => Answer::failure(405, "Method Not Allowed").into(),
-            _ => Answer::failure(404, "Not Found").into(),
+            (&Method::GET | &Method::HEAD, "/") => json_answer(200, &json!({})),
+            (_, UPLOAD_PATH | "/") => failure(405, "Method Not Allowed"),
+            _ => failure(404, "Not Found"),
         }
     }
 
     async fn upload(&self, request: &Request<Bytes>) -> Ending {
-        // The slot is held until the answer is ready, or until the peer gives up on it.
+        // The slot is in use until the answer is ready, or until the peer gives up on it.
         let slot = self.0.slots.try_acquire();
         let (place, reply) = self.receive(request);
-        let mut forced = None;
-        let scripted = match reply {
-            Reply::Silent => std::future::pending().await,
-            Reply::CloseBeforeAnswer => return Ending::Close,
-            Reply::ResetBeforeAnswer => return Ending::Reset,
-            Reply::Status(status) => Some(Answer::failure(status, "Answered by a script")),
-            Reply::Answer { status, body } => Some(Answer {
-                status,
-                body,
-                location: None,
-            }),
-            Reply::Redirect { status, location } => Some(Answer {
-                location: Some(location),
-                ..Answer::new(status, json!({}))
-            }),
-            Reply::FailWithoutReasons => Some(Answer::verdict(0, Vec::new())),
-            Reply::RefuseRecord { number, code } => {
-                forced = Some((number, Refusal::new(code)));
-                None
+        let judge = |forced| match slot {
+            Ok(_) => self.judge(request, forced),
+            Err(_) => failure(429, "Too many concurrent requests"),
+        };
+        let ending = match reply {
+            Reply::Normal => judge(None),
+            Reply::Status(status) => failure(status, "Answered by a script"),
+            Reply::Answer { status, body } => Ending::answer(status, JSON, body),
+            Reply::Redirect { status, location } => {
+                json_answer(status, &json!({})).with_header("location", &location)
             }
+            Reply::Silent => std::future::pending().await,
             Reply::Slow(delay) => {
                 tokio::time::sleep(delay).await;
-                None
+                judge(None)
             }
+            Reply::CloseBeforeAnswer => Ending::Close,
+            Reply::ResetBeforeAnswer => Ending::Reset,
             Reply::AcceptThenClose => {
-                self.judge(request, slot.is_ok(), None);
-                return Ending::Close;
+                judge(None);
+                Ending::Close
             }
-            Reply::Normal => None,
+            Reply::RefuseRecord { number, code } => judge(Some((number, code))),
+            Reply::FailWithoutReasons => verdict(0, &[]),
         };
-        let answer = scripted.unwrap_or_else(|| self.judge(request, slot.is_ok(), forced));
-        self.0
-            .uploads
-            .send_modify(|uploads| uploads[place].status = Some(answer.status));
-        answer.into()
+        if let Ending::Answer(response) = &ending {
+            let status = response.status().as_u16();
+            let note = |uploads: &mut Vec<Upload>| uploads[place].status = Some(status);
+            self.0.uploads.send_modify(note);
+        }
+        ending
     }
 
     /// Notes the upload and takes its scripted reply, in one step, so that replies follow the order of arrival.
@@ -326,8 +274,8 @@ impl CleverTap {
         self.0.uploads.send_modify(|uploads| {
             place = uploads.len();
             uploads.push(Upload {
-                account_id: header(request, "x-clevertap-account-id"),
-                passcode: header(request, "x-clevertap-passcode"),
+                account_id: header(request, "x-clevertap-account-id").map(str::to_owned),
+                passcode: header(request, "x-clevertap-passcode").map(str::to_owned),
                 query: request.uri().query().map(str::to_owned),
                 body: request.body().clone(),
                 status: None,
@@ -336,48 +284,42 @@ impl CleverTap {
         (place, script.pop_front().unwrap_or(Reply::Normal))
     }
 
-    /// The answer by the rules; `forced` refuses one record, given by its number, whatever it holds.
-    fn judge(
-        &self,
-        request: &Request<Bytes>,
-        has_slot: bool,
-        forced: Option<(usize, Refusal)>,
-    ) -> Answer {
-        if !has_slot {
-            return Answer::failure(429, "Too many concurrent requests");
+    /// The answer by the rules; `forced` refuses one record, given by its number, with a code.
+    fn judge(&self, request: &Request<Bytes>, forced: Option<(usize, u16)>) -> Ending {
+        let account_id = header(request, "x-clevertap-account-id");
+        let passcode = header(request, "x-clevertap-passcode");
+        if account_id != Some(&self.0.account_id)
+            || passcode != Some(&*self.0.passcode.lock().unwrap())
+        {
+            // The recorded text; CleverTap does not say which of the two is wrong.
+            return failure(401, "Account ID is not valid");
         }
-        let is_known = header(request, "x-clevertap-account-id").as_ref()
-            == Some(&self.0.account_id)
-            && header(request, "x-clevertap-passcode").as_ref()
-                == Some(&*self.0.passcode.lock().unwrap());
-        if !is_known {
-            // The recorded text; CleverTap does not tell which of the two is wrong.
-            return Answer::failure(401, "Account ID is not valid");
-        }
-        if !is_json(header(request, CONTENT_TYPE.as_str()).as_deref()) {
-            return Answer::failure(400, "Content-Type is not application/json");
+        let content_type = header(request, CONTENT_TYPE.as_str()).unwrap_or_default();
+        let essence = content_type.split(';').next().unwrap_or_default();
+        if !essence.trim().eq_ignore_ascii_case(JSON) {
+            return failure(400, "Content-Type is not application/json");
         }
         let dry_run = match request.uri().query() {
             None => false,
             Some("dryRun=1") => true,
-            Some(_) => return Answer::failure(400, "Query is not known"),
+            Some(_) => return failure(400, "Query is not known"),
         };
         let Some(records) = records(request.body()) else {
-            return Answer::failure(400, "Payload is not {\"d\":[1 to 1000 records]}");
+            return failure(400, "Payload is not {\"d\":[1 to 1000 records]}");
         };
 
         let (mut accepted, mut unprocessed) = (Vec::new(), Vec::new());
         for (record, number) in records.into_iter().zip(1..) {
-            let verdict = match &forced {
-                Some((forced, refusal)) if *forced == number => Err(refusal.clone()),
+            let checked = match forced {
+                Some((forced, code)) if forced == number => Err(Refusal::new(code)),
                 _ => check(&record),
             };
-            match verdict {
+            match checked {
                 Ok(()) => accepted.push(Value::Object(record)),
                 Err(refusal) => unprocessed.push(refusal.into_answer(number, record)),
             }
         }
-        let answer = Answer::verdict(accepted.len(), unprocessed);
+        let answer = verdict(accepted.len(), &unprocessed);
         if !dry_run {
             self.0.accepted.send_modify(|all| all.extend(accepted));
         }
@@ -385,7 +327,7 @@ impl CleverTap {
     }
 }
 
-impl std::ops::Deref for CleverTap {
+impl Deref for CleverTap {
     type Target = Connections;
 
     fn deref(&self) -> &Connections {
@@ -393,57 +335,31 @@ impl std::ops::Deref for CleverTap {
     }
 }
 
-/// An HTTP answer with a JSON body.
-struct Answer {
-    status: u16,
-    body: String,
-    location: Option<String>,
+fn json_answer(status: u16, body: &Value) -> Ending {
+    Ending::answer(status, JSON, body.to_string())
 }
 
-impl Answer {
-    fn new(status: u16, body: Value) -> Self {
-        Self {
-            status,
-            body: body.to_string(),
-            location: None,
-        }
-    }
-
-    /// A request refused as a whole, in the recorded shape of a 401.
-    fn failure(status: u16, error: &str) -> Self {
-        Self::new(
-            status,
-            json!({ "status": "fail", "error": error, "code": status }),
-        )
-    }
-
-    /// HTTP 200 in one of its three shapes (page `upload-events-api`).
-    fn verdict(processed: usize, unprocessed: Vec<Value>) -> Self {
-        let status = match (processed, unprocessed.as_slice()) {
-            (0, _) => "fail",
-            (_, []) => "success",
-            _ => "partial",
-        };
-        Self::new(
-            200,
-            json!({ "status": status, "processed": processed, "unprocessed": unprocessed }),
-        )
-    }
+/// A request refused as a whole, in the recorded shape of a 401.
+fn failure(status: u16, error: &str) -> Ending {
+    json_answer(
+        status,
+        &json!({ "status": "fail", "error": error, "code": status }),
+    )
 }
 
-impl From<Answer> for Ending {
-    fn from(answer: Answer) -> Self {
-        let mut ending = Ending::answer(answer.status, "application/json", answer.body);
-        if let (Ending::Answer(response), Some(location)) = (&mut ending, answer.location) {
-            let location = HeaderValue::try_from(location).expect("a header value");
-            response.headers_mut().insert(LOCATION, location);
-        }
-        ending
-    }
+/// HTTP 200 in one of its three shapes (page `upload-events-api`).
+fn verdict(processed: usize, unprocessed: &[Value]) -> Ending {
+    let status = match (processed, unprocessed) {
+        (0, _) => "fail",
+        (_, []) => "success",
+        _ => "partial",
+    };
+    let body = json!({ "status": status, "processed": processed, "unprocessed": unprocessed });
+    json_answer(200, &body)
 }
 
 /// Why one record is refused.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, PartialEq)]
 struct Refusal {
     code: u16,
     /// What is wrong with this very record, for the developer who reads the answer; names, never values.
@@ -452,17 +368,8 @@ struct Refusal {
 
 impl Refusal {
     fn new(code: u16) -> Self {
-        Self {
-            code,
-            detail: String::new(),
-        }
-    }
-
-    fn because(code: u16, detail: impl Into<String>) -> Self {
-        Self {
-            code,
-            detail: detail.into(),
-        }
+        let detail = String::new();
+        Self { code, detail }
     }
 
     /// The entry of `unprocessed` for the record with this number, counted from 1.
@@ -496,7 +403,7 @@ impl Refusal {
         };
         // CleverTap is inconsistent about this space. Even codes go without, so that nobody counts on it.
         let space = if self.code.is_multiple_of(2) { "" } else { " " };
-        // The echo may be normalised and is deliberately never equal to what was sent: the number tells which it is.
+        // The echo may be normalised and is deliberately never equal to what was sent: the number identifies the record.
         record.remove("ts");
         json!({
             "status": "fail",
@@ -516,40 +423,35 @@ pub fn refusal_of(record: &Value) -> Option<String> {
     Some(format!("{}: {}", refusal.code, refusal.detail))
 }
 
-fn header(request: &Request<Bytes>, name: &str) -> Option<String> {
-    let value = request.headers().get(name)?;
-    value.to_str().ok().map(str::to_owned)
+fn header<'r>(request: &'r Request<Bytes>, name: &str) -> Option<&'r str> {
+    request.headers().get(name)?.to_str().ok()
 }
 
-fn is_json(content_type: Option<&str>) -> bool {
-    let essence = content_type.and_then(|text| text.split(';').next());
-    essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
-}
-
-/// The records of a well-formed body: an object with the one key `d`, holding 1 to 1000 objects.
+/// The records of a well-formed body: an object with the one key `d`, a list of 1 to 1000 objects.
 fn records(body: &[u8]) -> Option<Vec<Map<String, Value>>> {
-    let Ok(Value::Object(mut body)) = serde_json::from_slice(body) else {
-        return None;
-    };
+    let mut body: Map<String, Value> = serde_json::from_slice(body).ok()?;
     let Some(Value::Array(records)) = body.remove("d") else {
         return None;
     };
     if !body.is_empty() || !(1..=MAX_RECORDS).contains(&records.len()) {
         return None;
     }
-    records
-        .into_iter()
-        .map(|record| match record {
-            Value::Object(record) => Some(record),
-            _ => None,
-        })
-        .collect()
+    let objects = records.into_iter().map(|record| match record {
+        Value::Object(record) => Some(record),
+        _ => None,
+    });
+    objects.collect()
 }
 
 /// Checks one record against every documented rule.
 fn check(record: &Map<String, Value>) -> Result<(), Refusal> {
     check_identity(record)?;
-    check_time(record)?;
+    if let Some(ts) = record.get("ts") {
+        let is_seconds = ts
+            .as_u64()
+            .is_some_and(|ts| (1..FIRST_IMPLAUSIBLE_TIME).contains(&ts));
+        ensure(is_seconds, TIME, "ts", "is not in Unix seconds")?;
+    }
     match record.get("type").and_then(Value::as_str) {
         Some("event") => check_event(record),
         Some("profile") => check_profile(record),
@@ -557,76 +459,78 @@ fn check(record: &Map<String, Value>) -> Result<(), Refusal> {
     }
 }
 
-fn check_identity(record: &Map<String, Value>) -> Result<(), Refusal> {
-    let mut present = IDENTITY_KEYS
-        .into_iter()
-        .filter_map(|key| Some((key, record.get(key)?)));
-    let Some((key, value)) = present.next() else {
-        return Err(Refusal::new(NO_IDENTITY));
-    };
-    if let Some((second, _)) = present.next() {
-        return Err(Refusal::because(
-            NO_IDENTITY,
-            format!("both {key} and {second} are present"),
-        ));
-    }
-    let fits = |text: &str| (1..IDENTITY_CHARACTERS).contains(&text.chars().count());
-    if value.as_str().is_some_and(fits) {
+/// Refuses with `code` unless `is_met`; the detail is what of which name is wrong.
+fn ensure(is_met: bool, code: u16, name: &str, problem: &str) -> Result<(), Refusal> {
+    if is_met {
         return Ok(());
     }
-    let code = if key == OBJECT_ID_KEY {
+    let detail = format!("{name} {problem}");
+    Err(Refusal { code, detail })
+}
+
+fn check_identity(record: &Map<String, Value>) -> Result<(), Refusal> {
+    let present = |key: &&str| record.contains_key(*key);
+    let keys: Vec<&str> = IDENTITY_KEYS.into_iter().filter(present).collect();
+    ensure(
+        keys.len() == 1,
+        NO_IDENTITY,
+        "the record",
+        "has not exactly one identity",
+    )?;
+    let is_valid = |text: &str| (1..IDENTITY_CHARACTERS).contains(&text.chars().count());
+    let is_valid = record[keys[0]].as_str().is_some_and(is_valid);
+    let code = if keys[0] == "objectId" {
         OBJECT_ID
     } else {
         NO_IDENTITY
     };
-    Err(Refusal::because(
+    ensure(
+        is_valid,
         code,
-        format!("{key} is not a text of 1 to 1023 characters"),
-    ))
-}
-
-fn check_time(record: &Map<String, Value>) -> Result<(), Refusal> {
-    let Some(ts) = record.get("ts") else {
-        return Ok(());
-    };
-    match ts.as_u64() {
-        Some(1..FIRST_IMPLAUSIBLE_TIME) => Ok(()),
-        Some(FIRST_IMPLAUSIBLE_TIME..) => Err(Refusal::because(TIME, "ts is in milliseconds")),
-        _ => Err(Refusal::new(TIME)),
-    }
+        keys[0],
+        "is not a text of 1 to 1023 characters",
+    )
 }
 
 fn check_event(record: &Map<String, Value>) -> Result<(), Refusal> {
     check_fields(record, &["evtName", "evtData"])?;
-    let name = match record.get("evtName").and_then(Value::as_str) {
-        None | Some("") => return Err(Refusal::new(NO_EVENT_NAME)),
-        Some(name) => name,
-    };
-    let compared = folded(name);
-    if compared.starts_with(RESERVED_EVENT_PREFIX)
+    let name = record
+        .get("evtName")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    ensure(!name.is_empty(), NO_EVENT_NAME, "the event", "has no name")?;
+    let compared = compared(name);
+    let is_reserved = compared.starts_with(RESERVED_EVENT_PREFIX)
         || RESERVED_EVENTS
             .iter()
-            .any(|event| folded(event) == compared)
-    {
-        return Err(Refusal::new(RESERVED));
-    }
-    if name.chars().count() > MAX_EVENT_NAME_CHARACTERS || name.contains(FORBIDDEN_CHARACTERS) {
-        return Err(structure(
-            "the event name is too long or has a forbidden character",
-        ));
-    }
+            .any(|event| self::compared(event) == compared);
+    ensure(!is_reserved, RESERVED, name, "is reserved")?;
+    ensure(
+        name.chars().count() <= MAX_EVENT_NAME_CHARACTERS,
+        STRUCTURE,
+        name,
+        "is too long",
+    )?;
+    ensure(
+        !name.contains(FORBIDDEN_CHARACTERS),
+        STRUCTURE,
+        name,
+        "has a forbidden character",
+    )?;
 
-    let Some(Value::Object(properties)) = record.get("evtData") else {
-        return Err(structure("evtData is not an object"));
-    };
-    let is_charged = compared == folded(CHARGED);
-    if is_charged && !properties.get(AMOUNT).is_some_and(Value::is_number) {
-        return Err(structure("Amount of Charged is not a number"));
-    }
+    let properties = object(record, "evtData")?;
+    let is_charged = compared == CHARGED;
+    let has_amount = properties.get("Amount").is_some_and(Value::is_number);
+    ensure(
+        !is_charged || has_amount,
+        STRUCTURE,
+        "Amount",
+        "is not a number",
+    )?;
     check_keys(properties)?;
     for (key, value) in properties {
         match value {
-            Value::Array(items) if is_charged && key == ITEMS => check_items(items)?,
+            Value::Array(items) if is_charged && key == "Items" => check_items(items)?,
             _ => check_value(key, value)?,
         }
     }
@@ -634,14 +538,21 @@ fn check_event(record: &Map<String, Value>) -> Result<(), Refusal> {
 }
 
 fn check_items(items: &[Value]) -> Result<(), Refusal> {
-    if items.len() > MAX_ITEMS {
-        return Err(structure("Items has too many entries"));
-    }
+    ensure(
+        items.len() <= MAX_ITEMS,
+        STRUCTURE,
+        "Items",
+        "has too many entries",
+    )?;
     for item in items {
-        let Value::Object(properties) = item else {
-            return Err(structure("an entry of Items is not an object"));
-        };
-        check_keys(properties)?;
+        ensure(
+            item.is_object(),
+            STRUCTURE,
+            "an entry of Items",
+            "is not an object",
+        )?;
+        let properties = item.as_object().into_iter().flatten();
+        item.as_object().map_or(Ok(()), check_keys)?;
         for (key, value) in properties {
             check_value(key, value)?;
         }
@@ -651,13 +562,20 @@ fn check_items(items: &[Value]) -> Result<(), Refusal> {
 
 /// The keys of an event's or an item's properties: how many, how long, of which characters.
 fn check_keys(properties: &Map<String, Value>) -> Result<(), Refusal> {
-    if properties.len() > MAX_EVENT_PROPERTIES {
-        return Err(Refusal::new(TOO_MANY_PROPERTIES));
-    }
+    let count = properties.len();
+    ensure(
+        count <= MAX_EVENT_PROPERTIES,
+        TOO_MANY_PROPERTIES,
+        "the event",
+        "has too many properties",
+    )?;
     for key in properties.keys() {
-        if key.chars().count() > MAX_KEY_CHARACTERS {
-            return Err(structure(format!("the key {key} is too long")));
-        }
+        ensure(
+            key.chars().count() <= MAX_KEY_CHARACTERS,
+            STRUCTURE,
+            key,
+            "is too long a key",
+        )?;
         check_key(key)?;
     }
     check_distinct(properties)
@@ -665,28 +583,28 @@ fn check_keys(properties: &Map<String, Value>) -> Result<(), Refusal> {
 
 fn check_profile(record: &Map<String, Value>) -> Result<(), Refusal> {
     check_fields(record, &["profileData"])?;
-    let Some(Value::Object(properties)) = record.get("profileData") else {
-        return Err(structure("profileData is not an object"));
-    };
-    if properties.len() > MAX_PROFILE_PROPERTIES {
-        return Err(structure("profileData has too many properties"));
-    }
+    let properties = object(record, "profileData")?;
+    let count = properties.len();
+    ensure(
+        count <= MAX_PROFILE_PROPERTIES,
+        STRUCTURE,
+        "profileData",
+        "has too many properties",
+    )?;
     for (key, value) in properties {
-        let compared = folded(key);
-        if compared.starts_with(CONSENT_PREFIX) {
-            return Err(structure(format!("{key} is a system field")));
-        }
-        if let Some((_, code)) = SYSTEM_FIELDS.iter().find(|(field, _)| *field == compared) {
-            return Err(Refusal::because(*code, format!("{key} is a system field")));
-        }
-        if key.len() > MAX_PROFILE_KEY_BYTES {
-            return Err(structure(format!("the key {key} is too long")));
-        }
-        if key.contains(FORBIDDEN_IN_PROFILE_KEYS) {
-            return Err(structure(format!(
-                "the key {key} has a forbidden character"
-            )));
-        }
+        let compared = compared(key);
+        let system_field = SYSTEM_FIELDS.iter().find(|(field, _)| *field == compared);
+        let code = system_field.map_or(STRUCTURE, |(_, code)| *code);
+        let is_system_field = system_field.is_some() || compared.starts_with(CONSENT_PREFIX);
+        ensure(!is_system_field, code, key, "is a system field")?;
+        ensure(
+            key.len() <= MAX_PROFILE_KEY_BYTES,
+            STRUCTURE,
+            key,
+            "is too long a key",
+        )?;
+        let is_forbidden = key.contains(FORBIDDEN_IN_PROFILE_KEYS);
+        ensure(!is_forbidden, STRUCTURE, key, "has a forbidden character")?;
         check_key(key)?;
         match value {
             Value::Object(operation) => check_operation(key, operation)?,
@@ -698,76 +616,83 @@ fn check_profile(record: &Map<String, Value>) -> Result<(), Refusal> {
 
 /// One operation on a profile property: `$add`, `$remove` or `$incr` (page `upload-user-profiles-api`).
 fn check_operation(key: &str, operation: &Map<String, Value>) -> Result<(), Refusal> {
-    let wrong = || structure(format!("the operation on {key} is not valid"));
     let mut entries = operation.iter();
-    let (Some((operator, operand)), None) = (entries.next(), entries.next()) else {
-        return Err(wrong());
-    };
-    match (operator.as_str(), operand) {
-        ("$incr", Value::Number(_)) => Ok(()),
-        ("$add" | "$remove", Value::Array(values))
-            if (1..=MAX_OPERATION_VALUES).contains(&values.len())
+    match (entries.next(), entries.next()) {
+        (Some((operator, Value::Number(_))), None) if operator == "$incr" => Ok(()),
+        (Some((operator, Value::Array(values))), None)
+            if ["$add", "$remove"].contains(&operator.as_str())
+                && (1..=MAX_OPERATION_VALUES).contains(&values.len())
                 && values.iter().all(Value::is_string) =>
         {
             values.iter().try_for_each(|value| check_value(key, value))
         }
-        _ => Err(wrong()),
+        _ => ensure(false, STRUCTURE, key, "has an operation that is not valid"),
     }
+}
+
+fn object<'r>(
+    record: &'r Map<String, Value>,
+    key: &str,
+) -> Result<&'r Map<String, Value>, Refusal> {
+    let object = record.get(key).and_then(Value::as_object);
+    object.ok_or_else(|| Refusal {
+        code: STRUCTURE,
+        detail: format!("{key} is not an object"),
+    })
 }
 
 /// A record has no keys but those of its type.
 fn check_fields(record: &Map<String, Value>, own: &[&str]) -> Result<(), Refusal> {
-    let is_known = |key: &str| {
-        IDENTITY_KEYS.contains(&key) || ["type", "ts"].contains(&key) || own.contains(&key)
-    };
-    match record.keys().find(|key| !is_known(key)) {
-        None => Ok(()),
-        Some(key) => Err(structure(format!("{key} is not a key of this record"))),
-    }
+    record.keys().try_for_each(|key| {
+        let lists = [&IDENTITY_KEYS[..], &["type", "ts"], own];
+        let is_known = lists.iter().any(|keys| keys.contains(&key.as_str()));
+        ensure(is_known, STRUCTURE, key, "is not a key of this record")
+    })
 }
 
 /// What the keys of events and profiles have in common.
 fn check_key(key: &str) -> Result<(), Refusal> {
-    if key.trim().is_empty() {
-        return Err(structure("a key is empty"));
-    }
-    if key.contains(FORBIDDEN_CHARACTERS) {
-        return Err(structure(format!(
-            "the key {key} has a forbidden character"
-        )));
-    }
-    Ok(())
+    ensure(!key.trim().is_empty(), STRUCTURE, "a key", "is empty")?;
+    ensure(
+        !key.contains(FORBIDDEN_CHARACTERS),
+        STRUCTURE,
+        key,
+        "has a forbidden character",
+    )
 }
 
 /// Keys that differ only in surrounding white space would be one property.
 fn check_distinct(properties: &Map<String, Value>) -> Result<(), Refusal> {
     let mut seen = HashSet::new();
-    match properties.keys().find(|key| !seen.insert(key.trim())) {
-        None => Ok(()),
-        Some(key) => Err(structure(format!("the key {key} is there twice"))),
-    }
+    let mut keys = properties.keys();
+    keys.try_for_each(|key| ensure(seen.insert(key.trim()), STRUCTURE, key, "is there twice"))
 }
 
 /// A flat value: text, boolean, number or date. null is undocumented, and so refused.
 fn check_value(key: &str, value: &Value) -> Result<(), Refusal> {
     match value {
         Value::Bool(_) | Value::Number(_) => Ok(()),
-        Value::String(text) if text.len() > MAX_VALUE_BYTES => {
-            Err(structure(format!("the text of {key} is too long")))
+        Value::String(text) => {
+            ensure(
+                text.len() <= MAX_VALUE_BYTES,
+                STRUCTURE,
+                key,
+                "is too long a text",
+            )?;
+            let is_valid = text.strip_prefix(DATE_PREFIX).is_none_or(is_seconds);
+            ensure(
+                is_valid,
+                STRUCTURE,
+                key,
+                "is a date that is not in whole seconds",
+            )
         }
-        Value::String(text) => match text.strip_prefix(DATE_PREFIX) {
-            Some(seconds) if !is_date(seconds) => Err(structure(format!(
-                "the date of {key} is not in whole seconds"
-            ))),
-            _ => Ok(()),
-        },
-        Value::Null => Err(structure(format!("{key} is null"))),
-        Value::Array(_) | Value::Object(_) => Err(structure(format!("{key} is not a flat value"))),
+        _ => ensure(false, STRUCTURE, key, "is not a flat value"),
     }
 }
 
 /// Digits alone, and not so many that they can only be milliseconds.
-fn is_date(text: &str) -> bool {
+fn is_seconds(text: &str) -> bool {
     let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
     is_number
         && text
@@ -776,13 +701,9 @@ fn is_date(text: &str) -> bool {
 }
 
 /// A name as CleverTap compares it: without case and without spaces.
-fn folded(name: &str) -> String {
+fn compared(name: &str) -> String {
     let visible = name.chars().filter(|character| !character.is_whitespace());
     visible.flat_map(char::to_lowercase).collect()
-}
-
-fn structure(detail: impl Into<String>) -> Refusal {
-    Refusal::because(STRUCTURE, detail)
 }
 
 #[cfg(test)]

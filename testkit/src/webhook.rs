@@ -1,12 +1,13 @@
 //! A signed webhook, as Purchasely would post it and as API Gateway would hand it to the function.
-//! It does not know whether anybody accepts it.
+//! It does not know who accepts it.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use purchasely_clevertap::http::roots;
 use purchasely_clevertap::purchasely::signature::{SIGNATURE_HEADER, TIMESTAMP_HEADER, sign};
 use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-/// The shared secret of the sandbox and of the envelopes in `events/api-gateway`. It protects nothing.
+/// The shared secret of `cargo relay dev` and of the envelopes in `events/api-gateway`. It protects nothing.
 pub const SAMPLE_SHARED_SECRET: &str = "sample-shared-secret";
 
 /// A raw body with the two headers that go with it.
@@ -17,11 +18,9 @@ pub struct Webhook {
     signed_at_seconds: u64,
 }
 
-/// The makings of a client that trusts the usual public roots and follows no redirect: only the door
-/// itself may acknowledge a webhook.
+/// A client that trusts the public roots and follows no redirect: only the endpoint itself may acknowledge a webhook.
 pub fn http_client() -> Result<reqwest::ClientBuilder, rustls::Error> {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    let roots = roots(None).expect("the compiled-in roots");
     http_client_trusting(roots)
 }
 
@@ -40,7 +39,7 @@ pub fn http_client_trusting(
         .retry(reqwest::retry::never()))
 }
 
-/// The form in which a front hands a request to the function.
+/// The form in which the service in front invokes the function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Front {
     /// An HTTP API of API Gateway or a Function URL: payload version 2.0.
@@ -72,7 +71,7 @@ impl Webhook {
         ]
     }
 
-    /// The event that the front would invoke the function with. Deterministic.
+    /// The event that the service in front would invoke the function with. Deterministic.
     pub fn envelope(&self, front: Front) -> Value {
         let in_base64 = front == Front::HttpApiBase64;
         let body = if in_base64 {
@@ -86,7 +85,7 @@ impl Webhook {
         }
     }
 
-    /// Posts it. The timeout is Purchasely's.
+    /// Posts it; the client decides on the timeout.
     pub async fn post(&self, http: &reqwest::Client, url: &str) -> reqwest::Result<(u16, String)> {
         let mut request = http.post(url).body(self.body.clone());
         for (name, value) in self.headers() {
