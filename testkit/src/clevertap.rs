@@ -372,6 +372,11 @@ impl Refusal {
         Self { code, detail }
     }
 
+    fn because(detail: impl Into<String>) -> Self {
+        let (code, detail) = (STRUCTURE, detail.into());
+        Self { code, detail }
+    }
+
     /// The entry of `unprocessed` for the record with this number, counted from 1.
     fn into_answer(self, number: usize, mut record: Map<String, Value>) -> Value {
         // The sentences for 509, 513 and 525 are recorded ones; the others follow the page `api-errors`.
@@ -443,53 +448,39 @@ fn records(body: &[u8]) -> Option<Vec<Map<String, Value>>> {
     objects.collect()
 }
 
+/// Refuses the record with a code and the reason unless the condition is met.
+macro_rules! require {
+    ($is_met:expr => $code:expr, $($reason:tt)+) => {
+        if !$is_met {
+            let detail = format!($($reason)+);
+            return Err(Refusal { code: $code, detail });
+        }
+    };
+}
+
 /// Checks one record against every documented rule.
 fn check(record: &Map<String, Value>) -> Result<(), Refusal> {
-    check_identity(record)?;
-    if let Some(ts) = record.get("ts") {
-        let is_seconds = ts
-            .as_u64()
-            .is_some_and(|ts| (1..FIRST_IMPLAUSIBLE_TIME).contains(&ts));
-        ensure(is_seconds, TIME, "ts", "is not in Unix seconds")?;
-    }
+    let present = |key: &&str| record.contains_key(*key);
+    let keys: Vec<&str> = IDENTITY_KEYS.into_iter().filter(present).collect();
+    require!(keys.len() == 1 => NO_IDENTITY, "{} identities", keys.len());
+    let key = keys[0];
+    let is_valid = |text: &str| (1..IDENTITY_CHARACTERS).contains(&text.chars().count());
+    let is_valid = record[key].as_str().is_some_and(is_valid);
+    let code = if key == "objectId" {
+        OBJECT_ID
+    } else {
+        NO_IDENTITY
+    };
+    require!(is_valid => code, "{key} is not a text of 1 to 1023 characters");
+
+    let ts = record.get("ts").map(|ts| ts.as_u64().unwrap_or_default());
+    let is_seconds = ts.is_none_or(|ts| (1..FIRST_IMPLAUSIBLE_TIME).contains(&ts));
+    require!(is_seconds => TIME, "ts is not in Unix seconds");
     match record.get("type").and_then(Value::as_str) {
         Some("event") => check_event(record),
         Some("profile") => check_profile(record),
         _ => Err(Refusal::new(NO_TYPE)),
     }
-}
-
-/// Refuses with `code` unless `is_met`; the detail is what of which name is wrong.
-fn ensure(is_met: bool, code: u16, name: &str, problem: &str) -> Result<(), Refusal> {
-    if is_met {
-        return Ok(());
-    }
-    let detail = format!("{name} {problem}");
-    Err(Refusal { code, detail })
-}
-
-fn check_identity(record: &Map<String, Value>) -> Result<(), Refusal> {
-    let present = |key: &&str| record.contains_key(*key);
-    let keys: Vec<&str> = IDENTITY_KEYS.into_iter().filter(present).collect();
-    ensure(
-        keys.len() == 1,
-        NO_IDENTITY,
-        "the record",
-        "has not exactly one identity",
-    )?;
-    let is_valid = |text: &str| (1..IDENTITY_CHARACTERS).contains(&text.chars().count());
-    let is_valid = record[keys[0]].as_str().is_some_and(is_valid);
-    let code = if keys[0] == "objectId" {
-        OBJECT_ID
-    } else {
-        NO_IDENTITY
-    };
-    ensure(
-        is_valid,
-        code,
-        keys[0],
-        "is not a text of 1 to 1023 characters",
-    )
 }
 
 fn check_event(record: &Map<String, Value>) -> Result<(), Refusal> {
@@ -498,35 +489,23 @@ fn check_event(record: &Map<String, Value>) -> Result<(), Refusal> {
         .get("evtName")
         .and_then(Value::as_str)
         .unwrap_or_default();
-    ensure(!name.is_empty(), NO_EVENT_NAME, "the event", "has no name")?;
+    require!(!name.is_empty() => NO_EVENT_NAME, "no name");
     let compared = compared(name);
-    let is_reserved = compared.starts_with(RESERVED_EVENT_PREFIX)
-        || RESERVED_EVENTS
-            .iter()
-            .any(|event| self::compared(event) == compared);
-    ensure(!is_reserved, RESERVED, name, "is reserved")?;
-    ensure(
-        name.chars().count() <= MAX_EVENT_NAME_CHARACTERS,
-        STRUCTURE,
-        name,
-        "is too long",
-    )?;
-    ensure(
-        !name.contains(FORBIDDEN_CHARACTERS),
-        STRUCTURE,
-        name,
-        "has a forbidden character",
-    )?;
+    let is_reserved = RESERVED_EVENTS
+        .iter()
+        .any(|event| self::compared(event) == compared)
+        || compared.starts_with(RESERVED_EVENT_PREFIX);
+    require!(!is_reserved => RESERVED, "{name} is reserved");
+    let length = name.chars().count();
+    require!(length <= MAX_EVENT_NAME_CHARACTERS => STRUCTURE, "{name} is too long");
+    require!(!name.contains(FORBIDDEN_CHARACTERS) => STRUCTURE, "{name} has a forbidden character");
 
-    let properties = object(record, "evtData")?;
+    let Some(Value::Object(properties)) = record.get("evtData") else {
+        return Err(Refusal::because("evtData is not an object"));
+    };
     let is_charged = compared == CHARGED;
     let has_amount = properties.get("Amount").is_some_and(Value::is_number);
-    ensure(
-        !is_charged || has_amount,
-        STRUCTURE,
-        "Amount",
-        "is not a number",
-    )?;
+    require!(!is_charged || has_amount => STRUCTURE, "Amount is not a number");
     check_keys(properties)?;
     for (key, value) in properties {
         match value {
@@ -538,21 +517,12 @@ fn check_event(record: &Map<String, Value>) -> Result<(), Refusal> {
 }
 
 fn check_items(items: &[Value]) -> Result<(), Refusal> {
-    ensure(
-        items.len() <= MAX_ITEMS,
-        STRUCTURE,
-        "Items",
-        "has too many entries",
-    )?;
+    require!(items.len() <= MAX_ITEMS => STRUCTURE, "Items has too many entries");
     for item in items {
-        ensure(
-            item.is_object(),
-            STRUCTURE,
-            "an entry of Items",
-            "is not an object",
-        )?;
-        let properties = item.as_object().into_iter().flatten();
-        item.as_object().map_or(Ok(()), check_keys)?;
+        let Value::Object(properties) = item else {
+            return Err(Refusal::because("an entry of Items is not an object"));
+        };
+        check_keys(properties)?;
         for (key, value) in properties {
             check_value(key, value)?;
         }
@@ -563,19 +533,10 @@ fn check_items(items: &[Value]) -> Result<(), Refusal> {
 /// The keys of an event's or an item's properties: how many, how long, of which characters.
 fn check_keys(properties: &Map<String, Value>) -> Result<(), Refusal> {
     let count = properties.len();
-    ensure(
-        count <= MAX_EVENT_PROPERTIES,
-        TOO_MANY_PROPERTIES,
-        "the event",
-        "has too many properties",
-    )?;
+    require!(count <= MAX_EVENT_PROPERTIES => TOO_MANY_PROPERTIES, "{count} properties");
     for key in properties.keys() {
-        ensure(
-            key.chars().count() <= MAX_KEY_CHARACTERS,
-            STRUCTURE,
-            key,
-            "is too long a key",
-        )?;
+        let length = key.chars().count();
+        require!(length <= MAX_KEY_CHARACTERS => STRUCTURE, "the key {key} is too long");
         check_key(key)?;
     }
     check_distinct(properties)
@@ -583,28 +544,20 @@ fn check_keys(properties: &Map<String, Value>) -> Result<(), Refusal> {
 
 fn check_profile(record: &Map<String, Value>) -> Result<(), Refusal> {
     check_fields(record, &["profileData"])?;
-    let properties = object(record, "profileData")?;
+    let Some(Value::Object(properties)) = record.get("profileData") else {
+        return Err(Refusal::because("profileData is not an object"));
+    };
     let count = properties.len();
-    ensure(
-        count <= MAX_PROFILE_PROPERTIES,
-        STRUCTURE,
-        "profileData",
-        "has too many properties",
-    )?;
+    require!(count <= MAX_PROFILE_PROPERTIES => STRUCTURE, "{count} properties");
     for (key, value) in properties {
         let compared = compared(key);
         let system_field = SYSTEM_FIELDS.iter().find(|(field, _)| *field == compared);
         let code = system_field.map_or(STRUCTURE, |(_, code)| *code);
-        let is_system_field = system_field.is_some() || compared.starts_with(CONSENT_PREFIX);
-        ensure(!is_system_field, code, key, "is a system field")?;
-        ensure(
-            key.len() <= MAX_PROFILE_KEY_BYTES,
-            STRUCTURE,
-            key,
-            "is too long a key",
-        )?;
+        require!(system_field.is_none() => code, "{key} is a system field");
+        require!(!compared.starts_with(CONSENT_PREFIX) => STRUCTURE, "{key} is a system field");
+        require!(key.len() <= MAX_PROFILE_KEY_BYTES => STRUCTURE, "the key {key} is too long");
         let is_forbidden = key.contains(FORBIDDEN_IN_PROFILE_KEYS);
-        ensure(!is_forbidden, STRUCTURE, key, "has a forbidden character")?;
+        require!(!is_forbidden => STRUCTURE, "the key {key} has a forbidden character");
         check_key(key)?;
         match value {
             Value::Object(operation) => check_operation(key, operation)?,
@@ -616,56 +569,46 @@ fn check_profile(record: &Map<String, Value>) -> Result<(), Refusal> {
 
 /// One operation on a profile property: `$add`, `$remove` or `$incr` (page `upload-user-profiles-api`).
 fn check_operation(key: &str, operation: &Map<String, Value>) -> Result<(), Refusal> {
-    let mut entries = operation.iter();
+    let mut entries = operation
+        .iter()
+        .map(|(operator, operand)| (operator.as_str(), operand));
     match (entries.next(), entries.next()) {
-        (Some((operator, Value::Number(_))), None) if operator == "$incr" => Ok(()),
-        (Some((operator, Value::Array(values))), None)
-            if ["$add", "$remove"].contains(&operator.as_str())
-                && (1..=MAX_OPERATION_VALUES).contains(&values.len())
-                && values.iter().all(Value::is_string) =>
-        {
+        (Some(("$incr", Value::Number(_))), None) => Ok(()),
+        (Some(("$add" | "$remove", Value::Array(values))), None) => {
+            let is_valid = (1..=MAX_OPERATION_VALUES).contains(&values.len());
+            let is_valid = is_valid && values.iter().all(Value::is_string);
+            require!(is_valid => STRUCTURE, "{key} has an operation without 1 to 100 texts");
             values.iter().try_for_each(|value| check_value(key, value))
         }
-        _ => ensure(false, STRUCTURE, key, "has an operation that is not valid"),
+        _ => Err(Refusal::because(format!("{key} has an invalid operation"))),
     }
-}
-
-fn object<'r>(
-    record: &'r Map<String, Value>,
-    key: &str,
-) -> Result<&'r Map<String, Value>, Refusal> {
-    let object = record.get(key).and_then(Value::as_object);
-    object.ok_or_else(|| Refusal {
-        code: STRUCTURE,
-        detail: format!("{key} is not an object"),
-    })
 }
 
 /// A record has no keys but those of its type.
 fn check_fields(record: &Map<String, Value>, own: &[&str]) -> Result<(), Refusal> {
-    record.keys().try_for_each(|key| {
+    for key in record.keys() {
         let lists = [&IDENTITY_KEYS[..], &["type", "ts"], own];
         let is_known = lists.iter().any(|keys| keys.contains(&key.as_str()));
-        ensure(is_known, STRUCTURE, key, "is not a key of this record")
-    })
+        require!(is_known => STRUCTURE, "{key} is not a key of this record");
+    }
+    Ok(())
 }
 
 /// What the keys of events and profiles have in common.
 fn check_key(key: &str) -> Result<(), Refusal> {
-    ensure(!key.trim().is_empty(), STRUCTURE, "a key", "is empty")?;
-    ensure(
-        !key.contains(FORBIDDEN_CHARACTERS),
-        STRUCTURE,
-        key,
-        "has a forbidden character",
-    )
+    require!(!key.trim().is_empty() => STRUCTURE, "a key is empty");
+    let is_forbidden = key.contains(FORBIDDEN_CHARACTERS);
+    require!(!is_forbidden => STRUCTURE, "the key {key} has a forbidden character");
+    Ok(())
 }
 
 /// Keys that differ only in surrounding white space would be one property.
 fn check_distinct(properties: &Map<String, Value>) -> Result<(), Refusal> {
     let mut seen = HashSet::new();
-    let mut keys = properties.keys();
-    keys.try_for_each(|key| ensure(seen.insert(key.trim()), STRUCTURE, key, "is there twice"))
+    for key in properties.keys() {
+        require!(seen.insert(key.trim()) => STRUCTURE, "the key {key} is there twice");
+    }
+    Ok(())
 }
 
 /// A flat value: text, boolean, number or date. null is undocumented, and so refused.
@@ -673,21 +616,12 @@ fn check_value(key: &str, value: &Value) -> Result<(), Refusal> {
     match value {
         Value::Bool(_) | Value::Number(_) => Ok(()),
         Value::String(text) => {
-            ensure(
-                text.len() <= MAX_VALUE_BYTES,
-                STRUCTURE,
-                key,
-                "is too long a text",
-            )?;
+            require!(text.len() <= MAX_VALUE_BYTES => STRUCTURE, "the text of {key} is too long");
             let is_valid = text.strip_prefix(DATE_PREFIX).is_none_or(is_seconds);
-            ensure(
-                is_valid,
-                STRUCTURE,
-                key,
-                "is a date that is not in whole seconds",
-            )
+            require!(is_valid => STRUCTURE, "the date of {key} is not in whole seconds");
+            Ok(())
         }
-        _ => ensure(false, STRUCTURE, key, "is not a flat value"),
+        _ => Err(Refusal::because(format!("{key} is not a flat value"))),
     }
 }
 
@@ -797,50 +731,26 @@ mod tests {
 
     #[test]
     fn accepts_up_to_each_limit_and_nothing_above() {
-        let properties = |n: usize| {
-            (0..n)
-                .map(|i| (format!("p{i}"), json!(i)))
-                .collect::<Value>()
-        };
         let text = |n: usize| json!("é".repeat(n));
         let key = |n: usize| json!({ "é".repeat(n): 1 });
+        let properties = |n: usize| (0..n).map(|i| (format!("p{i}"), json!(i))).collect();
         let items = |n: usize| json!(vec![json!({ "plan": "yearly" }); n]);
         let values = |n: usize| json!({ "$remove": vec!["a"; n] });
-        let event = |pointer, value| with("event", pointer, Some(value));
-        let profile = |pointer, value| with("profile", pointer, Some(value));
-        let charged = |value| with("charged", "/evtData/Items", Some(value));
-        for (most, too_much) in [
-            (
-                event("/identity", text(1023)),
-                event("/identity", text(1024)),
-            ),
-            (event("/evtName", text(120)), event("/evtName", text(121))),
-            (
-                event("/evtData", properties(100)),
-                event("/evtData", properties(101)),
-            ),
-            (event("/evtData", key(120)), event("/evtData", key(121))),
-            (
-                event("/evtData/plan", text(256)),
-                event("/evtData/plan", text(257)),
-            ),
-            (charged(items(50)), charged(items(51))),
-            (
-                profile("/profileData", key(60)),
-                profile("/profileData", key(61)),
-            ),
-            (
-                profile("/profileData", properties(256)),
-                profile("/profileData", properties(257)),
-            ),
-            (
-                profile("/profileData/plans", values(100)),
-                profile("/profileData/plans", values(101)),
-            ),
-        ] {
-            assert_eq!(code(&most), None, "{most}");
-            assert!(code(&too_much).is_some(), "{too_much}");
-        }
+        limited_to(1023, "event", "/identity", text);
+        limited_to(120, "event", "/evtName", text);
+        limited_to(100, "event", "/evtData", properties);
+        limited_to(120, "event", "/evtData", key);
+        limited_to(256, "event", "/evtData/plan", text);
+        limited_to(50, "charged", "/evtData/Items", items);
+        limited_to(256, "profile", "/profileData", properties);
+        limited_to(60, "profile", "/profileData", key);
+        limited_to(100, "profile", "/profileData/plans", values);
+    }
+
+    #[track_caller]
+    fn limited_to(n: usize, name: &str, pointer: &str, value: impl Fn(usize) -> Value) {
+        assert_eq!(code(&with(name, pointer, Some(value(n)))), None);
+        assert!(code(&with(name, pointer, Some(value(n + 1)))).is_some());
     }
 
     #[test]

@@ -12,6 +12,8 @@ const ACCOUNT_ID: &str = "ABC-123-4567";
 const PASSCODE: &str = "sample-passcode";
 const SECRET_ID: &str = "purchasely-clevertap";
 const REVENUE_EVENT: &str = "Charged";
+/// Of a profile's properties, those that say most about it.
+const SHOWN_FIRST: [&str; 2] = ["has_active_subscription", "plan"];
 /// Columns of printed JSON.
 const WIDTH: usize = 100;
 
@@ -104,12 +106,9 @@ pub fn describe(record: &Value) -> String {
             text(&data["Currency"])
         ),
         Kind::Profile => {
-            let properties = record["profileData"].as_object();
-            let names: Vec<&str> = properties
-                .into_iter()
-                .flatten()
-                .map(|(name, _)| &**name)
-                .collect();
+            let properties = record["profileData"].as_object().into_iter().flatten();
+            let mut names: Vec<&str> = properties.map(|(name, _)| name.as_str()).collect();
+            names.sort_by_key(|name| !SHOWN_FIRST.contains(name));
             let (shown, rest) = names.split_at(names.len().min(2));
             let more = match rest.len() {
                 0 => String::new(),
@@ -122,25 +121,18 @@ pub fn describe(record: &Value) -> String {
 
 /// A record as JSON with several properties in a line.
 pub fn json_lines(record: &Value) -> String {
-    let entries = |object: &Value| -> Vec<String> {
-        let entries = object.as_object().into_iter().flatten();
-        entries
-            .map(|(key, value)| format!("{}: {value}", json!(key)))
-            .collect()
-    };
-    let mut head = record.clone();
-    let data_key = if Kind::of(record) == Kind::Profile {
-        "profileData"
-    } else {
-        "evtData"
-    };
-    let data = head[data_key].take();
-    head.as_object_mut()
-        .expect("a record is an object")
-        .remove(data_key);
-    let mut lines = format!("{{{}, \"{data_key}\": {{", entries(&head).join(", "));
+    let entry = |key: &str, value: &Value| format!("{}: {value}", json!(key));
+    let is_profile = Kind::of(record) == Kind::Profile;
+    let data_key = if is_profile { "profileData" } else { "evtData" };
+    let keys = ["type", "evtName", "identity", "objectId", "ts"].into_iter();
+    let head: Vec<String> = keys
+        .filter_map(|key| Some(entry(key, record.get(key)?)))
+        .collect();
+    let mut lines = format!("{{{}, \"{data_key}\": {{", head.join(", "));
     let mut column = WIDTH;
-    for (number, entry) in entries(&data).into_iter().enumerate() {
+    let data = record[data_key].as_object().into_iter().flatten();
+    for (number, (key, value)) in data.enumerate() {
+        let entry = entry(key, value);
         if number > 0 {
             lines.push(',');
         }
@@ -170,11 +162,11 @@ mod tests {
 
     #[test]
     fn describes_each_kind_of_record() {
-        let profile = json!({ "type": "profile", "identity": "u-1", "profileData": { "plan": 1, "store": 2, "z": 3 } });
+        let profile = json!({ "type": "profile", "identity": "u-1", "profileData": { "a": 1, "plan": 2, "z": 3 } });
         let small = json!({ "type": "profile", "objectId": "__h1", "profileData": { "plan": 1 } });
         let event = json!({ "type": "event", "evtName": "TRIAL_STARTED", "evtData": { "plan": "monthly" } });
         let revenue = json!({ "type": "event", "evtName": "Charged", "evtData": { "Amount": 59.99, "Currency": "EUR" } });
-        assert_eq!(describe(&profile), "profile: plan, store +1 more");
+        assert_eq!(describe(&profile), "profile: plan, a +1 more");
         assert_eq!(describe(&small), "profile: plan");
         assert_eq!(describe(&event), "event TRIAL_STARTED (1 properties)");
         assert_eq!(describe(&revenue), "revenue Charged 59.99 EUR");
