@@ -1,7 +1,7 @@
 //! The function under `cargo lambda watch`, which serves it like a Function URL on this machine.
 //! It does not know what the function talks to.
 
-use crate::process::Group;
+use crate::process::{Group, cargo_variables};
 use nix::sys::signal::Signal;
 use std::fs::File;
 use std::net::Ipv4Addr;
@@ -35,12 +35,8 @@ impl Watched {
             None => (Stdio::from(std::io::stderr()), Stdio::inherit()),
         };
         let mut command = Command::new(cargo_lambda);
-        // Variables that cargo sets for a test would make it compile some dependencies again.
-        for (name, _) in std::env::vars_os() {
-            let text = name.to_string_lossy();
-            if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
-                command.env_remove(&name);
-            }
+        for name in cargo_variables() {
+            command.env_remove(name);
         }
         command
             .args(["lambda", "watch", "--invoke-port", &port.to_string()])

@@ -1,4 +1,5 @@
-//! Queues and a table of moto's server, reached through the real AWS SDK. Asserts nothing.
+//! Queues and a table of moto's server, reached through the real AWS SDK.
+//! It does not know what the function writes to them.
 //!
 //! All tests of a process share one server; each makes resources of its own in it.
 
@@ -117,70 +118,61 @@ impl Resources {
 
     /// Takes the dead letters out, each as its body, group and attributes.
     pub async fn letters(&self) -> Vec<Value> {
+        let url = &self.dead_letter_queue_url;
         let mut letters = Vec::new();
         loop {
-            let received = self
+            let receive = self
                 .sqs
                 .receive_message()
-                .queue_url(&self.dead_letter_queue_url)
-                .max_number_of_messages(10)
+                .queue_url(url)
+                .max_number_of_messages(10);
+            let receive = receive
                 .message_attribute_names("All")
-                .message_system_attribute_names(MessageSystemAttributeName::All)
-                .send()
-                .await
-                .expect("the queue answers");
+                .message_system_attribute_names(MessageSystemAttributeName::All);
+            let received = receive.send().await.expect("the queue answers");
             let messages = received.messages.unwrap_or_default();
             if messages.is_empty() {
                 return letters;
             }
             for message in messages {
                 letters.push(letter(&message));
-                // Until it is deleted it holds back the next of its group.
-                self.sqs
+                // Until it is deleted it blocks the next of its group.
+                let handle = message.receipt_handle.expect("a handle");
+                let delete = self
+                    .sqs
                     .delete_message()
-                    .queue_url(&self.dead_letter_queue_url)
-                    .receipt_handle(message.receipt_handle.expect("a handle"))
-                    .send()
-                    .await
-                    .expect("the queue answers");
+                    .queue_url(url)
+                    .receipt_handle(handle);
+                delete.send().await.expect("the queue answers");
             }
         }
     }
 
     /// The state of a claim: `None`, `in_progress` or `done`.
     pub async fn claim(&self, key: &str) -> Option<String> {
-        let item = self
+        let key = AttributeValue::S(key.to_owned());
+        let get = self
             .dynamodb
             .get_item()
             .table_name(&self.table)
-            .key(KEY, AttributeValue::S(key.to_owned()))
-            .send()
-            .await
-            .expect("the table answers")
-            .item?;
+            .key(KEY, key);
+        let item = get.send().await.expect("the table answers").item?;
         Some(item["state"].as_s().unwrap().clone())
     }
 
     /// Puts a claim in progress that may be taken over at `until_ms`.
     pub async fn claim_in_progress(&self, key: &str, until_ms: u128) {
-        self.dynamodb
-            .put_item()
-            .table_name(&self.table)
+        let put = self.dynamodb.put_item().table_name(&self.table);
+        let put = put
             .item(KEY, AttributeValue::S(key.to_owned()))
             .item("state", AttributeValue::S("in_progress".to_owned()))
-            .item("until_ms", AttributeValue::N(until_ms.to_string()))
-            .send()
-            .await
-            .expect("the table answers");
+            .item("until_ms", AttributeValue::N(until_ms.to_string()));
+        put.send().await.expect("the table answers");
     }
 
     pub async fn delete_table(&self) {
-        self.dynamodb
-            .delete_table()
-            .table_name(&self.table)
-            .send()
-            .await
-            .expect("the table is deleted");
+        let delete = self.dynamodb.delete_table().table_name(&self.table);
+        delete.send().await.expect("the table is deleted");
     }
 }
 
@@ -209,12 +201,12 @@ async fn config(endpoint: &str) -> SdkConfig {
 }
 
 async fn fifo(sqs: &aws_sdk_sqs::Client, name: &str) -> String {
-    let made = sqs
-        .create_queue()
-        .queue_name(name)
-        .attributes(QueueAttributeName::FifoQueue, "true")
+    let create = sqs.create_queue().queue_name(name);
+    let create = create.attributes(QueueAttributeName::FifoQueue, "true");
+    create
         .send()
         .await
-        .expect("a queue");
-    made.queue_url.expect("its URL")
+        .expect("a queue")
+        .queue_url
+        .expect("its URL")
 }

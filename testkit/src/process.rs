@@ -3,6 +3,7 @@
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -101,6 +102,15 @@ pub fn peak_memory(pid: u32) -> io::Result<u64> {
     let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
     let kibibytes = kibibytes.ok_or_else(|| io::Error::other("its status has no VmHWM"))?;
     Ok(kibibytes * 1024)
+}
+
+/// Variables that cargo sets for a test; in a cargo that a test starts they would cause needless compiling.
+pub fn cargo_variables() -> impl Iterator<Item = OsString> {
+    let names = std::env::vars_os().map(|(name, _)| name);
+    names.filter(|name| {
+        let name = name.to_string_lossy();
+        name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
+    })
 }
 
 pub async fn free_port() -> u16 {

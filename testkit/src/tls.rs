@@ -86,7 +86,7 @@ mod tests {
     use crate::connections::Latency;
     use crate::dynamodb::DynamoDb;
     use crate::webhook::http_client_trusting;
-    use rustls::pki_types::{CertificateDer, pem::PemObject};
+    use purchasely_clevertap::http::roots;
     use std::time::{Duration, Instant};
 
     #[tokio::test]
@@ -100,9 +100,7 @@ mod tests {
             request,
         });
         tokio::spawn(dynamodb.clone().serve(listener));
-        let mut roots = rustls::RootCertStore::empty();
-        let pem = CertificateDer::from_pem_slice(authority.pem().as_bytes()).unwrap();
-        roots.add(pem).unwrap();
+        let roots = roots(Some(authority.pem_file().path())).unwrap();
         let client = http_client_trusting(roots).unwrap().build().unwrap();
 
         let began_at = Instant::now();

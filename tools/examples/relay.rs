@@ -3,7 +3,7 @@
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
-use tools::{Unusable, send};
+use tools::{Unusable, demo, dev, send};
 
 /// Try, explain and check the relay from Purchasely to CleverTap.
 ///
@@ -18,12 +18,16 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    Demo(demo::Options),
+    Dev(dev::Options),
     Send(send::Options),
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let result = match Arguments::parse().command {
+        Command::Demo(options) => demo::run(options).await,
+        Command::Dev(options) => dev::run(options).await,
         Command::Send(options) => send::run(options).await,
     };
     result.unwrap_or_else(|Unusable(problems)| {

@@ -1,7 +1,7 @@
 //! `cargo relay send`: posts webhooks signed as Purchasely signs them, or prints them as events of API Gateway.
 //! It does not know what the receiver does with them.
 
-use crate::Unusable;
+use crate::{Unusable, http_client};
 use clap::ValueEnum;
 use reqwest::Url;
 use serde_json::json;
@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use testkit::harness::now_seconds;
-use testkit::webhook::{Front, SAMPLE_SHARED_SECRET, Webhook, http_client};
+use testkit::webhook::{Front, SAMPLE_SHARED_SECRET, Webhook};
 
 /// The environment variable with Purchasely's client shared secret.
 const SHARED_SECRET: &str = "PURCHASELY_SHARED_SECRET";
@@ -70,15 +70,7 @@ pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let http = http_client()
-        .map_err(|error| error.to_string())
-        .and_then(|client| {
-            client
-                .timeout(TIMEOUT)
-                .build()
-                .map_err(|error| error.to_string())
-        })
-        .map_err(|error| format!("no HTTP client: {error}"))?;
+    let http = http_client(TIMEOUT)?;
     let url = options.to.as_ref().map_or("", Url::as_str);
     let mut all_ok = true;
     for (file, webhook) in webhooks {
