@@ -9,7 +9,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderValue, Method, header::CONTENT_TYPE};
 use lambda_http::request::LambdaRequest;
 use serde::Serialize;
-use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -57,7 +57,7 @@ impl Envelope {
         if let Ok(request) = serde_json::from_str(json).map(LambdaRequest::ApiGatewayV2) {
             return Self::Request(request.into());
         }
-        let Ok(parts) = serde_json::from_str::<HashMap<String, IgnoredAny>>(json) else {
+        let Ok(parts) = serde_json::from_str::<HashMap<String, &RawValue>>(json) else {
             return Self::Neither;
         };
         let has = |part| parts.contains_key(part);
