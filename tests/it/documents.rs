@@ -1,124 +1,466 @@
-//! What is written for people, and the template, held against the code.
+//! Writes the tables of the documentation from the code and the template, and checks the pages' links.
+//! It does not know what a page says in its own words: a cell without a source in the code stays as it is written.
 
-use testkit::moto::Resources;
-use testkit::clevertap::Reply;
-use crate::template::Template;
-use testkit::harness::World;
-use purchasely_clevertap::aws::claims;
+use crate::template::{of_type, template};
 use purchasely_clevertap::clevertap::REGIONS;
 use purchasely_clevertap::config::VARIABLES;
-use purchasely_clevertap::mapping::{Ignored, Unmappable};
-use purchasely_clevertap::outcome::{Class, Failure, Outcome, Permanent};
-use purchasely_clevertap::purchasely::Unreadable;
-use purchasely_clevertap::purchasely::catalogue::{Category, EVENTS};
+use purchasely_clevertap::mapping::profile::{DEFAULT_PROPERTIES, Plans, Written, effect};
+use purchasely_clevertap::mapping::{Fate, Ignored, Unmappable};
+use purchasely_clevertap::outcome::{Failure, Outcome, Permanent};
+use purchasely_clevertap::purchasely::catalogue::{Category, EVENTS, FIELDS, Kind, MONEY_PREFIXES};
 use purchasely_clevertap::purchasely::signature::Refusal;
+use purchasely_clevertap::purchasely::{Event, Unreadable, Verified};
 use purchasely_clevertap::telemetry::METRICS;
-use std::collections::BTreeSet;
-use std::path::Path;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
-fn read(file: &str) -> String {
-    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).expect(file)
-}
-
-const PAGES: [&str; 4] = [
+const PAGES: [&str; 6] = [
     "README.md",
     "docs/architecture.md",
+    "docs/deploy.md",
     "docs/mapping.md",
     "docs/operations.md",
+    "docs/settings.md",
 ];
 
-/// The rows of the one table with this header, each as its cells.
+fn path(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(file)
+}
+
 #[track_caller]
-fn table(header: &str) -> Vec<Vec<String>> {
-    let pages = PAGES.map(read).join("\n");
-    assert_eq!(
-        pages.lines().filter(|line| *line == header).count(),
-        1,
-        "{header}"
+fn read(file: &str) -> String {
+    std::fs::read_to_string(path(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
+}
+
+/// A generated table. Columns beyond the cells of a row are written by hand and stay with the row's first cell.
+struct Table {
+    header: &'static str,
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    fn render(&self, written: &str) -> String {
+        let columns = cells(self.header).len();
+        let by_hand: BTreeMap<_, _> = written
+            .lines()
+            .map(cells)
+            .map(|row| (row[0].clone(), row))
+            .collect();
+        let mut text = format!("{}\n|{}\n", self.header, "---|".repeat(columns));
+        for row in &self.rows {
+            let written = by_hand.get(&row[0]);
+            let rest = (row.len()..columns).map(|column| {
+                written
+                    .and_then(|row| row.get(column))
+                    .map_or("", String::as_str)
+            });
+            let row: Vec<_> = row.iter().map(String::as_str).chain(rest).collect();
+            text += &format!("| {} |\n", row.join(" | "));
+        }
+        text
+    }
+}
+
+fn cells(line: &str) -> Vec<String> {
+    let line = line.trim().trim_start_matches('|').trim_end_matches('|');
+    let line = line.replace("\\|", "\u{0}");
+    line.split('|')
+        .map(|cell| cell.trim().replace('\u{0}', "\\|"))
+        .collect()
+}
+
+#[test]
+fn the_generated_tables_are_up_to_date() {
+    let update = std::env::var_os("UPDATE_DOCS").is_some();
+    let mut tables = tables();
+    let mut problems = Vec::new();
+    for page in PAGES {
+        let text = read(page);
+        let mut parts = text.split("<!-- generated: ");
+        let mut fresh = parts.next().unwrap().to_owned();
+        for part in parts {
+            let (name, rest) = part.split_once(" -->\n").expect("a name");
+            let (written, rest) = rest.split_once("<!-- end -->").expect("an end");
+            let table = tables
+                .remove(name)
+                .unwrap_or_else(|| panic!("{page}: no table {name}"));
+            let table = table.render(written);
+            let empty = table.lines().filter(|line| line.contains("|  |"));
+            problems.extend(empty.map(|line| format!("{page}: describe {line}")));
+            fresh += &format!("<!-- generated: {name} -->\n{table}<!-- end -->{rest}");
+        }
+        if update {
+            std::fs::write(path(page), &fresh).unwrap();
+        } else if fresh != text {
+            problems.push(format!("{page} is stale: run `make docs`"));
+        }
+    }
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+    assert!(tables.is_empty(), "on no page: {:?}", tables.keys());
+}
+
+fn tables() -> BTreeMap<&'static str, Table> {
+    let table = |name, header, rows| (name, Table { header, rows });
+    BTreeMap::from([
+        table(
+            "settings",
+            "| variable | parameter | default | meaning |",
+            settings(),
+        ),
+        table(
+            "parameters",
+            "| parameter | default | meaning |",
+            parameters(),
+        ),
+        table("outputs", "| output | meaning |", outputs()),
+        table("alarms", "| alarm | description | more |", alarms()),
+        table("regions", "| region | code | host |", regions()),
+        table("metrics", "| metric | unit | meaning |", metrics()),
+        table(
+            "answers",
+            "| word | HTTP status | metric | when |",
+            answers(),
+        ),
+        table(
+            "reasons",
+            "| reason | answer | class | level | cause | action |",
+            reasons(),
+        ),
+        table("adjustments", "| outcome | meaning |", adjustments()),
+        table("events", "| category | events |", events()),
+        table("fields", "| type | fields |", fields()),
+        table(
+            "profile-properties",
+            "| profile property | type | value |",
+            profile_properties(),
+        ),
+        table(
+            "profile-rules",
+            "| row | event | has_active_subscription | others | active_plans | condition |",
+            profile_rules(),
+        ),
+        table("revenue", "| property | value |", revenue()),
+        table("source", "| file | what it does |", source()),
+    ])
+}
+
+fn code(text: impl AsRef<str>) -> String {
+    format!("`{}`", text.as_ref())
+}
+
+fn list<'t>(words: impl IntoIterator<Item = &'t str>) -> String {
+    words.into_iter().map(code).collect::<Vec<_>>().join(", ")
+}
+
+/// The variables of the function in the template, with the parameter that each is set to.
+fn variables() -> BTreeMap<String, String> {
+    let (_, function) = of_type("AWS::Serverless::Function").remove(0);
+    let variables = function["Environment"]["Variables"].as_object().unwrap();
+    let parameter = |value: &Value| value["Ref"].as_str().unwrap_or_default().to_owned();
+    variables
+        .iter()
+        .map(|(name, value)| (name.clone(), parameter(value)))
+        .collect()
+}
+
+fn settings() -> Vec<Vec<String>> {
+    let mut set = variables();
+    let row = |(name, default): &(&str, &str)| {
+        let parameter = set.remove(*name).unwrap_or_default();
+        let words = parameter.is_empty() || name.replace('_', "") == parameter.to_uppercase();
+        assert!(words, "{name} and {parameter} differ");
+        let parameter = if parameter.is_empty() {
+            "–".to_owned()
+        } else {
+            code(parameter)
+        };
+        vec![code(name), parameter, code(default)]
+    };
+    let rows = VARIABLES.iter().map(row).collect();
+    assert!(
+        set.is_empty(),
+        "the function does not read {:?}",
+        set.keys()
     );
-    let rows: Vec<_> = pages
-        .lines()
-        .skip_while(|line| *line != header)
-        .skip(2)
-        .take_while(|line| line.starts_with('|'))
-        .map(|line| {
-            let cells = line.trim_matches('|').split('|');
-            cells.map(|cell| cell.trim().to_owned()).collect()
-        })
-        .collect();
-    assert!(!rows.is_empty(), "the table {header} is empty");
     rows
 }
 
-/// What stands in backticks.
-fn quoted(text: &str) -> Vec<String> {
-    text.split('`')
-        .skip(1)
-        .step_by(2)
-        .map(str::to_owned)
+fn parameters() -> Vec<Vec<String>> {
+    let set: BTreeSet<_> = variables().into_values().collect();
+    let parameters = template()["Parameters"].take();
+    let others = parameters
+        .as_object()
+        .unwrap()
+        .iter()
+        .filter(|(name, _)| !set.contains(*name));
+    let row = |(name, parameter): (&String, &Value)| {
+        let default = match parameter.get("Default") {
+            None => "must be set".to_owned(),
+            Some(Value::String(text)) if text.is_empty() => "not set".to_owned(),
+            Some(Value::String(text)) => code(text),
+            Some(value) => code(value.to_string()),
+        };
+        vec![
+            code(name),
+            default,
+            parameter["Description"].as_str().unwrap().to_owned(),
+        ]
+    };
+    others.map(row).collect()
+}
+
+fn outputs() -> Vec<Vec<String>> {
+    let outputs = template()["Outputs"].take();
+    let row = |(name, output): (&String, &Value)| {
+        vec![
+            code(name),
+            output["Description"].as_str().unwrap().to_owned(),
+        ]
+    };
+    outputs.as_object().unwrap().iter().map(row).collect()
+}
+
+fn alarms() -> Vec<Vec<String>> {
+    let row = |(_, alarm): (String, Value)| {
+        let name = alarm["AlarmName"]["Fn::Sub"].as_str().unwrap();
+        let name = name.trim_start_matches("${AWS::StackName}-");
+        vec![
+            code(name),
+            alarm["AlarmDescription"].as_str().unwrap().to_owned(),
+        ]
+    };
+    of_type("AWS::CloudWatch::Alarm")
+        .into_iter()
+        .map(row)
         .collect()
 }
 
-/// One outcome of every kind.
-fn outcomes() -> Vec<Outcome> {
-    let mut outcomes = vec![
-        Outcome::Relayed,
-        Outcome::Duplicate,
-        Outcome::DeadLettered(Permanent::Refused(513)),
-        Outcome::DryRun,
-        Outcome::MethodNotAllowed,
-        Outcome::PayloadTooLarge,
-    ];
-    let ignored = [Ignored::EventDisabled, Ignored::Sandbox, Ignored::Anonymous];
-    outcomes.extend(ignored.map(Outcome::Ignored));
-    let refusals = [
-        Refusal::Missing,
-        Refusal::Deprecated,
-        Refusal::Doubled,
-        Refusal::Malformed,
-        Refusal::Wrong,
-        Refusal::TooOld,
-    ];
-    outcomes.extend(refusals.map(Outcome::Unauthorized));
-    let failures = [
-        Failure::NotKept(Permanent::Unreadable(Unreadable::NotJson)),
-        Failure::NotKept(Permanent::Unreadable(Unreadable::NotAnObject)),
-        Failure::NotKept(Permanent::Unreadable(Unreadable::VersionTwo)),
-        Failure::NotKept(Permanent::Unreadable(Unreadable::NoName)),
-        Failure::NotKept(Permanent::Unmappable(Unmappable::NoIdentity)),
-        Failure::NotKept(Permanent::Unmappable(Unmappable::IdentityTooLong)),
-        Failure::NotKept(Permanent::Unmappable(Unmappable::UnusableName)),
-        Failure::NotKept(Permanent::Unmappable(Unmappable::UnfitChargedId)),
-        Failure::NoSandboxPasscode,
-        Failure::NotKept(Permanent::Refused(513)),
-        Failure::InProgress,
-        Failure::Held,
-        Failure::NotAccepted(401),
-        Failure::SecretUnavailable,
-        Failure::Busy(429),
-        Failure::Unreachable,
-        Failure::ConnectionLost,
-        Failure::TimedOut,
-        Failure::NotUnderstood(200),
-        Failure::Panicked,
-        Failure::UnknownInvocation,
-    ];
-    outcomes.extend(failures.map(Outcome::Failed));
-    outcomes
+fn regions() -> Vec<Vec<String>> {
+    let rows = REGIONS.iter();
+    rows.map(|region| vec![region.name.to_owned(), code(region.code), code(region.host)])
+        .collect()
 }
 
-/// A heading as the anchor that links to it.
-fn anchor(heading: &str) -> String {
-    let kept = heading.trim_start_matches('#').trim().chars();
-    kept.filter(|c| c.is_alphanumeric() || " -_".contains(*c))
-        .map(|c| {
-            if c == ' ' {
-                '-'
-            } else {
-                c.to_ascii_lowercase()
-            }
+fn metrics() -> Vec<Vec<String>> {
+    METRICS
+        .iter()
+        .map(|(name, unit)| vec![code(name), (*unit).to_owned()])
+        .collect()
+}
+
+/// A value of each variant. A new variant does not compile until it is listed.
+macro_rules! each {
+    ($type:ident: $($variant:ident $(($value:expr))?),+) => {{
+        let _ = |value: $type| match value { $($type::$variant { .. } => {}),+ };
+        [$($type::$variant $(($value))?),+]
+    }};
+}
+
+fn outcomes() -> Vec<Outcome> {
+    let unreadable = each!(Unreadable: NotJson, NotAnObject, VersionTwo, NoName);
+    let unmappable = each!(Unmappable: NoIdentity, IdentityTooLong, UnusableName, UnfitChargedId);
+    let [_, _, refused] = each!(Permanent: Unreadable(Unreadable::NotJson), Unmappable(Unmappable::NoIdentity), Refused(513));
+    let permanent = unreadable.map(Permanent::Unreadable).into_iter();
+    let permanent = permanent
+        .chain(unmappable.map(Permanent::Unmappable))
+        .chain([refused]);
+    let ignored = each!(Ignored: EventDisabled, Sandbox, Anonymous);
+    let unauthorized = each!(Refusal: Missing, Deprecated, Doubled, Malformed, Wrong, TooOld);
+    let failed = each!(Failure: NotKept(refused), NotAccepted(401), NoSandboxPasscode, SecretUnavailable, InProgress, Held,
+        Busy(429), Unreachable, ConnectionLost, TimedOut, NotUnderstood(200), Panicked, UnknownInvocation);
+    let all = each!(Outcome: Relayed, Duplicate, DeadLettered(refused), DryRun, Ignored(ignored[0]),
+        Unauthorized(unauthorized[0]), MethodNotAllowed, PayloadTooLarge, Failed(failed[1]));
+    let of_all = all.into_iter().flat_map(move |outcome| match outcome {
+        Outcome::DeadLettered(_) => permanent.clone().map(Outcome::DeadLettered).collect(),
+        Outcome::Ignored(_) => ignored.map(Outcome::Ignored).to_vec(),
+        Outcome::Unauthorized(_) => unauthorized.map(Outcome::Unauthorized).to_vec(),
+        Outcome::Failed(_) => failed[1..].iter().copied().map(Outcome::Failed).collect(),
+        outcome => vec![outcome],
+    });
+    of_all.collect()
+}
+
+fn answers() -> Vec<Vec<String>> {
+    let rows = outcomes().into_iter().map(|outcome| outcome.row());
+    let mut rows: Vec<_> = rows
+        .map(|row| {
+            vec![
+                code(row.word),
+                row.http_status.to_string(),
+                code(row.metric),
+            ]
+        })
+        .collect();
+    rows.dedup();
+    rows
+}
+
+fn reasons() -> Vec<Vec<String>> {
+    let rows = outcomes().into_iter().map(|outcome| outcome.row());
+    rows.filter_map(|row| {
+        let class = row.class.map_or("–".to_owned(), |class| code(class.name()));
+        let level = format!("{:?}", row.severity).to_uppercase();
+        Some(vec![code(row.reason?), code(row.word), class, code(level)])
+    })
+    .collect()
+}
+
+fn adjustments() -> Vec<Vec<String>> {
+    let name = || "name".into();
+    let outcomes = each!(Fate: Sent(name()), SentAsDate(name()), Fitted(name()), Twin, Sensitive, Omitted, Unknown, Empty,
+        WrongType, UnusableName, Collision(name()), OverLimit, NoAmount);
+    let adjustments = outcomes.iter().filter(|outcome| outcome.is_adjustment());
+    adjustments
+        .map(|outcome| vec![code(outcome.code())])
+        .collect()
+}
+
+fn events() -> Vec<Vec<String>> {
+    let row = |category: Category| {
+        let names = EVENTS
+            .iter()
+            .filter(|(_, of)| *of == category)
+            .map(|(name, _)| *name);
+        vec![format!("{category:?}").to_lowercase(), list(names)]
+    };
+    each!(Category: Entitlement, Lifecycle, Offer, Transactional)
+        .map(row)
+        .to_vec()
+}
+
+fn type_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Text => "text",
+        Kind::Integer => "integer",
+        Kind::Decimal => "decimal",
+        Kind::Boolean => "boolean",
+        Kind::Time => "date",
+        Kind::Texts => "object of texts",
+        Kind::Unspecified => "not documented",
+    }
+}
+
+fn fields() -> Vec<Vec<String>> {
+    let row = |kind: Kind| {
+        let named = FIELDS
+            .iter()
+            .filter(|(_, of)| *of == kind)
+            .map(|(name, _)| (*name).to_owned());
+        let patterns = match kind {
+            Kind::Decimal => MONEY_PREFIXES
+                .iter()
+                .map(|prefix| format!("{prefix}<currency>"))
+                .collect(),
+            Kind::Unspecified => vec!["commitment_<name>".to_owned()],
+            _ => Vec::new(),
+        };
+        let names: Vec<_> = named.chain(patterns).collect();
+        vec![
+            type_name(kind).to_owned(),
+            list(names.iter().map(String::as_str)),
+        ]
+    };
+    each!(Kind: Text, Integer, Decimal, Boolean, Time, Texts, Unspecified)
+        .map(row)
+        .to_vec()
+}
+
+fn profile_properties() -> Vec<Vec<String>> {
+    use purchasely_clevertap::mapping::profile::{
+        ACTIVE_PLANS, HAS_ACTIVE_SUBSCRIPTION, SUBSCRIPTION_STARTED_AT,
+    };
+    use purchasely_clevertap::purchasely::catalogue::kind;
+    let row = |name: &&str| {
+        let kind = match *name {
+            HAS_ACTIVE_SUBSCRIPTION => "boolean",
+            ACTIVE_PLANS => "multi-value text",
+            SUBSCRIPTION_STARTED_AT => "date",
+            field => type_name(kind(field).expect("a documented field")),
+        };
+        vec![code(name), kind.to_owned()]
+    };
+    DEFAULT_PROPERTIES.iter().map(row).collect()
+}
+
+/// What each row of the profile rules does for an active, an inactive and an unknown status.
+fn profile_rules() -> Vec<Vec<String>> {
+    let statuses = ["AUTO_RENEWING", "CANCELED", "ON_HOLD", ""];
+    let mut rows: BTreeMap<u8, (Vec<&str>, [Vec<&str>; 3])> = BTreeMap::new();
+    for (name, status) in EVENTS
+        .iter()
+        .flat_map(|(name, _)| statuses.map(|status| (*name, status)))
+    {
+        let body =
+            format!(r#"{{"event_name":"{name}","user_id":"u","subscription_status":"{status}"}}"#);
+        let effect = effect(&Event::parse(Verified::unsigned(body.as_bytes())).unwrap());
+        let (names, cells) = rows.entry(effect.row).or_default();
+        if !names.contains(&name) {
+            names.push(name);
+        }
+        let active = effect
+            .active
+            .map_or("–", |active| if active { "`true`" } else { "`false`" });
+        let written = match effect.written {
+            Written::All => "all",
+            Written::Status => "only `subscription_status`",
+            Written::Nothing => "–",
+        };
+        let plans = match effect.plans {
+            Plans::Add => "plan added",
+            Plans::Remove => "plan removed",
+            Plans::Keep => "–",
+        };
+        for (cell, value) in cells.iter_mut().zip([active, written, plans]) {
+            cell.push(value);
+        }
+    }
+    let by_status = |values: Vec<&str>| {
+        if values.iter().all(|value| *value == values[0]) {
+            return values[0].to_owned();
+        }
+        let (active, inactive, unknown) = (values[0], values[1], values[values.len().min(4) - 1]);
+        format!("active: {active}; inactive: {inactive}; unknown: {unknown}")
+    };
+    rows.into_iter()
+        .map(|(row, (names, cells))| {
+            let facts = cells.map(|values| by_status(values));
+            [row.to_string(), list(names)]
+                .into_iter()
+                .chain(facts)
+                .collect()
         })
         .collect()
+}
+
+fn revenue() -> Vec<Vec<String>> {
+    let upload: Value =
+        serde_json::from_str(&read("tests/golden/TRANSACTION_PROCESSED.json")).unwrap();
+    let mut records = upload["d"].as_array().unwrap().iter();
+    let charged = records
+        .find(|record| record["evtName"] == "Charged")
+        .unwrap();
+    charged["evtData"]
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(|name| vec![code(name)])
+        .collect()
+}
+
+fn source() -> Vec<Vec<String>> {
+    let entries = std::fs::read_dir(path("src"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let parts = entries.filter(|path| path.is_file() || !path.with_extension("rs").exists());
+    let names: BTreeSet<_> = parts
+        .map(|path| {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            format!("src/{name}{}", if path.is_dir() { "/" } else { "" })
+        })
+        .collect();
+    let names = names.into_iter().filter(|name| name != "src/lib.rs");
+    names.map(|name| vec![code(name)]).collect()
 }
 
 #[test]
@@ -127,495 +469,39 @@ fn every_link_leads_somewhere() {
         let text = read(page);
         let prose: String = text.split("```").step_by(2).collect();
         let headings = prose.lines().filter(|line| line.starts_with('#'));
+        let anchor = |heading: &str| {
+            let heading = heading.trim_start_matches('#').trim().to_lowercase();
+            let letters = heading
+                .chars()
+                .filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+            letters.map(|c| if c == ' ' { '-' } else { c }).collect()
+        };
         headings.map(anchor).collect()
     };
     for page in PAGES {
-        let text = read(page);
-        let folder = Path::new(page).parent().unwrap();
-        for link in text.split("](").skip(1) {
+        for link in read(page).split("](").skip(1) {
             let (target, _) = link.split_once(')').expect("a closing bracket");
+            let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
             if target.starts_with("http") {
                 continue;
             }
-            let (file, wanted) = target.split_once('#').unwrap_or((target, ""));
+            let folder = if file.starts_with("../") {
+                ""
+            } else {
+                page.rsplit_once('/').map_or("", |(folder, _)| folder)
+            };
             let file = match file {
                 "" => page.to_owned(),
-                "../README.md" => "README.md".to_owned(),
-                other => folder.join(other).display().to_string(),
+                file => path(folder)
+                    .join(file.trim_start_matches("../"))
+                    .display()
+                    .to_string(),
             };
-            let text = read(&file);
-            assert!(!text.is_empty(), "{page}: {target}");
+            assert!(path(&file).exists(), "{page}: {target}");
             assert!(
-                wanted.is_empty() || anchors(&file).contains(wanted),
+                anchor.is_empty() || anchors(&file).contains(anchor),
                 "{page}: {target}"
             );
         }
     }
-}
-
-/// What the rows of a table name in their first cell.
-#[track_caller]
-fn named_in(header: &str) -> BTreeSet<String> {
-    table(header)
-        .iter()
-        .flat_map(|row| quoted(&row[0]))
-        .collect()
-}
-
-#[test]
-fn the_documents_explain_every_property_of_the_revenue_event() {
-    let upload: serde_json::Value =
-        serde_json::from_str(&read("tests/golden/TRANSACTION_PROCESSED.json")).unwrap();
-    let records = upload["d"].as_array().unwrap().iter();
-    let sent: BTreeSet<_> = records
-        .filter(|record| record["evtName"] == "Charged")
-        .flat_map(|record| record["evtData"].as_object().unwrap().keys().cloned())
-        .collect();
-    assert_eq!(named_in("| property | holds |"), sent);
-}
-
-#[tokio::test]
-async fn the_documents_explain_every_field_of_the_line_and_every_attribute_of_a_dead_letter() {
-    let resources = Resources::make().await;
-    let world = World::start(&resources.settings()).await;
-    let refused = serde_json::json!({
-        "event_name": "TRANSACTION_PROCESSED",
-        "event_id": "e-1",
-        "user_id": "u-1842",
-        "presentation": "x".repeat(600),
-    });
-    world.clevertap.script([Reply::RefuseRecord {
-        number: 1,
-        code: 513,
-    }]);
-    world.post(refused.to_string().as_bytes()).await;
-    world.post(b"\x00").await;
-
-    let mut written = BTreeSet::new();
-    for line in world.function.log() {
-        let line: serde_json::Map<_, _> = serde_json::from_str(&line).unwrap();
-        if line.contains_key("outcome") {
-            written.extend(line.keys().cloned());
-        }
-    }
-    let explained = named_in("| field | meaning |");
-    let metrics: BTreeSet<_> = METRICS.iter().map(|(name, _)| (*name).to_owned()).collect();
-    let unexplained: Vec<_> = written
-        .iter()
-        .filter(|field| !explained.contains(*field))
-        .collect();
-    assert!(
-        unexplained.iter().all(|field| metrics.contains(*field)),
-        "{unexplained:?}"
-    );
-    for field in ["outcome", "reason", "clevertap_status", "adjusted"] {
-        assert!(written.contains(field), "{field}");
-    }
-
-    let explained = named_in("| in a dead letter | what it is |");
-    let letters = resources.letters().await;
-    let kept: BTreeSet<_> = letters
-        .iter()
-        .flat_map(|letter| letter["attributes"].as_object().unwrap().keys().cloned())
-        .collect();
-    assert!(kept.is_subset(&explained), "{kept:?}");
-    assert!(
-        ["reason", "code", "event_id", "encoding"]
-            .iter()
-            .all(|name| kept.contains(*name)),
-        "{kept:?}"
-    );
-}
-
-#[test]
-fn the_documents_name_every_part_of_the_source() {
-    let named = named_in("| file | what it knows |");
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let parts: BTreeSet<_> = std::fs::read_dir(&root)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.is_file() || !path.with_extension("rs").exists())
-        .map(|path| {
-            let name = path.file_name().unwrap().to_str().unwrap();
-            format!("src/{name}{}", if path.is_dir() { "/" } else { "" })
-        })
-        .filter(|name| name != "src/lib.rs")
-        .collect();
-    assert_eq!(named, parts);
-}
-
-#[test]
-fn the_documents_list_every_metric_with_its_unit() {
-    let told: Vec<_> = table("| metric | unit | what it tells |")
-        .into_iter()
-        .map(|row| (row[0].clone(), row[1].clone()))
-        .collect();
-    let known: Vec<_> = METRICS
-        .iter()
-        .map(|(name, unit)| (format!("`{name}`"), (*unit).to_owned()))
-        .collect();
-    assert_eq!(told, known);
-}
-
-#[test]
-fn the_documents_list_every_alarm() {
-    let told: BTreeSet<_> = table("| alarm | when | what to do |")
-        .into_iter()
-        .map(|row| format!("{}Alarm", row[0].trim_matches('`')))
-        .collect();
-    let resources = Template::with(&[]).resources().into_iter();
-    let known: BTreeSet<_> = resources
-        .filter(|(_, resource)| resource["Type"] == "AWS::CloudWatch::Alarm")
-        .map(|(name, _)| name)
-        .collect();
-    assert_eq!(told, known);
-}
-
-#[test]
-fn each_outcome_has_a_metric_and_each_failure_its_class() {
-    let told = table("| class | who must act | reasons |");
-    let counted: BTreeSet<_> = METRICS[..8].iter().map(|(name, _)| *name).collect();
-    for row in outcomes().iter().map(Outcome::row) {
-        assert!(counted.contains(row.metric), "{row:?}");
-        assert_eq!(row.class.is_some(), row.metric == "Failed", "{row:?}");
-        let (Some(class), Some(reason)) = (row.class, row.reason) else {
-            continue;
-        };
-        let named = told
-            .iter()
-            .find(|cells| cells[0] == format!("`{}`", class.name()))
-            .unwrap_or_else(|| panic!("no class {}", class.name()));
-        let listed = quoted(&named[2]).iter().any(|listed| listed == reason);
-        assert_eq!(listed, class != Class::Event, "{row:?}");
-    }
-}
-
-#[test]
-fn the_readme_lists_every_setting_with_its_default() {
-    let told: Vec<_> = table("| variable | default | meaning |")
-        .into_iter()
-        .map(|row| (row[0].clone(), row[1].clone()))
-        .collect();
-    let known: Vec<_> = VARIABLES
-        .iter()
-        .map(|(name, default)| (format!("`{name}`"), format!("`{default}`")))
-        .collect();
-    assert_eq!(told, known);
-}
-
-#[test]
-fn the_readme_lists_every_region() {
-    let told = table("| region | code | host |");
-    let known: Vec<_> = REGIONS
-        .iter()
-        .map(|region| {
-            let (code, host) = (format!("`{}`", region.code), format!("`{}`", region.host));
-            vec![region.name.to_owned(), code, host]
-        })
-        .collect();
-    assert_eq!(told, known);
-}
-
-#[test]
-fn the_readme_lists_every_answer_and_every_reason() {
-    let told: BTreeSet<_> = table("| HTTP status | word | when |")
-        .into_iter()
-        .map(|row| (row[0].clone(), row[1].clone()))
-        .collect();
-    let rows: Vec<_> = outcomes().iter().map(Outcome::row).collect();
-    let known: BTreeSet<_> = rows
-        .iter()
-        .map(|row| (row.http_status.to_string(), format!("`{}`", row.word)))
-        .collect();
-    assert_eq!(told, known);
-
-    let told: Vec<_> = table("| reason | what happened | what to do |");
-    let listed: BTreeSet<_> = told.iter().flat_map(|row| quoted(&row[0])).collect();
-    let known: BTreeSet<_> = rows
-        .iter()
-        .filter_map(|row| row.reason)
-        .map(str::to_owned)
-        .collect();
-    assert_eq!(listed, known);
-}
-
-#[test]
-fn the_readme_lists_every_event_in_its_category() {
-    let told = table("| category | events |");
-    for (category, word) in [
-        (Category::Entitlement, "entitlement"),
-        (Category::Lifecycle, "lifecycle"),
-        (Category::Offer, "offer"),
-        (Category::Transactional, "transactional"),
-    ] {
-        let row = told.iter().find(|row| row[0] == word).expect(word);
-        let listed: BTreeSet<_> = quoted(&row[1]).into_iter().collect();
-        let known: BTreeSet<_> = EVENTS
-            .iter()
-            .filter(|(_, of)| *of == category)
-            .map(|(name, _)| (*name).to_owned())
-            .collect();
-        assert_eq!(listed, known, "{word}");
-    }
-}
-
-/// The function's environment in the template: each variable and what it is set to.
-fn template_environment(template: &str) -> Vec<(String, String)> {
-    let indent = " ".repeat(10);
-    template
-        .lines()
-        .skip_while(|line| line.trim() != "Variables:")
-        .skip(1)
-        .take_while(|line| line.starts_with(&indent))
-        .map(|line| {
-            let (name, value) = line.trim().split_once(": ").expect("a variable");
-            (name.to_owned(), value.to_owned())
-        })
-        .collect()
-}
-
-#[test]
-fn the_template_sets_every_variable_by_a_parameter_of_its_name() {
-    let template = read("template.yaml");
-    let environment = template_environment(&template);
-    let set: BTreeSet<_> = environment.iter().map(|(name, _)| name.as_str()).collect();
-    // A file of certificates has no place in a deployment whose only file is the function.
-    let known: BTreeSet<_> = VARIABLES
-        .iter()
-        .map(|(name, _)| *name)
-        .filter(|name| *name != "SSL_CERT_FILE")
-        .collect();
-    assert_eq!(set, known);
-    for (name, value) in environment {
-        let resource = match name.as_str() {
-            "SECRET_ID" => Some("!If [CreateSecret, !Ref Secret, !Ref SecretArn]"),
-            "EVENT_QUEUE_URL" => Some(r#"!If [CreateQueues, !Ref EventQueue, ""]"#),
-            "DEAD_LETTER_QUEUE_URL" => Some(r#"!If [CreateQueues, !Ref DeadLetterQueue, ""]"#),
-            "DEDUPLICATION_TABLE" => Some(r#"!If [CreateQueues, !Ref ClaimsTable, ""]"#),
-            _ => None,
-        };
-        if let Some(resource) = resource {
-            assert_eq!(value, resource, "{name}");
-            continue;
-        }
-        let parameter: String = name
-            .split('_')
-            .map(|word| format!("{}{}", &word[..1], word[1..].to_lowercase()))
-            .collect();
-        assert_eq!(value, format!("!Ref {parameter}"), "{name}");
-        assert!(
-            template.contains(&format!("\n  {parameter}:\n")),
-            "{parameter}"
-        );
-    }
-}
-
-/// A resource of the template, as its text.
-#[track_caller]
-fn resource(name: &str) -> String {
-    let template = read("template.yaml");
-    let heading = format!("  {name}:");
-    let lines: Vec<_> = template
-        .lines()
-        .skip_while(|line| *line != "Resources:")
-        .skip_while(|line| *line != heading)
-        .skip(1)
-        .take_while(|line| line.is_empty() || line.starts_with("   "))
-        .map(str::trim)
-        .collect();
-    assert!(!lines.is_empty(), "the template has no resource {name}");
-    lines.join("\n")
-}
-
-/// The number that a key has in a resource's text.
-#[track_caller]
-fn number(resource: &str, key: &str) -> u64 {
-    let mut words = resource.split([' ', '\n']);
-    words.find(|word| *word == key).expect(key);
-    words.next().unwrap().parse().expect(key)
-}
-
-#[test]
-fn each_stage_ends_before_the_one_that_waits_for_it() {
-    let function = resource("Function");
-    let work = purchasely_clevertap::relay::WORK.as_millis();
-    let lambda = u128::from(number(&function, "Timeout:")) * 1000;
-    let gateway = u128::from(number(&function, "TimeoutInMillis:"));
-    assert!(work < lambda && lambda < gateway && gateway < 10_000);
-}
-
-#[test]
-fn the_templates_queues_keep_what_the_code_relies_on() {
-    let function = resource("Function");
-    let fourteen_days = 14 * 24 * 60 * 60;
-    let [events, dead_letters] = ["EventQueue", "DeadLetterQueue"].map(resource);
-    for queue in [&events, &dead_letters] {
-        for property in [
-            "FifoQueue: true",
-            "ContentBasedDeduplication: false",
-            "DeduplicationScope: messageGroup",
-            "FifoThroughputLimit: perMessageGroupId",
-            "SqsManagedSseEnabled: true",
-        ] {
-            assert!(queue.lines().any(|line| line == property), "{property}");
-        }
-        assert_eq!(number(queue, "MessageRetentionPeriod:"), fourteen_days);
-    }
-    // Lambda asks for six times the timeout; a claim in progress lasts 10 s.
-    let visibility = number(&events, "VisibilityTimeout:");
-    assert!(visibility >= 6 * number(&function, "Timeout:") && visibility > 10);
-    assert!(events.contains("deadLetterTargetArn: !GetAtt DeadLetterQueue.Arn"));
-    // SQS takes no more tries, and a message must not expire before the last of them.
-    let tries = number(&events, "maxReceiveCount:");
-    let longest_wait = 20 * 60 + number(&function, "Timeout:");
-    assert!(tries <= 1000 && tries * longest_wait < fourteen_days);
-
-    let mapping = resource("EventQueueMapping");
-    assert!(mapping.contains("EventSourceArn: !GetAtt EventQueue.Arn"));
-    assert!(mapping.contains("FunctionResponseTypes: [ReportBatchItemFailures]"));
-    assert!(number(&mapping, "BatchSize:") <= 10);
-    assert!((2..=1000).contains(&number(&mapping, "MaximumConcurrency:")));
-}
-
-#[test]
-fn the_templates_table_has_the_keys_that_claims_are_written_with() {
-    let table = resource("ClaimsTable");
-    for text in [
-        format!("AttributeName: {}, AttributeType: S", claims::KEY),
-        format!("AttributeName: {}, KeyType: HASH", claims::KEY),
-        format!("AttributeName: {}, Enabled: true", claims::EXPIRES_AT),
-    ] {
-        assert!(table.contains(&text), "{text}");
-    }
-}
-
-#[test]
-fn the_template_makes_all_of_the_queues_and_the_table_or_none() {
-    for name in [
-        "DeadLetterQueue",
-        "DeadLetterQueuePolicy",
-        "EventQueue",
-        "EventQueuePolicy",
-        "EventQueueMapping",
-        "ClaimsTable",
-    ] {
-        assert!(
-            resource(name).contains("Condition: CreateQueues\n"),
-            "{name}"
-        );
-    }
-}
-
-#[test]
-fn the_readmes_make_targets_exist() {
-    let makefile = read("Makefile");
-    let readme = read("README.md");
-    let named: BTreeSet<_> = readme
-        .match_indices("make ")
-        .filter(|(at, _)| matches!(readme.as_bytes()[at.saturating_sub(1)], b'`' | b'\n'))
-        .map(|(at, _)| {
-            let rest = &readme[at + 5..];
-            rest.split(|c: char| !c.is_ascii_lowercase())
-                .next()
-                .unwrap()
-        })
-        .collect();
-    assert!(named.contains("demo") && named.contains("test"));
-    for target in named {
-        assert!(makefile.contains(&format!("\n{target}:")), "make {target}");
-    }
-}
-
-#[test]
-fn the_profile_table_has_each_event_in_its_row() {
-    use purchasely_clevertap::mapping::profile::{DEFAULT_PROPERTIES, Plans, Written, effect};
-    use purchasely_clevertap::purchasely::{Event, Verified};
-    let rows = table("| row | event | has_active_subscription | other properties | active_plans |");
-    assert_eq!(
-        rows.iter().map(|r| r[0].clone()).collect::<Vec<_>>(),
-        (1..=10).map(|n| n.to_string()).collect::<Vec<_>>()
-    );
-    for (name, _) in EVENTS {
-        let in_rows: BTreeSet<String> = rows
-            .iter()
-            .filter(|r| quoted(&r[1]).iter().any(|q| q == name))
-            .map(|r| r[0].clone())
-            .collect();
-        let mut coded = BTreeSet::new();
-        for status in [
-            "",
-            "AUTO_RENEWING",
-            "AUTO_RENEWING_CANCELED",
-            "AUTO_RENEWING_CANCELLED",
-            "IN_GRACE_PERIOD",
-            "ON_HOLD",
-            "PAUSED",
-            "UNPAID",
-            "REVOKED",
-            "DEACTIVATED",
-            "CANCELED",
-            "X",
-        ] {
-            let body = format!(
-                r#"{{"event_name":"{name}","user_id":"u","purchase_type":"RENEWING_SUBSCRIPTION","subscription_status":"{status}"}}"#
-            );
-            let event = Event::parse(Verified::unsigned(body.as_bytes())).unwrap();
-            let e = effect(&event);
-            coded.insert(e.row.to_string());
-            let row = &rows[usize::from(e.row) - 1];
-            let kind = if status.contains("AUTO") || status == "IN_GRACE_PERIOD" {
-                "active"
-            } else if ["", "X"].contains(&status) {
-                "unknown"
-            } else {
-                "inactive"
-            };
-            let pick = |cell: &str| -> String {
-                if !cell.starts_with("status ") {
-                    return cell.trim_matches('`').to_owned();
-                }
-                let cell = &cell["status ".len()..];
-                for part in cell.split("; ") {
-                    if part == "else –" {
-                        return "–".into();
-                    }
-                    let (kinds, value) = part.split_once(": ").unwrap();
-                    if kinds.split(" or ").any(|k| k == kind) {
-                        return value.trim_matches('`').to_owned();
-                    }
-                }
-                panic!("{cell} {kind}")
-            };
-            let active = match e.active {
-                Some(true) => "true",
-                Some(false) => "false",
-                None => "–",
-            };
-            let written = match e.written {
-                Written::All => "all",
-                Written::Status => "subscription_status` only",
-                Written::Nothing => "–",
-            };
-            let plans = match e.plans {
-                Plans::Add => "plan added",
-                Plans::Remove => "plan removed",
-                Plans::Keep => "–",
-            };
-            assert_eq!(
-                (
-                    pick(&row[2]).as_str(),
-                    pick(&row[3]).as_str(),
-                    pick(&row[4]).as_str()
-                ),
-                (active, written, plans),
-                "{name} {status}"
-            );
-        }
-        assert_eq!(in_rows, coded, "{name}");
-    }
-    let told: Vec<String> = table("| profile property | type | holds |")
-        .iter()
-        .flat_map(|r| quoted(&r[0]))
-        .collect();
-    assert_eq!(told, DEFAULT_PROPERTIES);
 }

@@ -1,6 +1,7 @@
 //! Runs the real function against strict stand-ins of both vendors, over real sockets.
 
 mod data;
+mod documents;
 mod door;
 mod fit;
 mod golden;
@@ -9,6 +10,7 @@ mod local_run;
 mod samples;
 mod secret;
 mod start;
+mod template;
 mod tidy;
 mod tls;
 mod upload;
