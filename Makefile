@@ -23,7 +23,7 @@ RUST_TARGET_x86_64 := x86_64-unknown-linux-gnu
 RUST_TARGET = $(RUST_TARGET_$(ARCH))
 PACKAGE = target/package/purchasely-clevertap-$(ARCH).zip
 
-.PHONY: help demo dev test check unit package packaged golden property bench deny template tools clean
+.PHONY: help demo dev test check unit package packaged golden property bench deny template docs tools clean
 
 help: ## Say what there is to make.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 18
@@ -80,6 +80,10 @@ template: $(VENV)/tools.done $(CHECKOV)/checkov.done ## The deployment template,
 	$(VENV)/bin/python scripts/translate.py template.yaml target/cloudformation.json
 	$(VENV)/bin/cfn-lint template.yaml target/cloudformation.json
 	$(CHECKOV)/bin/checkov --config-file .checkov.yaml --file template.yaml target/cloudformation.json
+
+docs: ## Write the generated tables and the demo's output into the pages, to be reviewed as a diff.
+	UPDATE_DOCS=1 cargo test --locked --test it documents
+	git diff --stat -- README.md docs
 
 tools: $(VENV)/zig.done $(VENV)/tools.done $(CHECKOV)/checkov.done $(TOOLS)/bin/cargo-deny ## Install the tools only.
 
