@@ -81,8 +81,10 @@ template: $(VENV)/tools.done $(CHECKOV)/checkov.done ## The deployment template,
 	$(VENV)/bin/cfn-lint template.yaml target/cloudformation.json
 	$(CHECKOV)/bin/checkov --config-file .checkov.yaml --file template.yaml target/cloudformation.json
 
-docs: ## Write the generated tables and the demo's output into the pages, to be reviewed as a diff.
-	UPDATE_DOCS=1 cargo test --locked --test it documents
+docs: $(VENV)/cargo-lambda.done $(VENV)/tools.done ## Write the generated tables and the demo's output into the pages, to be reviewed as a diff.
+	cargo build --locked
+	cargo --locked relay demo > target/demo.txt
+	UPDATE_DOCS=1 DEMO_OUTPUT=target/demo.txt cargo test --locked --test it documents
 	git diff --stat -- README.md docs
 
 tools: $(VENV)/zig.done $(VENV)/tools.done $(CHECKOV)/checkov.done $(TOOLS)/bin/cargo-deny ## Install the tools only.

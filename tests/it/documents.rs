@@ -3,9 +3,13 @@
 
 mod tables;
 
+use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use tables::tables;
+use testkit::clevertap::Reply;
+use testkit::harness::World;
+use testkit::moto::Resources;
 
 const PAGES: [&str; 6] = [
     "README.md",
@@ -56,6 +60,7 @@ impl Table {
 #[test]
 fn the_generated_tables_are_up_to_date() {
     let update = std::env::var_os("UPDATE_DOCS").is_some();
+    let demo = std::env::var("DEMO_OUTPUT").ok().map(|file| read(&file));
     let mut tables = tables();
     let mut problems = Vec::new();
     for page in PAGES {
@@ -72,6 +77,11 @@ fn the_generated_tables_are_up_to_date() {
             problems.extend(empty.map(|line| format!("{page}: fill in {line}")));
             fresh += &format!("<!-- generated: {name} -->\n{table}<!-- end -->{rest}");
         }
+        let (start, end) = ("<!-- demo output -->\n", "<!-- end -->");
+        if let (Some(output), Some((before, rest))) = (&demo, fresh.split_once(start)) {
+            let (_, after) = rest.split_once(end).expect("an end");
+            fresh = format!("{before}{start}{}{end}{after}", demo_output(output));
+        }
         if update {
             std::fs::write(path(page), &fresh).expect(page);
         } else if fresh != text {
@@ -80,6 +90,22 @@ fn the_generated_tables_are_up_to_date() {
     }
     assert!(problems.is_empty(), "{}", problems.join("\n"));
     assert!(tables.is_empty(), "on no page: {:?}", tables.keys());
+}
+
+/// The demo's output as the README shows it: some of its lines, the last profile record and the sum.
+fn demo_output(output: &str) -> String {
+    let shown = [
+        "SUBSCRIPTION_RENEWED.json",
+        "TRANSACTION_PROCESSED.json",
+        "TRIAL_STARTED.json",
+    ];
+    let lines = output
+        .lines()
+        .filter(|line| shown.iter().any(|file| line.contains(file)));
+    let profile = output.split("\n\n").nth(1).expect("a profile record");
+    let sum = output.lines().last().expect("a last line");
+    let lines: String = lines.map(|line| format!("{line}\n")).collect();
+    format!("```\n...\n{lines}\n{profile}\n...\n\n{sum}\n```\n")
 }
 
 /// What a heading is linked by.
@@ -120,4 +146,56 @@ fn every_link_leads_somewhere() {
             assert!(found, "{page}: {target}");
         }
     }
+}
+
+#[tokio::test]
+async fn the_pages_explain_every_part_of_a_log_line_and_of_a_dead_letter() {
+    let resources = Resources::make().await;
+    let world = World::start(&resources.settings()).await;
+    let refused = json!({
+        "event_name": "TRANSACTION_PROCESSED",
+        "event_id": "e-1",
+        "user_id": "u-1842",
+        "presentation": "x".repeat(600),
+    });
+    world.clevertap.script([Reply::RefuseRecord {
+        number: 1,
+        code: 513,
+    }]);
+    world.post(refused.to_string().as_bytes()).await;
+    world.post(b"\x00").await;
+
+    let lines = world.function.log().into_iter();
+    let lines = lines.filter_map(|line| serde_json::from_str::<Map<String, Value>>(&line).ok());
+    let lines = lines.filter(|line| line.contains_key("outcome"));
+    let letters = resources.letters().await.into_iter();
+    let letters = letters.map(|letter| {
+        letter["attributes"]
+            .as_object()
+            .expect("attributes")
+            .clone()
+    });
+    let parts: BTreeSet<_> = lines
+        .chain(letters)
+        .flat_map(|part| part.into_iter().map(|(name, _)| name))
+        .collect();
+    for name in [
+        "reason",
+        "clevertap_status",
+        "adjusted",
+        "code",
+        "event_id",
+        "encoding",
+    ] {
+        assert!(parts.contains(name), "{name} is not in {parts:?}");
+    }
+    let page = read("docs/operations.md");
+    let unexplained: Vec<_> = parts
+        .iter()
+        .filter(|name| !page.contains(&format!("`{name}`")))
+        .collect();
+    assert!(
+        unexplained.is_empty(),
+        "docs/operations.md does not explain {unexplained:?}"
+    );
 }

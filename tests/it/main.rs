@@ -9,6 +9,7 @@ mod kept;
 mod local_run;
 mod samples;
 mod secret;
+mod stack;
 mod start;
 mod template;
 mod tidy;
