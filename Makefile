@@ -75,11 +75,13 @@ bench: ## Measure the function beside its peers; write the tables and the plot.
 deny: $(TOOLS)/bin/cargo-deny ## What the dependency tree may hold.
 	$(TOOLS)/bin/cargo-deny --locked check bans licenses sources
 
-template: $(VENV)/tools.done $(CHECKOV)/checkov.done ## The deployment template, and what AWS makes of it.
+template: $(VENV)/cargo-lambda.done $(VENV)/tools.done $(CHECKOV)/checkov.done ## The template, and the documentation's commands.
 	$(VENV)/bin/sam validate --lint --template template.yaml
 	$(VENV)/bin/python scripts/translate.py template.yaml target/cloudformation.json
 	$(VENV)/bin/cfn-lint template.yaml target/cloudformation.json
 	$(CHECKOV)/bin/checkov --config-file .checkov.yaml --file template.yaml target/cloudformation.json
+	cargo build --locked --package purchasely-clevertap-tools --example relay
+	$(VENV)/bin/python scripts/commands.py
 
 docs: $(VENV)/cargo-lambda.done $(VENV)/tools.done ## Write the generated tables and the demo's output into the pages, to be reviewed as a diff.
 	cargo build --locked

@@ -87,7 +87,8 @@ fn the_table_has_the_keys_that_claims_are_written_with() {
 fn queues_and_table_are_created_together() {
     let resources = resources().into_iter();
     let created = resources.filter(|(_, resource)| resource["Condition"] == "CreateQueues");
-    let names: Vec<_> = created.map(|(name, _)| name).collect();
+    let mut names: Vec<_> = created.map(|(name, _)| name).collect();
+    names.sort();
     let expected = [
         "ClaimsTable",
         "DeadLetterQueue",
