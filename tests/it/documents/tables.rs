@@ -81,6 +81,15 @@ fn list<'t>(names: impl IntoIterator<Item = &'t str>) -> String {
         .join(", ")
 }
 
+/// A value as code, or words as they are.
+fn value(text: &str) -> String {
+    if text.contains(' ') {
+        text.to_owned()
+    } else {
+        list([text])
+    }
+}
+
 fn lower(variant: impl Debug) -> String {
     format!("{variant:?}").to_lowercase()
 }
@@ -113,8 +122,10 @@ fn settings() -> Rows {
             list([&*parameter])
         };
         rows.push(format!(
-            "`{}` | {parameter} | `{}` | {}",
-            setting.name, setting.default, setting.meaning
+            "`{}` | {parameter} | {} | {}",
+            setting.name,
+            value(setting.default),
+            setting.meaning
         ));
     }
     assert!(
@@ -145,7 +156,8 @@ fn parameters() -> Rows {
             &*default
         };
         format!(
-            "`{name}` | `{default}` | {}",
+            "`{name}` | {} | {}",
+            value(default),
             parameter["Description"].as_str().unwrap()
         )
     };
@@ -294,9 +306,9 @@ fn fields() -> Rows {
 fn profile_properties() -> Rows {
     let kind = |name| match name {
         profile::HAS_ACTIVE_SUBSCRIPTION => "boolean".to_owned(),
-        profile::ACTIVE_PLANS => "texts".to_owned(),
-        profile::SUBSCRIPTION_STARTED_AT => "time".to_owned(),
-        field => lower(catalogue::kind(field).unwrap()),
+        profile::ACTIVE_PLANS => "multi-value text".to_owned(),
+        profile::SUBSCRIPTION_STARTED_AT => "date".to_owned(),
+        field => lower(catalogue::kind(field).unwrap()).replace("time", "date"),
     };
     DEFAULT_PROPERTIES
         .iter()
