@@ -51,7 +51,7 @@ impl Table {
             let missing = columns - cells.len();
             let written = written.skip(cells.len() - 1).chain(std::iter::repeat(""));
             let cells: Vec<_> = cells.iter().copied().chain(written.take(missing)).collect();
-            text += &format!("| {} |\n", cells.join(" | "));
+            text.extend(["| ", &cells.join(" | "), " |\n"]);
         }
         text
     }
@@ -75,7 +75,14 @@ fn the_generated_tables_are_up_to_date() {
             let table = table.render(written);
             let empty = table.lines().filter(|line| line.contains("|  |"));
             problems.extend(empty.map(|line| format!("{page}: fill in {line}")));
-            fresh += &format!("<!-- generated: {name} -->\n{table}<!-- end -->{rest}");
+            fresh.extend([
+                "<!-- generated: ",
+                name,
+                " -->\n",
+                &table,
+                "<!-- end -->",
+                rest,
+            ]);
         }
         let (start, end) = ("<!-- demo output -->\n", "<!-- end -->");
         if let (Some(output), Some((before, rest))) = (&demo, fresh.split_once(start)) {

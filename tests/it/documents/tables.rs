@@ -316,6 +316,9 @@ fn profile_properties() -> Rows {
         .collect()
 }
 
+/// A fact for each kind of status.
+type ByStatus = BTreeMap<&'static str, String>;
+
 /// What each row of the profile rules does, by the status where that makes a difference.
 fn profile_rules() -> Rows {
     let statuses = [
@@ -324,7 +327,7 @@ fn profile_rules() -> Rows {
         ("inactive", "ON_HOLD"),
         ("unknown", ""),
     ];
-    let mut rows: BTreeMap<u8, (Vec<&str>, [BTreeMap<&str, String>; 3])> = BTreeMap::new();
+    let mut rows: BTreeMap<u8, (Vec<&str>, [ByStatus; 3])> = BTreeMap::new();
     for (name, _) in EVENTS {
         for (kind, status) in statuses {
             let body = format!(
@@ -346,16 +349,14 @@ fn profile_rules() -> Rows {
             }
         }
     }
-    let cell =
-        |by_status: BTreeMap<&str, String>| match by_status.values().collect::<BTreeSet<_>>().len()
-        {
-            1 => by_status.into_values().next().unwrap(),
-            _ => by_status
-                .iter()
-                .map(|(status, fact)| format!("{status}: {fact}"))
-                .collect::<Vec<_>>()
-                .join("; "),
-        };
+    let cell = |by_status: ByStatus| match by_status.values().collect::<BTreeSet<_>>().len() {
+        1 => by_status.into_values().next().unwrap(),
+        _ => by_status
+            .iter()
+            .map(|(status, fact)| format!("{status}: {fact}"))
+            .collect::<Vec<_>>()
+            .join("; "),
+    };
     let rows = rows.into_iter();
     rows.map(|(row, (names, cells))| {
         format!("{row} | {} | {}", list(names), cells.map(cell).join(" | "))
