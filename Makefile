@@ -29,12 +29,12 @@ help: ## Say what there is to make.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 18
 
 demo: $(VENV)/cargo-lambda.done ## Relay every sample webhook to a stand-in CleverTap, and show it.
-	cargo build --locked --bin purchasely-clevertap --example sandbox
-	cargo run --locked --quiet --example sandbox -- demo
+	cargo build --locked
+	cargo --locked relay demo
 
-dev: $(VENV)/cargo-lambda.done ## Keep the same running, with the function at http://localhost:9000.
-	cargo build --locked --bin purchasely-clevertap --example sandbox
-	cargo run --locked --quiet --example sandbox -- dev
+dev: $(VENV)/cargo-lambda.done ## Run the function at http://localhost:9000, with stand-ins, until Ctrl-C.
+	cargo build --locked
+	cargo --locked relay dev
 
 test: check unit packaged deny template ## Check everything.
 	@echo "make test: all of it passed"
@@ -45,7 +45,7 @@ check: ## Format and lints.
 	cargo clippy --locked --test package -- --deny warnings
 
 unit: $(VENV)/cargo-lambda.done $(VENV)/tools.done ## Unit, integration and end-to-end tests.
-	cargo test --locked
+	cargo test --locked --workspace --exclude purchasely-clevertap-benches
 
 package: $(VENV)/zig.done ## Build the zip that Lambda runs; ARCH is arm64 or x86_64.
 	@test -n "$(RUST_TARGET)" || { echo "ARCH=$(ARCH): Lambda knows arm64 and x86_64" >&2; exit 1; }
