@@ -3,7 +3,7 @@
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
-use tools::{Unusable, send};
+use tools::{Unusable, explain, replay, send};
 
 /// Try, explain and check the relay from Purchasely to CleverTap.
 ///
@@ -19,12 +19,16 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Send(send::Options),
+    Explain(explain::Options),
+    Replay(replay::Options),
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Send(options) => send::run(options).await,
+        Command::Explain(options) => explain::run(options).await,
+        Command::Replay(options) => replay::run(options).await,
     };
     result.unwrap_or_else(|Unusable(problems)| {
         for problem in problems {

@@ -23,12 +23,11 @@ const PLACEHOLDERS: [(&str, &str); 3] = [
     ("SECRET_ID", "placeholder"),
 ];
 
-/// Shows what the function would send to CleverTap for saved webhooks, and why.
+/// Show what the function would send to CleverTap for saved webhooks, and why.
 ///
 /// Reads the function's own environment variables. Those that only say where to send may be missing.
 ///
-/// Exit codes: 0, every file is an event that is sent or ignored; 1, at least one file can never be sent;
-/// 2, the command line, a setting or a file cannot be used.
+/// Exit code 1: at least one file can never be sent.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   cargo relay explain events/TRIAL_STARTED.json
@@ -49,12 +48,13 @@ pub struct Options {
 pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
     let config = config()?;
     let files = match &options.coverage {
-        Some(folder) => json_files(folder)
-            .map_err(|error| Unusable(vec![format!("{}: {error}", folder.display())]))?,
+        Some(folder) => {
+            json_files(folder).map_err(|error| format!("{}: {error}", folder.display()))?
+        }
         None => options.files,
     };
     if files.is_empty() {
-        return Err(Unusable(vec!["the folder has no .json file".to_owned()]));
+        return Err(Unusable::from("the folder has no .json file".to_owned()));
     }
     let mut explanations = Vec::new();
     let mut problems = Vec::new();

@@ -8,6 +8,9 @@
 //!
 //! A command adds itself in three places: here, in `Command` of `examples/relay.rs`, and in `tests/it/main.rs`.
 
+pub mod explain;
+mod files;
+pub mod replay;
 pub mod send;
 
 /// Why a command could not run, one line per problem; exit code 2.

@@ -40,7 +40,7 @@ impl Coverage {
         };
         for explanation in explanations {
             if !explanation.is_settled() {
-                let why = explanation.why.clone().unwrap_or_default();
+                let why = explanation.why.clone();
                 coverage.not_mapped.insert(explanation.file.clone(), why);
             }
             coverage.events.extend(explanation.name.clone());

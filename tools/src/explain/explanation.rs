@@ -19,10 +19,10 @@ use std::borrow::Cow;
 #[derive(Default, Serialize)]
 pub struct Explanation {
     pub file: String,
-    pub outcome: Outcome,
-    /// Why nothing is sent.
-    pub why: Option<String>,
-    /// Purchasely's name of the event; all that follows is empty if the body is not an event.
+    /// `sent`, `ignored`, `unmappable` (it can never be sent) or `unreadable` (it is not an event).
+    pub outcome: &'static str,
+    pub why: String,
+    /// Purchasely's name of the event; this and all that follows is empty if there is no event.
     pub name: Option<String>,
     /// The CleverTap account of the upload.
     pub account: Option<&'static str>,
@@ -41,18 +41,6 @@ pub struct Explanation {
     pub pretty_upload: Option<String>,
 }
 
-#[derive(Clone, Copy, Default, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Outcome {
-    Sent,
-    Ignored,
-    /// An event that can never be sent as it is.
-    Unmappable,
-    /// Not an event.
-    #[default]
-    Unreadable,
-}
-
 /// A part of the upload, or none, and the reason.
 #[derive(Serialize)]
 pub struct Choice {
@@ -65,7 +53,7 @@ type Properties<'e> = [(Cow<'e, str>, Value<'e>)];
 impl Explanation {
     /// Whether the function answers 200 without writing a dead letter.
     pub fn is_settled(&self) -> bool {
-        matches!(self.outcome, Outcome::Sent | Outcome::Ignored)
+        matches!(self.outcome, "sent" | "ignored")
     }
 }
 
@@ -75,7 +63,8 @@ pub fn explain(file: String, body: &[u8], rules: &Rules) -> Explanation {
         Err(unreadable) => {
             return Explanation {
                 file,
-                why: Some(unreadable.to_string()),
+                outcome: "unreadable",
+                why: unreadable.to_string(),
                 ..Explanation::default()
             };
         }
@@ -84,27 +73,26 @@ pub fn explain(file: String, body: &[u8], rules: &Rules) -> Explanation {
     let properties = properties::of_event(&event, &rules.properties, &mut |field, outcome| {
         outcomes.push((field.to_owned(), outcome));
     });
-    let (outcome, why, account, records) =
-        match mapping::map(&event, rules, &Occasion::default(), &mut |_, _| {}) {
-            Mapped::Records { account, records } => (Outcome::Sent, None, Some(account), records),
-            Mapped::Ignored(why) => {
-                let why = ignored(why, &event, rules);
-                (Outcome::Ignored, Some(why), None, Vec::new())
-            }
-            Mapped::Unmappable(why) => {
-                (Outcome::Unmappable, Some(why.to_string()), None, Vec::new())
-            }
-        };
+    let mapped = mapping::map(&event, rules, &Occasion::default(), &mut |_, _| {});
+    let (outcome, why, account, records) = match mapped {
+        Mapped::Records { account, records } => {
+            let account = match account {
+                Account::Main => "main",
+                Account::Sandbox => "sandbox",
+            };
+            let why = format!("in one upload to the {account} account");
+            ("sent", why, Some(account), records)
+        }
+        Mapped::Ignored(why) => ("ignored", ignored(why, &event, rules), None, Vec::new()),
+        Mapped::Unmappable(why) => ("unmappable", why.to_string(), None, Vec::new()),
+    };
     let (upload, pretty_upload) = account.map(|_| upload(&records)).unzip();
     Explanation {
         file,
         outcome,
         why,
         name: Some(event.name().to_owned()),
-        account: account.map(|account| match account {
-            Account::Main => "main",
-            Account::Sandbox => "sandbox",
-        }),
+        account,
         event: Some(event_name(&event, rules, &records)),
         identity: Some(identity(&event, &rules.identity)),
         profile: Some(profile(&event, rules, &records)),

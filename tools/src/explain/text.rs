@@ -1,9 +1,11 @@
 //! Formats an explanation for people. It does not know why anything is as it is.
 
-use super::explanation::{Choice, Explanation, Outcome};
+use super::explanation::{Choice, Explanation};
 
 pub fn explanation(explanation: &Explanation) -> String {
-    let mut facts = vec![["Outcome".to_owned(), outcome(explanation)]];
+    let name = explanation.name.as_deref().unwrap_or("body");
+    let outcome = format!("{name} {}: {}", explanation.outcome, explanation.why);
+    let mut facts = vec![["Outcome".to_owned(), outcome]];
     let choices = [
         ("Event", &explanation.event),
         ("Identity", &explanation.identity),
@@ -27,18 +29,6 @@ pub fn explanation(explanation: &Explanation) -> String {
             &format!("\nUpload ({bytes} bytes when sent, without this white space)\n{pretty}\n");
     }
     text
-}
-
-fn outcome(explanation: &Explanation) -> String {
-    let name = explanation.name.as_deref().unwrap_or_default();
-    let why = explanation.why.as_deref().unwrap_or_default();
-    let account = explanation.account.unwrap_or_default();
-    match explanation.outcome {
-        Outcome::Sent => format!("{name} is sent in one upload to the {account} account"),
-        Outcome::Ignored => format!("{name} is ignored, nothing is sent: {why}"),
-        Outcome::Unmappable => format!("{name} can never be sent: {why}"),
-        Outcome::Unreadable => format!("this is not an event: {why}"),
-    }
 }
 
 fn fields(explanation: &Explanation) -> String {
