@@ -82,9 +82,9 @@ pub struct Options {
 pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
     let events = saved::read(&options.inputs).map_err(Unusable)?;
     let timeless = events.iter().filter(|event| event.created_at_ms.is_none());
-    match timeless.count() {
-        0 => {}
-        n => eprintln!("note: {n} events have no event_created_at; they come last"),
+    let timeless = timeless.count();
+    if timeless > 0 {
+        eprintln!("note: {timeless} events have no event_created_at; they come last");
     }
     let state_path = options.state.clone();
     let state_path = state_path.unwrap_or_else(|| state::beside(&options.inputs[0]));
@@ -159,11 +159,8 @@ fn plan(events: &[Saved], state: &State, as_json: bool) -> String {
     let mut seen = HashSet::new();
     for event in events {
         let skipped = state.contains(&event.key()) || !seen.insert(event.key());
-        summary.add(if skipped {
-            &Outcome::Skipped
-        } else {
-            &Outcome::NotSent
-        });
+        let outcomes = [Outcome::NotSent, Outcome::Skipped];
+        summary.add(&outcomes[usize::from(skipped)]);
         let created_at = event.created_at_ms.and_then(iso8601);
         lines += &format!(
             "{:<24}  {:<42}  {}{}\n",

@@ -176,7 +176,8 @@ fn identity(event: &Event, rules: &IdentityRules) -> Choice {
     let mut candidates = candidates.map(|(field, value, why)| {
         let id = value.as_str();
         let id = id.map_or_else(|| value.to_string(), str::to_owned);
-        (id, format!("{field} `{value}`: {why}"))
+        let why = format!("{field} `{id}`: {why}");
+        (id, why)
     });
     let identified = identify(event, rules);
     let found = match &identified {

@@ -14,7 +14,7 @@ use purchasely_clevertap::aws::http::SharedClient;
 use purchasely_clevertap::aws::queues::{self, ENCODING, REPLAYED};
 use purchasely_clevertap::handler::REPLAYED_HEADER;
 use reqwest::Url;
-use serde::Deserialize;
+use serde_json::Value;
 use std::fmt::Debug;
 use std::time::Duration;
 use testkit::harness::now_seconds;
@@ -26,14 +26,11 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 /// The part of a receiver's answer that is printed.
 const MAX_DETAIL_CHARACTERS: usize = 200;
 /// `status` in the function's answer 200.
-const SETTLED: [&str; 6] = [
-    "relayed",
-    "queued",
-    "duplicate",
-    "ignored",
-    "dead_lettered",
-    DRY_RUN,
-];
+#[rustfmt::skip]
+const SETTLED: [&str; 6] = ["relayed", "queued", "duplicate", "ignored", "dead_lettered", DRY_RUN];
+/// SQS's error codes that the next attempt may not get.
+#[rustfmt::skip]
+const TRANSIENT: [&str; 4] = ["InternalFailure", "InternalError", "ServiceUnavailable", "OverLimit"];
 /// The function has only looked at the event (`CLEVERTAP_DRY_RUN`).
 pub const DRY_RUN: &str = "dry_run";
 
@@ -55,8 +52,9 @@ enum Transport {
 /// How the receiver settled the event: `relayed`, `ignored (sandbox)`, …; `queued` for a queue.
 pub type Delivered = String;
 
+pub type Attempt = Result<Delivered, Failure>;
+
 /// The event is not settled.
-#[derive(Debug, PartialEq)]
 pub struct Failure {
     pub scope: Scope,
     /// The HTTP status or SQS's error code.
@@ -64,7 +62,7 @@ pub struct Failure {
     pub detail: String,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(PartialEq)]
 pub enum Scope {
     /// Another attempt may succeed.
     Attempt,
@@ -76,13 +74,9 @@ pub enum Scope {
 
 impl Destination {
     pub async fn new(url: Url, queue: bool, profiles: bool) -> Result<Self, Unusable> {
-        let no_client = |error: &dyn std::error::Error| format!("no HTTP client: {error}");
-        let http = http_client().map_err(|error| no_client(&error))?;
-        let http = http
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(TIMEOUT)
-            .build();
-        let http = http.map_err(|error| no_client(&error))?;
+        let http = http_client().map_err(|error| error.to_string())?;
+        let http = http.connect_timeout(CONNECT_TIMEOUT).timeout(TIMEOUT);
+        let http = http.build().map_err(|error| error.to_string())?;
         let transport = if queue || is_queue(&url)? {
             Transport::Queue(sqs(http, &url).await)
         } else {
@@ -96,19 +90,14 @@ impl Destination {
         })
     }
 
-    pub async fn send(&self, event: &Saved) -> Result<Delivered, Failure> {
+    pub async fn send(&self, event: &Saved) -> Attempt {
         match &self.transport {
             Transport::Http { http, secret } => self.post(http, secret, event).await,
             Transport::Queue(client) => self.enqueue(client, event).await,
         }
     }
 
-    async fn post(
-        &self,
-        http: &reqwest::Client,
-        secret: &str,
-        event: &Saved,
-    ) -> Result<Delivered, Failure> {
+    async fn post(&self, http: &reqwest::Client, secret: &str, event: &Saved) -> Attempt {
         let webhook = Webhook::new(event.body.clone(), secret, now_seconds());
         let mut request = http.post(self.url.clone()).body(event.body.clone());
         for (name, value) in webhook.headers() {
@@ -117,53 +106,39 @@ impl Destination {
         if !self.profiles {
             request = request.header(REPLAYED_HEADER, "true");
         }
-        let answer = async {
+        let answer: reqwest::Result<_> = async {
             let response = request.send().await?;
             Ok((response.status().as_u16(), response.text().await?))
-        };
-        match answer.await {
+        }
+        .await;
+        match answer {
             Ok((status, body)) => judge(status, &body),
             Err(error) => {
-                let error: reqwest::Error = error;
                 let detail = with_causes(&error.without_url());
                 Err(Failure::new(Scope::Attempt, "no answer", &detail))
             }
         }
     }
 
-    async fn enqueue(
-        &self,
-        client: &aws_sdk_sqs::Client,
-        event: &Saved,
-    ) -> Result<Delivered, Failure> {
+    async fn enqueue(&self, client: &aws_sdk_sqs::Client, event: &Saved) -> Attempt {
         let (body, encoding) = queues::message_body(&event.body);
-        let or_body = |id: &Option<String>| {
+        // The function uses the same ids: order is kept, and SQS drops a copy within five minutes.
+        let digest = |id: &Option<String>| {
             queues::group_id(id.as_ref().map_or(&event.body[..], String::as_bytes))
         };
-        let attribute = |value: &str| {
-            let attribute = MessageAttributeValue::builder().data_type("String");
-            attribute
-                .string_value(value)
-                .build()
-                .expect("it has a data type")
-        };
-        let send = client
+        let mut send = client
             .send_message()
             .queue_url(self.url.as_str())
             .message_body(body)
-            .message_group_id(or_body(&event.user))
-            // The same as the function's own, so that SQS drops a copy within five minutes.
-            .message_deduplication_id(or_body(&event.id));
-        let marks = [
-            (ENCODING, encoding),
-            (REPLAYED, (!self.profiles).then_some("true")),
-        ];
-        let send = marks
-            .into_iter()
-            .fold(send, |send, (name, value)| match value {
-                Some(value) => send.message_attributes(name, attribute(value)),
-                None => send,
-            });
+            .message_group_id(digest(&event.user))
+            .message_deduplication_id(digest(&event.id));
+        let replayed = (!self.profiles).then_some("true");
+        for (name, value) in [(ENCODING, encoding), (REPLAYED, replayed)] {
+            let Some(value) = value else { continue };
+            let attribute = MessageAttributeValue::builder().data_type("String");
+            let attribute = attribute.string_value(value).build();
+            send = send.message_attributes(name, attribute.expect("it has a data type"));
+        }
         match send.send().await {
             Ok(_) => Ok("queued".to_owned()),
             Err(error) => Err(judge_sqs(&error)),
@@ -174,16 +149,15 @@ impl Destination {
 /// A queue is recognized by its path, `/<12 digits>/<name>.fifo`.
 fn is_queue(url: &Url) -> Result<bool, String> {
     let path: Vec<_> = url.path_segments().into_iter().flatten().collect();
-    match path[..] {
-        [account, name] if account.len() == 12 && account.parse::<u64>().is_ok() => {
-            let is_fifo = name.ends_with(".fifo");
-            is_fifo.then_some(true).ok_or_else(|| {
-                "--to is a queue that is not FIFO; the function's event queue ends in .fifo"
-                    .to_owned()
-            })
-        }
-        _ => Ok(false),
+    let &[account, name] = &path[..] else {
+        return Ok(false);
+    };
+    let is_account = account.len() == 12 && account.parse::<u64>().is_ok();
+    if is_account && !name.ends_with(".fifo") {
+        let problem = "--to is not a FIFO queue; the function's event queue ends in .fifo";
+        return Err(problem.to_owned());
     }
+    Ok(is_account)
 }
 
 async fn sqs(http: reqwest::Client, queue: &Url) -> aws_sdk_sqs::Client {
@@ -215,20 +189,14 @@ fn region(queue: &Url) -> Option<String> {
 }
 
 /// What an HTTP answer means. An answer 200 that is not the function's comes from a wrong URL.
-fn judge(status: u16, body: &str) -> Result<Delivered, Failure> {
-    #[derive(Default, Deserialize)]
-    #[serde(default)]
-    struct Answer {
-        status: String,
-        reason: Option<String>,
-    }
-    let answer: Answer = serde_json::from_str(body).unwrap_or_default();
+fn judge(status: u16, body: &str) -> Attempt {
+    let answer: Value = serde_json::from_str(body).unwrap_or_default();
+    let word = answer["status"].as_str().unwrap_or_default();
     let scope = match status {
-        200 if SETTLED.contains(&answer.status.as_str()) => {
-            let reason = answer
-                .reason
-                .map(|reason| format!(" ({})", printable(&reason)));
-            return Ok(answer.status + &reason.unwrap_or_default());
+        200 if SETTLED.contains(&word) => {
+            let reason = answer["reason"].as_str();
+            let reason = reason.map(|reason| format!(" ({})", printable(reason)));
+            return Ok(word.to_owned() + &reason.unwrap_or_default());
         }
         200 | 401 | 404 | 405 => Scope::AllEvents,
         408 | 425 | 429 => Scope::Attempt,
@@ -242,23 +210,19 @@ fn judge_sqs<R: Debug + 'static>(error: &SdkError<SendMessageError, R>) -> Failu
     // For instance `com.amazonaws.sqs#RequestThrottled`.
     let code = error.code().and_then(|code| code.rsplit(['.', '#']).next());
     let scope = match (code, error) {
-        // Nothing was sent, without credentials for instance.
+        // Nothing was sent, because of missing credentials for instance.
         (None, SdkError::ConstructionFailure(_)) => Scope::AllEvents,
         (None, SdkError::DispatchFailure(failure)) if failure.is_user() || failure.is_other() => {
             Scope::AllEvents
         }
         (None, _) => Scope::Attempt,
-        (Some("InternalFailure" | "InternalError" | "ServiceUnavailable" | "OverLimit"), _) => {
-            Scope::Attempt
-        }
-        (Some(code), _) if code.contains("Throttl") => Scope::Attempt,
+        (Some(code), _) if code.contains("Throttl") || TRANSIENT.contains(&code) => Scope::Attempt,
         (Some("InvalidMessageContents" | "InvalidParameterValue"), _) => Scope::Event,
         // Permissions, credentials, keys, no such queue.
         (Some(_), _) => Scope::AllEvents,
     };
-    let detail = error
-        .message()
-        .map_or_else(|| with_causes(error), str::to_owned);
+    let cause = || with_causes(error);
+    let detail = error.message().map_or_else(cause, str::to_owned);
     Failure::new(scope, code.unwrap_or("no answer"), &detail)
 }
 
@@ -284,71 +248,22 @@ mod tests {
 
     #[test]
     fn a_queue_and_its_region_are_recognized_by_the_url() {
-        let account = "amazonaws.com/123456789012";
-        for (url, queue, expected) in [
-            (
-                format!("https://sqs.eu-west-1.{account}/e.fifo"),
-                Ok(true),
-                Some("eu-west-1"),
-            ),
-            (
-                format!("https://sqs-fips.us-east-1.{account}/e.fifo"),
-                Ok(true),
-                Some("us-east-1"),
-            ),
-            (
-                format!("https://eu-west-1.queue.{account}/e.fifo"),
-                Ok(true),
-                Some("eu-west-1"),
-            ),
-            (
-                format!("https://vpce-1.sqs.eu-west-1.vpce.{account}/e.fifo"),
-                Ok(true),
-                Some("eu-west-1"),
-            ),
-            (
-                "http://localhost:5000/123456789012/e.fifo".to_owned(),
-                Ok(true),
-                None,
-            ),
-            (
-                format!("https://sqs.eu-west-1.{account}/e"),
-                Err(()),
-                Some("eu-west-1"),
-            ),
-            (
-                "https://relay.example/prod/e.fifo".to_owned(),
-                Ok(false),
-                None,
-            ),
+        let aws = "amazonaws.com/123456789012";
+        #[rustfmt::skip]
+        let cases = [
+            (format!("https://sqs.eu-west-1.{aws}/e.fifo"), Ok(true), Some("eu-west-1")),
+            (format!("https://sqs-fips.us-east-1.{aws}/e.fifo"), Ok(true), Some("us-east-1")),
+            (format!("https://eu-west-1.queue.{aws}/e.fifo"), Ok(true), Some("eu-west-1")),
+            (format!("https://vpce-1.sqs.eu-west-1.vpce.{aws}/e.fifo"), Ok(true), Some("eu-west-1")),
+            ("http://localhost:5000/123456789012/e.fifo".to_owned(), Ok(true), None),
+            (format!("https://sqs.eu-west-1.{aws}/e"), Err(()), Some("eu-west-1")),
+            ("https://relay.example/prod/e.fifo".to_owned(), Ok(false), None),
             ("https://sqs.internal.example/".to_owned(), Ok(false), None),
-        ] {
+        ];
+        for (url, queue, expected) in cases {
             let parsed = Url::parse(&url).unwrap();
             assert_eq!(is_queue(&parsed).map_err(|_| ()), queue, "{url}");
             assert_eq!(region(&parsed).as_deref(), expected, "{url}");
-        }
-    }
-
-    #[test]
-    fn an_answer_says_whether_another_attempt_is_useful() {
-        let ignored = judge(
-            200,
-            r#"{"status":"ignored","reason":"sandbox","event_id":"e"}"#,
-        );
-        assert_eq!(ignored, Ok("ignored (sandbox)".to_owned()));
-        for (status, scope) in [
-            (200, Scope::AllEvents),
-            (302, Scope::Attempt),
-            (400, Scope::Event),
-            (401, Scope::AllEvents),
-            (403, Scope::Event),
-            (404, Scope::AllEvents),
-            (413, Scope::Event),
-            (429, Scope::Attempt),
-            (503, Scope::Attempt),
-        ] {
-            let failure = judge(status, r#"{"status":"\u001b[31m"}"#).unwrap_err();
-            assert_eq!(failure.scope, scope, "{status}");
         }
     }
 }

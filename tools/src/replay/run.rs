@@ -55,18 +55,13 @@ pub struct Run<'r> {
 }
 
 impl<'r> Run<'r> {
-    /// `rate` is attempts per second. The run ends after the current attempt when `stop` becomes true.
-    pub fn new(
-        destination: &'r Destination,
-        rate: f64,
-        retries: u32,
-        stop: watch::Receiver<bool>,
-    ) -> Self {
+    /// At most `rate` attempts per second. When `stop` becomes true the run ends after the current attempt.
+    pub fn new(to: &'r Destination, rate: f64, retries: u32, stop: watch::Receiver<bool>) -> Self {
         let mut attempts = interval(Duration::from_secs_f64(1.0 / rate));
         // No burst after a slow answer.
         attempts.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
-            destination,
+            destination: to,
             retries,
             attempts,
             stop,
