@@ -200,14 +200,14 @@ fn identity(event: &Event, rules: &IdentityRules) -> Choice {
 
 fn profile(event: &Event, rules: &Rules, records: &[Record<'_>]) -> Choice {
     let effect = profile::effect(event);
-    let row = format!("row {}, {}", effect.row, row(effect.row));
+    let row = format!("row {} ({})", effect.row, row(effect.row));
     let Some(Content::Profile { changes }) = record(records, Role::Profile) else {
         let why = if records.is_empty() {
             "nothing is sent for this event".to_owned()
         } else if describe(effect).is_empty() {
             row
         } else {
-            format!("{row}; but no property of USER_PROPERTIES is written for this payload")
+            format!("{row}; the payload has no property of USER_PROPERTIES to write")
         };
         return Choice { sent: None, why };
     };
@@ -218,7 +218,7 @@ fn profile(event: &Event, rules: &Rules, records: &[Record<'_>]) -> Choice {
         .collect();
     let why = match unchanged.join(", ") {
         none if none.is_empty() => row,
-        names => format!("{row} (left unchanged: {names})"),
+        names => format!("{row}; left unchanged: {names}"),
     };
     let sent = Some(describe(effect));
     Choice { sent, why }
@@ -228,7 +228,7 @@ fn profile(event: &Event, rules: &Rules, records: &[Record<'_>]) -> Choice {
 fn row(row: u8) -> &'static str {
     match row {
         1 => "a one-time purchase: it changes no subscription",
-        2 => "an event that says nothing about access, or an undocumented one",
+        2 => "an event that says nothing about access, or an unknown one",
         3 => "ACTIVATE: access, whatever the status",
         4 => "a transfer: the payload's user is the former owner and has lost access",
         5 => "DEACTIVATE with a status that ends access (ON_HOLD, PAUSED, UNPAID, REVOKED)",

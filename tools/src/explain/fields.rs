@@ -54,7 +54,7 @@ fn why(field: &str, outcome: &Fate<'_>, all: &[Outcome<'_>]) -> String {
         Fate::Omitted => "named in PROPERTIES_OMITTED".to_owned(),
         Fate::Unknown => "not documented by Purchasely, and UNKNOWN_FIELDS=drop".to_owned(),
         Fate::Empty => "empty".to_owned(),
-        Fate::WrongType => format!("not {}, as Purchasely documents", documented_type(field)),
+        Fate::WrongType => format!("the documented type is {}", documented_type(field)),
         Fate::UnusableName => "its name has no character that CleverTap allows".to_owned(),
         Fate::Collision(key) => {
             let mut all = all.iter();
@@ -72,7 +72,7 @@ fn sent_as(field: &str, key: &str) -> &'static str {
     if field == key {
         "under the same name"
     } else if field.strip_suffix("_ms") == Some(key) {
-        "under the name of the time it stands for"
+        "under the name without _ms"
     } else if field.replace('.', "_") == key {
         "after the name of its object"
     } else {

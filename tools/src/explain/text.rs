@@ -13,11 +13,11 @@ pub fn explanation(explanation: &Explanation) -> String {
         ("Revenue", &explanation.revenue),
     ];
     for (name, choice) in choices {
-        let choice = choice.iter().map(|Choice { sent, why }| {
+        if let Some(Choice { sent, why }) = choice {
             let sent = sent.as_deref().unwrap_or("none");
-            [name.to_owned(), format!("{sent} ({why})")]
-        });
-        facts.extend(choice);
+            facts.push([name, sent].map(str::to_owned));
+            facts.push(["", why].map(str::to_owned));
+        }
     }
     let mut text = format!("{}\n\n{}", explanation.file, table(&facts));
     if !explanation.fields.is_empty() {

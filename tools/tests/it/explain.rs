@@ -143,7 +143,7 @@ async fn every_choice_has_its_reason() {
         (REVENUE, &long, "/why", "1024 characters or more"),
         (REVENUE, "nonsense", "/outcome", "unreadable"),
         (REVENUE, &many, "/fields/101/why", "limit of 100"),
-        (("USER_PROPERTIES", "store"), renewed, "/profile/why", "no property of USER_PROPERTIES"),
+        (("USER_PROPERTIES", "store"), renewed, "/profile/why", "no property of USER_PROPERTIES to write"),
         (("SANDBOX_EVENTS", "drop"), sandbox, "/why", "SANDBOX_EVENTS=drop"),
         (("CLEVERTAP_SANDBOX_ACCOUNT_ID", "TEST-1"), sandbox, "/account", "sandbox"),
         (("REVENUE_CURRENCY", "customer"), &paid, "/revenue/why", "REVENUE_EVENT is not set"),

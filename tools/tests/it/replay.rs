@@ -17,7 +17,8 @@ use testkit::hyper::Request;
 use testkit::moto::Resources;
 use testkit::webhook::Front;
 
-const VARIABLES: [(&str, &str); 3] = [
+const VARIABLES: [(&str, &str); 4] = [
+    ("AWS_REGION", "eu-west-1"),
     ("PURCHASELY_SHARED_SECRET", SHARED_SECRET),
     ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"),
     ("AWS_SECRET_ACCESS_KEY", "not-a-secret"),
