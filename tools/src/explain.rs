@@ -95,7 +95,7 @@ fn config() -> Result<Config, Unusable> {
     let value = |name: &str| environment(name).filter(|value| !value.trim().is_empty());
     let is_missing = |(name, _): &&(&str, &str)| value(name).is_none();
     let missing: Vec<_> = PLACEHOLDERS.iter().filter(is_missing).collect();
-    let config = Config::read(|name| {
+    let config = Config::from_env(|name| {
         let placeholder = missing.iter().find(|(missing, _)| *missing == name);
         value(name).or_else(|| placeholder.map(|(_, value)| (*value).to_owned()))
     });

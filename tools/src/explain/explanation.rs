@@ -10,7 +10,7 @@ use purchasely_clevertap::mapping::profile::{
 };
 use purchasely_clevertap::mapping::revenue::{self, Revenue};
 use purchasely_clevertap::mapping::{self, Account, Ignored, Mapped, Rules};
-use purchasely_clevertap::mapping::{Occasion, Unmappable, properties};
+use purchasely_clevertap::mapping::{Origin, Unmappable, properties};
 use purchasely_clevertap::purchasely::{Event, Verified};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -73,7 +73,7 @@ pub fn explain(file: String, body: &[u8], rules: &Rules) -> Explanation {
     let properties = properties::of_event(&event, &rules.properties, &mut |field, outcome| {
         outcomes.push((field.to_owned(), outcome));
     });
-    let mapped = mapping::map(&event, rules, &Occasion::default(), &mut |_, _| {});
+    let mapped = mapping::map(&event, rules, Origin::Purchasely, &mut |_, _| {});
     let (outcome, why, account, records) = match mapped {
         Mapped::Records { account, records } => {
             let account = match account {
@@ -184,7 +184,7 @@ fn identity(event: &Event, rules: &IdentityRules) -> Choice {
         Identified::User(User::Identity(taken) | User::ObjectId(taken)) => {
             candidates.find(|(id, _)| id == taken)
         }
-        Identified::TooLong => candidates.find(|(id, _)| !limits::fits_identity(id)),
+        Identified::TooLong => candidates.find(|(id, _)| !limits::is_valid_identity(id)),
         Identified::Anonymous => candidates.last(),
         Identified::Nobody => None,
     };

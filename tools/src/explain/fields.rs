@@ -2,7 +2,7 @@
 //! It does not know the payload's values.
 
 use purchasely_clevertap::clevertap::limits;
-use purchasely_clevertap::mapping::Fate;
+use purchasely_clevertap::mapping::FieldOutcome;
 use purchasely_clevertap::purchasely::catalogue::{self, Kind};
 use serde::Serialize;
 
@@ -18,13 +18,13 @@ pub struct Field {
     pub why: String,
 }
 
-type Outcome<'e> = (String, Fate<'e>);
+type Outcome<'e> = (String, FieldOutcome<'e>);
 
 /// Explains all fields, sorted by name.
 pub fn explain(outcomes: &[Outcome<'_>]) -> Vec<Field> {
     let explain = |(field, outcome): &Outcome<'_>| Field {
         field: field.clone(),
-        outcome: outcome.code(),
+        outcome: outcome.into(),
         property: property(outcome).map(str::to_owned),
         why: why(field, outcome, outcomes),
     };
@@ -33,38 +33,42 @@ pub fn explain(outcomes: &[Outcome<'_>]) -> Vec<Field> {
     fields
 }
 
-fn property<'f>(outcome: &'f Fate<'_>) -> Option<&'f str> {
+fn property<'f>(outcome: &'f FieldOutcome<'_>) -> Option<&'f str> {
     match outcome {
-        Fate::Sent(key) | Fate::SentAsDate(key) | Fate::Fitted(key) => Some(key),
+        FieldOutcome::Sent(key) | FieldOutcome::SentAsDate(key) | FieldOutcome::Sanitized(key) => {
+            Some(key)
+        }
         _ => None,
     }
 }
 
-fn why(field: &str, outcome: &Fate<'_>, all: &[Outcome<'_>]) -> String {
+fn why(field: &str, outcome: &FieldOutcome<'_>, all: &[Outcome<'_>]) -> String {
     match outcome {
-        Fate::Sent(key) => sent_as(field, key).to_owned(),
-        Fate::SentAsDate(key) => format!("{}, as a date", sent_as(field, key)),
-        Fate::Fitted(key) => format!(
+        FieldOutcome::Sent(key) => sent_as(field, key).to_owned(),
+        FieldOutcome::SentAsDate(key) => format!("{}, as a date", sent_as(field, key)),
+        FieldOutcome::Sanitized(key) => format!(
             "{}, changed to a text of at most {} bytes that does not begin with `$D_`",
             sent_as(field, key),
             limits::TEXT_BYTES
         ),
-        Fate::Twin => format!("{} carries the same time", field.trim_end_matches("_ms")),
-        Fate::Sensitive => "a credential, never sent".to_owned(),
-        Fate::Omitted => "named in PROPERTIES_OMITTED".to_owned(),
-        Fate::Unknown => "not documented by Purchasely, and UNKNOWN_FIELDS=drop".to_owned(),
-        Fate::Empty => "empty".to_owned(),
-        Fate::WrongType => format!("the documented type is {}", documented_type(field)),
-        Fate::UnusableName => "its name has no character that CleverTap allows".to_owned(),
-        Fate::Collision(key) => {
+        FieldOutcome::MillisecondTwin => {
+            format!("{} carries the same time", field.trim_end_matches("_ms"))
+        }
+        FieldOutcome::Sensitive => "a credential, never sent".to_owned(),
+        FieldOutcome::Omitted => "named in PROPERTIES_OMITTED".to_owned(),
+        FieldOutcome::Unknown => "not documented by Purchasely, and UNKNOWN_FIELDS=drop".to_owned(),
+        FieldOutcome::Empty => "empty".to_owned(),
+        FieldOutcome::WrongType => format!("the documented type is {}", documented_type(field)),
+        FieldOutcome::UnusableName => "its name has no character that CleverTap allows".to_owned(),
+        FieldOutcome::Collision(key) => {
             let mut all = all.iter();
             match all.find(|(_, other)| property(other) == Some(key.as_ref())) {
                 Some((other, _)) => format!("{other} is already sent as {key}"),
                 None => format!("{key} is the name of a documented field"),
             }
         }
-        Fate::OverLimit => format!("beyond CleverTap's limit of {}", limits::PROPERTIES),
-        Fate::NoAmount => "no amount with its currency".to_owned(),
+        FieldOutcome::OverLimit => format!("beyond CleverTap's limit of {}", limits::PROPERTIES),
+        FieldOutcome::NoAmount => "no amount with its currency".to_owned(),
     }
 }
 

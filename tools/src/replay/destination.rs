@@ -10,12 +10,14 @@ use aws_sdk_sqs::config::retry::RetryConfig;
 use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sqs::operation::send_message::SendMessageError;
 use aws_sdk_sqs::types::MessageAttributeValue;
-use purchasely_clevertap::aws::http::SharedClient;
+
 use purchasely_clevertap::aws::queues::{self, ENCODING, REPLAYED};
 use purchasely_clevertap::handler::REPLAYED_HEADER;
+use purchasely_clevertap::http::SharedHttp;
 use reqwest::Url;
 use serde_json::Value;
 use std::fmt::Debug;
+use std::sync::Arc;
 use std::time::Duration;
 use testkit::harness::now_seconds;
 use testkit::webhook::{Webhook, http_client};
@@ -165,7 +167,7 @@ async fn sqs(http: reqwest::Client, queue: &Url) -> aws_sdk_sqs::Client {
     let variable = || variables.iter().find_map(|name| std::env::var(name).ok());
     let region = region(queue).or_else(variable);
     let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
-        .http_client(SharedClient(http))
+        .http_client(SharedHttp(Arc::new(http)))
         // An emulator accepts any region.
         .region(Region::new(region.unwrap_or("us-east-1".to_owned())))
         .load()

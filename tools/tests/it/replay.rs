@@ -52,16 +52,15 @@ impl Folder {
         std::fs::read_to_string(self.path("saved.ndjson.replay")).unwrap_or_default()
     }
 
-    async fn replay(&self, to: &str, options: &[&str]) -> Finished {
+    async fn replay(&self, to: &str, options: &str) -> Finished {
         let saved = self.path("saved.ndjson");
-        let arguments = ["replay", saved.to_str().unwrap(), "--to", to, "--json"];
-        tool::run(&[&arguments[..], options].concat(), &VARIABLES).await
+        let arguments = format!("replay {} --to {to} --json {options}", saved.display());
+        tool::run(&arguments, &VARIABLES).await
     }
 
     /// Replays and checks the exit code and the outcomes; returns the reason why the run ended.
-    async fn check(&self, to: &str, options: &[&str], code: i32, outcomes: Value) -> Value {
-        let options = [&["--rate", "1000"], options].concat();
-        let replayed = self.replay(to, &options).await;
+    async fn check(&self, to: &str, options: &str, code: i32, outcomes: Value) -> Value {
+        let replayed = self.replay(to, &format!("--rate 1000 {options}")).await;
         let summary: Value = serde_json::from_str(&replayed.stdout).expect(&replayed.stderr);
         let found = (replayed.code, &summary["outcomes"]);
         assert_eq!(found, (Some(code), &outcomes), "{}", replayed.stderr);
@@ -70,10 +69,11 @@ impl Folder {
 
     /// Lists the order of these files with `--dry-run`.
     async fn list(&self, names: &[&str]) -> Finished {
-        let paths: Vec<_> = names.iter().map(|name| self.path(name)).collect();
-        let paths = paths.iter().map(|path| path.to_str().unwrap());
-        let options = ["replay", "--dry-run", "--json"].into_iter().chain(paths);
-        tool::run(&options.collect::<Vec<_>>(), &[]).await
+        let paths = names
+            .iter()
+            .map(|name| self.path(name).display().to_string());
+        let paths = paths.collect::<Vec<_>>().join(" ");
+        tool::run(&format!("replay --dry-run --json {paths}"), &[]).await
     }
 }
 
@@ -132,14 +132,14 @@ async fn the_function_relays_saved_events_in_order_once_and_without_profiles() {
     let copy = event("later", "u", 3);
     let folder = Folder::of(&[copy.clone(), event("first", "u", 1), tested, copy]);
     let outcomes = json!({ "relayed": 2, "ignored (sandbox)": 1, "skipped": 1 });
-    folder.check(&url, &[], 0, outcomes.clone()).await;
+    folder.check(&url, "", 0, outcomes.clone()).await;
     let ids = ["first", "later"].map(str::to_owned).to_vec();
     assert_eq!(uploaded(&world), (ids, 0));
 
-    folder.check(&url, &[], 0, json!({ "skipped": 4 })).await;
+    folder.check(&url, "", 0, json!({ "skipped": 4 })).await;
     assert_eq!(world.clevertap.uploads().len(), 2);
-    let again = ["--restart", "--profiles"];
-    folder.check(&url, &again, 0, outcomes).await;
+    let again = "--restart --profiles";
+    folder.check(&url, again, 0, outcomes).await;
     assert_eq!(uploaded(&world).1, 2);
 }
 
@@ -152,9 +152,8 @@ async fn the_function_relays_what_replay_writes_to_its_queue() {
     // U+FFFE is not a character of XML, which SQS requires.
     odd["text"] = json!("\u{fffe}");
     let saved = [event("e-1", "u", 0), odd];
-    Folder::of(&saved)
-        .check(queue, &[], 0, json!({ "queued": 2 }))
-        .await;
+    let folder = Folder::of(&saved);
+    folder.check(queue, "", 0, json!({ "queued": 2 })).await;
     let mut messages = resources.letters().await;
     assert_eq!(messages[0]["body"], saved[0].to_string());
     assert_eq!(messages[0]["group"], group_id(b"u"));
@@ -162,9 +161,8 @@ async fn the_function_relays_what_replay_writes_to_its_queue() {
     let odd = json!({ "encoding": "base64", "replayed": "true" });
     assert_eq!(messages[1]["attributes"], odd);
     let newer = Folder::of(&[event("e-3", "u", 2)]);
-    newer
-        .check(queue, &["--profiles"], 0, json!({ "queued": 1 }))
-        .await;
+    let outcomes = json!({ "queued": 1 });
+    newer.check(queue, "--profiles", 0, outcomes).await;
     messages.extend(resources.letters().await);
 
     let records = messages.iter().enumerate().map(|(number, message)| {
@@ -244,13 +242,13 @@ async fn a_failed_event_blocks_later_events_of_its_user_until_a_run_delivers_it(
     let outcomes = json!({
         "relayed": 4, "skipped": 1, "failed (503)": 1, "failed (413)": 1, "blocked": 1,
     });
-    folder.check(url, &["--retries", "1"], 1, outcomes).await;
+    folder.check(url, "--retries 1", 1, outcomes).await;
     #[rustfmt::skip]
     let first_run = ["a-1", "b-1", "b-1", "c-1", "c-1", "b-2", "d-1", "nobody's"];
     assert_eq!(receiver.ids(), first_run);
 
     let outcomes = json!({ "relayed": 2, "skipped": 5, "failed (413)": 1 });
-    folder.check(url, &[], 1, outcomes).await;
+    folder.check(url, "", 1, outcomes).await;
     assert_eq!(receiver.ids()[first_run.len()..], ["c-1", "c-2", "d-1"]);
 }
 
@@ -269,16 +267,14 @@ async fn an_interrupted_run_ends_after_the_current_event_and_a_later_one_continu
     let folder = Folder::of(&["1", "2", "3"].map(|id| event(id, "u", 0)));
     let saved = folder.path("saved.ndjson");
     // The rate leaves two seconds between the signal and the next event.
-    let arguments = [
-        "replay",
-        saved.to_str().unwrap(),
-        "--rate",
-        "0.5",
-        "--to",
-        &receiver.url,
-    ];
+    let arguments = format!(
+        "replay {} --to {} --rate 0.5",
+        saved.display(),
+        receiver.url
+    );
     let mut command = tool::relay(&arguments, &VARIABLES);
-    let child = command.stdout(Stdio::piped()).spawn().unwrap();
+    command.stdout(Stdio::piped()).stderr(Stdio::null());
+    let child = command.spawn().unwrap();
     let id = i32::try_from(child.id().unwrap()).unwrap();
     tool.store(id, Ordering::SeqCst);
     let output = child.wait_with_output().await.unwrap();
@@ -288,7 +284,7 @@ async fn an_interrupted_run_ends_after_the_current_event_and_a_later_one_continu
     assert_eq!(words, ["not_sent", "1", "relayed", "2", "all", "3"]);
 
     let outcomes = json!({ "relayed": 1, "skipped": 2 });
-    folder.check(&receiver.url, &[], 0, outcomes).await;
+    folder.check(&receiver.url, "", 0, outcomes).await;
     assert_eq!(receiver.ids(), ["1", "2", "3"]);
 }
 
@@ -312,7 +308,7 @@ async fn a_run_ends_when_no_further_event_can_be_delivered() {
         let events: Vec<_> = users.map(|user| event(&user, &user, 0)).collect();
         let outcomes = json!({ outcome: failed, "not_sent": 12 - failed });
         let folder = Folder::of(&events);
-        let why = folder.check(&url, &["--retries", "0"], 1, outcomes).await;
+        let why = folder.check(&url, "--retries 0", 1, outcomes).await;
         let expected = if failed == 1 {
             "no event can be delivered"
         } else {
@@ -331,7 +327,7 @@ async fn a_queue_that_throttles_gets_the_message_again() {
     .await;
     let folder = Folder::of(&[event("e-1", "u", 0)]);
     folder
-        .check(&receiver.queue(), &[], 0, json!({ "queued": 1 }))
+        .check(&receiver.queue(), "", 0, json!({ "queued": 1 }))
         .await;
     let received = receiver.received.lock().unwrap();
     assert_eq!(received.len(), 2);
@@ -348,30 +344,30 @@ async fn the_state_file_has_what_one_receiver_acknowledged_in_one_run_at_a_time(
     let url = &receiver.url;
     let folder = Folder::of(&["1", "2"].map(|id| event(id, "u", 0)));
     let only_checked = json!({ "relayed": 1, "dry_run": 1 });
-    folder.check(url, &[], 0, only_checked).await;
+    folder.check(url, "", 0, only_checked).await;
     let line = |n| format!("{{\"key\":\"id:{n}\",\"outcome\":\"relayed\"}}\n");
     let head = format!("{{\"replayed_to\":\"{url}/\"}}\n");
     assert_eq!(folder.state(), head.clone() + &line(1));
     let rest = json!({ "relayed": 1, "skipped": 1 });
-    folder.check(url, &[], 0, rest.clone()).await;
+    folder.check(url, "", 0, rest.clone()).await;
     assert_eq!(folder.state(), head + &line(1) + &line(2));
 
-    let other = folder.replay("http://localhost:1/", &[]).await;
+    let other = folder.replay("http://localhost:1/", "").await;
     other.check_unusable("start over with --restart");
     let lock = std::fs::File::open(folder.path("saved.ndjson.replay")).unwrap();
     lock.lock().unwrap();
-    let second = folder.replay(url, &[]).await;
+    let second = folder.replay(url, "").await;
     second.check_unusable("another replay uses this state file");
     drop(lock);
 
     // As if a run was killed while it wrote.
     let state = folder.state();
     folder.write("saved.ndjson.replay", &state[..state.len() - 9]);
-    folder.check(url, &[], 0, rest).await;
-    folder.check(url, &[], 0, json!({ "skipped": 2 })).await;
+    folder.check(url, "", 0, rest).await;
+    folder.check(url, "", 0, json!({ "skipped": 2 })).await;
     let webhook = "{\"event_name\":\"A\"}\n";
     folder.write("saved.ndjson.replay", webhook);
-    let foreign = folder.replay(url, &["--restart"]).await;
+    let foreign = folder.replay(url, "--restart").await;
     foreign.check_unusable("not a state file of replay");
     assert_eq!(folder.state(), webhook);
 }
@@ -426,9 +422,9 @@ async fn every_problem_with_the_inputs_is_an_error() {
         .await
         .check_unusable("the files contain no webhook");
     folder.write("saved.ndjson", "{}");
-    let ftp = folder.replay("ftp://relay.example/", &[]).await;
+    let ftp = folder.replay("ftp://relay.example/", "").await;
     ftp.check_unusable("http or https");
     let queue = "https://sqs.eu-west-1.amazonaws.com/123456789012/events";
-    let unordered = folder.replay(queue, &[]).await;
+    let unordered = folder.replay(queue, "").await;
     unordered.check_unusable("not a FIFO queue");
 }

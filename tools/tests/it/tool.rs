@@ -10,11 +10,11 @@ pub struct Finished {
     pub stderr: String,
 }
 
-/// The tool with no environment but these variables.
-pub fn relay(arguments: &[&str], variables: &[(&str, &str)]) -> Command {
+/// The tool with no environment but these variables. Arguments are separated by white space.
+pub fn relay(arguments: &str, variables: &[(&str, &str)]) -> Command {
     let mut command = Command::new(built("examples/relay"));
     command
-        .args(arguments)
+        .args(arguments.split_whitespace())
         .current_dir(repository())
         .env_clear()
         .envs(variables.iter().copied())
@@ -23,7 +23,7 @@ pub fn relay(arguments: &[&str], variables: &[(&str, &str)]) -> Command {
     command
 }
 
-pub async fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Finished {
+pub async fn run(arguments: &str, variables: &[(&str, &str)]) -> Finished {
     let output = relay(arguments, variables)
         .output()
         .await
