@@ -154,7 +154,7 @@ pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
 /// What would be sent, in order.
 fn plan(events: &[Saved], state: &State, as_json: bool) -> String {
     let mut summary = Summary::default();
-    let mut lines = String::new();
+    let mut lines = Vec::new();
     let mut order = Vec::<Value>::new();
     let mut seen = HashSet::new();
     for event in events {
@@ -162,13 +162,13 @@ fn plan(events: &[Saved], state: &State, as_json: bool) -> String {
         let outcomes = [Outcome::NotSent, Outcome::Skipped];
         summary.add(&outcomes[usize::from(skipped)]);
         let created_at = event.created_at_ms.and_then(iso8601);
-        lines += &format!(
+        lines.push(format!(
             "{:<24}  {:<42}  {}{}\n",
             created_at.as_deref().unwrap_or("no time"),
             event.name.as_deref().unwrap_or("(not an event)"),
             event.source,
             if skipped { "  (skipped)" } else { "" },
-        );
+        ));
         order.push(json!({
             "source": event.source, "event_name": event.name, "event_id": event.id,
             "event_created_at": created_at, "skipped": skipped,
@@ -180,7 +180,7 @@ fn plan(events: &[Saved], state: &State, as_json: bool) -> String {
             json!({ "dry_run": true, "events": events, "outcomes": outcomes, "order": order });
         format!("{plan}\n")
     } else {
-        format!("{lines}\n{}", summary.table())
+        format!("{}\n{}", lines.concat(), summary.table())
     }
 }
 

@@ -45,7 +45,7 @@ impl Coverage {
             }
             coverage.events.extend(explanation.name.clone());
             for field in &explanation.fields {
-                let row = coverage.fields.entry(field.field.clone()).or_default();
+                let row = coverage.fields.entry(field.name.clone()).or_default();
                 match field.property {
                     Some(_) => row.mapped += 1,
                     None => row.dropped += 1,
@@ -85,13 +85,13 @@ impl Coverage {
                 self.events_with(row),
             ]
         }));
-        let mut text = table(&rows) + "\n";
-        for (file, why) in &self.not_mapped {
-            text += &format!("{file}: not mapped: {why}\n");
-        }
+        let not_mapped = self.not_mapped.iter();
+        let not_mapped = not_mapped.map(|(file, why)| format!("{file}: not mapped: {why}\n"));
         let count = |is_it: fn(&Row) -> bool| self.fields.values().filter(|row| is_it(row)).count();
-        text + &format!(
-            "{} files, {} events, {} fields: {} mapped, {} never sent, {} documented but in no file; {} files not mapped\n",
+        format!(
+            "{}\n{}{} files, {} events, {} fields: {} mapped, {} never sent, {} documented but in no file; {} files not mapped\n",
+            table(&rows),
+            not_mapped.collect::<String>(),
             self.files,
             self.events.len(),
             self.fields.len(),

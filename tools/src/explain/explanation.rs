@@ -185,7 +185,7 @@ fn identity(event: &Event, rules: &IdentityRules) -> Choice {
             candidates.find(|(id, _)| id == taken)
         }
         Identified::TooLong => candidates.find(|(id, _)| !limits::is_valid_identity(id)),
-        Identified::Anonymous => candidates.last(),
+        Identified::Anonymous => candidates.next_back(),
         Identified::Nobody => None,
     };
     let why = found.map_or_else(|| Unmappable::NoIdentity.to_string(), |(_, why)| why);

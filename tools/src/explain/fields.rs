@@ -10,7 +10,7 @@ use serde::Serialize;
 #[derive(Serialize)]
 pub struct Field {
     /// `object.field` inside an object.
-    pub field: String,
+    pub name: String,
     /// One word, as in the function's log.
     pub outcome: &'static str,
     /// The event property that carries the value.
@@ -23,13 +23,13 @@ type Outcome<'e> = (String, FieldOutcome<'e>);
 /// Explains all fields, sorted by name.
 pub fn explain(outcomes: &[Outcome<'_>]) -> Vec<Field> {
     let explain = |(field, outcome): &Outcome<'_>| Field {
-        field: field.clone(),
+        name: field.clone(),
         outcome: outcome.into(),
         property: property(outcome).map(str::to_owned),
         why: why(field, outcome, outcomes),
     };
     let mut fields: Vec<_> = outcomes.iter().map(explain).collect();
-    fields.sort_by(|a, b| a.field.cmp(&b.field));
+    fields.sort_by(|a, b| a.name.cmp(&b.name));
     fields
 }
 

@@ -19,23 +19,23 @@ pub fn explanation(explanation: &Explanation) -> String {
             facts.push(["", why].map(str::to_owned));
         }
     }
-    let mut text = format!("{}\n\n{}", explanation.file, table(&facts));
+    let mut parts = vec![format!("{}\n\n{}", explanation.file, table(&facts))];
     if !explanation.fields.is_empty() {
-        text += &format!("\n{}", fields(explanation));
+        parts.push(fields(explanation));
     }
     if let (Some(upload), Some(pretty)) = (&explanation.upload, &explanation.pretty_upload) {
         let bytes = upload.get().len();
-        text +=
-            &format!("\nUpload ({bytes} bytes when sent, without this white space)\n{pretty}\n");
+        let title = format!("Upload ({bytes} bytes when sent, without this white space)");
+        parts.push(format!("{title}\n{pretty}\n"));
     }
-    text
+    parts.join("\n")
 }
 
 fn fields(explanation: &Explanation) -> String {
     let mut rows = vec![["field", "outcome", "property", "why"].map(str::to_owned)];
     rows.extend(explanation.fields.iter().map(|field| {
         let property = field.property.as_deref().unwrap_or("-");
-        [&field.field, field.outcome, property, &field.why].map(str::to_owned)
+        [&field.name, field.outcome, property, &field.why].map(str::to_owned)
     }));
     let is_raised = explanation
         .event

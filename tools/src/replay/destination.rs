@@ -155,7 +155,7 @@ fn is_queue(url: &Url) -> Result<bool, String> {
         return Ok(false);
     };
     let is_account = account.len() == 12 && account.parse::<u64>().is_ok();
-    if is_account && !name.ends_with(".fifo") {
+    if is_account && name.strip_suffix(".fifo").is_none() {
         let problem = "--to is not a FIFO queue; the function's event queue ends in .fifo";
         return Err(problem.to_owned());
     }

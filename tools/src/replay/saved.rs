@@ -101,23 +101,16 @@ fn read_file(file: &Path, events: &mut Vec<Saved>, problems: &mut Vec<String>) {
     if let Some(event) = Saved::new(content, name.clone()) {
         return events.push(event);
     }
-    let bodies = match content.trim_ascii_start().first() {
-        Some(b'[') => match serde_json::from_slice::<Vec<&RawValue>>(content) {
-            Ok(elements) => {
-                let bodies = elements.iter().map(|element| element.get().as_bytes());
-                numbered("element", bodies)
-            }
+    let bodies = if content.trim_ascii_start().starts_with(b"[") {
+        match serde_json::from_slice::<Vec<&RawValue>>(content) {
+            Ok(elements) => numbered("element", elements.iter().map(|raw| raw.get().as_bytes())),
             Err(error) => return problems.push(format!("{name}: not a JSON array: {error}")),
-        },
-        _ => {
-            let lines = content.split(|&byte| byte == b'\n');
-            numbered(
-                "line",
-                lines.map(|line| line.strip_suffix(b"\r").unwrap_or(line)),
-            )
         }
+    } else {
+        numbered("line", content.split(|&byte| byte == b'\n'))
     };
     for (place, body) in bodies {
+        let body = body.strip_suffix(b"\r").unwrap_or(body);
         match Saved::new(body, format!("{name}, {place}")) {
             Some(event) => events.push(event),
             None if body.trim_ascii().is_empty() => {}

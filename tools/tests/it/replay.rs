@@ -326,12 +326,11 @@ async fn a_queue_that_throttles_gets_the_message_again() {
     })
     .await;
     let folder = Folder::of(&[event("e-1", "u", 0)]);
-    folder
-        .check(&receiver.queue(), "", 0, json!({ "queued": 1 }))
-        .await;
-    let received = receiver.received.lock().unwrap();
-    assert_eq!(received.len(), 2);
-    assert_eq!(received[0]["MessageDeduplicationId"], group_id(b"e-1"));
+    let queue = receiver.queue();
+    folder.check(&queue, "", 0, json!({ "queued": 1 })).await;
+    let bodies = receiver.received.lock().unwrap();
+    assert_eq!(bodies.len(), 2);
+    assert_eq!(bodies[0]["MessageDeduplicationId"], group_id(b"e-1"));
 }
 
 #[tokio::test]
@@ -417,10 +416,8 @@ async fn every_problem_with_the_inputs_is_an_error() {
     unusable.check_unusable("cut.json: not a JSON array");
     unusable.check_unusable("none: ");
     folder.write("saved.ndjson", "\n");
-    folder
-        .list(&["saved.ndjson"])
-        .await
-        .check_unusable("the files contain no webhook");
+    let empty = folder.list(&["saved.ndjson"]).await;
+    empty.check_unusable("the files contain no webhook");
     folder.write("saved.ndjson", "{}");
     let ftp = folder.replay("ftp://relay.example/", "").await;
     ftp.check_unusable("http or https");
