@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
-use tools::Unusable;
+use tools::{Unusable, doctor};
 
 /// Tries, explains and checks the relay from Purchasely to CleverTap.
 ///
@@ -16,11 +16,15 @@ struct Arguments {
 }
 
 #[derive(Subcommand)]
-enum Command {}
+enum Command {
+    Doctor(doctor::Options),
+}
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let ended: Result<ExitCode, Unusable> = match Arguments::parse().command {};
+    let ended: Result<ExitCode, Unusable> = match Arguments::parse().command {
+        Command::Doctor(options) => doctor::run(options).await,
+    };
     ended.unwrap_or_else(|Unusable(problems)| {
         for problem in problems {
             eprintln!("error: {problem}");
