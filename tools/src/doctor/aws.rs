@@ -16,65 +16,47 @@ const CALLER_ERRORS: [&str; 7] = [
     "SignatureDoesNotMatch", "UnrecognizedClient", "AuthFailure",
 ];
 
-/// Service, operation and options, the last of which takes the values; and the finding if AWS
-/// answers with an error.
+/// Service, operation and options, the last of which takes a value; and the finding if AWS answers
+/// with an error.
 pub type Operation = (&'static str, Id);
 
 pub struct Aws {
-    progress: ProgressBar,
+    pub progress: ProgressBar,
     /// After a failure that every further command would repeat.
-    is_unusable: bool,
+    pub is_unusable: bool,
 }
 
-/// What there is instead of an answer.
-enum Failure {
-    /// Nothing that is asked will be answered.
-    Access(String),
-    Error {
-        code: String,
-        message: String,
-    },
+struct Failure {
+    /// AWS's error code; `None` if no command can succeed.
+    code: Option<String>,
+    message: String,
 }
 
 impl Aws {
-    /// Finds out who the caller is. After a failure no further command is run.
-    pub async fn open(progress: ProgressBar, findings: &mut Findings) -> Self {
-        let mut aws = Self {
-            progress,
-            is_unusable: false,
-        };
-        let operation = ("sts get-caller-identity", Id::AwsAccessFailed);
-        if let Some(caller) = aws.run(operation, "aws", &[], findings).await {
-            let arn = caller["Arn"].as_str().unwrap_or_default();
-            findings.add(Id::AwsAccess, "aws", format!("you are {arn}"));
-        }
-        aws
-    }
-
     /// Runs one command; `None` after a failure, which is a finding about `name`.
     pub async fn run(
         &mut self,
         (operation, missing): Operation,
         name: &str,
-        values: &[&str],
+        value: &str,
         findings: &mut Findings,
     ) -> Option<Value> {
         if self.is_unusable {
             return None;
         }
         self.progress.set_message(format!("aws {operation}"));
-        let (code, message) = match execute(operation, values).await {
+        let Failure { code, message } = match execute(operation, value).await {
             Ok(answer) => return Some(answer),
-            Err(Failure::Access(message)) => {
-                self.is_unusable = true;
-                findings.add(Id::AwsAccessFailed, "aws", message);
-                return None;
-            }
-            Err(Failure::Error { code, message }) => (code, message),
+            Err(failure) => failure,
         };
-        let is_denied = code.contains("AccessDenied") || code.contains("Unauthorized");
-        let id = if is_denied { Id::AwsDenied } else { missing };
-        findings.add(id, name, format!("{operation}: {code}: {message}"));
+        if let Some(code) = code {
+            let is_denied = code.contains("AccessDenied") || code.contains("Unauthorized");
+            let id = if is_denied { Id::AwsDenied } else { missing };
+            findings.add(id, name, format!("{operation}: {code}: {message}"));
+        } else {
+            self.is_unusable = true;
+            findings.add(Id::AwsAccessFailed, "aws", message);
+        }
         None
     }
 }
@@ -86,30 +68,36 @@ pub fn program() -> String {
     named.unwrap_or_else(|| "aws".to_owned())
 }
 
-async fn execute(operation: &str, values: &[&str]) -> Result<Value, Failure> {
+async fn execute(operation: &str, value: &str) -> Result<Value, Failure> {
     let mut command = Command::new(program());
     command
         .args(operation.split(' '))
-        .args(values)
+        .arg(value)
         .args(["--output", "json"])
         .args(["--cli-connect-timeout", "10", "--cli-read-timeout", "20"])
         .env("AWS_PAGER", "")
         .env("AWS_CLI_AUTO_PROMPT", "off")
         .stdin(Stdio::null())
         .kill_on_drop(true);
-    // Version 1 of the AWS CLI reads only the other name.
+    // Version 1 of the AWS CLI reads the region only from the other name, and no endpoint for SQS.
     if let Ok(region) = std::env::var("AWS_REGION") {
         command.env("AWS_DEFAULT_REGION", region);
     }
+    if let Ok(endpoint) = std::env::var("AWS_ENDPOINT_URL") {
+        command.args(["--endpoint-url", &endpoint]);
+    }
+    let unusable = |message| Failure {
+        code: None,
+        message,
+    };
     let output = tokio::time::timeout(COMMAND_TIMEOUT, command.output())
         .await
-        .map_err(|_| Failure::Access("no answer within a minute".to_owned()))?
-        .map_err(|error| Failure::Access(format!("the AWS CLI cannot be run: {error}")))?;
-    if output.status.success() {
-        return serde_json::from_slice(&output.stdout)
-            .map_err(|_| Failure::Access("its output is not JSON".to_owned()));
+        .map_err(|_| unusable("no answer within a minute".to_owned()))?
+        .map_err(|error| unusable(format!("the AWS CLI cannot be run: {error}")))?;
+    if !output.status.success() {
+        return Err(failure(&String::from_utf8_lossy(&output.stderr)));
     }
-    Err(failure(&String::from_utf8_lossy(&output.stderr)))
+    serde_json::from_slice(&output.stdout).map_err(|error| unusable(error.to_string()))
 }
 
 /// The CLI prints `An error occurred (Code) when calling the Operation operation: message`.
@@ -118,13 +106,14 @@ fn failure(stderr: &str) -> Failure {
     let answered = lines.clone().find_map(|line| {
         let (code, rest) = line.split_once("An error occurred (")?.1.split_once(')')?;
         let message = rest.split_once(": ").map_or(rest, |(_, message)| message);
-        Some((code.to_owned(), message.to_owned()))
+        Some((code, message))
     });
-    match answered {
-        Some((code, message)) if CALLER_ERRORS.iter().any(|part| code.contains(part)) => {
-            Failure::Access(format!("{code}: {message}"))
-        }
-        Some((code, message)) => Failure::Error { code, message },
-        None => Failure::Access(lines.next_back().unwrap_or("failed").trim().to_owned()),
+    let (code, message) = answered.unwrap_or(("", lines.next_back().unwrap_or("failed")));
+    let is_caller = code.is_empty() || CALLER_ERRORS.iter().any(|part| code.contains(part));
+    Failure {
+        code: (!is_caller).then(|| code.to_owned()),
+        message: format!("{} {message}", if is_caller { code } else { "" })
+            .trim()
+            .to_owned(),
     }
 }

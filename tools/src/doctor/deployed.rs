@@ -15,6 +15,7 @@ use tokio::time::Instant;
 mod operation {
     use super::{Id, Operation};
 
+    pub const CALLER: Operation = ("sts get-caller-identity --query", Id::AwsAccessFailed);
     pub const STACK: Operation = ("cloudformation describe-stacks --stack-name", Id::StackMissing);
     pub const DETECT_DRIFT: Operation = ("cloudformation detect-stack-drift --stack-name", Id::DriftUnknown);
     pub const DRIFT_STATUS: Operation = ("cloudformation describe-stack-drift-detection-status --stack-drift-detection-id", Id::DriftUnknown);
@@ -95,6 +96,13 @@ pub struct Deployment {
 }
 
 impl Inspector<'_> {
+    /// Finds out who the AWS CLI signs for.
+    pub async fn caller(&mut self) -> Option<()> {
+        let arn = self.ask(operation::CALLER, "aws", "Arn").await?;
+        self.add(Id::AwsAccess, "aws", &["you are", &text(&arn)]);
+        Some(())
+    }
+
     /// Checks a stack and the resources it made.
     pub async fn stack(&mut self, name: &str) -> Option<Deployment> {
         let mut answer = self.describe(operation::STACK, name).await?;
@@ -314,8 +322,7 @@ impl Inspector<'_> {
     }
 
     async fn ask(&mut self, operation: Operation, name: &str, value: &str) -> Option<Value> {
-        let values = [value];
-        self.aws.run(operation, name, &values, self.findings).await
+        self.aws.run(operation, name, value, self.findings).await
     }
 
     fn add(&mut self, id: Id, name: &str, words: &[&str]) {

@@ -3,16 +3,19 @@
 
 use super::finding::{Findings, Id};
 use http::{HeaderMap, HeaderValue, header};
-use purchasely_clevertap::clevertap::answer::{Answer, Verdict, meaning};
 use purchasely_clevertap::clevertap::client::Attempt;
+use purchasely_clevertap::clevertap::response::{Response, Verdict, meaning};
 use purchasely_clevertap::clevertap::{
     Client, Content, Credentials, Record, Role, UnixSeconds, User, upload_body,
 };
+use purchasely_clevertap::http::SharedHttp;
 use reqwest::Url;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use std::error::Error;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use testkit::harness::now_seconds;
 use testkit::webhook::Webhook;
 use time::{OffsetDateTime, format_description::well_known::Rfc2822};
 use tokio::time::Instant;
@@ -29,14 +32,19 @@ const CLOCK_ERROR: Duration = Duration::from_mins(5);
 const TEST_USER: &str = "purchasely-clevertap-doctor";
 const TEST_EVENT: &str = "Doctor Check";
 
-/// Uploads one harmless record; `client` is a dry-run client.
+/// Uploads one harmless record, as a dry run.
 pub async fn clevertap(
-    client: &Client,
+    http: &reqwest::Client,
     host: &str,
-    account_id: &HeaderValue,
-    passcode: &SecretString,
+    (account_id, passcode): (&HeaderValue, &SecretString),
     findings: &mut Findings,
 ) {
+    let account = String::from_utf8_lossy(account_id.as_bytes());
+    let name = format!("account {account} at {host}");
+    let client = match Client::new(SharedHttp(Arc::new(http.clone())), host, true) {
+        Ok(client) => client,
+        Err(error) => return findings.add(Id::ClevertapUnreachable, name, error.to_string()),
+    };
     let record = Record {
         role: Role::Event,
         user: User::Identity(TEST_USER.into()),
@@ -54,30 +62,31 @@ pub async fn clevertap(
     let body = upload_body(&[&record]);
     let attempt = client.upload(credentials, body, 1, deadline).await;
     let (id, what) = judge_upload(&attempt);
-    let account = String::from_utf8_lossy(account_id.as_bytes());
-    findings.add(id, format!("account {account} at {host}"), what);
+    findings.add(id, name, what);
 }
 
 fn judge_upload(attempt: &Attempt) -> (Id, String) {
-    let (status, answer) = match attempt {
-        Attempt::Answered { status, answer } => (status, answer),
+    let (status, response) = match attempt {
+        Attempt::Answered { status, response } => (status, response),
         other => return (Id::ClevertapUnreachable, format!("{other:?}")),
     };
-    match answer {
-        Answer::Verdicts(verdicts) => match verdicts.first() {
+    match response {
+        Response::Verdicts(verdicts) => match verdicts.first() {
             Some(Verdict::Refused(code)) => {
                 let what = format!("record refused with {code}: {}", meaning(*code));
                 (Id::ClevertapRefused, what)
             }
-            Some(Verdict::Passing(code)) => (Id::ClevertapBusy, format!("code {code}")),
+            Some(Verdict::Transient(code)) => (Id::ClevertapBusy, format!("code {code}")),
             Some(Verdict::Accepted) | None => {
                 let what = "accepts the passcode; nothing was stored";
                 (Id::Clevertap, what.to_owned())
             }
         },
-        Answer::Unauthorized(code) => (Id::ClevertapCredentials, format!("answers {code}")),
-        Answer::Busy(code) | Answer::NotNow(code) => (Id::ClevertapBusy, format!("answers {code}")),
-        Answer::Refused(_) | Answer::Unreadable | Answer::Unexpected(_) => {
+        Response::Unauthorized(code) => (Id::ClevertapCredentials, format!("answers {code}")),
+        Response::Busy(code) | Response::RetryLater(code) => {
+            (Id::ClevertapBusy, format!("answers {code}"))
+        }
+        Response::Refused(_) | Response::Unreadable | Response::Unexpected(_) => {
             (Id::ClevertapUnexpected, format!("answers {status}"))
         }
     }
@@ -195,9 +204,4 @@ fn chain(error: &reqwest::Error) -> String {
         next = cause.source();
     }
     causes.join(": ")
-}
-
-fn now_seconds() -> u64 {
-    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH);
-    elapsed.unwrap_or_default().as_secs()
 }

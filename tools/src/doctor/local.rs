@@ -4,9 +4,8 @@
 use super::aws;
 use super::finding::{Findings, Id};
 use purchasely_clevertap::aws::secret::Secret;
-use purchasely_clevertap::config::{Config, SignaturePolicy, VARIABLES};
-use rustls::RootCertStore;
-use rustls::pki_types::{CertificateDer, pem::PemObject};
+use purchasely_clevertap::config::{Config, SETTINGS, SignaturePolicy};
+use purchasely_clevertap::http;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -70,7 +69,7 @@ pub async fn tools(findings: &mut Findings) {
 
 /// The function's variables in this process's environment; `None` if none is set.
 pub fn environment() -> Option<Variables> {
-    let names = VARIABLES.iter().map(|(name, _)| *name);
+    let names = SETTINGS.iter().map(|setting| setting.name);
     let set = names.filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)));
     let variables: Variables = set.collect();
     // Other programs read SSL_CERT_FILE too.
@@ -131,7 +130,7 @@ fn assignment(line: &str) -> Result<Option<(String, String)>, &'static str> {
 /// Reads the variables as the function does.
 pub fn settings(source: &str, variables: &Variables, findings: &mut Findings) -> Option<Config> {
     for name in variables.keys() {
-        let is_own = VARIABLES.iter().any(|(known, _)| known == name);
+        let is_own = SETTINGS.iter().any(|known| known.name == name);
         if !is_own
             && !FOREIGN_PREFIXES
                 .iter()
@@ -140,7 +139,7 @@ pub fn settings(source: &str, variables: &Variables, findings: &mut Findings) ->
             findings.add(Id::SettingUnknown, name, format!("set in {source}"));
         }
     }
-    let config = match Config::read(|name| variables.get(name).cloned()) {
+    let config = match Config::from_env(|name| variables.get(name).cloned()) {
         Ok(config) => config,
         Err(errors) => {
             for error in errors {
@@ -149,10 +148,14 @@ pub fn settings(source: &str, variables: &Variables, findings: &mut Findings) ->
             return None;
         }
     };
+    if let Err(problem) = http::roots(config.root_certificates.as_deref()) {
+        findings.add(Id::SettingInvalid, "SSL_CERT_FILE", problem);
+        return None;
+    }
     for warning in &config.warnings {
         findings.add(Id::SettingDoubtful, source, warning);
     }
-    for missing in config.lost_promises() {
+    for missing in config.missing_guarantees() {
         findings.add(Id::GuaranteeMissing, source, missing);
     }
     let account = String::from_utf8_lossy(config.account_id.as_bytes());
@@ -173,20 +176,6 @@ pub fn settings(source: &str, variables: &Variables, findings: &mut Findings) ->
     );
     findings.add(Id::Settings, source, what);
     Some(config)
-}
-
-/// The certificates that replace the built-in ones, if SSL_CERT_FILE is set.
-pub fn roots(file: &Path) -> Result<RootCertStore, String> {
-    let mut roots = RootCertStore::empty();
-    let certificates = CertificateDer::pem_file_iter(file).map_err(|error| error.to_string())?;
-    for certificate in certificates {
-        let certificate = certificate.map_err(|error| error.to_string())?;
-        roots.add(certificate).map_err(|error| error.to_string())?;
-    }
-    if roots.is_empty() {
-        return Err(format!("{} has no certificates", file.display()));
-    }
-    Ok(roots)
 }
 
 /// Checks a secret's text as the function does. No value of it is part of a finding.
