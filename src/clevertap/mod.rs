@@ -1,6 +1,6 @@
-//! CleverTap's side of the relay: records, limits, regions, the upload and its answers.
+//! CleverTap's side: records, limits, regions, uploads and their responses.
 //!
-//! Nothing here knows Purchasely. Facts follow <https://developer.clevertap.com> ("Upload Events",
+//! Nothing here knows Purchasely. Source: <https://developer.clevertap.com> ("Upload Events",
 //! "Upload User Profiles", "API Overview").
 
 pub mod answer;
@@ -10,5 +10,7 @@ mod record;
 mod region;
 
 pub use client::{Client, Credentials};
-pub use record::{Change, Content, Record, Role, UnixSeconds, Upload, User, Value, upload_body};
+pub use record::{
+    Change, Content, Property, Record, Role, UnixSeconds, Upload, User, Value, upload_body,
+};
 pub use region::{REGIONS, Region};
