@@ -591,7 +591,7 @@ mod tests {
             assert_eq!(config.upload_url, expected);
         }
         const NOT_A_URL: &str = "is not a URL";
-        const TOO_MUCH: &str = "must be scheme and host only";
+        const TOO_MUCH: &str = "is not scheme and host only";
         const UNSAFE: &str = "must be https, or http on a loopback address";
         for (value, expected) in [
             ("in1.api.clevertap.com", NOT_A_URL),

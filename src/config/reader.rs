@@ -39,12 +39,15 @@ impl<'l> Reader<'l> {
         });
     }
 
+    /// Reports an error in place of a value.
+    fn invalid<T>(&mut self, variable: &'static str, problem: impl Into<String>) -> Option<T> {
+        self.error(variable, problem);
+        None
+    }
+
     pub fn required(&mut self, variable: &'static str, allowed: &str) -> Option<String> {
         let value = self.value(variable);
-        if value.is_none() {
-            self.error(variable, format!("is not set; set it to {allowed}"));
-        }
-        value
+        value.or_else(|| self.invalid(variable, format!("is not set; set it to {allowed}")))
     }
 
     /// The value of the allowed word; that of the first one if the variable is not set.
@@ -112,14 +115,15 @@ impl<'l> Reader<'l> {
             codes.join(", ")
         );
         let value = self.required(variable, &allowed)?;
-        let region = Region::parse(&value);
-        if let Err(problem) = region {
-            self.error(
-                variable,
-                format!("`{value}` {problem}; set it to {allowed}"),
-            );
-        }
-        region.ok()
+        Region::parse(&value).map_or_else(
+            |problem| {
+                self.invalid(
+                    variable,
+                    format!("`{value}` {problem}; set it to {allowed}"),
+                )
+            },
+            Some,
+        )
     }
 
     /// An account id as an HTTP header.
@@ -129,11 +133,10 @@ impl<'l> Reader<'l> {
         {
             return Some(id);
         }
-        self.error(
+        self.invalid(
             variable,
             "contains white space or a character that is not printable ASCII; it looks like ABC-123-4567",
-        );
-        None
+        )
     }
 
     pub fn signature(&mut self) -> SignaturePolicy {
@@ -165,38 +168,30 @@ impl<'l> Reader<'l> {
         if url.is_some_and(|url| url.has_host() && url.path().len() > 1) {
             return Some(value);
         }
-        self.error(
+        self.invalid(
             variable,
             "is not a queue's URL; it looks like https://sqs.eu-west-1.amazonaws.com/123456789012/events.fifo",
-        );
-        None
+        )
     }
 
     /// A URL of scheme and authority that a passcode may be sent to.
     pub fn origin(&mut self, variable: &'static str) -> Option<String> {
+        const EXAMPLE: &str = "it looks like https://in1.api.clevertap.com";
         let value = self.value(variable)?;
         let Ok(url) = Url::parse(&value) else {
-            self.error(
-                variable,
-                "is not a URL; it looks like https://in1.api.clevertap.com",
-            );
-            return None;
+            return self.invalid(variable, format!("is not a URL; {EXAMPLE}"));
         };
         let origin = url.origin().ascii_serialization();
         if url.as_str() != format!("{origin}/") {
-            self.error(
-                variable,
-                "must be scheme and host only, like https://in1.api.clevertap.com",
-            );
-        } else if url.scheme() != "https" && !(url.scheme() == "http" && is_loopback(&url)) {
-            self.error(
-                variable,
-                "must be https, or http on a loopback address, because the passcode is sent there",
-            );
-        } else {
+            return self.invalid(variable, format!("is not scheme and host only; {EXAMPLE}"));
+        }
+        if url.scheme() == "https" || (url.scheme() == "http" && is_loopback(&url)) {
             return Some(origin);
         }
-        None
+        self.invalid(
+            variable,
+            "must be https, or http on a loopback address, because the passcode is sent there",
+        )
     }
 }
 

@@ -37,7 +37,7 @@ pub fn of_event<'e>(
         found: [const { Vec::new() }; 3],
         on_field,
     };
-    reader.object(&Parent::top(), event.fields());
+    reader.object(&Parent::default(), event.fields());
     reader.into_properties()
 }
 
@@ -56,7 +56,8 @@ struct Candidate<'e> {
     is_sanitized: bool,
 }
 
-/// The object that a field is in: the payload, or an object inside it.
+/// The object that a field is in: by default the payload, else an object inside it.
+#[derive(Default)]
 struct Parent {
     /// Its field's path, `object.inner`; empty for the payload.
     path: String,
@@ -73,24 +74,10 @@ struct Reader<'e, 'f> {
     on_field: &'f mut dyn FnMut(&str, FieldOutcome<'e>),
 }
 
-/// A field's value, read as its type.
-enum Read<'e> {
-    Whole(Value<'e>),
-    /// Elements of a list were left out.
-    Partial(Value<'e>),
-    Empty,
-    WrongType,
-}
+/// A field's value as its type, and whether elements of a list were left out.
+type Read<'e> = Result<(Value<'e>, bool), FieldOutcome<'e>>;
 
 impl Parent {
-    fn top() -> Self {
-        Self {
-            path: String::new(),
-            prefix: String::new(),
-            kind: None,
-        }
-    }
-
     fn is_top(&self) -> bool {
         self.path.is_empty()
     }
@@ -136,8 +123,12 @@ impl<'e> Reader<'e, '_> {
             let twin_of = field.strip_suffix("_ms").filter(|at| at.ends_with("_at"));
             let name = twin_of.unwrap_or(field);
             let kind = parent.kind_of(name);
-            if let Some(outcome) = self.exclusion(parent, field, name, kind) {
-                (self.on_field)(&parent.source(field), outcome);
+            if self.is_omitted(parent, field) || self.is_omitted(parent, name) {
+                (self.on_field)(&parent.source(field), FieldOutcome::Omitted);
+                continue;
+            }
+            if self.rules.drop_unknown && parent.is_top() && kind.is_none() {
+                (self.on_field)(&parent.source(field), FieldOutcome::Unknown);
                 continue;
             }
             // Purchasely names every time `*_at`, so an unknown field of such a name may be one.
@@ -153,9 +144,9 @@ impl<'e> Reader<'e, '_> {
                 (self.on_field)(&parent.source(field), FieldOutcome::MillisecondTwin);
             } else {
                 let read = match time_ms {
-                    Some(time_ms) => Read::Whole(Value::Date(seconds(time_ms))),
-                    None if value.is_null() => Read::Empty,
-                    None => Read::WrongType,
+                    Some(time_ms) => Ok((Value::Date(seconds(time_ms)), false)),
+                    None if value.is_null() => Err(FieldOutcome::Empty),
+                    None => Err(FieldOutcome::WrongType),
                 };
                 let (source, name) = (parent.source(field), parent.name(name));
                 self.add(parent.rank_of(kind), source, name, read);
@@ -181,23 +172,9 @@ impl<'e> Reader<'e, '_> {
         }
     }
 
-    /// Why the rules exclude a field. `name` is that of the time that it repeats, or its own.
-    fn exclusion(
-        &self,
-        parent: &Parent,
-        field: &str,
-        name: &str,
-        kind: Option<Kind>,
-    ) -> Option<FieldOutcome<'e>> {
+    fn is_omitted(&self, parent: &Parent, field: &str) -> bool {
         let omitted = &self.rules.omitted;
-        let is_omitted = |field| omitted.contains(parent.name(field).as_ref());
-        if !omitted.is_empty() && (is_omitted(field) || is_omitted(name)) {
-            Some(FieldOutcome::Omitted)
-        } else if parent.is_top() && kind.is_none() && self.rules.drop_unknown {
-            Some(FieldOutcome::Unknown)
-        } else {
-            None
-        }
+        !omitted.is_empty() && omitted.contains(parent.name(field).as_ref())
     }
 
     /// Adds a property to the candidates, or reports why it cannot be one.
@@ -209,10 +186,8 @@ impl<'e> Reader<'e, '_> {
             return (self.on_field)(&source, FieldOutcome::Sensitive);
         }
         let (value, is_partial) = match read {
-            Read::Whole(value) => (value, false),
-            Read::Partial(value) => (value, true),
-            Read::Empty => return (self.on_field)(&source, FieldOutcome::Empty),
-            Read::WrongType => return (self.on_field)(&source, FieldOutcome::WrongType),
+            Ok(read) => read,
+            Err(outcome) => return (self.on_field)(&source, outcome),
         };
         // In CleverTap a documented property must keep its type, so its name is not free.
         if rank == Rank::Unknown && catalogue::kind(&key).is_some() {
@@ -284,7 +259,7 @@ fn truncate(value: Value<'_>) -> (Value<'_>, bool) {
 /// Reads a value as its documented type, or unchanged where there is none.
 fn read(kind: Option<Kind>, value: &Json) -> Read<'_> {
     if is_empty(value) {
-        return Read::Empty;
+        return Err(FieldOutcome::Empty);
     }
     let typed = match kind {
         Some(Kind::Text) => text(value).map(Value::Text),
@@ -294,24 +269,25 @@ fn read(kind: Option<Kind>, value: &Json) -> Read<'_> {
         Some(Kind::Time | Kind::Texts) => None,
         Some(Kind::Unspecified) | None => return read_untyped(value),
     };
-    typed.map_or(Read::WrongType, Read::Whole)
+    typed
+        .map(|value| (value, false))
+        .ok_or(FieldOutcome::WrongType)
 }
 
 fn read_untyped(value: &Json) -> Read<'_> {
     match value {
-        Json::String(text) => Read::Whole(Value::Text(Cow::Borrowed(text))),
-        Json::Number(number) => Read::Whole(Value::Number(number)),
-        Json::Bool(boolean) => Read::Whole(Value::Boolean(*boolean)),
+        Json::String(text) => Ok((Value::Text(Cow::Borrowed(text)), false)),
+        Json::Number(number) => Ok((Value::Number(number), false)),
+        Json::Bool(boolean) => Ok((Value::Boolean(*boolean), false)),
         Json::Array(elements) => {
             let texts: Vec<_> = elements.iter().filter_map(text).collect();
-            let joined = Value::Text(Cow::Owned(texts.join(LIST_SEPARATOR)));
-            match texts.len() {
-                0 => Read::WrongType,
-                count if count < elements.len() => Read::Partial(joined),
-                _ => Read::Whole(joined),
+            if texts.is_empty() {
+                return Err(FieldOutcome::WrongType);
             }
+            let joined = Value::Text(Cow::Owned(texts.join(LIST_SEPARATOR)));
+            Ok((joined, texts.len() < elements.len()))
         }
-        Json::Null | Json::Object(_) => Read::Empty,
+        Json::Null | Json::Object(_) => Err(FieldOutcome::Empty),
     }
 }
 
@@ -336,28 +312,19 @@ fn text(value: &Json) -> Option<Cow<'_, str>> {
 }
 
 fn integer(value: &Json) -> Option<i64> {
-    match value {
-        Json::Number(number) => number.as_i64(),
-        Json::String(digits) => digits.trim().parse().ok(),
-        _ => None,
-    }
+    let from_text = || value.as_str()?.trim().parse().ok();
+    value.as_i64().or_else(from_text)
 }
 
 fn decimal(value: &Json) -> Option<f64> {
-    let number = match value {
-        Json::Number(number) => number.as_f64()?,
-        Json::String(digits) => digits.trim().parse().ok()?,
-        _ => return None,
-    };
+    let from_text = || value.as_str()?.trim().parse().ok();
+    let number: f64 = value.as_f64().or_else(from_text)?;
     number.is_finite().then_some(number)
 }
 
 fn boolean(value: &Json) -> Option<bool> {
-    match value {
-        Json::Bool(boolean) => Some(*boolean),
-        Json::String(word) => word.trim().to_ascii_lowercase().parse().ok(),
-        _ => None,
-    }
+    let from_text = || value.as_str()?.trim().to_ascii_lowercase().parse().ok();
+    value.as_bool().or_else(from_text)
 }
 
 #[cfg(test)]
