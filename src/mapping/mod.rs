@@ -8,6 +8,7 @@ pub mod profile;
 pub mod properties;
 pub mod revenue;
 
+pub use crate::clevertap::Account;
 use crate::clevertap::{Content, Record, Role, UnixSeconds, limits};
 use crate::purchasely::{Environment, Event};
 use identity::{Identified, IdentityRules};
@@ -50,15 +51,6 @@ pub enum SandboxRule {
     Whole,
     /// To the sandbox account, with all records.
     OwnAccount,
-}
-
-/// The CleverTap account that gets the records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Account {
-    /// `CLEVERTAP_ACCOUNT_ID`.
-    Main,
-    /// `CLEVERTAP_SANDBOX_ACCOUNT_ID`.
-    Sandbox,
 }
 
 /// Where a webhook comes from.
