@@ -27,65 +27,32 @@ pub struct Setting {
 /// Every variable that the function reads. `docs/settings.md` is generated from this table.
 #[rustfmt::skip]
 pub const SETTINGS: &[Setting] = &[
-    setting("CLEVERTAP_REGION", "must be set",
-        "Region of the CleverTap account: a code (`in1`), a name (`India`), the API host, or the dashboard's address as the browser shows it. CleverTap answers a wrong region like a wrong passcode: 401."),
-    setting("CLEVERTAP_ACCOUNT_ID", "must be set",
-        "Account id, also called project id, from CleverTap's **Settings → Project**. The id of a test account starts with `TEST-`."),
-    setting("SECRET_ID", "must be set",
-        "Name or ARN of the secret in Secrets Manager: one JSON object with `clevertap_passcode`, `purchasely_shared_secret` and, where needed, `purchasely_shared_secret_previous` and `clevertap_sandbox_passcode`."),
-    setting("PURCHASELY_SIGNATURE", "required",
-        "`required`: a webhook without a valid signature is answered 401. `off`: no signature is checked, for a sender that cannot sign; anyone who knows the address can then raise events, and the log warns of it at each start."),
-    setting("PURCHASELY_SIGNATURE_TOLERANCE_SECONDS", "0",
-        "Maximum age of a signature in whole seconds; `0` is no limit. Purchasely does not document whether it signs a retry again, so a limit below 21 days may reject retries."),
-    setting("EVENTS_ENABLED", "all",
-        "Events to raise in CleverTap: Purchasely's names, separated by commas, semicolons or white space, or `all`. Profile and revenue records of other events are still sent."),
-    setting("EVENTS_DISABLED", "none",
-        "Events not to raise, even if enabled: a list as above, or `none`. Their profile and revenue records are still sent."),
-    setting("EVENT_NAMES", "not set",
-        "Other names for events: `TRIAL_STARTED=Trial Started;TRIAL_CONVERTED=Trial Converted`, separated by semicolons or line breaks. A name that CleverTap reserves or forbids is an error. An event without an entry keeps Purchasely's name."),
-    setting("USER_PROPERTIES", "the default set",
-        "Profile properties to update, instead of the default set: a list of any payload fields, each by its name as an event property. `none`: no profile records."),
-    setting("USER_PROPERTY_NAMES", "not set",
-        "Other names for profile properties: `plan=Current Plan;store=Shop`. A system field of CleverTap's (Name, Identity, Email, Phone, MSG-push, ...), a name that CleverTap forbids, and two properties with one name are errors."),
-    setting("REVENUE_EVENT", "none",
-        "Event that records revenue: `Charged`, or a name of your own. `none`: no revenue event, because an app that records `Charged` itself would count its revenue twice."),
-    setting("REVENUE_CURRENCY", "integration",
-        "`integration`: revenue is the amount in the app's integration currency. `customer`: it is the amount in the buyer's currency; CleverTap sums without converting, so this is for apps with one market."),
-    setting("USER_ID_AS", "identity",
-        "What Purchasely's `user_id` is in CleverTap. `identity`: the app gives both SDKs one id. `object_id`: the app gives Purchasely the CleverTap ID as its user id."),
-    setting("ANONYMOUS_USER_ID_AS", "ignore",
-        "`ignore`: an event with only an anonymous id is not sent. `identity`: the anonymous id is the Identity, for apps that give it to CleverTap; otherwise each becomes a billed profile."),
-    setting("CLEVERTAP_ID_FIELD", "clevertap_id",
-        "Payload field that contains the CleverTap ID, at the top or one level down. Where it is present, it is sent as `objectId` instead of the user id."),
-    setting("PROPERTIES_OMITTED", "none",
-        "Payload fields that are never sent, such as `device_id`, or parts of an object, such as `attribution_utm_term`; a list separated by commas, semicolons or white space. They are also missing from the profile, and without its amount a transaction raises no revenue event. `purchase_token` is never sent."),
-    setting("UNKNOWN_FIELDS", "send",
-        "`send`: payload fields that Purchasely does not document are sent as they are. `drop`: they are not sent."),
-    setting("SANDBOX_EVENTS", "drop",
-        "Events of testers' purchases. `drop`: they are not sent. `relay`: they go to the main account without profile and revenue records. The default is `relay` if the account id starts with `TEST-`, and then all records are sent."),
-    setting("CLEVERTAP_SANDBOX_ACCOUNT_ID", "not set",
-        "Another account of the same region that gets all records of testers' purchases, instead of `SANDBOX_EVENTS`, which must then not be `drop`. Its passcode is `clevertap_sandbox_passcode` in the secret."),
-    setting("EVENT_QUEUE_URL", "not set",
-        "URL of the FIFO queue whose messages the function relays: redriven dead letters and replays. Without it messages that fail are not delayed before they come back."),
-    setting("DEAD_LETTER_QUEUE_URL", "not set",
-        "URL of the FIFO queue that takes events which can never be relayed. Without it such an event is answered 503 and blocks that user's later events for 20 days."),
-    setting("DEDUPLICATION_TABLE", "not set",
-        "DynamoDB table of the events that CleverTap has accepted. Without it an event that Purchasely sends again is raised again."),
-    setting("CLEVERTAP_DRY_RUN", "false",
-        "`true`: CleverTap checks each upload and stores nothing. For a second account or copied traffic: Purchasely does not send these events again."),
-    setting("CLEVERTAP_API_URL", "from the region",
-        "Address for uploads instead of the region's: scheme and host only, `https`, or `http` on a loopback address. The passcode is sent there."),
-    setting("SSL_CERT_FILE", "compiled-in roots",
-        "PEM file of root certificates that replace the compiled-in ones."),
+    Setting { name: "CLEVERTAP_REGION", default: "must be set", meaning: "Region of the CleverTap account: a code (`in1`), a name (`India`), the API host, or the dashboard's address as the browser shows it. CleverTap answers a wrong region like a wrong passcode: 401." },
+    Setting { name: "CLEVERTAP_ACCOUNT_ID", default: "must be set", meaning: "Account id, also called project id, from CleverTap's **Settings → Project**. The id of a test account starts with `TEST-`." },
+    Setting { name: "SECRET_ID", default: "must be set", meaning: "Name or ARN of the secret in Secrets Manager: one JSON object with `clevertap_passcode`, `purchasely_shared_secret` and, where needed, `purchasely_shared_secret_previous` and `clevertap_sandbox_passcode`." },
+    Setting { name: "PURCHASELY_SIGNATURE", default: "required", meaning: "`required`: a webhook without a valid signature is answered 401. `off`: no signature is checked, for a sender that cannot sign; anyone who knows the address can then raise events, and the log warns of it at each start." },
+    Setting { name: "PURCHASELY_SIGNATURE_TOLERANCE_SECONDS", default: "0", meaning: "Maximum age of a signature in whole seconds; `0` is no limit. Purchasely does not document whether it signs a retry again, so a limit below 21 days may reject retries." },
+    Setting { name: "EVENTS_ENABLED", default: "all", meaning: "Events to raise in CleverTap: Purchasely's names, separated by commas, semicolons or white space, or `all`. Profile and revenue records of other events are still sent." },
+    Setting { name: "EVENTS_DISABLED", default: "none", meaning: "Events not to raise, even if enabled: a list as above, or `none`. Their profile and revenue records are still sent." },
+    Setting { name: "EVENT_NAMES", default: "not set", meaning: "Other names for events: `TRIAL_STARTED=Trial Started;TRIAL_CONVERTED=Trial Converted`, separated by semicolons or line breaks. A name that CleverTap reserves or forbids is an error. An event without an entry keeps Purchasely's name." },
+    Setting { name: "USER_PROPERTIES", default: "the default set", meaning: "Profile properties to update, instead of the default set: a list of any payload fields, each by its name as an event property. `none`: no profile records." },
+    Setting { name: "USER_PROPERTY_NAMES", default: "not set", meaning: "Other names for profile properties: `plan=Current Plan;store=Shop`. A system field of CleverTap's (Name, Identity, Email, Phone, MSG-push, ...), a name that CleverTap forbids, and two properties with one name are errors." },
+    Setting { name: "REVENUE_EVENT", default: "none", meaning: "Event that records revenue: `Charged`, or a name of your own. `none`: no revenue event, because an app that records `Charged` itself would count its revenue twice." },
+    Setting { name: "REVENUE_CURRENCY", default: "integration", meaning: "`integration`: revenue is the amount in the app's integration currency. `customer`: it is the amount in the buyer's currency; CleverTap sums without converting, so this is for apps with one market." },
+    Setting { name: "USER_ID_AS", default: "identity", meaning: "What Purchasely's `user_id` is in CleverTap. `identity`: the app gives both SDKs one id. `object_id`: the app gives Purchasely the CleverTap ID as its user id." },
+    Setting { name: "ANONYMOUS_USER_ID_AS", default: "ignore", meaning: "`ignore`: an event with only an anonymous id is not sent. `identity`: the anonymous id is the Identity, for apps that give it to CleverTap; otherwise each becomes a billed profile." },
+    Setting { name: "CLEVERTAP_ID_FIELD", default: "clevertap_id", meaning: "Payload field that contains the CleverTap ID, at the top or one level down. Where it is present, it is sent as `objectId` instead of the user id." },
+    Setting { name: "PROPERTIES_OMITTED", default: "none", meaning: "Payload fields that are never sent, such as `device_id`, or parts of an object, such as `attribution_utm_term`; a list separated by commas, semicolons or white space. They are also missing from the profile, and without its amount a transaction raises no revenue event. `purchase_token` is never sent." },
+    Setting { name: "UNKNOWN_FIELDS", default: "send", meaning: "`send`: payload fields that Purchasely does not document are sent as they are. `drop`: they are not sent." },
+    Setting { name: "SANDBOX_EVENTS", default: "drop", meaning: "Events of testers' purchases. `drop`: they are not sent. `relay`: they go to the main account without profile and revenue records. The default is `relay` if the account id starts with `TEST-`, and then all records are sent." },
+    Setting { name: "CLEVERTAP_SANDBOX_ACCOUNT_ID", default: "not set", meaning: "Another account of the same region that gets all records of testers' purchases, instead of `SANDBOX_EVENTS`, which must then not be `drop`. Its passcode is `clevertap_sandbox_passcode` in the secret." },
+    Setting { name: "EVENT_QUEUE_URL", default: "not set", meaning: "URL of the FIFO queue whose messages the function relays: redriven dead letters and replays. Without it messages that fail are not delayed before they come back." },
+    Setting { name: "DEAD_LETTER_QUEUE_URL", default: "not set", meaning: "URL of the FIFO queue that takes events which can never be relayed. Without it such an event is answered 503 and blocks that user's later events for 20 days." },
+    Setting { name: "DEDUPLICATION_TABLE", default: "not set", meaning: "DynamoDB table of the events that CleverTap has accepted. Without it an event that Purchasely sends again is raised again." },
+    Setting { name: "CLEVERTAP_DRY_RUN", default: "false", meaning: "`true`: CleverTap checks each upload and stores nothing. For a second account or copied traffic: Purchasely does not send these events again." },
+    Setting { name: "CLEVERTAP_API_URL", default: "from the region", meaning: "Address for uploads instead of the region's: scheme and host only, `https`, or `http` on a loopback address. The passcode is sent there." },
+    Setting { name: "SSL_CERT_FILE", default: "compiled-in roots", meaning: "PEM file of root certificates that replace the compiled-in ones." },
 ];
-
-const fn setting(name: &'static str, default: &'static str, meaning: &'static str) -> Setting {
-    Setting {
-        name,
-        default,
-        meaning,
-    }
-}
 
 /// The settings of a function that can start.
 #[derive(Debug, Clone)]
@@ -581,6 +548,9 @@ mod tests {
 
     #[test]
     fn the_upload_address_is_overridden_only_where_the_passcode_is_safe() {
+        const NOT_A_URL: &str = "is not a URL";
+        const TOO_MUCH: &str = "is not scheme and host only";
+        const UNSAFE: &str = "must be https, or http on a loopback address";
         for (value, expected) in [
             ("https://proxy.example.com/", "https://proxy.example.com"),
             ("http://localhost:9100", "http://localhost:9100"),
@@ -590,9 +560,6 @@ mod tests {
             let config = config(&[("CLEVERTAP_API_URL", value)]);
             assert_eq!(config.upload_url, expected);
         }
-        const NOT_A_URL: &str = "is not a URL";
-        const TOO_MUCH: &str = "is not scheme and host only";
-        const UNSAFE: &str = "must be https, or http on a loopback address";
         for (value, expected) in [
             ("in1.api.clevertap.com", NOT_A_URL),
             ("mailto:me@example.com", TOO_MUCH),

@@ -171,7 +171,7 @@ impl Serialize for Value<'_> {
 mod tests {
     use super::*;
 
-    fn event<'e>(at: Option<UnixSeconds>, properties: Vec<Property<'e>>) -> Record<'e> {
+    fn event(at: Option<UnixSeconds>, properties: Vec<Property<'_>>) -> Record<'_> {
         Record {
             role: Role::Event,
             user: User::Identity("u-1842".into()),

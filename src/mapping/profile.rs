@@ -19,19 +19,11 @@ const PROMOTIONAL_OFFER_ID: &str = "promotional_offer_id";
 const SUBSCRIPTION_STATUS: &str = "subscription_status";
 
 /// The properties that are updated unless `USER_PROPERTIES` lists others.
+#[rustfmt::skip]
 pub const DEFAULT_PROPERTIES: &[&str] = &[
-    HAS_ACTIVE_SUBSCRIPTION,
-    ACTIVE_PLANS,
-    SUBSCRIPTION_STATUS,
-    "plan",
-    "product",
-    "store",
-    "store_country",
-    "offer_type",
-    "is_family_shared",
-    SUBSCRIPTION_STARTED_AT,
-    "effective_next_renewal_at",
-    PROMOTIONAL_OFFER_ID,
+    HAS_ACTIVE_SUBSCRIPTION, ACTIVE_PLANS, SUBSCRIPTION_STATUS, "plan", "product", "store",
+    "store_country", "offer_type", "is_family_shared", SUBSCRIPTION_STARTED_AT,
+    "effective_next_renewal_at", PROMOTIONAL_OFFER_ID,
 ];
 
 /// Which profile properties are updated, and under which names.
