@@ -72,7 +72,7 @@ fn the_vendors_do_not_know_each_other() {
             "mapping/",
             "relay.rs",
             "handler.rs",
-            "config.rs",
+            "config",
             "outcome.rs",
             "main.rs",
             "lib.rs",
