@@ -1,14 +1,104 @@
-//! Runs the real function against strict stand-ins of both vendors, over real sockets.
+//! Runs the real function against strict stand-ins of both vendors and of AWS, over real sockets.
+//! It does not measure how fast the function is; `make bench` does.
 
-mod data;
-mod door;
-mod fit;
+mod claims;
+mod dead_letters;
+mod envelopes;
 mod golden;
-mod kept;
+mod http;
 mod local_run;
+mod logs;
+mod mapping;
+mod records;
 mod samples;
 mod secret;
+mod sqs;
 mod start;
 mod tidy;
 mod tls;
-mod upload;
+mod uploads;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use testkit::clevertap::Reply;
+use testkit::connections::{Connections, Ending};
+use testkit::harness::{World, listen};
+use testkit::hyper::Request;
+use testkit::moto::Resources;
+use tokio::net::TcpSocket;
+
+/// Lambda's own timeout: an answer after it is no answer.
+const LAMBDA_TIMEOUT: Duration = Duration::from_secs(9);
+
+/// A relay with a dead-letter queue, an event queue and a claims table of its own.
+async fn with_resources(settings: &[(&str, &str)]) -> (World, Resources) {
+    let resources = Resources::make().await;
+    let settings = [&resources.settings()[..], settings].concat();
+    (World::start(&settings).await, resources)
+}
+
+fn event(id: &str, user: &str) -> Value {
+    json!({ "event_name": "SUBSCRIPTION_RENEWED", "event_id": id, "user_id": user, "plan": "p" })
+}
+
+/// The answer that refuses one record of an upload, counted from 1.
+fn refuse(number: usize, code: u16) -> Reply {
+    Reply::RefuseRecord { number, code }
+}
+
+fn now_ms() -> u128 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    now.as_millis()
+}
+
+async fn in_time<F: Future>(invocation: F) -> F::Output {
+    let answer = tokio::time::timeout(LAMBDA_TIMEOUT, invocation).await;
+    answer.expect("an answer before Lambda ends the invocation")
+}
+
+/// Waits until the condition holds. Only a hang fails.
+async fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let holds = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_mins(1), holds).await;
+    assert!(waited.is_ok(), "never: {what}");
+}
+
+/// A port that refuses every connection, and that no other test is given while the socket lives.
+fn refusing_port() -> (TcpSocket, String) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let url = format!("http://{}", socket.local_addr().unwrap());
+    (socket, url)
+}
+
+/// A server whose answer to its nth request (from 0) the test decides; its address.
+async fn server<F>(answer: impl Fn(usize, Request<Bytes>) -> F + Send + Sync + 'static) -> String
+where
+    F: Future<Output = Ending> + Send + 'static,
+{
+    let (listener, url) = listen().await;
+    let (answer, count) = (Arc::new(answer), Arc::new(Mutex::new(0)));
+    let handle = move |request| {
+        let mut count = count.lock().unwrap();
+        *count += 1;
+        answer(*count - 1, request)
+    };
+    tokio::spawn(async move { Connections::new().serve_listener(listener, handle).await });
+    url
+}
+
+/// A server that takes every request and answers none.
+async fn silent_server() -> String {
+    server(|_, _| std::future::pending()).await
+}
+
+/// An answer of an AWS service that speaks JSON 1.0, as SQS and DynamoDB do.
+fn aws_answer(status: u16, body: &Value) -> Ending {
+    Ending::answer(status, "application/x-amz-json-1.0", body.to_string())
+}
