@@ -2,8 +2,9 @@
 //! It does not know `cargo relay`; the tests of `tools` do.
 
 use aws_config::{BehaviorVersion, Region};
-use purchasely_clevertap::aws::http::SharedClient;
+use purchasely_clevertap::http::SharedHttp;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::Duration;
 use testkit::cargo_lambda::{Watched, wait_until_served};
 use testkit::clevertap::CleverTap;
@@ -63,7 +64,7 @@ async fn a_signed_webhook_is_relayed_through_cargo_lambda_watch_with_the_passcod
 
 async fn create_secret(http: &reqwest::Client, moto_url: &str) {
     let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
-        .http_client(SharedClient(http.clone()))
+        .http_client(SharedHttp(Arc::new(http.clone())))
         .region(Region::new("eu-west-1"))
         .endpoint_url(moto_url)
         .test_credentials()

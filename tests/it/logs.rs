@@ -180,7 +180,7 @@ async fn the_line_of_an_event_says_what_was_done_and_how_long_it_took() {
         ("event_name", json!("SUBSCRIPTION_RENEWED")),
         ("clevertap_status", json!(200)),
         ("attempts", json!(1)),
-        ("adjusted", json!(["presentation: fitted"])),
+        ("adjusted", json!(["presentation: sanitized"])),
     ] {
         assert_eq!(line[field], value, "{field}");
     }

@@ -60,7 +60,9 @@ async fn a_wrong_passcode_or_signature_forces_one_read_in_30_seconds() {
     }
     // An unchanged passcode is not sent again in the same invocation.
     assert_eq!(world.clevertap.uploads().len(), 4);
-    let line = world.line(|line| line["reason"] == "not_accepted").await;
+    let line = world
+        .line(|line| line["reason"] == "credentials_rejected")
+        .await;
     assert!(
         line["message"]
             .as_str()

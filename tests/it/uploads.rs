@@ -27,7 +27,7 @@ async fn each_answer_of_clevertap_has_one_consequence() {
             vec![reply],
             1,
             503,
-            Some("not_accepted"),
+            Some("credentials_rejected"),
             "ERROR",
             Some(status),
         )
@@ -47,7 +47,7 @@ async fn each_answer_of_clevertap_has_one_consequence() {
             vec![reply],
             1,
             503,
-            Some("not_understood"),
+            Some("unexpected_response"),
             "ERROR",
             Some(status),
         )
