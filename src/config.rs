@@ -277,6 +277,7 @@ pub fn log_level(lookup: impl Fn(&str) -> Option<String>) -> LevelFilter {
 
 /// Looks a variable up in the process's environment.
 #[must_use]
+#[allow(clippy::disallowed_methods)]
 pub fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }

@@ -12,35 +12,35 @@ use testkit::webhook::Front;
 
 /// Text fields of both payload versions that do not decide whether a request is signed.
 const TEXTS: [&str; 14] = [
-    "rawPath",
-    "rawQueryString",
-    "path",
-    "resource",
-    "headers.host",
-    "headers.user-agent",
-    "headers.x-forwarded-for",
-    "headers.x-forwarded-proto",
-    "queryStringParameters.a",
-    "pathParameters.proxy",
-    "stageVariables.a",
-    "requestContext.domainName",
-    "requestContext.stage",
-    "requestContext.http.path",
+    "/rawPath",
+    "/rawQueryString",
+    "/path",
+    "/resource",
+    "/headers/host",
+    "/headers/user-agent",
+    "/headers/x-forwarded-for",
+    "/headers/x-forwarded-proto",
+    "/queryStringParameters/a",
+    "/pathParameters/proxy",
+    "/stageVariables/a",
+    "/requestContext/domainName",
+    "/requestContext/stage",
+    "/requestContext/http/path",
 ];
 
 /// Fields that a front may leave out.
 const OPTIONAL: [&str; 8] = [
-    "rawPath",
-    "rawQueryString",
-    "routeKey",
-    "headers.host",
-    "queryStringParameters",
-    "multiValueQueryStringParameters",
-    "stageVariables",
-    "requestContext.stage",
+    "/rawPath",
+    "/rawQueryString",
+    "/routeKey",
+    "/headers/host",
+    "/queryStringParameters",
+    "/multiValueQueryStringParameters",
+    "/stageVariables",
+    "/requestContext/stage",
 ];
 
-/// One field of an envelope, by its path, and its value; `None` removes it.
+/// One field of an envelope, by its JSON pointer, and its value; `None` removes it.
 type Change = (&'static str, Option<Value>);
 
 fn odd_text() -> impl Strategy<Value = String> {
@@ -68,11 +68,11 @@ fn changes() -> impl Strategy<Value = Vec<Change>> {
     let change = prop_oneof![
         6 => (select(&TEXTS[..]), odd_text()).prop_map(|(path, text)| (path, Some(json!(text)))),
         2 => select(&OPTIONAL[..]).prop_map(|path| (path, None)),
-        1 => any::<i64>().prop_map(|ms| ("requestContext.timeEpoch", Some(json!(ms)))),
-        1 => any::<i64>().prop_map(|ms| ("requestContext.requestTimeEpoch", Some(json!(ms)))),
-        1 => vec(odd_text(), 0..3).prop_map(|all| ("cookies", Some(json!(all)))),
+        1 => any::<i64>().prop_map(|ms| ("/requestContext/timeEpoch", Some(json!(ms)))),
+        1 => any::<i64>().prop_map(|ms| ("/requestContext/requestTimeEpoch", Some(json!(ms)))),
+        1 => vec(odd_text(), 0..3).prop_map(|all| ("/cookies", Some(json!(all)))),
         1 => vec(odd_text(), 0..3)
-            .prop_map(|all| ("multiValueQueryStringParameters.a", Some(json!(all)))),
+            .prop_map(|all| ("/multiValueQueryStringParameters/a", Some(json!(all)))),
     ];
     vec(change, 0..6)
 }
@@ -82,14 +82,14 @@ fn unsigning() -> impl Strategy<Value = Vec<Change>> {
     let body = prop_oneof![odd_text(), ".{0,40}", Just("*** not base64 ***".to_owned())];
     (body, any::<bool>(), any::<bool>()).prop_map(|(body, in_base64, no_headers)| {
         let mut changes = vec![
-            ("headers.x-purchasely-request-signature", None),
-            ("multiValueHeaders.x-purchasely-request-signature", None),
-            ("body", Some(json!(body))),
-            ("isBase64Encoded", Some(json!(in_base64))),
+            ("/headers/x-purchasely-request-signature", None),
+            ("/multiValueHeaders/x-purchasely-request-signature", None),
+            ("/body", Some(json!(body))),
+            ("/isBase64Encoded", Some(json!(in_base64))),
         ];
         if no_headers {
-            changes.push(("headers", None));
-            changes.push(("multiValueHeaders", None));
+            changes.push(("/headers", None));
+            changes.push(("/multiValueHeaders", None));
         }
         changes
     })
@@ -97,23 +97,31 @@ fn unsigning() -> impl Strategy<Value = Vec<Change>> {
 
 fn request() -> impl Strategy<Value = Value> {
     let fronts = vec![Front::HttpApi, Front::HttpApiBase64, Front::RestApi];
-    let signed = |front| signed(&body(), SHARED_SECRET).envelope(front);
-    select(fronts).prop_map(signed)
+    select(fronts).prop_map(|front| {
+        let mut request = signed(&body(), SHARED_SECRET).envelope(front);
+        for optional in ["queryStringParameters", "pathParameters", "stageVariables"] {
+            request[optional] = json!({});
+        }
+        if front != Front::RestApi {
+            request["cookies"] = json!([]);
+        }
+        request
+    })
 }
 
+/// Changes the fields that this version of the payload has, and those of its open objects, such as headers.
 fn apply(mut envelope: Value, changes: Vec<Change>) -> Value {
-    for (path, value) in changes {
-        let (parents, field) = path.rsplit_once('.').unwrap_or(("", path));
-        let mut parent = &mut envelope;
-        for name in parents.split('.').filter(|name| !name.is_empty()) {
-            parent = &mut parent[name];
-        }
-        match (value, parent.as_object_mut()) {
-            (Some(value), _) => parent[field] = value,
-            (None, Some(parent)) => {
-                parent.remove(field);
+    for (pointer, value) in changes {
+        let (parent, field) = pointer.rsplit_once('/').unwrap();
+        let Some(Value::Object(object)) = envelope.pointer_mut(parent) else {
+            continue;
+        };
+        if let Some(value) = value {
+            if !parent.is_empty() || object.contains_key(field) {
+                object.insert(field.to_owned(), value);
             }
-            (None, None) => {}
+        } else {
+            object.remove(field);
         }
     }
     envelope
@@ -138,7 +146,7 @@ fn broken_request() -> impl Strategy<Value = Value> {
         // Whatever else is wrong with it, it is not signed.
         apply(
             request,
-            vec![("headers", None), ("multiValueHeaders", None)],
+            vec![("/headers", None), ("/multiValueHeaders", None)],
         )
     })
 }

@@ -1,4 +1,4 @@
-//! The invariants of the design that neither the compiler nor clippy checks.
+//! The invariants of the design that neither the compiler nor clippy (`clippy.toml`) checks.
 //! It reads the sources as text; it does not know what they do.
 
 use purchasely_clevertap::aws::secret::Secret;
@@ -77,18 +77,6 @@ fn mapping_outcome_and_the_vendors_formats_are_pure() {
         "crate::relay",
     ];
     only_where(|path| !is_pure(path), &io);
-}
-
-#[test]
-fn only_http_has_sockets_and_certificates() {
-    let sockets = [
-        "reqwest",
-        "rustls::",
-        "webpki_roots",
-        "std::net",
-        "tokio::net",
-    ];
-    only_where(|path| path == "http.rs", &sockets);
 }
 
 #[test]
