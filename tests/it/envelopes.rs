@@ -41,25 +41,14 @@ const OPTIONAL: [&str; 8] = [
 ];
 
 /// One field of an envelope, by its JSON pointer, and its value; `None` removes it.
-type Change = (&'static str, Option<Value>);
+pub type Change = (&'static str, Option<Value>);
 
 fn odd_text() -> impl Strategy<Value = String> {
     prop_oneof![
         "[ -~]{0,30}",
         "[%<>&=+ a-f0-9]{0,12}",
-        select(vec![
-            "not a host",
-            "http://[",
-            "%",
-            "%zz",
-            "a=%ff&<b>",
-            "a b",
-            "//",
-            "?",
-            "#",
-            "*"
-        ])
-        .prop_map(str::to_owned),
+        select(&["not a host", "http://[", "%", "%zz", "a=%ff&<b>", "//", "*"][..])
+            .prop_map(str::to_owned),
     ]
 }
 
@@ -110,7 +99,7 @@ fn request() -> impl Strategy<Value = Value> {
 }
 
 /// Changes the fields that this version of the payload has, and those of its open objects, such as headers.
-fn apply(mut envelope: Value, changes: Vec<Change>) -> Value {
+pub fn apply(mut envelope: Value, changes: Vec<Change>) -> Value {
     for (pointer, value) in changes {
         let (parent, field) = pointer.rsplit_once('/').unwrap();
         let Some(Value::Object(object)) = envelope.pointer_mut(parent) else {

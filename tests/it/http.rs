@@ -1,6 +1,7 @@
 //! The HTTP endpoint: which requests are accepted, and what each is answered.
 //! It does not know what is uploaded in detail; `golden.rs` and `records.rs` do.
 
+use crate::envelopes::{Change, apply};
 use crate::in_time;
 use serde_json::{Value, json};
 use testkit::harness::{SHARED_SECRET, World, answered, body, now_seconds, relayed, signed};
@@ -43,62 +44,31 @@ async fn refuses_a_request_that_purchasely_has_not_signed() {
     let world = World::start(&[]).await;
     let correct = signed(&body(), SHARED_SECRET).envelope(Front::HttpApi);
     let signature = correct["headers"][SIGNATURE].as_str().unwrap();
-    let with = |change: &dyn Fn(&mut Value)| {
-        let mut event = correct.clone();
-        change(&mut event);
-        event
-    };
-    let remove = |event: &mut Value| {
-        event["headers"].as_object_mut().unwrap().remove(SIGNATURE);
-    };
+    let header = "/headers/x-purchasely-request-signature";
+    let altered = correct["body"]
+        .as_str()
+        .unwrap()
+        .replace("yearly", "weekly");
+    // The entry point depends on the kind of invocation, never on a path or a body.
+    let batch = json!({ "Records": [{ "eventSource": "aws:sqs", "body": "{}" }] }).to_string();
     // A REST API repeats the last value of a header where the function could overlook the first.
     let mut repeated = signed(&body(), SHARED_SECRET).envelope(Front::RestApi);
     repeated["multiValueHeaders"][SIGNATURE] = json!(["0".repeat(64), signature]);
-    // The entry point depends on the kind of invocation, never on a path or a body.
-    let batch = json!({ "Records": [{ "eventSource": "aws:sqs", "body": "{}" }] }).to_string();
-    for (what, event) in [
-        ("missing", with(&remove)),
-        (
-            "deprecated",
-            with(&|event| {
-                remove(event);
-                event["headers"]["x-purchasely-signature"] = json!(signature);
-            }),
-        ),
-        (
-            "repeated in one line",
-            with(&|event| {
-                event["headers"][SIGNATURE] = json!(format!("{signature},{signature}"));
-            }),
-        ),
+    let stranger = signed(&body(), "another secret").envelope(Front::HttpApi);
+    let with = |changes: &[Change]| apply(correct.clone(), changes.to_vec());
+    let set = |pointer, value: &str| (pointer, Some(json!(value)));
+    #[rustfmt::skip]
+    let cases = [
+        ("missing", with(&[(header, None)])),
+        ("deprecated", with(&[(header, None), set("/headers/x-purchasely-signature", signature)])),
+        ("repeated in one line", with(&[set(header, &format!("{signature},{signature}"))])),
         ("repeated in two lines", repeated),
-        (
-            "another body",
-            with(&|event| {
-                let body = event["body"].as_str().unwrap().replace("yearly", "weekly");
-                event["body"] = json!(body);
-            }),
-        ),
-        (
-            "another secret",
-            signed(&body(), "another secret").envelope(Front::HttpApi),
-        ),
-        (
-            "no body",
-            with(&|event| {
-                event["headers"] = json!({});
-                event["body"] = Value::Null;
-            }),
-        ),
-        (
-            "shaped like a batch",
-            with(&|event| {
-                remove(event);
-                event["rawPath"] = json!("/events");
-                event["body"] = json!(batch);
-            }),
-        ),
-    ] {
+        ("for another body", with(&[set("/body", &altered)])),
+        ("with another secret", stranger),
+        ("missing, like everything", with(&[("/headers", None), ("/body", None)])),
+        ("missing in a batch", with(&[(header, None), set("/rawPath", "/events"), set("/body", &batch)])),
+    ];
+    for (what, event) in cases {
         let unauthorized = answered(401, json!({ "error": "unauthorized" }));
         assert_eq!(world.invoke(&event).await, unauthorized, "{what}");
     }

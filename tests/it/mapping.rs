@@ -56,10 +56,7 @@ pub fn kind(field: &str) -> Option<Kind> {
         field if TEXTS.split(' ').any(|text| text == field) => Some(Kind::Text),
         field if TIMES.split(' ').any(|time| time == field) => Some(Kind::Time),
         field if field.starts_with("attribution_utm_") => Some(Kind::Text),
-        _ => money
-            .iter()
-            .any(|prefix| is_money(prefix))
-            .then_some(Kind::Decimal),
+        _ => money.iter().any(is_money).then_some(Kind::Decimal),
     }
 }
 

@@ -91,56 +91,32 @@ async fn a_batch_is_one_upload_and_completes_each_claim() {
 /// CleverTap's answers to the uploads of a batch; what is uploaded, what comes again and what is a dead letter.
 #[tokio::test]
 async fn each_event_of_a_batch_is_settled_on_its_own() {
-    let three = &["e-1", "e-2", "e-3"][..];
-    for (what, script, uploads, again, letters) in [
-        (
-            "a failed upload returns every message",
-            vec![Reply::Status(418)],
-            vec![three],
-            three,
-            None,
-        ),
-        (
-            "a refused event is a dead letter, the others are relayed",
-            vec![refuse(2, 513)],
-            vec![three],
-            &[],
-            Some("e-2"),
-        ),
-        (
-            "a transient refusal repeats that record alone",
-            vec![refuse(2, 555)],
-            vec![three, &["e-2"]],
-            &[],
-            None,
-        ),
-        (
-            "a refused upload is repeated as one upload for each event, in order",
-            vec![Reply::Status(400), Reply::Normal, Reply::Status(400)],
-            vec![three, &["e-1"], &["e-2"], &["e-3"]],
-            &[],
-            Some("e-2"),
-        ),
-        (
-            "after a failure no later event of the same user is sent",
-            vec![Reply::Status(400), Reply::Status(418)],
-            vec![three, &["e-1"], &["e-2"]],
-            &["e-1", "e-3"],
-            None,
-        ),
-    ] {
+    let status = Reply::Status;
+    let all = &["e-1", "e-2", "e-3"][..];
+    let (one, two, three) = (&all[..1], &all[1..2], &all[2..]);
+    #[rustfmt::skip]
+    let cases = [
+        // A failed upload returns every message.
+        (vec![status(418)], vec![all], all, &[][..]),
+        // A refused event is a dead letter, the others are relayed.
+        (vec![refuse(2, 513)], vec![all], &[], two),
+        // A transient refusal repeats that record alone.
+        (vec![refuse(2, 555)], vec![all, two], &[], &[]),
+        // A refused upload is repeated as one upload for each event, in order.
+        (vec![status(400), Reply::Normal, status(400)], vec![all, one, two, three], &[], two),
+        // … and after a failure no later event of the same user is sent.
+        (vec![status(400), status(418)], vec![all, one, two], &["e-1", "e-3"], &[]),
+    ];
+    for (number, (script, uploads, again, letters)) in cases.into_iter().enumerate() {
         let (world, resources) = with_resources(&[("USER_PROPERTIES", "none")]).await;
         world.clevertap.script(script);
         let users = [("e-1", "ann"), ("e-2", "bob"), ("e-3", "ann")];
         let messages = users.map(|(id, user)| message(&event(id, user), &[]));
-        assert_eq!(failures(&world, &messages).await, again, "{what}");
-        assert_eq!(sent(&world), uploads, "{what}");
+        assert_eq!(failures(&world, &messages).await, again, "case {number}");
+        assert_eq!(sent(&world), uploads, "case {number}");
         let found = resources.letters().await;
-        let found: Vec<_> = found
-            .iter()
-            .map(|letter| &letter["attributes"]["event_id"])
-            .collect();
-        assert_eq!(found, Vec::from_iter(letters), "{what}");
+        let found = found.iter().map(|letter| &letter["attributes"]["event_id"]);
+        assert_eq!(found.collect::<Vec<_>>(), letters, "case {number}");
     }
 }
 

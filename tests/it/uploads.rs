@@ -14,45 +14,15 @@ use testkit::webhook::Front;
 /// the reason, the level and CleverTap's last status in the log line.
 #[tokio::test]
 async fn each_answer_of_clevertap_has_one_consequence() {
-    let answer = |status, body: &str| Reply::Answer {
-        status,
-        body: body.to_owned(),
+    let answer = |status, body: &str| {
+        let body = body.to_owned();
+        Reply::Answer { status, body }
     };
     let long = "x".repeat(3 * 1024 * 1024);
+    let once =
+        |reply, status, reason, level| (vec![reply], 1, 503, Some(reason), level, Some(status));
     let relayed = |reply| (vec![reply], 2, 200, None, "INFO", Some(200));
-    let refused = |reply, status| (vec![reply], 1, 503, Some("refused"), "ERROR", Some(status));
-    let rejected = |status| {
-        let reply = Reply::Status(status);
-        (
-            vec![reply],
-            1,
-            503,
-            Some("credentials_rejected"),
-            "ERROR",
-            Some(status),
-        )
-    };
-    let busy = |status| {
-        (
-            vec![Reply::Status(status)],
-            1,
-            503,
-            Some("busy"),
-            "WARN",
-            Some(status),
-        )
-    };
-    let unexpected = |reply, status| {
-        (
-            vec![reply],
-            1,
-            503,
-            Some("unexpected_response"),
-            "ERROR",
-            Some(status),
-        )
-    };
-    let lost = |reply: Reply| {
+    let lost = |reply| {
         (
             vec![reply; 2],
             2,
@@ -62,6 +32,17 @@ async fn each_answer_of_clevertap_has_one_consequence() {
             None,
         )
     };
+    let refused = |reply, status| once(reply, status, "refused", "ERROR");
+    let rejected = |status| {
+        once(
+            Reply::Status(status),
+            status,
+            "credentials_rejected",
+            "ERROR",
+        )
+    };
+    let busy = |status| once(Reply::Status(status), status, "busy", "WARN");
+    let unexpected = |reply, status| once(reply, status, "unexpected_response", "ERROR");
     let cases = [
         // Sent again within the invocation.
         relayed(Reply::Status(429)),
