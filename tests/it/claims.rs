@@ -2,10 +2,10 @@
 //! It does not know how claims are written; it reads them from the table.
 
 use crate::{
-    aws_answer, in_time, now_ms, refuse, refusing_port, server, silent_server, with_resources,
+    aws_service, in_time, now_ms, refuse, refusing_port, server, silent_server, with_resources,
 };
-use serde_json::{Value, json};
-use std::sync::{Arc, Mutex};
+use serde_json::json;
+use std::sync::Arc;
 use testkit::clevertap::Reply;
 use testkit::connections::Ending;
 use testkit::harness::{SHARED_SECRET, World, body, relayed, signed, unavailable};
@@ -16,22 +16,10 @@ use tokio::sync::Semaphore;
 /// The claim of [`body`]'s event.
 const CLAIM: &str = "id:0d6f8f0e-6f0b-4d0e-9a44-6a0f1f9f2c11";
 
-/// A DynamoDB that answers the nth request (from 0) as `answer` says; its settings, and the requests' bodies.
-async fn dynamodb(
-    answer: fn(usize) -> Ending,
-) -> ([(&'static str, String); 2], Arc<Mutex<Vec<Value>>>) {
-    let seen: Arc<Mutex<Vec<Value>>> = Arc::default();
-    let requests = Arc::clone(&seen);
-    let url = server(move |n, request| {
-        let body = serde_json::from_slice(request.body()).unwrap();
-        requests.lock().unwrap().push(body);
-        async move { answer(n) }
-    });
-    let settings = [
-        ("DEDUPLICATION_TABLE", "claims".to_owned()),
-        ("AWS_ENDPOINT_URL_DYNAMODB", url.await),
-    ];
-    (settings, seen)
+/// A function with a claims table at `endpoint`.
+async fn with_table_at(endpoint: &str) -> World {
+    let table = ("DEDUPLICATION_TABLE", "claims");
+    World::start(&[table, ("AWS_ENDPOINT_URL_DYNAMODB", endpoint)]).await
 }
 
 #[tokio::test]
@@ -152,11 +140,7 @@ async fn an_ignored_event_and_a_dry_run_claim_nothing() {
 async fn an_unavailable_table_blocks_no_event() {
     let (_socket, refusing) = refusing_port();
     for endpoint in [refusing, silent_server().await] {
-        let settings = [
-            ("DEDUPLICATION_TABLE", "claims"),
-            ("AWS_ENDPOINT_URL_DYNAMODB", &*endpoint),
-        ];
-        let world = World::start(&settings).await;
+        let world = with_table_at(&endpoint).await;
         assert_eq!(in_time(world.post(&body())).await, relayed());
         let line = world.line(|line| line["outcome"] == "relayed").await;
         assert_eq!(line["ClaimsUnavailable"], 1, "{line}");
@@ -165,13 +149,8 @@ async fn an_unavailable_table_blocks_no_event() {
 
 #[tokio::test]
 async fn an_accepted_event_is_acknowledged_even_if_its_claim_cannot_be_completed() {
-    let gone = |n| match n {
-        0 => aws_answer(200, &json!({})),
-        _ => aws_answer(400, &json!({ "__type": "ResourceNotFoundException" })),
-    };
-    let (settings, seen) = dynamodb(gone).await;
-    let settings = settings.each_ref().map(|(name, value)| (*name, &**value));
-    let world = World::start(&settings).await;
+    let (url, seen) = aws_service(|n| (n > 0).then_some("ResourceNotFoundException")).await;
+    let world = with_table_at(&url).await;
     assert_eq!(world.post(&body()).await, relayed());
     assert_eq!(seen.lock().unwrap().len(), 2);
     let line = world.line(|line| line["outcome"] == "relayed").await;
@@ -180,15 +159,14 @@ async fn an_accepted_event_is_acknowledged_even_if_its_claim_cannot_be_completed
 
 #[tokio::test]
 async fn a_claim_outlives_the_invocation_and_a_completed_one_every_retry() {
-    let (settings, seen) = dynamodb(|_| aws_answer(200, &json!({}))).await;
-    let settings = settings.each_ref().map(|(name, value)| (*name, &**value));
-    let world = World::start(&settings).await;
+    let (url, seen) = aws_service(|_| None).await;
+    let world = with_table_at(&url).await;
     let before = now_ms();
     assert_eq!(world.post(&body()).await, relayed());
     let after = now_ms();
     let seen = seen.lock().unwrap();
     let number = |n: usize, name: &str| -> u128 {
-        seen[n]["Item"][name]["N"]
+        seen[n].1["Item"][name]["N"]
             .as_str()
             .unwrap()
             .parse()

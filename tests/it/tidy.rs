@@ -36,7 +36,8 @@ fn only_where(is_allowed: impl Fn(&str) -> bool, words: &[&str]) {
         let code = text.split("#[cfg(test)]").next().unwrap();
         let code: Vec<_> = code.lines().filter(is_code).collect();
         for word in words {
-            let is_fine = is_allowed(path) || !code.iter().any(|line| line.contains(word));
+            let is_fine =
+                is_allowed(path) || !code.iter().any(|line| line.to_lowercase().contains(word));
             assert!(is_fine, "src/{path} contains `{word}`");
         }
     }
@@ -61,42 +62,25 @@ fn mapping_outcome_and_the_vendors_formats_are_pure() {
         let pure = ["mapping", "purchasely", "clevertap", "outcome.rs"];
         pure.iter().any(|pure| path.starts_with(pure)) && !uploads.contains(&path)
     };
-    let io = [
-        "async ",
-        ".await",
-        "tokio",
-        "reqwest",
-        "std::env",
-        "std::fs",
-        "std::io",
-        "std::net",
-        "std::thread",
-        "crate::aws",
-        "crate::clock",
-        "crate::http",
-        "crate::relay",
-    ];
+    let io = "async .await tokio reqwest std::env std::fs std::io std::net std::thread \
+        crate::aws crate::clock crate::http crate::relay";
+    let io: Vec<_> = io.split_whitespace().collect();
     only_where(|path| !is_pure(path), &io);
 }
 
 #[test]
 fn only_outcome_decides_a_status() {
     let reads_statuses = ["outcome.rs", "clevertap/response.rs"];
-    let statuses = ["(200,", "(401,", "(405,", "(413,", "(503,", "StatusCode"];
+    let statuses = ["(200,", "(401,", "(405,", "(413,", "(503,", "statuscode"];
     only_where(|path| reads_statuses.contains(&path), &statuses);
 }
 
 #[test]
 fn only_the_client_of_clevertap_sends_the_passcode() {
     let client = "clevertap/client.rs";
-    only_where(
-        |path| path == client,
-        &["X-CleverTap-Passcode", "x-clevertap-passcode"],
-    );
-    only_where(
-        |path| [client, "aws/secret.rs"].contains(&path),
-        &["expose_secret"],
-    );
+    only_where(|path| path == client, &["clevertap-passcode"]);
+    let reads = [client, "aws/secret.rs"];
+    only_where(|path| reads.contains(&path), &["expose_secret"]);
 }
 
 /// Resolves only while the type has none of the traits: otherwise the compiler cannot choose a marker.

@@ -190,16 +190,3 @@ async fn an_event_after_a_freeze_reconnects_where_the_connection_was_closed() {
         assert_eq!(world.clevertap.accepted().len(), 4 * uploads);
     }
 }
-
-#[tokio::test]
-async fn a_process_that_dies_acknowledges_nothing() {
-    let world = World::start(&[]).await;
-    world.clevertap.script([Reply::Silent]);
-    let event = signed(&body(), SHARED_SECRET).envelope(Front::HttpApi);
-    let dying = async {
-        world.clevertap.wait_for_uploads(1).await;
-        world.function.kill();
-    };
-    let (answer, ()) = tokio::join!(world.api.invoke(&event), dying);
-    assert!(answer.is_err(), "{answer:?}");
-}
