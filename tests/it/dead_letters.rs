@@ -3,8 +3,7 @@
 
 use crate::sqs::{failures, message, redriven};
 use crate::{
-    aws_service, event, in_time, now_ms, refuse, refusing_port, server, silent_server,
-    with_resources,
+    aws_service, event, now_ms, refuse, refusing_port, server, silent_server, with_resources,
 };
 use purchasely_clevertap::aws::queues::group_id;
 use serde_json::json;
@@ -122,7 +121,7 @@ async fn an_event_that_the_queue_does_not_take_is_not_acknowledged() {
             ("AWS_ENDPOINT_URL_SQS", endpoint),
         ];
         let world = World::start(&settings).await;
-        let answer = in_time(world.post(b"{}")).await;
+        let answer = world.post(b"{}").await;
         assert_eq!(answer, answered(503, json!({ "error": "unavailable" })));
         let advice = |line: &str| line.contains("DEAD_LETTER_QUEUE_URL");
         world.function.wait_for_log(advice).await;
@@ -152,7 +151,7 @@ async fn a_silent_queue_after_a_slow_refusal_is_503_in_time() {
         ("AWS_ENDPOINT_URL_SQS", &silent_server().await),
     ];
     let world = World::start(&settings).await;
-    let answer = in_time(world.post(event("e-1", "u").to_string().as_bytes())).await;
+    let answer = world.post(event("e-1", "u").to_string().as_bytes()).await;
     assert_eq!(answer.status, 503);
     let line = world.line(|line| line["outcome"] == "unavailable").await;
     assert_eq!(line["clevertap_status"], 200, "{line}");

@@ -2,7 +2,6 @@
 //! It does not know what is uploaded in detail; `samples.rs` and `records.rs` do.
 
 use crate::envelopes::{Change, apply};
-use crate::in_time;
 use serde_json::{Value, json};
 use testkit::harness::{SHARED_SECRET, World, answered, body, now_seconds, relayed, signed};
 use testkit::webhook::{Front, Webhook};
@@ -123,7 +122,7 @@ async fn without_a_dead_letter_queue_a_signed_body_that_is_no_event_is_503() {
         ("ten thousand lists", nested("[", "]").as_bytes()),
     ] {
         let event = signed(body, SHARED_SECRET).envelope(Front::HttpApiBase64);
-        let answer = in_time(world.invoke(&event)).await;
+        let answer = world.invoke(&event).await;
         assert_eq!(
             answer,
             answered(503, json!({ "error": "unavailable" })),

@@ -3,6 +3,7 @@
 
 mod claims;
 mod dead_letters;
+mod documents;
 mod envelopes;
 mod golden;
 mod http;
@@ -13,7 +14,9 @@ mod records;
 mod samples;
 mod secret;
 mod sqs;
+mod stack;
 mod start;
+mod template;
 mod tidy;
 mod tls;
 mod uploads;
@@ -28,9 +31,6 @@ use testkit::harness::{World, listen};
 use testkit::hyper::Request;
 use testkit::moto::Resources;
 use tokio::net::TcpSocket;
-
-/// Lambda's own timeout: an answer after it is no answer.
-const LAMBDA_TIMEOUT: Duration = Duration::from_secs(9);
 
 /// A relay with a dead-letter queue, an event queue and a claims table of its own.
 async fn with_resources(settings: &[(&str, &str)]) -> (World, Resources) {
@@ -51,11 +51,6 @@ fn refuse(number: usize, code: u16) -> Reply {
 fn now_ms() -> u128 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     now.as_millis()
-}
-
-async fn in_time<F: Future>(invocation: F) -> F::Output {
-    let answer = tokio::time::timeout(LAMBDA_TIMEOUT, invocation).await;
-    answer.expect("an answer before Lambda ends the invocation")
 }
 
 /// Waits until the condition holds. Only a hang fails.

@@ -1,7 +1,7 @@
 //! The secret as it is read, cached and rotated.
 //! It does not know Secrets Manager's own rules; the stand-in in `testkit` does.
 
-use crate::{in_time, server};
+use crate::server;
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
 use testkit::clevertap;
@@ -99,10 +99,10 @@ async fn a_silent_secrets_manager_is_503_in_time_and_the_function_recovers() {
     let world = World::start_with(scripted(vec![Reply::Silent; 6]), &[]).await;
     // Nothing of the body is verified yet, so not even the event's id is returned.
     let without_id = answered(503, json!({ "error": "unavailable" }));
-    assert_eq!(in_time(world.post(&body())).await, without_id);
+    assert_eq!(world.post(&body()).await, without_id);
     world.secrets_manager.close_connections();
     let mut failures = 0;
-    while in_time(world.post(&body())).await != relayed() {
+    while world.post(&body()).await != relayed() {
         failures += 1;
         assert!(
             failures < 6,
@@ -129,7 +129,7 @@ async fn a_first_read_that_never_answers_is_raced_by_another() {
     })
     .await;
     let world = World::start(&[("AWS_ENDPOINT_URL_SECRETS_MANAGER", &url)]).await;
-    assert_eq!(in_time(world.post(&body())).await, relayed());
+    assert_eq!(world.post(&body()).await, relayed());
 }
 
 #[tokio::test]
@@ -153,6 +153,6 @@ async fn a_late_401_with_a_silent_secrets_manager_is_answered_in_time() {
     let late = clevertap::Reply::Slow(std::time::Duration::from_secs(5));
     world.clevertap.script([late]);
     world.secrets_manager.script(vec![Reply::Silent; 6]);
-    assert_eq!(in_time(world.post(&body())).await, unavailable());
+    assert_eq!(world.post(&body()).await, unavailable());
     assert_eq!(world.clevertap.uploads()[1].status, Some(401));
 }

@@ -1,7 +1,7 @@
 //! The SQS consumer: which messages of a batch are relayed, and which come again.
 //! It does not know SQS itself; the batches are written as Lambda delivers them.
 
-use crate::{aws_service, event, in_time, now_ms, refuse, with_resources};
+use crate::{aws_service, event, now_ms, refuse, with_resources};
 use purchasely_clevertap::aws::queues::{group_id, message_body};
 use serde_json::{Map, Value, json};
 use testkit::clevertap::Reply;
@@ -44,7 +44,7 @@ pub fn redriven(letter: &Value) -> Value {
 /// The ids of the messages that are to come again, in alphabetical order.
 pub async fn failures(world: &World, messages: &[Value]) -> Vec<String> {
     let batch = json!({ "Records": messages });
-    let answer = in_time(world.api.invoke(batch)).await.expect("an answer");
+    let answer = world.api.invoke(batch).await.expect("an answer");
     let failures = answer["batchItemFailures"].as_array().expect("a list");
     let id = |failure: &Value| failure["itemIdentifier"].as_str().unwrap().to_owned();
     let mut failures: Vec<_> = failures.iter().map(id).collect();

@@ -1,7 +1,7 @@
 //! CleverTap's answers to an upload, and its silence: what is sent again, what is answered, what is logged.
 //! It does not know batches; `sqs.rs` does.
 
-use crate::{event, in_time, refuse, refusing_port};
+use crate::{event, refuse, refusing_port};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use testkit::clevertap::{CleverTap, Reply};
@@ -86,7 +86,7 @@ async fn each_answer_of_clevertap_has_one_consequence() {
         );
         let id = format!("e-{number}");
         world.clevertap.script(replies);
-        let answer = in_time(world.post(event(&id, "u").to_string().as_bytes())).await;
+        let answer = world.post(event(&id, "u").to_string().as_bytes()).await;
         assert_eq!(answer.status, status, "{what}");
         assert_eq!(
             world.clevertap.uploads().len() - before.0,
@@ -122,11 +122,7 @@ async fn a_silent_a_busy_and_an_unreachable_clevertap_are_503_in_time() {
     ] {
         let world = World::start(settings).await;
         world.clevertap.script(replies);
-        assert_eq!(
-            in_time(world.post(&body())).await,
-            unavailable(),
-            "{expected}"
-        );
+        assert_eq!(world.post(&body()).await, unavailable(), "{expected}");
         assert!(
             uploads.contains(&world.clevertap.uploads().len()),
             "{expected}"

@@ -1,1 +1,3 @@
 //! Runs the `relay` tool as people run it.
+
+mod demo;
