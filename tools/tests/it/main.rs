@@ -1,3 +1,6 @@
 //! Runs the `relay` tool as people run it.
 
 mod demo;
+mod explain;
+mod replay;
+mod tool;
