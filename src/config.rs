@@ -197,6 +197,7 @@ pub fn log_level(lookup: impl Fn(&str) -> Option<String>) -> LevelFilter {
 
 /// The lookup of the process's own environment.
 #[must_use]
+#[allow(clippy::disallowed_methods)]
 pub fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
