@@ -23,7 +23,7 @@ RUST_TARGET_x86_64 := x86_64-unknown-linux-gnu
 RUST_TARGET = $(RUST_TARGET_$(ARCH))
 PACKAGE = target/package/purchasely-clevertap-$(ARCH).zip
 
-.PHONY: help demo dev test check unit package packaged golden property bench deny template tools clean
+.PHONY: help demo dev test check unit package packaged golden property bench deny template docs tools clean
 
 help: ## Say what there is to make.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 18
@@ -65,7 +65,7 @@ golden: ## Write tests/golden again, to be reviewed as a diff.
 
 CASES ?= 100000
 property: ## Map CASES random payloads and check each record against CleverTap's limits.
-	PROPTEST_CASES=$(CASES) cargo test --locked --profile property --test it fit
+	PROPTEST_CASES=$(CASES) cargo test --locked --profile property --test it mapping
 
 # `make bench ARGS='--quick --only nothing,relay'` measures a few and writes nothing; `ARGS=--help` lists the options.
 ARGS ?= --record
@@ -75,11 +75,19 @@ bench: ## Measure the function beside its peers; write the tables and the plot.
 deny: $(TOOLS)/bin/cargo-deny ## What the dependency tree may hold.
 	$(TOOLS)/bin/cargo-deny --locked check bans licenses sources
 
-template: $(VENV)/tools.done $(CHECKOV)/checkov.done ## The deployment template, and what AWS makes of it.
+template: $(VENV)/cargo-lambda.done $(VENV)/tools.done $(CHECKOV)/checkov.done ## The template, and the documentation's commands.
 	$(VENV)/bin/sam validate --lint --template template.yaml
 	$(VENV)/bin/python scripts/translate.py template.yaml target/cloudformation.json
 	$(VENV)/bin/cfn-lint template.yaml target/cloudformation.json
 	$(CHECKOV)/bin/checkov --config-file .checkov.yaml --file template.yaml target/cloudformation.json
+	cargo build --locked --package purchasely-clevertap-tools --example relay
+	$(VENV)/bin/python scripts/commands.py
+
+docs: $(VENV)/cargo-lambda.done $(VENV)/tools.done ## Write the generated tables and the demo's output into the pages, to be reviewed as a diff.
+	cargo build --locked
+	cargo --locked relay demo > target/demo.txt
+	UPDATE_DOCS=1 DEMO_OUTPUT=target/demo.txt cargo test --locked --test it documents
+	git diff --stat -- README.md docs
 
 tools: $(VENV)/zig.done $(VENV)/tools.done $(CHECKOV)/checkov.done $(TOOLS)/bin/cargo-deny ## Install the tools only.
 

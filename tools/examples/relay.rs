@@ -3,7 +3,7 @@
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
-use tools::{Unusable, demo, dev, send};
+use tools::{Unusable, demo, dev, doctor, explain, replay, send};
 
 /// Try, explain and check the relay from Purchasely to CleverTap.
 ///
@@ -21,6 +21,9 @@ enum Command {
     Demo(demo::Options),
     Dev(dev::Options),
     Send(send::Options),
+    Explain(explain::Options),
+    Replay(replay::Options),
+    Doctor(doctor::Options),
 }
 
 #[tokio::main]
@@ -29,6 +32,9 @@ async fn main() -> ExitCode {
         Command::Demo(options) => demo::run(options).await,
         Command::Dev(options) => dev::run(options).await,
         Command::Send(options) => send::run(options).await,
+        Command::Explain(options) => explain::run(options).await,
+        Command::Replay(options) => replay::run(options).await,
+        Command::Doctor(options) => doctor::run(options).await,
     };
     result.unwrap_or_else(|Unusable(problems)| {
         for problem in problems {

@@ -10,6 +10,10 @@
 
 pub mod demo;
 pub mod dev;
+pub mod doctor;
+pub mod explain;
+mod files;
+pub mod replay;
 pub mod send;
 mod stand_ins;
 

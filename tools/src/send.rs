@@ -97,7 +97,7 @@ pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
 }
 
 /// The sample secret is public, so it is the default for this machine only.
-fn shared_secret(to: Option<&Url>) -> Result<String, Unusable> {
+pub fn shared_secret(to: Option<&Url>) -> Result<String, Unusable> {
     match std::env::var(SHARED_SECRET) {
         Ok(secret) if !secret.is_empty() => Ok(secret),
         _ if to.is_none_or(is_loopback) => Ok(SAMPLE_SHARED_SECRET.to_owned()),
@@ -138,7 +138,7 @@ fn read(
 }
 
 /// reqwest's own message does not say why.
-fn with_causes(error: &dyn std::error::Error) -> String {
+pub fn with_causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes
         .map(ToString::to_string)
