@@ -116,7 +116,10 @@ else exec {} "$@"; fi"#,
         let rest = |found: &Value| format!("{}: {}", text(&found["name"]), text(&found["what"]));
         Report {
             code,
-            findings: findings.iter().map(|found| (text(&found["id"]), rest(found))).collect(),
+            findings: findings
+                .iter()
+                .map(|found| (text(&found["id"]), rest(found)))
+                .collect(),
             fixes: findings.iter().map(|found| text(&found["fix"])).collect(),
         }
     }
@@ -141,13 +144,21 @@ impl Report {
     fn has(&self, id: &str, words: &str) {
         let mut found = self.findings.iter().filter(|(other, _)| other == id);
         let is_found = found.next().is_some_and(|(_, what)| what.contains(words));
-        assert!(is_found && found.next().is_none(), "{id}: {words}: {:?}", self.findings);
+        assert!(
+            is_found && found.next().is_none(),
+            "{id}: {words}: {:?}",
+            self.findings
+        );
     }
 
     /// The ids that are not `ok`, but for tools and absent settings, which depend on the machine.
     fn problems(&self) -> BTreeSet<&str> {
         let ids = self.findings.iter().map(|(id, _)| id.as_str());
-        let is_problem = |id: &&str| CHECKS.iter().any(|check| check.id == *id && check.level > Level::Ok);
+        let is_problem = |id: &&str| {
+            CHECKS
+                .iter()
+                .any(|check| check.id == *id && check.level > Level::Ok)
+        };
         let ids = ids.filter(is_problem).filter(|id| !id.starts_with("tool_"));
         ids.filter(|id| *id != "settings_absent").collect()
     }
@@ -173,21 +184,27 @@ async fn serve(status: u16, body: &'static str, ahead: Duration) -> String {
 async fn publish(world: &World) -> String {
     let (listener, url) = listen().await;
     let api = world.api.clone();
-    let serving = Connections::new().serve_listener(listener, move |request| {
-        let api = api.clone();
-        let headers = request.headers().iter();
-        let headers = headers.map(|(name, value)| (name.to_string(), value.to_str().unwrap().into()));
-        let headers: serde_json::Map<_, _> = headers.collect();
-        let mut envelope = Webhook::new(request.into_body().to_vec(), "", 0).envelope(Front::HttpApi);
-        envelope["headers"] = headers.into();
-        async move {
-            let answer = api.invoke(envelope).await.unwrap();
-            let status = answer["statusCode"].as_u64().unwrap().try_into().unwrap();
-            let body = answer["body"].as_str().unwrap().to_owned();
-            Ending::answer(status, "application/json", body)
-        }
+    let connections = Connections::new();
+    tokio::spawn(async move {
+        connections
+            .serve_listener(listener, move |request| {
+                let api = api.clone();
+                let headers = request.headers().iter();
+                let headers =
+                    headers.map(|(name, value)| (name.to_string(), value.to_str().unwrap().into()));
+                let headers: serde_json::Map<_, _> = headers.collect();
+                let mut envelope =
+                    Webhook::new(request.into_body().to_vec(), "", 0).envelope(Front::HttpApi);
+                envelope["headers"] = headers.into();
+                async move {
+                    let answer = api.invoke(envelope).await.unwrap();
+                    let status = answer["statusCode"].as_u64().unwrap().try_into().unwrap();
+                    let body = answer["body"].as_str().unwrap().to_owned();
+                    Ending::answer(status, "application/json", body)
+                }
+            })
+            .await
     });
-    tokio::spawn(async move { serving.await });
     format!("{url}/webhooks/purchasely")
 }
 
@@ -203,14 +220,22 @@ fn every_check_has_an_id_of_its_own_and_every_problem_a_fix() {
     let ids: BTreeSet<_> = CHECKS.iter().map(|check| check.id).collect();
     assert_eq!(ids.len(), CHECKS.len());
     for check in CHECKS {
-        assert_eq!(check.fix.is_empty(), check.level == Level::Ok, "{}", check.id);
+        assert_eq!(
+            check.fix.is_empty(),
+            check.level == Level::Ok,
+            "{}",
+            check.id
+        );
     }
 }
 
 #[tokio::test]
 async fn tools_are_found_and_old_ones_are_errors() {
     let doctor = Doctor::new(&[])
-        .program("cargo-lambda", "echo cargo-lambda 1.9.1 '(abc 2026-01-01Z)'")
+        .program(
+            "cargo-lambda",
+            "echo cargo-lambda 1.9.1 '(abc 2026-01-01Z)'",
+        )
         .program("sam", "echo SAM CLI, version 1.170.0");
     let report = doctor.run().await;
     report.has("tool_outdated", "cargo-lambda: 1.9.1 is older than 1.9.2");
@@ -221,7 +246,11 @@ async fn tools_are_found_and_old_ones_are_errors() {
 
     let doctor = doctor.program("cargo-lambda", "echo cargo-lambda 1.9.2");
     let (code, text) = doctor.output(&[]).await;
-    assert!(text.starts_with("Tools\n  ok       tool  ") && text.ends_with("\n\n2 ok, 2 warnings, 0 errors\n"), "{text}");
+    assert!(
+        text.starts_with("Tools\n  ok       tool  ")
+            && text.ends_with("\n\n2 ok, 2 warnings, 0 errors\n"),
+        "{text}"
+    );
     assert_eq!(code, 0, "warnings alone are no failure");
     assert_eq!(doctor.output(&["--strict"]).await.0, 1);
     assert_eq!(doctor.output(&["--url", "ftp://x"]).await.0, 2);
@@ -234,18 +263,53 @@ async fn settings_are_read_as_cargo_lambda_and_the_function_read_them() {
         ("EVENT_NAMES=\"A=B;C=D\"", "guarantee_missing", ""),
         ("REVENUE_EVENT=", "guarantee_missing", ""),
         ("EVENT_NAMES=A=B", "env_file_invalid", "line 6 needs quotes"),
-        ("EVENTS_ENABLED=a b", "env_file_invalid", "line 6 needs quotes"),
-        ("EVENTS_ENABLED=it's", "env_file_invalid", "line 6 needs quotes"),
-        ("EVENTS_ENABLED='a", "env_file_invalid", "line 6 opens a quote"),
-        ("EVENTS_ENABLED= \nA=1", "env_file_invalid", "line 6 ends in white space"),
-        ("EVENTS_ENABLED", "env_file_invalid", "line 6 is not NAME=value"),
-        ("CLEVERTAP_REGION=mars", "setting_invalid", "CLEVERTAP_REGION: is `mars`"),
-        ("SSL_CERT_FILE=relay.env", "setting_invalid", "SSL_CERT_FILE: it has no certificate"),
-        ("CLEVERTAP_DRY_RUN=true", "setting_doubtful", "CLEVERTAP_DRY_RUN"),
+        (
+            "EVENTS_ENABLED=a b",
+            "env_file_invalid",
+            "line 6 needs quotes",
+        ),
+        (
+            "EVENTS_ENABLED=it's",
+            "env_file_invalid",
+            "line 6 needs quotes",
+        ),
+        (
+            "EVENTS_ENABLED='a",
+            "env_file_invalid",
+            "line 6 opens a quote",
+        ),
+        (
+            "EVENTS_ENABLED= \nA=1",
+            "env_file_invalid",
+            "line 6 ends in white space",
+        ),
+        (
+            "EVENTS_ENABLED",
+            "env_file_invalid",
+            "line 6 is not NAME=value",
+        ),
+        (
+            "CLEVERTAP_REGION=mars",
+            "setting_invalid",
+            "CLEVERTAP_REGION: is `mars`",
+        ),
+        (
+            "SSL_CERT_FILE=relay.env",
+            "setting_invalid",
+            "SSL_CERT_FILE: it has no certificate",
+        ),
+        (
+            "CLEVERTAP_DRY_RUN=true",
+            "setting_doubtful",
+            "CLEVERTAP_DRY_RUN",
+        ),
         ("EVENT_NAME=x", "setting_unknown", "EVENT_NAME"),
     ] {
         let doctor = Doctor::new(&["--env-file", "relay.env"]);
-        let report = doctor.file("relay.env", &format!("{valid}{more}")).run().await;
+        let report = doctor
+            .file("relay.env", &format!("{valid}{more}"))
+            .run()
+            .await;
         let found = report.findings.iter();
         let mut found = found.filter(|(id, what)| id == problem && what.contains(words));
         assert!(found.next().is_some(), "{more}: {:?}", report.findings);
@@ -267,14 +331,31 @@ async fn a_secret_is_checked_before_it_is_stored() {
     for (content, id, words) in [
         (valid.to_string(), "secret", "has clevertap_passcode, "),
         (swapped.to_string(), "secret_key_unknown", "1 of its keys"),
-        (secret_value(PASSCODE, SHARED_SECRET), "sandbox_passcode_missing", ""),
-        (secret_value(&format!("{PASSCODE}\n"), SHARED_SECRET), "secret_invalid", "white space"),
-        (secret_value(PASSCODE, ""), "secret_invalid", "`purchasely_shared_secret` is empty"),
+        (
+            secret_value(PASSCODE, SHARED_SECRET),
+            "sandbox_passcode_missing",
+            "",
+        ),
+        (
+            secret_value(&format!("{PASSCODE}\n"), SHARED_SECRET),
+            "secret_invalid",
+            "white space",
+        ),
+        (
+            secret_value(PASSCODE, ""),
+            "secret_invalid",
+            "`purchasely_shared_secret` is empty",
+        ),
         (PASSCODE.to_owned(), "secret_invalid", "not a JSON object"),
     ] {
-        let doctor = Doctor::new(&["--secret-file", "secret.json"]).relaying_to("http://127.0.0.1:9");
+        let doctor =
+            Doctor::new(&["--secret-file", "secret.json"]).relaying_to("http://127.0.0.1:9");
         let doctor = doctor.set("CLEVERTAP_SANDBOX_ACCOUNT_ID", SANDBOX_ACCOUNT);
-        doctor.file("secret.json", &content).run().await.has(id, words);
+        doctor
+            .file("secret.json", &content)
+            .run()
+            .await
+            .has(id, words);
     }
     let report = Doctor::new(&["--secret-file", "none.json"]).run().await;
     report.has("secret_unreadable", "none.json: No such file");
@@ -293,7 +374,11 @@ async fn clevertap_says_whether_region_account_and_passcode_belong_together() {
         (refuse(555), "clevertap_busy", "555"),
         (refuse(528), "clevertap_refused", "528"),
         (Reply::Status(302), "clevertap_unexpected", "302"),
-        (Reply::CloseBeforeAnswer, "clevertap_unreachable", "ConnectionLost"),
+        (
+            Reply::CloseBeforeAnswer,
+            "clevertap_unreachable",
+            "ConnectionLost",
+        ),
     ] {
         clevertap.script([reply]);
         let report = doctor.run().await;
@@ -334,10 +419,18 @@ async fn the_address_is_judged_by_two_requests_that_the_function_must_refuse() {
         (401, r#"{"message":"Unauthorized"}"#, "webhook_intercepted"),
         (403, r#"{"Message":"Forbidden"}"#, "webhook_forbidden"),
         (404, r#"{"message":"Not Found"}"#, "webhook_path"),
-        (429, r#"{"message":"Too Many Requests"}"#, "webhook_throttled"),
+        (
+            429,
+            r#"{"message":"Too Many Requests"}"#,
+            "webhook_throttled",
+        ),
         (502, "", "webhook_failing"),
         (503, r#"{"error":"unavailable"}"#, "webhook_unavailable"),
-        (503, r#"{"message":"Service Unavailable"}"#, "webhook_failing"),
+        (
+            503,
+            r#"{"message":"Service Unavailable"}"#,
+            "webhook_failing",
+        ),
         (418, "", "webhook_unexpected"),
     ] {
         let url = serve(status, body, Duration::ZERO).await;
@@ -348,7 +441,9 @@ async fn the_address_is_judged_by_two_requests_that_the_function_must_refuse() {
     let nobody = format!("http://127.0.0.1:{}", free_port().await);
     let doctor = Doctor::new(&["--url", &nobody]);
     doctor.run().await.has("webhook_unreachable", "refused");
-    let doctor = doctor.relaying_to(&nobody).set("PURCHASELY_SIGNATURE", "off");
+    let doctor = doctor
+        .relaying_to(&nobody)
+        .set("PURCHASELY_SIGNATURE", "off");
     doctor.run().await.has("webhook_skipped", "");
 }
 
@@ -364,12 +459,15 @@ async fn the_clock_is_compared_with_the_answer() {
 /// A stack with the template's resources, as far as moto makes them.
 fn template(clevertap_url: &str, webhook_url: &str) -> String {
     let att = |resource: &str| json!({ "Fn::GetAtt": [resource, "Arn"] });
-    let queue = |name: &str| json!({
-        "FifoQueue": true, "QueueName": { "Fn::Sub": format!("${{AWS::StackName}}-{name}.fifo") },
-        "MessageRetentionPeriod": 1_209_600, "VisibilityTimeout": 300,
-    });
+    let queue = |name: &str| {
+        json!({
+            "FifoQueue": true, "QueueName": { "Fn::Sub": format!("${{AWS::StackName}}-{name}.fifo") },
+            "MessageRetentionPeriod": 1_209_600, "VisibilityTimeout": 300,
+        })
+    };
     let mut events = queue("events");
-    events["RedrivePolicy"] = json!({ "deadLetterTargetArn": att("DeadLetters"), "maxReceiveCount": 1000 });
+    events["RedrivePolicy"] =
+        json!({ "deadLetterTargetArn": att("DeadLetters"), "maxReceiveCount": 1000 });
     json!({
         "Resources": {
             "Role": { "Type": "AWS::IAM::Role", "Properties": { "AssumeRolePolicyDocument": {} } },
@@ -386,7 +484,7 @@ fn template(clevertap_url: &str, webhook_url: &str) -> String {
                 "Handler": "bootstrap", "Runtime": "provided.al2023", "Timeout": 9, "MemorySize": 256,
                 "Environment": { "Variables": {
                     "CLEVERTAP_REGION": "in1", "CLEVERTAP_ACCOUNT_ID": ACCOUNT_ID, "CLEVERTAP_API_URL": clevertap_url,
-                    "SECRET_ID": { "Ref": "Secret" }, "EVENT_QUEUE_URL": { "Ref": "Events" },
+                    "SECRET_ID": { "Ref": "AWS::StackName" }, "EVENT_QUEUE_URL": { "Ref": "Events" },
                     "DEAD_LETTER_QUEUE_URL": { "Ref": "DeadLetters" }, "DEDUPLICATION_TABLE": { "Ref": "Claims" },
                     "SSL_CERT_FILE": "/opt/roots.pem",
                 } },
@@ -407,20 +505,36 @@ async fn a_deployment_is_what_the_function_needs_once_the_fixes_are_run() {
     let world = World::start(&[]).await;
     let arn = "arn:aws:sns:eu-west-1:123456789012:relay";
     let alarm = "aws cloudwatch put-metric-alarm --namespace n --metric-name m --statistic Sum --period 60 --evaluation-periods 1 --threshold 1 --comparison-operator GreaterThanThreshold --alarm-name relay";
-    let drift = |status: &str, drifted: &str| json!({ "DetectionStatus": status, "StackDriftStatus": drifted }).to_string();
+    let drift = |status: &str, drifted: &str| {
+        json!({ "DetectionStatus": status, "StackDriftStatus": drifted }).to_string()
+    };
     let doctor = Doctor::new(&["--online", "--stack", "relay"])
-        .file("template.json", &template(&clevertap_url, &publish(&world).await))
+        .file(
+            "template.json",
+            &template(&clevertap_url, &publish(&world).await),
+        )
         .with_aws()
         .await
         .file("detect-stack-drift", r#"{"StackDriftDetectionId":"1"}"#)
-        .file("describe-stack-drift-detection-status.first", &drift("DETECTION_IN_PROGRESS", "NOT_CHECKED"))
-        .file("describe-stack-drift-detection-status", &drift("DETECTION_COMPLETE", "IN_SYNC"));
+        .file(
+            "describe-stack-drift-detection-status.first",
+            &drift("DETECTION_IN_PROGRESS", "NOT_CHECKED"),
+        )
+        .file(
+            "describe-stack-drift-detection-status",
+            &drift("DETECTION_COMPLETE", "IN_SYNC"),
+        );
     let file = doctor.folder.path().join("template.json");
     for command in [
-        &format!("aws cloudformation create-stack --stack-name relay --template-body file://{}", file.display()),
+        &format!(
+            "aws cloudformation create-stack --stack-name relay --template-body file://{}",
+            file.display()
+        ),
         "aws dynamodb update-time-to-live --table-name relay --time-to-live-specification AttributeName=expires_at,Enabled=true",
         "aws sns create-topic --name relay",
-        &format!("aws sns subscribe --topic-arn {arn} --protocol email --notification-endpoint a@example.com"),
+        &format!(
+            "aws sns subscribe --topic-arn {arn} --protocol email --notification-endpoint a@example.com"
+        ),
         &format!("{alarm}-Claims --alarm-actions {arn}"),
         // It belongs to another stack.
         &format!("{alarm}-test-Claims"),
@@ -429,19 +543,42 @@ async fn a_deployment_is_what_the_function_needs_once_the_fixes_are_run() {
     }
     let report = doctor.run().await;
     assert_eq!(report.problems(), BTreeSet::new(), "{:?}", report.findings);
-    for id in ["aws_access", "stack", "drift", "alarms", "function", "event_source", "claims_table", "settings", "secret", "clevertap", "webhook_secret"] {
+    for id in [
+        "aws_access",
+        "stack",
+        "drift",
+        "alarms",
+        "function",
+        "event_source",
+        "claims_table",
+        "settings",
+        "secret",
+        "clevertap",
+        "webhook_secret",
+    ] {
         report.has(id, "");
     }
     assert_eq!(report.code, 0);
 
-    let queue = format!("{}/123456789012/relay", doctor.variables["AWS_ENDPOINT_URL"]);
-    let mapping = report.findings.iter().find(|(id, _)| id == "event_source").unwrap();
+    let queue = format!(
+        "{}/123456789012/relay",
+        doctor.variables["AWS_ENDPOINT_URL"]
+    );
+    let mapping = report
+        .findings
+        .iter()
+        .find(|(id, _)| id == "event_source")
+        .unwrap();
     let mapping = mapping.1.split(':').next().unwrap();
     for command in [
         "aws lambda update-function-configuration --function-name relay --timeout 3 --memory-size 128 --runtime provided.al2",
         &format!("aws lambda update-event-source-mapping --uuid {mapping} --no-enabled"),
-        &format!("aws sqs set-queue-attributes --queue-url {queue}-events.fifo --attributes '{{\"VisibilityTimeout\":\"30\",\"RedrivePolicy\":\"\"}}'"),
-        &format!("aws sqs send-message --queue-url {queue}-dead.fifo --message-body x --message-group-id g --message-deduplication-id d"),
+        &format!(
+            "aws sqs set-queue-attributes --queue-url {queue}-events.fifo --attributes '{{\"VisibilityTimeout\":\"30\",\"RedrivePolicy\":\"\"}}'"
+        ),
+        &format!(
+            "aws sqs send-message --queue-url {queue}-dead.fifo --message-body x --message-group-id g --message-deduplication-id d"
+        ),
         "aws dynamodb update-time-to-live --table-name relay --time-to-live-specification AttributeName=expires_at,Enabled=false",
         "aws secretsmanager put-secret-value --secret-id relay --secret-string '{}'",
         &format!("{alarm}-Secret"),
@@ -453,14 +590,38 @@ async fn a_deployment_is_what_the_function_needs_once_the_fixes_are_run() {
         "PropertyDifferences": [{ "PropertyPath": "/Timeout", "ExpectedValue": "9", "ActualValue": "3", "DifferenceType": "NOT_EQUAL" }],
     }] });
     let doctor = doctor
-        .file("describe-stack-drift-detection-status", &drift("DETECTION_FAILED", "DRIFTED"))
+        .file(
+            "describe-stack-drift-detection-status",
+            &drift("DETECTION_FAILED", "DRIFTED"),
+        )
         .file("describe-stack-resource-drifts", &drifts.to_string());
     let report = doctor.run().await;
     report.has("drift_found", "Function: MODIFIED /Timeout");
-    let by_hand = ["alarms_unreceived", "clevertap_skipped", "dead_letters", "drift_found", "drift_unknown", "queue_redrive", "secret_invalid"];
-    let by_command = ["claims_table_expiry", "event_source_disabled", "function_memory", "function_runtime", "function_timeout", "queue_attributes"];
-    assert_eq!(report.problems(), by_hand.into_iter().chain(by_command).collect());
-    let commands = report.fixes.iter().filter_map(|fix| fix.strip_prefix('`')?.strip_suffix('`'));
+    let by_hand = [
+        "alarms_unreceived",
+        "clevertap_skipped",
+        "dead_letters",
+        "drift_found",
+        "drift_unknown",
+        "queue_redrive",
+        "secret_invalid",
+    ];
+    let by_command = [
+        "claims_table_expiry",
+        "event_source_disabled",
+        "function_memory",
+        "function_runtime",
+        "function_timeout",
+        "queue_attributes",
+    ];
+    assert_eq!(
+        report.problems(),
+        by_hand.into_iter().chain(by_command).collect()
+    );
+    let commands = report
+        .fixes
+        .iter()
+        .filter_map(|fix| fix.strip_prefix('`')?.strip_suffix('`'));
     for command in commands.filter(|command| !command.contains('<')) {
         doctor.shell(command).await;
     }
@@ -477,7 +638,14 @@ async fn a_deployment_is_what_the_function_needs_once_the_fixes_are_run() {
     }
     let mut doctor = doctor;
     doctor.arguments = ["--function", "relay"].map(ToOwned::to_owned).into();
-    let missing = ["claims_table_missing", "event_source_missing", "queue_missing", "queue_redrive", "secret_unreadable", "webhook_url_auth"];
+    let missing = [
+        "claims_table_missing",
+        "event_source_missing",
+        "queue_missing",
+        "queue_redrive",
+        "secret_unreadable",
+        "webhook_url_auth",
+    ];
     assert_eq!(doctor.run().await.problems(), missing.into());
 }
 
@@ -486,15 +654,33 @@ async fn without_aws_nothing_more_is_tried() {
     let unreachable = format!("http://127.0.0.1:{}", free_port().await);
     for (name, value, id, words) in [
         ("AWS_REGION", "eu-west-2", "stack_missing", "nowhere"),
-        ("AWS_CLI", "/nowhere/aws", "aws_access_failed", "cannot be run"),
-        ("AWS_ENDPOINT_URL", &unreachable, "aws_access_failed", "Could not connect"),
+        (
+            "AWS_CLI",
+            "/nowhere/aws",
+            "aws_access_failed",
+            "cannot be run",
+        ),
+        (
+            "AWS_ENDPOINT_URL",
+            &unreachable,
+            "aws_access_failed",
+            "Could not connect",
+        ),
     ] {
         let doctor = Doctor::new(&["--stack", "nowhere"]).with_aws().await;
-        let report = doctor.set("AWS_MAX_ATTEMPTS", "1").set(name, value).run().await;
+        let report = doctor
+            .set("AWS_MAX_ATTEMPTS", "1")
+            .set(name, value)
+            .run()
+            .await;
         report.has(id, words);
         assert_eq!((report.problems(), report.code), ([id].into(), 1));
     }
-    let denied = "echo 'An error occurred (AccessDenied) when calling the X operation: no' >&2; exit 254";
-    let report = Doctor::new(&["--stack", "relay"]).program("aws", denied).run().await;
+    let denied =
+        "echo 'An error occurred (AccessDenied) when calling the X operation: no' >&2; exit 254";
+    let report = Doctor::new(&["--stack", "relay"])
+        .program("aws", denied)
+        .run()
+        .await;
     assert_eq!(report.problems(), ["aws_denied"].into());
 }
