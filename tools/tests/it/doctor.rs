@@ -184,23 +184,27 @@ async fn serve(status: u16, body: &'static str, ahead: Duration) -> String {
 async fn publish(world: &World) -> String {
     let (listener, url) = listen().await;
     let api = world.api.clone();
-    let handle = move |request: testkit::hyper::Request<bytes::Bytes>| {
-        let api = api.clone();
-        let headers = request.headers().iter();
-        let headers =
-            headers.map(|(name, value)| (name.to_string(), value.to_str().unwrap().into()));
-        let headers: serde_json::Map<_, _> = headers.collect();
-        let mut envelope =
-            Webhook::new(request.into_body().to_vec(), "", 0).envelope(Front::HttpApi);
-        envelope["headers"] = headers.into();
-        async move {
-            let answer = api.invoke(envelope).await.unwrap();
-            let status = answer["statusCode"].as_u64().unwrap().try_into().unwrap();
-            let body = answer["body"].as_str().unwrap().to_owned();
-            Ending::answer(status, "application/json", body)
-        }
-    };
-    tokio::spawn(async move { Connections::new().serve_listener(listener, handle).await });
+    let connections = Connections::new();
+    tokio::spawn(async move {
+        connections
+            .serve_listener(listener, move |request| {
+                let api = api.clone();
+                let headers = request.headers().iter();
+                let headers =
+                    headers.map(|(name, value)| (name.to_string(), value.to_str().unwrap().into()));
+                let headers: serde_json::Map<_, _> = headers.collect();
+                let mut envelope =
+                    Webhook::new(request.into_body().to_vec(), "", 0).envelope(Front::HttpApi);
+                envelope["headers"] = headers.into();
+                async move {
+                    let answer = api.invoke(envelope).await.unwrap();
+                    let status = answer["statusCode"].as_u64().unwrap().try_into().unwrap();
+                    let body = answer["body"].as_str().unwrap().to_owned();
+                    Ending::answer(status, "application/json", body)
+                }
+            })
+            .await
+    });
     format!("{url}/webhooks/purchasely")
 }
 
@@ -480,7 +484,7 @@ fn template(clevertap_url: &str, webhook_url: &str) -> String {
                 "Handler": "bootstrap", "Runtime": "provided.al2023", "Timeout": 9, "MemorySize": 256,
                 "Environment": { "Variables": {
                     "CLEVERTAP_REGION": "in1", "CLEVERTAP_ACCOUNT_ID": ACCOUNT_ID, "CLEVERTAP_API_URL": clevertap_url,
-                    "SECRET_ID": { "Ref": "Secret" }, "EVENT_QUEUE_URL": { "Ref": "Events" },
+                    "SECRET_ID": { "Ref": "AWS::StackName" }, "EVENT_QUEUE_URL": { "Ref": "Events" },
                     "DEAD_LETTER_QUEUE_URL": { "Ref": "DeadLetters" }, "DEDUPLICATION_TABLE": { "Ref": "Claims" },
                     "SSL_CERT_FILE": "/opt/roots.pem",
                 } },
