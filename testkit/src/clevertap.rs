@@ -14,7 +14,6 @@ use std::collections::{HashSet, VecDeque};
 use std::ops::Deref;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, watch};
 
 /// The path of the upload API (page `upload-events-api`).
@@ -132,8 +131,6 @@ pub enum Reply {
     CloseBeforeAnswer,
     /// The connection is reset before an answer; nothing is accepted.
     ResetBeforeAnswer,
-    /// By the rules, but the connection closes before the answer: the ambiguous case.
-    AcceptThenClose,
     /// By the rules, except that the record with this number, counted from 1, is refused with this code.
     RefuseRecord { number: usize, code: u16 },
     /// HTTP 200 with `fail` and an empty `unprocessed`, as CleverTap is known to answer.
@@ -169,16 +166,6 @@ impl CleverTap {
         let connections = self.0.connections.clone();
         let answer = move |request| self.clone().answer(request);
         connections.serve_listener(listener, answer).await;
-    }
-
-    /// Serves one connection on any stream until either side ends it.
-    pub async fn serve_connection<S>(self, stream: S)
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let connections = self.0.connections.clone();
-        let answer = move |request| self.clone().answer(request);
-        connections.serve_stream(stream, answer).await;
     }
 
     /// Replaces the passcode: the old one is a 401 from here on.
@@ -252,10 +239,6 @@ impl CleverTap {
             }
             Reply::CloseBeforeAnswer => Ending::Close,
             Reply::ResetBeforeAnswer => Ending::Reset,
-            Reply::AcceptThenClose => {
-                judge(None);
-                Ending::Close
-            }
             Reply::RefuseRecord { number, code } => judge(Some((number, code))),
             Reply::FailWithoutReasons => verdict(0, &[]),
         };

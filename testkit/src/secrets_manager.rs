@@ -34,8 +34,6 @@ pub enum Reply {
     Silent,
     /// By the rules, after this long.
     Slow(Duration),
-    /// 400 `ThrottlingException`, which the SDK takes for transient.
-    Throttled,
 }
 
 struct State {
@@ -84,7 +82,6 @@ impl SecretsManager {
             Reply::Status(status) => {
                 return refusal(status, "InternalServiceError", "Answered by a script.");
             }
-            Reply::Throttled => return refusal(400, "ThrottlingException", "Rate exceeded"),
         }
         self.get_secret_value(&request)
     }
