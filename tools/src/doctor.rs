@@ -90,7 +90,7 @@ pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
     };
     let checked = run.check().await;
     progress.finish_and_clear();
-    checked.map_err(|problem| Unusable(vec![problem]))?;
+    checked?;
     let findings = run.findings;
     let output = if options.json {
         format!("{}\n", findings.json())

@@ -62,7 +62,7 @@ mod needs {
     pub const TABLE: &[Need] = &[
         ("/KeySchema/0/AttributeName", Is(KEY), Id::ClaimsTableKey),
         ("/KeySchema/1/AttributeName", Is(""), Id::ClaimsTableKey),
-        ("/TimeToLive/TimeToLiveStatus", Is("ENABLED"), Id::ClaimsTableExpiry),
+        ("/TimeToLive/TimeToLiveStatus", Not("DISABLED"), Id::ClaimsTableExpiry),
         ("/TimeToLive/AttributeName", Is(EXPIRES_AT), Id::ClaimsTableExpiry),
     ];
 }
