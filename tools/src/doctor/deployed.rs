@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Every operation that is asked of AWS.
+/// Every operation of AWS that the doctor runs; all of them only read.
 #[rustfmt::skip]
 mod operation {
     use super::{Id, Operation};

@@ -21,14 +21,39 @@ use tools::doctor::{CHECKS, Level};
 const SANDBOX_ACCOUNT: &str = "TEST-123-4567";
 const SANDBOX_PASSCODE: &str = "sandbox-passcode-of-the-tests";
 const UNAUTHORIZED: &str = r#"{"error":"unauthorized"}"#;
-/// Answers from a file of the same folder if there is one for the operation, else asks the real AWS CLI.
+/// Answers from a file of the same folder if there is one for the operation, else runs the real AWS CLI.
 const AWS: &str = r#"#!/bin/sh
 answer="${0%/*}/$2"
 if [ -f "$answer.first" ]; then /bin/cat "$answer.first"; exec /bin/rm "$answer.first"; fi
 if [ -f "$answer" ]; then exec /bin/cat "$answer"; fi
 exec "$REAL_AWS" "$@"
 "#;
-const ALARM: &str = "aws cloudwatch put-metric-alarm --namespace n --metric-name m --statistic Sum --period 60 --evaluation-periods 1 --threshold 1 --comparison-operator GreaterThanThreshold --alarm-name relay";
+/// Makes a deployment without a fault, and an alarm of another stack.
+const DEPLOY: [&str; 7] = [
+    "aws cloudformation create-stack --stack-name relay --template-body file://stack.json --parameters ParameterKey=ClevertapApiUrl,ParameterValue=$CLEVERTAP ParameterKey=WebhookUrl,ParameterValue=$WEBHOOK",
+    "aws secretsmanager create-secret --name relay --secret-string file://secret.json",
+    "aws dynamodb update-time-to-live --table-name relay --time-to-live-specification AttributeName=expires_at,Enabled=true",
+    "aws sns create-topic --name relay",
+    "aws sns subscribe --topic-arn $TOPIC --protocol email --notification-endpoint a@example.com",
+    "$ALARM-Claims --alarm-actions $TOPIC",
+    "$ALARM-test-Claims",
+];
+const CHANGE: [&str; 7] = [
+    "aws lambda update-function-configuration --function-name relay --timeout 3 --memory-size 128 --runtime provided.al2",
+    "aws lambda update-event-source-mapping --uuid $MAPPING --no-enabled",
+    "aws sqs set-queue-attributes --queue-url $QUEUE-events.fifo --attributes '{\"VisibilityTimeout\":\"30\",\"RedrivePolicy\":\"\"}'",
+    "aws sqs send-message --queue-url $QUEUE-dead.fifo --message-body x --message-group-id g --message-deduplication-id d",
+    "aws dynamodb update-time-to-live --table-name relay --time-to-live-specification AttributeName=expires_at,Enabled=false",
+    "aws secretsmanager put-secret-value --secret-id relay --secret-string '{}'",
+    "$ALARM-Secret",
+];
+const DELETE: [&str; 5] = [
+    "aws lambda delete-event-source-mapping --uuid $MAPPING",
+    "aws lambda create-function-url-config --function-name relay --auth-type AWS_IAM",
+    "aws dynamodb delete-table --table-name relay",
+    "aws sqs delete-queue --queue-url $QUEUE-dead.fifo",
+    "aws secretsmanager delete-secret --force-delete-without-recovery --secret-id relay",
+];
 
 /// A run in a folder of its own, with nothing in its environment but what is set here.
 struct Doctor {
@@ -125,7 +150,7 @@ impl Doctor {
     }
 
     /// Runs commands of the AWS CLI, as a person would.
-    async fn shell(&self, commands: &[String]) {
+    async fn shell<'c>(&self, commands: impl IntoIterator<Item = &'c str>) {
         for command in commands {
             let mut shell = Command::new("/bin/sh");
             let run = shell.args(["-c", &format!("{command} --endpoint-url $AWS_ENDPOINT_URL")]);
@@ -386,138 +411,82 @@ async fn the_address_is_judged_by_two_requests_that_the_function_must_refuse() {
     doctor.run().await.has("webhook_skipped", &nobody);
 }
 
+fn drift(status: &str, drifted: &str) -> Value {
+    json!({ "DetectionStatus": status, "StackDriftStatus": drifted })
+}
+
 #[tokio::test]
 async fn a_deployment_is_what_the_function_needs_once_the_fixes_are_run() {
-    const TOPIC: &str = "arn:aws:sns:eu-west-1:123456789012:relay";
-    let drift = |status: &str, drifted: &str| json!({ "DetectionStatus": status, "StackDriftStatus": drifted });
     let (_, clevertap_url) = clevertap().await;
     let world = World::start(&[]).await;
-    let url = publish(&world).await;
-    let doctor = Doctor::new("--online --stack relay")
-        .file("stack.json", include_str!("doctor.stack.json"))
-        .file("secret.json", secret_value(PASSCODE, SHARED_SECRET))
-        .with_aws()
-        .await
-        .file(
-            "detect-stack-drift",
-            json!({ "StackDriftDetectionId": "1" }),
-        )
-        .file(
-            "describe-stack-drift-detection-status.first",
-            drift("DETECTION_IN_PROGRESS", "NOT_CHECKED"),
-        )
-        .file(
-            "describe-stack-drift-detection-status",
-            drift("DETECTION_COMPLETE", "IN_SYNC"),
-        );
-    doctor.shell(&[
-        format!("aws cloudformation create-stack --stack-name relay --template-body file://stack.json --parameters ParameterKey=ClevertapApiUrl,ParameterValue={clevertap_url} ParameterKey=WebhookUrl,ParameterValue={url} ParameterKey=SecretValue,ParameterValue=none"),
-        "aws secretsmanager put-secret-value --secret-id relay --secret-string file://secret.json".to_owned(),
-        "aws dynamodb update-time-to-live --table-name relay --time-to-live-specification AttributeName=expires_at,Enabled=true".to_owned(),
-        "aws sns create-topic --name relay".to_owned(),
-        format!("aws sns subscribe --topic-arn {TOPIC} --protocol email --notification-endpoint a@example.com"),
-        format!("{ALARM}-Claims --alarm-actions {TOPIC}"),
-        format!("{ALARM}-test-Claims --alarm-description 'of another stack'"),
-    ]).await;
-    let report = doctor.run().await;
-    assert_eq!(report.problems(), BTreeSet::new(), "{:?}", report.findings);
-    for id in [
-        "aws_access",
-        "stack",
-        "drift",
-        "alarms",
-        "function",
-        "event_source",
-        "queue",
-        "claims_table",
-        "settings",
-        "secret",
-        "clevertap",
-        "webhook_secret",
-    ] {
-        report.has(id, "");
-    }
-    assert_eq!(report.code, 0);
-
+    let webhook_url = publish(&world).await;
+    let doctor = Doctor::new("--online --stack relay").with_aws().await;
     let queue = format!(
         "{}/123456789012/relay",
         doctor.variables["AWS_ENDPOINT_URL"]
     );
-    let mapping = report.findings.iter().find(|[id, ..]| id == "event_source");
-    let mapping = mapping.unwrap()[1].split(':').next().unwrap();
-    doctor.shell(&[
-        "aws lambda update-function-configuration --function-name relay --timeout 3 --memory-size 128 --runtime provided.al2".to_owned(),
-        format!("aws lambda update-event-source-mapping --uuid {mapping} --no-enabled"),
-        format!("aws sqs set-queue-attributes --queue-url {queue}-events.fifo --attributes '{{\"VisibilityTimeout\":\"30\",\"RedrivePolicy\":\"\"}}'"),
-        format!("aws sqs send-message --queue-url {queue}-dead.fifo --message-body x --message-group-id g --message-deduplication-id d"),
-        "aws dynamodb update-time-to-live --table-name relay --time-to-live-specification AttributeName=expires_at,Enabled=false".to_owned(),
-        "aws secretsmanager put-secret-value --secret-id relay --secret-string '{}'".to_owned(),
-        format!("{ALARM}-Secret"),
-    ]).await;
+    let doctor = doctor
+        .set(&[
+            ("CLEVERTAP", &clevertap_url),
+            ("WEBHOOK", &webhook_url),
+            ("QUEUE", &queue),
+            ("TOPIC", "arn:aws:sns:eu-west-1:123456789012:relay"),
+            ("ALARM", "aws cloudwatch put-metric-alarm --namespace n --metric-name m --statistic Sum --period 60 --evaluation-periods 1 --threshold 1 --comparison-operator GreaterThanThreshold --alarm-name relay"),
+        ])
+        .file("stack.json", include_str!("doctor.stack.json"))
+        .file("secret.json", secret_value(PASSCODE, SHARED_SECRET))
+        .file("detect-stack-drift", json!({ "StackDriftDetectionId": "1" }))
+        .file("describe-stack-drift-detection-status.first", drift("DETECTION_IN_PROGRESS", "NOT_CHECKED"))
+        .file("describe-stack-drift-detection-status", drift("DETECTION_COMPLETE", "IN_SYNC"));
+    doctor.shell(DEPLOY).await;
+    let report = doctor.run().await;
+    assert_eq!(report.problems(), BTreeSet::new(), "{:?}", report.findings);
+    #[rustfmt::skip]
+    let all = ["aws_access", "stack", "drift", "alarms", "function", "event_source", "queue", "claims_table", "settings", "secret", "clevertap", "webhook_secret"];
+    for id in all {
+        report.has(id, "");
+    }
+    assert_eq!(report.code, 0);
+
+    let mut findings = report.findings.iter();
+    let mapping = findings.find(|[id, ..]| id == "event_source").unwrap();
+    let mapping = mapping[1].split(':').next().unwrap();
     let drifts = json!({ "StackResourceDrifts": [{
         "LogicalResourceId": "Function", "ResourceType": "AWS::Lambda::Function", "StackResourceDriftStatus": "MODIFIED",
         "PropertyDifferences": [{ "PropertyPath": "/Timeout", "ExpectedValue": "9", "ActualValue": "3", "DifferenceType": "NOT_EQUAL" }],
     }] });
     let doctor = doctor
+        .set(&[("MAPPING", mapping)])
         .file(
             "describe-stack-drift-detection-status",
             drift("DETECTION_FAILED", "DRIFTED"),
         )
         .file("describe-stack-resource-drifts", drifts);
+    doctor.shell(CHANGE).await;
     let report = doctor.run().await;
     report.has("drift_found", "Function: MODIFIED /Timeout");
-    let by_hand = [
-        "alarms_unreceived",
-        "clevertap_skipped",
-        "dead_letters",
-        "drift_found",
-        "drift_unknown",
-        "queue_redrive",
-        "secret_invalid",
-    ];
-    let by_command = [
-        "claims_table_expiry",
-        "event_source_disabled",
-        "function_memory",
-        "function_runtime",
-        "function_timeout",
-        "queue_attributes",
-    ];
+    #[rustfmt::skip]
+    let by_hand = ["alarms_unreceived", "clevertap_skipped", "dead_letters", "drift_found", "drift_unknown", "queue_redrive", "secret_invalid"];
+    #[rustfmt::skip]
+    let by_command = ["claims_table_expiry", "event_source_disabled", "function_memory", "function_runtime", "function_timeout", "queue_attributes"];
     assert_eq!(
         report.problems(),
         by_hand.into_iter().chain(by_command).collect()
     );
-    let commands = report
-        .findings
-        .iter()
-        .filter_map(|[.., fix]| fix.strip_prefix('`')?.strip_suffix('`'));
-    let commands = commands.filter(|command| !command.contains('<'));
+    let fixes = report.findings.iter().map(|[.., fix]| fix);
+    let commands = fixes.filter_map(|fix| fix.strip_prefix('`')?.strip_suffix('`'));
     doctor
-        .shell(&commands.map(str::to_owned).collect::<Vec<_>>())
+        .shell(commands.filter(|command| !command.contains('<')))
         .await;
     assert_eq!(doctor.run().await.problems(), by_hand.into());
 
-    doctor
-        .shell(&[
-            format!("aws lambda delete-event-source-mapping --uuid {mapping}"),
-            "aws lambda create-function-url-config --function-name relay --auth-type AWS_IAM"
-                .to_owned(),
-            "aws dynamodb delete-table --table-name relay".to_owned(),
-            format!("aws sqs delete-queue --queue-url {queue}-dead.fifo"),
-            "aws secretsmanager delete-secret --force-delete-without-recovery --secret-id relay"
-                .to_owned(),
-        ])
-        .await;
-    let mut doctor = doctor;
-    doctor.arguments = "--function relay".to_owned();
-    let missing = [
-        "claims_table_missing",
-        "event_source_missing",
-        "queue_missing",
-        "queue_redrive",
-        "secret_unreadable",
-        "webhook_url_auth",
-    ];
+    doctor.shell(DELETE).await;
+    let doctor = Doctor {
+        arguments: "--function relay".to_owned(),
+        ..doctor
+    };
+    #[rustfmt::skip]
+    let missing = ["claims_table_missing", "event_source_missing", "queue_missing", "queue_redrive", "secret_unreadable", "webhook_url_auth"];
     assert_eq!(doctor.run().await.problems(), missing.into());
 }
 
