@@ -19,8 +19,9 @@ use purchasely_clevertap::aws::secret::Secret;
 use purchasely_clevertap::config::{Config, SignaturePolicy};
 use purchasely_clevertap::http;
 use reqwest::Url;
+use rustls::RootCertStore;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use testkit::webhook::http_client_trusting;
@@ -123,7 +124,7 @@ impl Run<'_> {
                 let what = "was not called";
                 self.findings.add(Id::WebhookSkipped, url.as_str(), what);
             } else {
-                let http = client(None)?;
+                let http = client(http::roots(None)?)?;
                 endpoint::webhook(&http, url, &mut self.findings).await;
             }
         }
@@ -206,7 +207,7 @@ impl Run<'_> {
             findings.add(Id::ClevertapSkipped, "CleverTap", "was not called");
             return Ok(());
         };
-        let http = client(config.root_certificates.as_deref())?;
+        let http = client(config.roots.clone())?;
         let host = config.upload_url.as_str();
         endpoint::host_clock(&http, host, findings).await;
         let main = (&config.account_id, &secret.clevertap_passcode);
@@ -220,8 +221,8 @@ impl Run<'_> {
 }
 
 /// More patient than the function's own client, and with the user's proxy.
-fn client(root_certificates: Option<&Path>) -> Result<reqwest::Client, String> {
-    let builder = http_client_trusting(http::roots(root_certificates)?);
+fn client(roots: RootCertStore) -> Result<reqwest::Client, String> {
+    let builder = http_client_trusting(roots);
     let builder = builder.map_err(|error| error.to_string())?;
     let client = builder.connect_timeout(CONNECT_TIMEOUT).build();
     client.map_err(|error| error.to_string())

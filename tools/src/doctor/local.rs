@@ -5,7 +5,6 @@ use super::aws;
 use super::finding::{Findings, Id};
 use purchasely_clevertap::aws::secret::Secret;
 use purchasely_clevertap::config::{Config, SETTINGS, SignaturePolicy};
-use purchasely_clevertap::http;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -139,10 +138,6 @@ pub fn settings(source: &str, variables: &Variables, findings: &mut Findings) ->
             return None;
         }
     };
-    if let Err(problem) = http::roots(config.root_certificates.as_deref()) {
-        findings.add(Id::SettingInvalid, "SSL_CERT_FILE", problem);
-        return None;
-    }
     for warning in &config.warnings {
         findings.add(Id::SettingDoubtful, source, warning);
     }
