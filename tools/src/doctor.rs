@@ -19,7 +19,6 @@ use purchasely_clevertap::aws::secret::Secret;
 use purchasely_clevertap::config::{Config, SignaturePolicy};
 use purchasely_clevertap::http;
 use reqwest::Url;
-use rustls::RootCertStore;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -91,7 +90,7 @@ pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
     };
     let checked = run.check().await;
     progress.finish_and_clear();
-    checked.map_err(|problem| Unusable(vec![problem]))?;
+    checked?;
     let findings = run.findings;
     let output = if options.json {
         format!("{}\n", findings.json())
@@ -124,7 +123,7 @@ impl Run<'_> {
                 let what = "was not called";
                 self.findings.add(Id::WebhookSkipped, url.as_str(), what);
             } else {
-                let http = client(http::roots(None)?)?;
+                let http = client(None)?;
                 endpoint::webhook(&http, url, &mut self.findings).await;
             }
         }
@@ -207,7 +206,7 @@ impl Run<'_> {
             findings.add(Id::ClevertapSkipped, "CleverTap", "was not called");
             return Ok(());
         };
-        let http = client(config.roots.clone())?;
+        let http = client(Some(config))?;
         let host = config.upload_url.as_str();
         endpoint::host_clock(&http, host, findings).await;
         let main = (&config.account_id, &secret.clevertap_passcode);
@@ -221,9 +220,10 @@ impl Run<'_> {
 }
 
 /// More patient than the function's own client, and with the user's proxy.
-fn client(roots: RootCertStore) -> Result<reqwest::Client, String> {
-    let builder = http_client_trusting(roots);
-    let builder = builder.map_err(|error| error.to_string())?;
+fn client(config: Option<&Config>) -> Result<reqwest::Client, String> {
+    let configured = config.map(|config| Ok(config.roots.clone()));
+    let roots = configured.unwrap_or_else(|| http::roots(None))?;
+    let builder = http_client_trusting(roots).map_err(|error| error.to_string())?;
     let client = builder.connect_timeout(CONNECT_TIMEOUT).build();
     client.map_err(|error| error.to_string())
 }

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Every operation that is asked of AWS.
+/// Every operation of AWS that the doctor runs; all of them only read.
 #[rustfmt::skip]
 mod operation {
     use super::{Id, Operation};
@@ -62,7 +62,7 @@ mod needs {
     pub const TABLE: &[Need] = &[
         ("/KeySchema/0/AttributeName", Is(KEY), Id::ClaimsTableKey),
         ("/KeySchema/1/AttributeName", Is(""), Id::ClaimsTableKey),
-        ("/TimeToLive/TimeToLiveStatus", Is("ENABLED"), Id::ClaimsTableExpiry),
+        ("/TimeToLive/TimeToLiveStatus", Not("DISABLED"), Id::ClaimsTableExpiry),
         ("/TimeToLive/AttributeName", Is(EXPIRES_AT), Id::ClaimsTableExpiry),
     ];
 }
