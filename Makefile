@@ -65,7 +65,7 @@ golden: ## Write tests/golden again, to be reviewed as a diff.
 
 CASES ?= 100000
 property: ## Map CASES random payloads and check each record against CleverTap's limits.
-	PROPTEST_CASES=$(CASES) cargo test --locked --profile property --test it fit
+	PROPTEST_CASES=$(CASES) cargo test --locked --profile property --test it mapping
 
 # `make bench ARGS='--quick --only nothing,relay'` looks without writing; `ARGS=--help` tells the rest.
 ARGS ?= --record

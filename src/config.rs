@@ -10,7 +10,7 @@ use crate::clevertap::Region;
 use crate::mapping::Rules;
 use http::HeaderValue;
 use reader::Reader;
-use std::path::PathBuf;
+use rustls::RootCertStore;
 use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
@@ -76,8 +76,8 @@ pub struct Config {
     pub secret_id: String,
     pub signature: SignaturePolicy,
     pub rules: Rules,
-    /// A PEM file that replaces the compiled-in root certificates.
-    pub root_certificates: Option<PathBuf>,
+    /// The compiled-in root certificates, or those of the configured file.
+    pub roots: RootCertStore,
     /// Valid settings that are probably mistakes, or risky.
     pub warnings: Vec<String>,
 }
@@ -137,9 +137,9 @@ impl Config {
         let dead_letter_queue_url = reader.queue_url("DEAD_LETTER_QUEUE_URL");
         let deduplication_table = reader.value("DEDUPLICATION_TABLE");
         let upload_url = reader.origin("CLEVERTAP_API_URL");
-        let root_certificates = reader.value("SSL_CERT_FILE").map(PathBuf::from);
-        let (Some(region), Some(account_id), Some(secret_id), []) =
-            (region, account_id, secret_id, &reader.errors[..])
+        let roots = reader.roots("SSL_CERT_FILE");
+        let (Some(region), Some(account_id), Some(secret_id), Some(roots), []) =
+            (region, account_id, secret_id, roots, &reader.errors[..])
         else {
             return Err(reader.errors);
         };
@@ -155,7 +155,7 @@ impl Config {
             secret_id,
             signature,
             rules,
-            root_certificates,
+            roots,
             warnings: reader.warnings,
         })
     }
@@ -197,6 +197,7 @@ pub fn log_level(lookup: impl Fn(&str) -> Option<String>) -> LevelFilter {
 
 /// The lookup of the process's own environment.
 #[must_use]
+#[allow(clippy::disallowed_methods)]
 pub fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }

@@ -2,6 +2,8 @@
 //!
 //! It has no rule of its own.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]
+
 use aws_config::environment::{
     EnvironmentVariableCredentialsProvider, EnvironmentVariableRegionProvider,
 };
@@ -48,7 +50,7 @@ async fn run(config: Config) -> Result<(), Error> {
     for warning in config.warnings.iter().chain(&config.missing_guarantees()) {
         tracing::warn!("{warning}");
     }
-    let http = http::client(http::roots(config.root_certificates.as_deref())?)?;
+    let http = http::client(config.roots.clone())?;
     let aws = aws_config(http.clone()).await;
     let handler = app::handler(config, http, &aws)?;
     app::warm_up(&handler);

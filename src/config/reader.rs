@@ -4,10 +4,13 @@
 
 use super::{ConfigError, SignaturePolicy};
 use crate::clevertap::{REGIONS, Region, limits::NameProblem};
-use http::HeaderValue;
+use crate::http;
+use ::http::HeaderValue;
 use reqwest::Url;
+use rustls::RootCertStore;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::Path;
 use std::time::Duration;
 
 pub struct Reader<'l> {
@@ -62,6 +65,21 @@ impl<'l> Reader<'l> {
         let allowed_words = words.join(" or ");
         self.error(variable, format!("is `{value}`; set it to {allowed_words}"));
         allowed[0].1
+    }
+
+    /// The root certificates of a PEM file; the compiled-in ones if the variable is not set.
+    pub fn roots(&mut self, variable: &'static str) -> Option<RootCertStore> {
+        let file = self.value(variable);
+        match http::roots(file.as_deref().map(Path::new)) {
+            Ok(roots) => Some(roots),
+            Err(why) => {
+                let file = file.unwrap_or_default();
+                let problem = format!(
+                    "is `{file}`, whose certificates cannot be read ({why}); set it to a PEM file"
+                );
+                self.invalid(variable, problem)
+            }
+        }
     }
 
     /// The words of a list separated by commas, semicolons or white space.

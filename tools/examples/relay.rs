@@ -3,7 +3,7 @@
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
-use tools::{Unusable, demo, dev, explain, replay, send};
+use tools::{Unusable, demo, dev, doctor, explain, replay, send};
 
 /// Try, explain and check the relay from Purchasely to CleverTap.
 ///
@@ -23,6 +23,7 @@ enum Command {
     Send(send::Options),
     Explain(explain::Options),
     Replay(replay::Options),
+    Doctor(doctor::Options),
 }
 
 #[tokio::main]
@@ -33,6 +34,7 @@ async fn main() -> ExitCode {
         Command::Send(options) => send::run(options).await,
         Command::Explain(options) => explain::run(options).await,
         Command::Replay(options) => replay::run(options).await,
+        Command::Doctor(options) => doctor::run(options).await,
     };
     result.unwrap_or_else(|Unusable(problems)| {
         for problem in problems {

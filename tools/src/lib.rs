@@ -10,6 +10,7 @@
 
 pub mod demo;
 pub mod dev;
+pub mod doctor;
 pub mod explain;
 mod files;
 pub mod replay;
