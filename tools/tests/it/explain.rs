@@ -120,7 +120,7 @@ async fn every_choice_has_its_reason() {
         (("USER_ID_AS", "identity"), nested, "/identity/why", "custom.clevertap_id `__h`"),
         (("ANONYMOUS_USER_ID_AS", "ignore"), anonymous, "/why", "ANONYMOUS_USER_ID_AS=ignore"),
         (("ANONYMOUS_USER_ID_AS", "identity"), anonymous, "/identity/sent", "identity a"),
-        (REVENUE, r#"{"event_name":"A"}"#, "/why", "names no user"),
+        (REVENUE, r#"{"event_name":"A"}"#, "/why", "has no user"),
         (REVENUE, &long, "/why", "1024 characters or more"),
         (REVENUE, "nonsense", "/outcome", "unreadable"),
         (REVENUE, &many, "/fields/101/why", "limit of 100"),
