@@ -67,7 +67,7 @@ CASES ?= 100000
 property: ## Map CASES random payloads and check each record against CleverTap's limits.
 	PROPTEST_CASES=$(CASES) cargo test --locked --profile property --test it mapping
 
-# `make bench ARGS='--quick --only nothing,relay'` looks without writing; `ARGS=--help` tells the rest.
+# `make bench ARGS='--quick --only nothing,relay'` measures a few and writes nothing; `ARGS=--help` lists the options.
 ARGS ?= --record
 bench: ## Measure the function beside its peers; write the tables and the plot.
 	cargo bench --locked --package purchasely-clevertap-benches --bench speed -- $(ARGS)

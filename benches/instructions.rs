@@ -1,5 +1,5 @@
-//! The function's own work on one event, so many times and nothing else: what callgrind watches.
-//! It does not know the network, the runtime or the time.
+//! The function's own work on one event, repeated: what callgrind counts.
+//! It does not know the network, the runtime or the clock.
 
 use clap::{Parser, ValueEnum};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -16,26 +16,25 @@ use std::path::PathBuf;
 const SECRET: &str = "shared-secret-of-the-bench";
 const SIGNED_AT: u64 = 1_770_139_571;
 
-/// Takes one webhook so far, so many times.
+/// Processes one webhook up to a step, a number of times.
 #[derive(Parser)]
 #[command(
-    after_help = "Example: cargo bench --bench instructions -- events/TRIAL_STARTED.json --upto map --times 200"
+    after_help = "Example: cargo bench --bench instructions -- events/TRIAL_STARTED.json --up-to map --times 200"
 )]
 struct Arguments {
     /// The raw body of a webhook.
     webhook: PathBuf,
     #[arg(long)]
-    upto: Upto,
+    up_to: Step,
     #[arg(long)]
     times: u32,
-    /// Given by `cargo bench`.
+    /// Passed by `cargo bench`.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
-/// How far a webhook is taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Upto {
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Step {
     Verify,
     Parse,
     Map,
@@ -45,7 +44,7 @@ enum Upto {
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
     let body = std::fs::read(&arguments.webhook)
-        .map_err(|error| format!("{} cannot be read: {error}", arguments.webhook.display()))?;
+        .map_err(|error| format!("cannot read {}: {error}", arguments.webhook.display()))?;
     let timestamp = SIGNED_AT.to_string();
     let signature = sign(SECRET, &timestamp, &body);
     let mut headers = HeaderMap::new();
@@ -54,28 +53,28 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let rules = Rules::default();
     for _ in 0..arguments.times {
-        let presented = SignatureHeaders::read(black_box(&headers))?;
-        let verified = presented.verify([SECRET], None, SIGNED_AT, black_box(&body))?;
-        match arguments.upto {
-            Upto::Verify => drop(black_box(verified)),
-            upto => take_on(verified, upto, &rules)?,
+        let headers = SignatureHeaders::read(black_box(&headers))?;
+        let verified = headers.verify([SECRET], None, SIGNED_AT, black_box(&body))?;
+        match arguments.up_to {
+            Step::Verify => drop(black_box(verified)),
+            step => process(verified, step, &rules)?,
         }
     }
     Ok(())
 }
 
-fn take_on(verified: Verified<'_>, upto: Upto, rules: &Rules) -> Result<(), Box<dyn Error>> {
+fn process(verified: Verified<'_>, up_to: Step, rules: &Rules) -> Result<(), Box<dyn Error>> {
     let event = black_box(Event::parse(verified)?);
-    if upto == Upto::Parse {
+    if up_to == Step::Parse {
         return Ok(());
     }
-    let mapped = mapping::map(&event, rules, Origin::Purchasely, &mut |field, fate| {
-        black_box((field, fate.is_adjustment()));
+    let mapped = mapping::map(&event, rules, Origin::Purchasely, &mut |field, outcome| {
+        black_box((field, outcome.is_adjustment()));
     });
     let Mapped::Records { records, .. } = black_box(mapped) else {
-        return Err("the webhook is mapped to nothing".into());
+        return Err("the webhook maps to no records".into());
     };
-    if upto == Upto::Write {
+    if up_to == Step::Write {
         black_box(upload_body(&records.iter().collect::<Vec<&Record<'_>>>()));
     }
     Ok(())

@@ -1,19 +1,19 @@
-//! How many instructions the function's own work on one event takes: the same on every run of the
-//! same binary, whatever else the machine does.
-//! It does not know what that work is; it runs the program that does it, under callgrind.
+//! Counts the instructions of the function's own work on one event, by running `../instructions.rs` under callgrind.
+//! It does not know what that work is.
 
-use crate::contestants::build_instructions;
+use crate::contestants::{cargo, root};
 use crate::events::SAMPLE;
-use serde::Serialize;
 use std::error::Error;
-use std::path::Path;
 use std::process::Command;
 
-/// Events in the shorter of two runs; the longer has twice as many, and the difference is told.
+/// Events in the shorter of two runs. The longer one has twice as many; the difference leaves out the program's start.
 const EVENTS: u64 = 200;
 
-/// Instructions for one event.
-#[derive(Debug, Clone, Copy, Serialize)]
+/// Makes cargo start what it has built under callgrind.
+const RUNNER: &str = "target.'cfg(all())'.runner = ['valgrind', '--tool=callgrind', '--callgrind-out-file=/dev/null']";
+
+/// Instructions for one event, by step.
+#[derive(Clone, Copy)]
 pub struct Instructions {
     pub verify: u64,
     pub parse: u64,
@@ -22,19 +22,17 @@ pub struct Instructions {
 }
 
 impl Instructions {
-    /// Counts them. `None` where valgrind is not installed.
+    /// `None` where valgrind is not installed.
     pub fn count() -> Result<Option<Self>, Box<dyn Error>> {
         if Command::new("valgrind").arg("--version").output().is_err() {
             return Ok(None);
         }
-        let program = build_instructions()?;
-        let upto = |stage| -> Result<u64, Box<dyn Error>> {
-            let fewer = counted(&program, stage, EVENTS)?;
-            let more = counted(&program, stage, 2 * EVENTS)?;
-            Ok((more - fewer) / EVENTS)
+        let up_to = |step| -> Result<u64, Box<dyn Error>> {
+            let (shorter, longer) = (run(step, EVENTS)?, run(step, 2 * EVENTS)?);
+            Ok((longer - shorter) / EVENTS)
         };
-        let (verify, parse) = (upto("verify")?, upto("parse")?);
-        let (map, write) = (upto("map")?, upto("write")?);
+        let (verify, parse) = (up_to("verify")?, up_to("parse")?);
+        let (map, write) = (up_to("map")?, up_to("write")?);
         Ok(Some(Self {
             verify,
             parse: parse.saturating_sub(verify),
@@ -42,26 +40,23 @@ impl Instructions {
             write: write.saturating_sub(map),
         }))
     }
-
-    /// Of verify, parse and map.
-    pub fn verify_parse_map(&self) -> u64 {
-        self.verify + self.parse + self.map
-    }
 }
 
 /// The instructions of a whole run.
-fn counted(program: &Path, upto: &str, times: u64) -> Result<u64, Box<dyn Error>> {
-    let output = Command::new("valgrind")
-        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
-        .arg(program)
-        .args([SAMPLE, "--upto", upto, "--times", &times.to_string()])
-        .current_dir(crate::contestants::root())
+fn run(up_to: &str, times: u64) -> Result<u64, Box<dyn Error>> {
+    let output = cargo()
+        .args(["bench", "--locked", "--quiet", "--bench", "instructions"])
+        .arg("--manifest-path")
+        .arg(root().join("benches/Cargo.toml"))
+        .args(["--config", RUNNER, "--"])
+        .arg(root().join(SAMPLE))
+        .args(["--up-to", up_to, "--times", &times.to_string()])
         .output()?;
-    let told = String::from_utf8_lossy(&output.stderr);
-    let collected = told
+    let messages = String::from_utf8_lossy(&output.stderr);
+    let (_, collected) = messages
         .lines()
         .find_map(|line| line.split_once("Collected :"))
         .filter(|_| output.status.success())
-        .ok_or_else(|| format!("callgrind told no count: {told}"))?;
-    Ok(collected.1.trim().parse()?)
+        .ok_or_else(|| format!("callgrind reported no count: {messages}"))?;
+    Ok(collected.trim().parse()?)
 }

@@ -1,92 +1,77 @@
 //! Measures the function's release build beside its peers, in one run and in turn: cold starts, warm
 //! events, batches, memory, size, and the instructions of its own work.
-//! It knows the function only from outside, but for those instructions.
+//! It knows the function only from outside, except for those instructions.
 
 mod contestants;
 mod events;
-mod figures;
-mod http1;
 mod instructions;
 mod measure;
 mod plot;
-mod process;
 mod quota;
 mod report;
-mod runtime_api;
-mod services;
+mod spread;
 
 use clap::{Parser, ValueEnum};
 use contestants::{Built, Contestant};
 use instructions::Instructions;
+use measure::Latencies;
 use quota::Quota;
-use report::{ColdStarts, Conditions, Machine, Report, Size};
-use services::Latency;
+use report::{ColdStarts, Conditions, Report, Size};
 use std::error::Error;
 use std::fs;
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, SystemTime};
+use testkit::connections::Latency;
 use time::OffsetDateTime;
 
 /// What services in the same region add, roughly.
-const AWAY: Latency = Latency {
-    connecting: Duration::from_millis(5),
-    secrets_manager: Duration::from_millis(15),
-    clevertap: Duration::from_millis(20),
-    dynamodb: Duration::from_millis(4),
+const SAME_REGION: Latencies = Latencies {
+    secrets_manager: away(15),
+    clevertap: away(20),
+    dynamodb: away(4),
 };
-/// A Lambda of 128 MB has this part of a CPU: 1,769 MB are a whole one
+/// The part of a CPU that a Lambda function of 128 MB has: 1,769 MB are a whole one
 /// (<https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html>).
-const SMALL_LAMBDA: f64 = 128.0 / 1769.0;
-/// A load average above this, before anything was started, is somebody else's.
-const BUSY: f64 = 0.5;
+const SMALL_FUNCTION: f64 = 128.0 / 1769.0;
 const README: &str = "benches/README.md";
 const PLOT: &str = "benches/speed.svg";
-const BEGIN: &str = "<!-- what `make bench` wrote begins -->\n";
-const END: &str = "<!-- what `make bench` wrote ends -->\n";
+const BEGIN: &str = "<!-- written by `make bench`: begin -->\n";
+const END: &str = "<!-- written by `make bench`: end -->\n";
 
 /// Measures the function's release build beside its peers, in one run and in turn.
 ///
-/// Builds what it measures first. Tables go to standard output, progress to standard error.
+/// Builds what it measures first. Prints tables to standard output and progress to standard error.
 #[derive(Parser)]
 #[command(
     name = "speed",
-    after_help = "Example: cargo bench --bench speed -- --quick --only nothing,relay --conditions plain
+    after_help = "Example: make bench ARGS='--quick --only nothing,relay --conditions plain'
 
-Exit codes: 0 measured, 1 could not be measured (the reason is told), 2 wrong arguments.
-A missed target is no failure; the table says so."
+Exit codes: 0 measured, 1 could not be measured (the message says why), 2 invalid arguments.
+A missed target is not a failure; the table shows it."
 )]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 struct Arguments {
-    /// Measure these only.
-    #[arg(long, value_delimiter = ',', value_name = "WHO")]
+    /// Measure only these.
+    #[arg(long, value_delimiter = ',', value_name = "CONTESTANTS")]
     only: Vec<Contestant>,
-    /// Start under these conditions only.
-    #[arg(long, value_delimiter = ',', value_name = "WHICH")]
+    /// Measure cold starts only under these conditions.
+    #[arg(long, value_delimiter = ',', value_name = "CONDITIONS")]
     conditions: Vec<Conditions>,
-    /// The part of one CPU that the quota allows.
-    #[arg(long, value_name = "FRACTION", default_value_t = SMALL_LAMBDA, value_parser = part_of_a_cpu)]
-    quota: f64,
-    /// Hold the quota by signals even where a control group can be made.
-    #[arg(long)]
-    signals: bool,
     /// A few cold starts and events and no instructions, for a first look.
     #[arg(long)]
     quick: bool,
-    /// Print JSON in place of tables.
-    #[arg(long)]
-    json: bool,
-    /// Write the tables into benches/README.md and draw benches/speed.svg.
-    #[arg(long, conflicts_with_all = ["only", "conditions", "quota", "signals", "quick"])]
+    /// Write the tables into benches/README.md and the plot to benches/speed.svg.
+    #[arg(long, conflicts_with_all = ["only", "conditions", "quick"])]
     record: bool,
-    /// Given by `cargo bench`.
+    /// Passed by `cargo bench`.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
-fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    match measure_all(&arguments) {
+// One thread for all stand-ins: what they cost is then the same for every contestant.
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    match run(&Arguments::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("speed: {error}");
@@ -95,46 +80,37 @@ fn main() -> ExitCode {
     }
 }
 
-fn measure_all(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+async fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let (rounds, warm_events) = if arguments.quick {
         (5, 100)
     } else {
         (21, 1000)
     };
-    let wanted =
-        |contestant: &&Contestant| arguments.only.is_empty() || arguments.only.contains(contestant);
-    let machine = machine()?;
-    if machine.load > BUSY {
-        eprintln!(
-            "the machine is busy (load average {}): only what is measured side by side can be compared",
-            machine.load
-        );
-    }
+    let setting = setting()?;
+    eprintln!("measuring on {setting}");
     eprintln!("building");
     let contestants: Vec<Built> = Contestant::value_variants()
         .iter()
-        .filter(wanted)
+        .filter(|contestant| arguments.only.is_empty() || arguments.only.contains(contestant))
         .map(|contestant| contestant.build())
         .collect::<Result<_, _>>()?;
 
     let mut report = Report {
-        machine,
-        date: OffsetDateTime::from(SystemTime::now()).date().to_string(),
-        sample: events::SAMPLE,
+        setting,
         sizes: sizes(&contestants)?,
         cold: Vec::new(),
         warm: Vec::new(),
         instructions: None,
-        targets: Vec::new(),
     };
     for conditions in Conditions::value_variants() {
         if arguments.conditions.is_empty() || arguments.conditions.contains(conditions) {
-            let started = cold(&contestants, *conditions, arguments, rounds)?;
-            report.cold.push(started);
+            report
+                .cold
+                .extend(cold(&contestants, *conditions, rounds).await?);
         }
     }
     eprintln!("warm events");
-    report.warm = measure::warm(&contestants, warm_events)?;
+    report.warm = measure::warm(&contestants, warm_events).await?;
     if !arguments.quick {
         eprintln!("instructions");
         report.instructions = Instructions::count()?;
@@ -142,119 +118,115 @@ fn measure_all(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
             eprintln!("  not counted: valgrind is not installed");
         }
     }
-    report.judge();
 
     if arguments.record {
         record(&report)?;
     }
-    if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
-        print!("{}", report.tables());
-    }
+    print!("{}", report.tables());
     Ok(())
 }
 
-fn cold(
+/// `None` where the conditions cannot be created on this machine.
+async fn cold(
     contestants: &[Built],
     conditions: Conditions,
-    arguments: &Arguments,
     rounds: usize,
-) -> Result<ColdStarts, Box<dyn Error>> {
-    let quota = match (conditions, arguments.signals) {
-        (Conditions::Quota, false) => Some(Quota::of(arguments.quota)),
-        (Conditions::Quota, true) => Some(Quota::by_signals(arguments.quota)),
-        _ => None,
-    };
-    let latency = match conditions {
-        Conditions::Latency => AWAY,
-        Conditions::Plain | Conditions::Quota => Latency::default(),
-    };
-    let means = quota.as_ref().map(Quota::means);
-    eprintln!(
-        "cold starts, {conditions:?}{}",
-        means
-            .iter()
-            .map(|means| format!(": {means}"))
-            .collect::<String>()
-    );
-    let conditions_of = measure::Conditions {
-        quota: quota.as_ref(),
-        latency,
-    };
-    Ok(ColdStarts {
+) -> Result<Option<ColdStarts>, Box<dyn Error>> {
+    let mut latencies = Latencies::default();
+    let mut quota = None;
+    let mut note = String::new();
+    match conditions {
+        Conditions::Plain => {}
+        Conditions::Quota => {
+            quota = Quota::new(SMALL_FUNCTION);
+            let Some(quota) = &quota else {
+                eprintln!(
+                    "cold starts, {conditions:?}: skipped, because no control group with a CPU limit can be created; run as root"
+                );
+                return Ok(None);
+            };
+            note = format!("{}.", quota.description);
+        }
+        Conditions::Latency => {
+            latencies = SAME_REGION;
+            note = format!(
+                "+{} ms to connect, +{} ms for Secrets Manager, +{} ms for CleverTap, +{} ms for DynamoDB.",
+                latencies.clevertap.connection.as_millis(),
+                latencies.secrets_manager.request.as_millis(),
+                latencies.clevertap.request.as_millis(),
+                latencies.dynamodb.request.as_millis(),
+            );
+        }
+    }
+    eprintln!("cold starts, {conditions:?} {note}");
+    let figures = measure::cold(contestants, quota.as_ref(), latencies, rounds).await?;
+    Ok(Some(ColdStarts {
         conditions,
-        latency,
-        figures: measure::cold(contestants, &conditions_of, rounds)?,
-        quota: means,
-    })
+        note,
+        figures,
+    }))
 }
 
 fn sizes(contestants: &[Built]) -> Result<Vec<Size>, Box<dyn Error>> {
     let mut sizes = Vec::new();
     for built in contestants {
-        let Some(binary) = built.binary()? else {
-            continue;
-        };
-        if built.contestant == Contestant::RelayWithTable {
-            continue;
+        if let Some(binary) = built.binary()? {
+            let zip = miniz_oxide::deflate::compress_to_vec(&binary, 9);
+            sizes.push(Size {
+                contestant: built.contestant,
+                binary_mb: megabytes(binary.len())?,
+                zip_mb: megabytes(zip.len())?,
+            });
         }
-        let zip = miniz_oxide::deflate::compress_to_vec(&binary, 9);
-        sizes.push(Size {
-            contestant: built.contestant,
-            binary_mb: megabytes(binary.len()),
-            zip_mb: megabytes(zip.len()),
-        });
     }
     Ok(sizes)
 }
 
-fn machine() -> Result<Machine, Box<dyn Error>> {
-    let told = fs::read_to_string("/proc/cpuinfo")?;
-    let model = told
-        .lines()
-        .find_map(|line| line.strip_prefix("model name"));
+/// The date (UTC), the machine, and how busy it is before anything is built or started.
+fn setting() -> Result<String, Box<dyn Error>> {
+    let date = OffsetDateTime::from(SystemTime::now()).date();
+    let cpus = fs::read_to_string("/proc/cpuinfo")?;
+    let cpu = cpus.lines().find(|line| line.starts_with("model name"));
+    let (_, cpu) = cpu
+        .and_then(|line| line.split_once(": "))
+        .unwrap_or(("", "an unknown CPU"));
+    let cores = thread::available_parallelism()?;
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
-    // What follows the version names a distribution or a host.
+    // After the version comes the name of a distribution or of a host.
     let kernel = kernel.trim().split('-').next().unwrap_or_default();
     let load = fs::read_to_string("/proc/loadavg")?;
-    let load = load.split(' ').next().unwrap_or_default().parse()?;
-    Ok(Machine {
-        cpu: model
-            .map_or("an unknown CPU", |model| {
-                model.trim_start_matches([' ', '\t', ':'])
-            })
-            .to_owned(),
-        cores: thread::available_parallelism()?.get(),
-        kernel: kernel.to_owned(),
-        load,
-    })
+    let load = load.split(' ').next().unwrap_or_default();
+    Ok(format!(
+        "{date} on {cpu}: {cores} cores, Linux {kernel}, load average {load} at the start"
+    ))
 }
 
-/// Puts the tables between their marks and draws the plot.
+/// Replaces the tables between the two marks and the plot.
 fn record(report: &Report) -> Result<(), Box<dyn Error>> {
     let readme = contestants::root().join(README);
     let text = fs::read_to_string(&readme)?;
-    let marks = text.find(BEGIN).zip(text.find(END));
-    let Some((begin, end)) = marks.filter(|(begin, end)| begin < end) else {
-        return Err(format!("{README} has not the two marks between which tables go").into());
-    };
-    let (before, after) = (&text[..begin + BEGIN.len()], &text[end..]);
-    fs::write(&readme, format!("{before}\n{}\n{after}", report.tables()))?;
+    let parts = text
+        .split_once(BEGIN)
+        .and_then(|(before, rest)| Some((before, rest.split_once(END)?.1)));
+    let (before, after) = parts.ok_or_else(|| {
+        format!("{README} lacks the comments between which the tables go: {BEGIN}{END}")
+    })?;
+    fs::write(
+        &readme,
+        format!("{before}{BEGIN}\n{}\n{END}{after}", report.tables()),
+    )?;
     fs::write(contestants::root().join(PLOT), plot::draw(report))?;
     eprintln!("wrote {README} and {PLOT}");
     Ok(())
 }
 
-fn part_of_a_cpu(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(part) if part > 0.0 && part <= 1.0 => Ok(part),
-        _ => Err("a part of one CPU is more than 0 and at most 1".to_owned()),
+const fn away(request_ms: u64) -> Latency {
+    Latency {
+        connection: Duration::from_millis(5),
+        request: Duration::from_millis(request_ms),
     }
 }
 
-fn megabytes(bytes: usize) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "far below 2^52 bytes")]
-    let bytes = bytes as f64;
-    bytes / 1e6
+fn megabytes(bytes: usize) -> Result<f64, Box<dyn Error>> {
+    Ok(f64::from(u32::try_from(bytes)?) / 1e6)
 }

@@ -1,290 +1,410 @@
-//! Starts the contestants in turn, hands them events and takes down what it sees.
+//! Starts the contestants in turn, hands them events, and notes times, memory and traffic.
 //! It does not know which figures are good.
 
 use crate::contestants::{Built, Contestant};
-use crate::events;
-use crate::figures::Spread;
-use crate::process::Process;
-use crate::quota::Quota;
-use crate::runtime_api::{Invocation, RuntimeApi};
-use crate::services::{AllTraffic, Latency, Services};
-use serde::Serialize;
+use crate::events::{BATCH, Events, check_batch, check_webhook};
+use crate::quota::{Group, Quota};
+use crate::report::{Cold, Traffic, Warm, ms};
+use crate::spread::Spread;
+use std::env;
 use std::error::Error;
-use std::io::Write;
-use std::sync::Arc;
-use std::time::Duration;
+use std::io;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 use tempfile::NamedTempFile;
+use testkit::clevertap::CleverTap;
+use testkit::connections::{Connections, Latency};
+use testkit::dynamodb::DynamoDb;
+use testkit::harness::{ACCOUNT_ID, PASSCODE, SECRET_ID, SHARED_SECRET, secret_value};
+use testkit::lambda::{Function, Invocation, RuntimeApi};
+use testkit::secrets_manager::SecretsManager;
+use testkit::tls::Authority;
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
 
-/// Events that a fresh process is sent before any is measured.
-const WARM_UP: usize = 100;
-/// Events that one contestant is sent before it is the next one's turn.
-const TURN: usize = 50;
-/// Batches that it is sent in its turn.
-const TURN_OF_BATCHES: usize = 10;
+/// Invocations of a fresh process before any is measured.
+const WARM_UP: u32 = 100;
+/// Events that one contestant receives before it is the next one's turn.
+const TURN: u32 = 50;
+/// Batches that it receives in its turn.
+const TURN_OF_BATCHES: u32 = 10;
 
-/// Cold starts of one contestant, each up to its first answer.
-#[derive(Debug, Clone, Serialize)]
-pub struct Cold {
-    pub contestant: Contestant,
-    pub next_ms: Spread,
-    pub answer_ms: Spread,
-    pub cpu_ms: Spread,
-    pub peak_mib: Spread,
-    /// The most that was seen.
-    pub traffic: AllTraffic,
+/// What the services add, as if they were on other machines.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Latencies {
+    pub secrets_manager: Latency,
+    pub clevertap: Latency,
+    pub dynamodb: Latency,
 }
 
-/// Events that one contestant was sent after its first ones.
-#[derive(Debug, Clone, Serialize)]
-pub struct Warm {
-    pub contestant: Contestant,
-    /// Events in one invocation.
-    pub events_at_once: usize,
-    /// For each invocation.
-    pub took_us: Spread,
-    /// For each invocation.
-    pub cpu_us: Spread,
-    /// Since the process began.
-    pub peak_mib: f64,
-    pub invocations: usize,
-    pub traffic: AllTraffic,
-}
-
-/// Under what conditions cold starts are measured.
-pub struct Conditions<'c> {
-    pub quota: Option<&'c Quota>,
-    pub latency: Latency,
-}
-
+/// One contestant's cold starts, a value for each.
 #[derive(Default)]
-struct ColdStarts {
+struct Samples {
     next_ms: Vec<f64>,
     answer_ms: Vec<f64>,
     cpu_ms: Vec<f64>,
     peak_mib: Vec<f64>,
-    traffic: AllTraffic,
+    traffic: Traffic,
 }
 
 /// One process that lives through all turns.
-struct Lane<'b> {
-    built: &'b Built,
-    batches: bool,
-    event: Arc<Vec<u8>>,
-    // Ended before its API, so that it is not left waiting.
-    process: Process,
+struct Lane {
+    contestant: Contestant,
+    /// Events in one invocation.
+    batch: u32,
     api: RuntimeApi,
+    process: Process,
     took_us: Vec<f64>,
     cpu_us: Vec<f64>,
-    traffic: AllTraffic,
+    traffic: Traffic,
 }
 
-struct Stage {
-    services: Services,
-    authority: NamedTempFile,
+struct Process {
+    function: Function,
+    started_at: Instant,
+    /// Used before that.
+    cpu_before: Duration,
+    group: Option<Group>,
 }
 
-/// Measures `rounds` cold starts of each, in turn, each round beginning with another one.
-pub fn cold(
+/// The services that contestants call, and the events that they receive.
+struct World {
+    clevertap: CleverTap,
+    secrets_manager: SecretsManager,
+    dynamodb: DynamoDb,
+    environment: Vec<(&'static str, String)>,
+    events: Events,
+    /// As of the last call of `take_traffic`.
+    seen: Traffic,
+    /// Exists as long as this.
+    _authority: NamedTempFile,
+}
+
+/// Measures `rounds` cold starts of each contestant, in turn. Each round begins with another one.
+pub async fn cold(
     contestants: &[Built],
-    conditions: &Conditions<'_>,
+    quota: Option<&Quota>,
+    latencies: Latencies,
     rounds: usize,
 ) -> Result<Vec<Cold>, Box<dyn Error>> {
-    let stage = Stage::set(conditions.latency)?;
-    let event = events::single()?;
-    let mut starts: Vec<ColdStarts> = Vec::new();
-    starts.resize_with(contestants.len(), ColdStarts::default);
+    let mut world = World::start(latencies).await?;
+    let api = RuntimeApi::start().await;
+    let mut samples: Vec<Samples> = contestants.iter().map(|_| Samples::default()).collect();
     // The first round fills the machine's caches and is not counted.
     for round in 0..=rounds {
         eprint!("\r  cold start {round} of {rounds} ");
         for turn in 0..contestants.len() {
             let position = (round + turn) % contestants.len();
-            let mut ignored = ColdStarts::default();
-            let start = match round {
-                0 => &mut ignored,
-                _ => &mut starts[position],
-            };
             let built = &contestants[position];
-            stage
-                .cold_start(built, conditions.quota, &event, start)
-                .map_err(|error| failed(built, error.as_ref()))?;
+            let mut process = Process::start(built, &api, &world.environment, quota).await?;
+            let mut uncounted = Samples::default();
+            let samples = match round {
+                0 => &mut uncounted,
+                _ => &mut samples[position],
+            };
+            let result = world
+                .cold_start(built.contestant, &api, &process, samples)
+                .await;
+            process.end().await;
+            result.map_err(|error| process.describe(built.contestant, error.as_ref()))?;
         }
     }
     eprintln!();
-    let figures = contestants.iter().zip(starts).map(|(built, start)| {
+    let figures = contestants.iter().zip(samples).map(|(built, samples)| {
         Some(Cold {
             contestant: built.contestant,
-            next_ms: Spread::of(start.next_ms)?,
-            answer_ms: Spread::of(start.answer_ms)?,
-            cpu_ms: Spread::of(start.cpu_ms)?,
-            peak_mib: Spread::of(start.peak_mib)?,
-            traffic: start.traffic,
+            next_ms: Spread::of(samples.next_ms)?,
+            answer_ms: Spread::of(samples.answer_ms)?,
+            cpu_ms: Spread::of(samples.cpu_ms)?,
+            peak_mib: Spread::of(samples.peak_mib)?,
+            traffic: samples.traffic,
         })
     });
-    figures
+    Ok(figures
         .collect::<Option<_>>()
-        .ok_or_else(|| "nothing was measured".into())
+        .ok_or("there were no cold starts")?)
 }
 
-/// Measures `count` warm events of each, turn by turn, and as many batches of the function's as make
-/// up the same number of events.
-pub fn warm(contestants: &[Built], count: usize) -> Result<Vec<Warm>, Box<dyn Error>> {
-    let stage = Stage::set(Latency::default())?;
+/// Measures about `count` warm events of each contestant, turn by turn, and the function's events in batches beside them.
+pub async fn warm(contestants: &[Built], count: u32) -> Result<Vec<Warm>, Box<dyn Error>> {
+    let mut world = World::start(Latencies::default()).await?;
     let mut lanes = Vec::new();
     for built in contestants {
-        let batched = built.contestant == Contestant::Relay;
-        for batches in [false, true] {
-            if batches && !batched {
+        for batch in [1, BATCH] {
+            if batch > 1 && built.contestant != Contestant::Relay {
                 continue;
             }
-            let lane = stage.lane(built, batches);
-            lanes.push(lane.map_err(|error| failed(built, error.as_ref()))?);
+            let api = RuntimeApi::start().await;
+            let lane = Lane {
+                contestant: built.contestant,
+                batch,
+                process: Process::start(built, &api, &world.environment, None).await?,
+                api,
+                took_us: Vec::new(),
+                cpu_us: Vec::new(),
+                traffic: Traffic::default(),
+            };
+            for _ in 0..WARM_UP {
+                lane.invoke(&mut world).await?;
+            }
+            lanes.push(lane);
         }
     }
     let turns = count.div_ceil(TURN);
     for turn in 1..=turns {
         eprint!("\r  warm turn {turn} of {turns} ");
-        let first = turn % lanes.len();
-        let (late, early) = lanes.split_at_mut(first);
-        for lane in early.iter_mut().chain(late) {
-            let built = lane.built;
-            stage
-                .turn(lane)
-                .map_err(|error| failed(built, error.as_ref()))?;
+        for lane in &mut lanes {
+            lane.turn(&mut world).await?;
         }
+        // The next turn begins with another one.
+        lanes.rotate_left(1);
     }
     eprintln!();
+    let rotated = usize::try_from(turns)? % lanes.len();
+    lanes.rotate_right(rotated);
     lanes.into_iter().map(Lane::figures).collect()
 }
 
-impl Stage {
-    fn set(latency: Latency) -> Result<Self, Box<dyn Error>> {
-        let services = Services::start(latency)?;
-        let mut authority = NamedTempFile::new()?;
-        authority.write_all(services.authority_pem.as_bytes())?;
+impl World {
+    async fn start(latencies: Latencies) -> Result<Self, Box<dyn Error>> {
+        let authority = Authority::new();
+        let clevertap = CleverTap::new(ACCOUNT_ID, PASSCODE);
+        clevertap.set_latency(latencies.clevertap);
+        let (listener, clevertap_url) = authority.listen().await;
+        tokio::spawn(clevertap.clone().serve(listener));
+        let secret = secret_value(PASSCODE, SHARED_SECRET);
+        let secrets_manager = SecretsManager::new(SECRET_ID, &secret);
+        secrets_manager.set_latency(latencies.secrets_manager);
+        let (listener, secrets_manager_url) = authority.listen().await;
+        tokio::spawn(secrets_manager.clone().serve(listener));
+        let dynamodb = DynamoDb::new();
+        dynamodb.set_latency(latencies.dynamodb);
+        let (listener, dynamodb_url) = authority.listen().await;
+        tokio::spawn(dynamodb.clone().serve(listener));
+
+        let authority = authority.pem_file();
+        let pem_file = authority
+            .path()
+            .to_str()
+            .ok_or("the path of the authority is not UTF-8")?;
+        let environment = [
+            ("AWS_LAMBDA_FUNCTION_NAME", "relay"),
+            ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128"),
+            ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
+            ("AWS_REGION", "eu-west-1"),
+            ("AWS_DEFAULT_REGION", "eu-west-1"),
+            ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"),
+            ("AWS_SECRET_ACCESS_KEY", "not-a-secret"),
+            ("AWS_ENDPOINT_URL_DYNAMODB", &dynamodb_url),
+            ("AWS_ENDPOINT_URL_SECRETS_MANAGER", &secrets_manager_url),
+            ("CLEVERTAP_ACCOUNT_ID", ACCOUNT_ID),
+            ("CLEVERTAP_API_URL", &clevertap_url),
+            ("CLEVERTAP_REGION", "in1"),
+            ("SECRET_ID", SECRET_ID),
+            ("PATH", &env::var("PATH").unwrap_or_default()),
+            // The authority: for Rust, Node and Python.
+            ("SSL_CERT_FILE", pem_file),
+            ("NODE_EXTRA_CA_CERTS", pem_file),
+            ("AWS_CA_BUNDLE", pem_file),
+        ];
         Ok(Self {
-            services,
-            authority,
+            clevertap,
+            secrets_manager,
+            dynamodb,
+            environment: environment
+                .map(|(name, value)| (name, value.to_owned()))
+                .to_vec(),
+            events: Events::new()?,
+            seen: Traffic::default(),
+            _authority: authority,
         })
     }
 
-    fn begin(
-        &self,
-        built: &Built,
-        quota: Option<&Quota>,
-    ) -> Result<(Process, RuntimeApi), Box<dyn Error>> {
-        let api = RuntimeApi::start()?;
-        let start = built.start(api.address(), &self.services, self.authority.path())?;
-        Ok((Process::start(&start, quota)?, api))
-    }
-
-    fn cold_start(
-        &self,
-        built: &Built,
-        quota: Option<&Quota>,
-        event: &Arc<Vec<u8>>,
-        into: &mut ColdStarts,
+    async fn cold_start(
+        &mut self,
+        contestant: Contestant,
+        api: &RuntimeApi,
+        process: &Process,
+        samples: &mut Samples,
     ) -> Result<(), Box<dyn Error>> {
-        let before = self.services.traffic();
-        let (mut process, api) = self.begin(built, quota)?;
-        let invocation = api.invoke(event, || process.is_alive())?;
-        let cpu = process.cpu()?;
-        let peak = process.peak_memory()?;
-        let uploads = self.services.take_uploads();
-        events::check_single(&invocation.answer, &uploads, built.contestant.relays())?;
-        let traffic = self.services.traffic() - before;
-        let began = process.began_at();
-        let asked = api.asked_first_at().ok_or("it asked for no event")?;
-        into.next_ms.push(ms(asked - began));
-        into.answer_ms.push(ms(invocation.answered_at - began));
-        into.cpu_ms.push(ms(cpu));
-        into.peak_mib.push(mib(peak));
-        into.traffic = into.traffic.most(traffic);
-        // Before its API, so that it is never left without one.
-        drop(process);
+        self.take_traffic();
+        let invocation = self.invoke(contestant, false, api).await?;
+        samples.cpu_ms.push(ms(process.cpu_time()?));
+        samples.peak_mib.push(process.peak_mib()?);
+        let next_at = api.wait_until_ready().await;
+        samples.next_ms.push(ms(next_at - process.started_at));
+        samples
+            .answer_ms
+            .push(ms(invocation.answered_at - process.started_at));
+        samples.traffic = samples.traffic.max(self.take_traffic());
         Ok(())
     }
 
-    fn lane<'b>(&self, built: &'b Built, batches: bool) -> Result<Lane<'b>, Box<dyn Error>> {
-        let (process, api) = self.begin(built, None)?;
-        let mut lane = Lane {
-            built,
-            batches,
-            event: if batches {
-                events::batch()?
-            } else {
-                events::single()?
-            },
-            process,
-            api,
-            took_us: Vec::new(),
-            cpu_us: Vec::new(),
-            traffic: AllTraffic::default(),
-        };
-        for _ in 0..WARM_UP {
-            self.invoke(&mut lane)?;
-        }
-        Ok(lane)
-    }
-
-    fn invoke(&self, lane: &mut Lane<'_>) -> Result<Invocation, Box<dyn Error>> {
-        let process = &mut lane.process;
-        let invocation = lane.api.invoke(&lane.event, || process.is_alive())?;
-        let uploads = self.services.take_uploads();
-        if lane.batches {
-            events::check_batch(&invocation.answer, &uploads)?;
+    /// Invokes a contestant with the next event or batch and checks that it was relayed.
+    async fn invoke(
+        &mut self,
+        contestant: Contestant,
+        is_batch: bool,
+        api: &RuntimeApi,
+    ) -> Result<Invocation, Box<dyn Error>> {
+        let event = if is_batch {
+            self.events.batch()
         } else {
-            let relays = lane.built.contestant.relays();
-            events::check_single(&invocation.answer, &uploads, relays)?;
+            self.events.webhook()
+        };
+        let invocation = api.invoke_timed(event).await;
+        let accepted = self.clevertap.accepted();
+        let uploads = self.clevertap.take_uploads().len();
+        if uploads != usize::from(contestant.is_relay()) {
+            return Err(
+                format!("{uploads} uploads, and the answer {:?}", invocation.result).into(),
+            );
+        }
+        match &invocation.result {
+            Ok(answer) if is_batch => check_batch(answer, &accepted)?,
+            Ok(answer) => check_webhook(answer, &accepted, contestant.is_relay())?,
+            Err(error) => return Err(format!("the invocation failed: {error}").into()),
         }
         Ok(invocation)
     }
 
-    fn turn(&self, lane: &mut Lane<'_>) -> Result<(), Box<dyn Error>> {
-        let count = if lane.batches { TURN_OF_BATCHES } else { TURN };
-        // It is cold from the others' turns; the first event is not counted.
-        self.invoke(lane)?;
-        let before = self.services.traffic();
-        for _ in 0..count {
-            let cpu_before = lane.process.cpu()?;
-            let invocation = self.invoke(lane)?;
-            lane.took_us.push(ms(invocation.took) * 1e3);
-            lane.cpu_us
-                .push(ms(lane.process.cpu()?.saturating_sub(cpu_before)) * 1e3);
+    /// What has reached the services since the last call.
+    fn take_traffic(&mut self) -> Traffic {
+        let services: [&Connections; 3] = [&self.clevertap, &self.secrets_manager, &self.dynamodb];
+        let requests = services.map(|service| count(service.requests()));
+        let connections = services.map(|service| count(service.connections()));
+        let before = self.seen;
+        self.seen = Traffic {
+            requests: requests.iter().sum(),
+            connections: connections.iter().sum(),
+        };
+        Traffic {
+            requests: self.seen.requests - before.requests,
+            connections: self.seen.connections - before.connections,
         }
-        lane.traffic = lane.traffic + (self.services.traffic() - before);
-        Ok(())
     }
 }
 
-impl Lane<'_> {
+impl Process {
+    async fn start(
+        built: &Built,
+        api: &RuntimeApi,
+        environment: &[(&'static str, String)],
+        quota: Option<&Quota>,
+    ) -> Result<Self, Box<dyn Error>> {
+        let group = quota.map(Quota::create_group).transpose()?;
+        let mut command = if group.is_some() {
+            // The shell waits until it is in the group.
+            let mut shell = Command::new("sh");
+            shell
+                .args(["-c", r#"read -r _; exec "$0" "$@""#])
+                .arg(&built.program);
+            shell
+        } else {
+            Command::new(&built.program)
+        };
+        command
+            .args(&built.arguments)
+            .env_clear()
+            .envs(environment.iter().map(|(name, value)| (name, value)))
+            .env("AWS_LAMBDA_RUNTIME_API", api.address())
+            .stdin(Stdio::piped());
+        if built.contestant == Contestant::RelayWithTable {
+            command.env("DEDUPLICATION_TABLE", "claims");
+        }
+        let function = Function::spawn_command(command, api);
+        let mut process = Self {
+            started_at: function.started_at,
+            cpu_before: Duration::ZERO,
+            group: None,
+            function,
+        };
+        if let Some(group) = group {
+            group.add(process.function.pid())?;
+            process.group = Some(group);
+            process.cpu_before = process.function.cpu_time()?;
+            process.started_at = Instant::now();
+            let stdin = process
+                .function
+                .stdin
+                .as_mut()
+                .ok_or("the shell has no standard input")?;
+            stdin.write_all(b"\n").await?;
+        }
+        Ok(process)
+    }
+
+    fn cpu_time(&self) -> io::Result<Duration> {
+        Ok(self.function.cpu_time()?.saturating_sub(self.cpu_before))
+    }
+
+    fn peak_mib(&self) -> Result<f64, Box<dyn Error>> {
+        let kibibytes = u32::try_from(self.function.peak_memory()? / 1024)?;
+        Ok(f64::from(kibibytes) / 1024.0)
+    }
+
+    async fn end(&mut self) {
+        self.function.kill();
+        self.function.wait_for_exit().await;
+        self.group = None;
+    }
+
+    /// The error, with the end of the process's log.
+    fn describe(&self, contestant: Contestant, error: &dyn Error) -> String {
+        let log = self.function.log();
+        let end = log[log.len().saturating_sub(5)..].join("\n");
+        format!("{contestant:?}: {error}; its log ends with:\n{end}")
+    }
+}
+
+impl Lane {
+    async fn turn(&mut self, world: &mut World) -> Result<(), Box<dyn Error>> {
+        // The others' turns have emptied the caches, so the first invocation is not counted.
+        self.invoke(world).await?;
+        world.take_traffic();
+        let invocations = if self.batch == 1 {
+            TURN
+        } else {
+            TURN_OF_BATCHES
+        };
+        for _ in 0..invocations {
+            let cpu_before = self.process.cpu_time()?;
+            let invocation = self.invoke(world).await?;
+            let took = invocation.answered_at - invocation.handed_over_at;
+            let cpu = self.process.cpu_time()?.saturating_sub(cpu_before);
+            self.took_us.push(ms(took) * 1e3 / f64::from(self.batch));
+            self.cpu_us.push(ms(cpu) * 1e3 / f64::from(self.batch));
+        }
+        let traffic = world.take_traffic();
+        self.traffic.requests += traffic.requests;
+        self.traffic.connections += traffic.connections;
+        Ok(())
+    }
+
+    async fn invoke(&self, world: &mut World) -> Result<Invocation, Box<dyn Error>> {
+        let result = world
+            .invoke(self.contestant, self.batch > 1, &self.api)
+            .await;
+        result.map_err(|error| {
+            self.process
+                .describe(self.contestant, error.as_ref())
+                .into()
+        })
+    }
+
     fn figures(self) -> Result<Warm, Box<dyn Error>> {
-        let invocations = self.took_us.len();
         Ok(Warm {
-            contestant: self.built.contestant,
-            events_at_once: if self.batches { events::BATCH } else { 1 },
-            took_us: Spread::of(self.took_us).ok_or("nothing was measured")?,
-            cpu_us: Spread::of(self.cpu_us).ok_or("nothing was measured")?,
-            peak_mib: mib(self.process.peak_memory()?),
-            invocations,
+            contestant: self.contestant,
+            batch: self.batch,
+            events: count(self.took_us.len()) * self.batch,
+            took_us: Spread::of(self.took_us).ok_or("there were no warm events")?,
+            cpu_us: Spread::of(self.cpu_us).ok_or("there were no warm events")?,
+            peak_mib: self.process.peak_mib()?,
             traffic: self.traffic,
         })
     }
 }
 
-fn failed(built: &Built, error: &dyn Error) -> String {
-    format!(
-        "{:?}: {error}; it wrote last:\n{}",
-        built.contestant,
-        built.last_words()
-    )
-}
-
-fn ms(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e3
-}
-
-fn mib(bytes: u64) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "far below 2^52 bytes")]
-    let bytes = bytes as f64;
-    bytes / f64::from(1024 * 1024)
+fn count(number: usize) -> u32 {
+    u32::try_from(number).expect("a count of this bench is below four billion")
 }

@@ -1,5 +1,5 @@
 // A plain relay: verify the signature, map the fields to one CleverTap event, upload it, answer.
-// It knows nothing of profiles, revenue, limits, claims, queues, repetitions or a deadline.
+// It has no profiles, revenue, limits, claims, queues, retries or deadline.
 
 import { createHmac, timingSafeEqual } from "node:crypto";
 import { GetSecretValueCommand, SecretsManagerClient } from "@aws-sdk/client-secrets-manager";
@@ -33,11 +33,11 @@ async function readSecret() {
 function isSigned(headers, raw) {
   const mac = createHmac("sha256", secret.purchasely_shared_secret);
   const expected = mac.update(headers["x-purchasely-timestamp"] ?? "").update(raw).digest();
-  const presented = Buffer.from(headers["x-purchasely-request-signature"] ?? "", "hex");
-  return presented.length === expected.length && timingSafeEqual(presented, expected);
+  const received = Buffer.from(headers["x-purchasely-request-signature"] ?? "", "hex");
+  return received.length === expected.length && timingSafeEqual(received, expected);
 }
 
-/** One event record: flat fields as they are, times as CleverTap's dates. */
+/** One event record: flat fields unchanged, times as CleverTap dates. */
 function map(event) {
   const properties = {};
   for (const [field, value] of Object.entries(event)) {

@@ -1,6 +1,6 @@
 """A plain relay: verify the signature, map the fields to one CleverTap event, upload it, answer.
 
-It knows nothing of profiles, revenue, limits, claims, queues, repetitions or a deadline.
+It has no profiles, revenue, limits, claims, queues, retries or deadline.
 """
 
 import base64
@@ -24,8 +24,8 @@ def handler(request):
     global secret
     try:
         if secret is None:
-            answered = secrets_manager.get_secret_value(SecretId=os.environ["SECRET_ID"])
-            secret = json.loads(answered["SecretString"])
+            response = secrets_manager.get_secret_value(SecretId=os.environ["SECRET_ID"])
+            secret = json.loads(response["SecretString"])
         raw = base64.b64decode(request["body"]) if request["isBase64Encoded"] else request["body"].encode()
         if not is_signed(request["headers"], raw):
             return answer(401, "unauthorized")
@@ -45,7 +45,7 @@ def is_signed(headers, raw):
 
 
 def to_records(event):
-    """One event record: flat fields as they are, times as CleverTap's dates."""
+    """One event record: flat fields unchanged, times as CleverTap dates."""
     properties = {}
     for field, value in event.items():
         if field.endswith("_ms"):

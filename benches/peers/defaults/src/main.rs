@@ -1,5 +1,5 @@
 //! A plain relay: verify the signature, map the fields to one CleverTap event, upload it, answer.
-//! It knows nothing of profiles, revenue, limits, claims, queues, repetitions or a deadline.
+//! It has no profiles, revenue, limits, claims, queues, retries or deadline.
 
 use std::env;
 
@@ -64,7 +64,7 @@ async fn answer(relay: &Relay, request: Request) -> Result<Response<String>, Err
 }
 
 impl Relay {
-    /// `false`: the signature is not right.
+    /// `false`: the signature is invalid.
     async fn relay(&self, request: &Request) -> Result<bool, Error> {
         let secret = self.secret.get_or_try_init(|| self.read_secret()).await?;
         if !is_signed(request, &secret.purchasely_shared_secret) {
@@ -77,9 +77,9 @@ impl Relay {
     }
 
     async fn read_secret(&self) -> Result<Secret, Error> {
-        let answer = self.secrets_manager.get_secret_value();
-        let answer = answer.secret_id(&self.secret_id).send().await?;
-        let text = answer.secret_string().ok_or("the secret is binary")?;
+        let request = self.secrets_manager.get_secret_value();
+        let response = request.secret_id(&self.secret_id).send().await?;
+        let text = response.secret_string().ok_or("the secret is binary")?;
         Ok(serde_json::from_str(text)?)
     }
 
@@ -98,7 +98,7 @@ impl Relay {
         if verdict.status == "success" {
             Ok(())
         } else {
-            Err(format!("CleverTap says {}", verdict.status).into())
+            Err(format!("CleverTap answered {}", verdict.status).into())
         }
     }
 }
@@ -121,7 +121,7 @@ fn is_signed(request: &Request, shared_secret: &str) -> bool {
     })
 }
 
-/// One event record: flat fields as they are, times as CleverTap's dates.
+/// One event record: flat fields unchanged, times as CleverTap dates.
 fn map(event: &Map<String, Value>) -> Result<Value, Error> {
     let name = event.get("event_name").ok_or("event_name is missing")?;
     let identity = event.get("user_id").ok_or("user_id is missing")?;

@@ -1,5 +1,5 @@
 //! A function that answers 200 to everything: what the runtime alone costs.
-//! It does not look at what it is sent.
+//! It does not read its events.
 
 use lambda_http::{Error, Request, run, service_fn};
 
