@@ -14,14 +14,15 @@ use purchasely_clevertap::aws::http::SharedClient;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::process::{Child, Stdio};
-use std::sync::OnceLock;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
 
 static SERVER: OnceCell<String> = OnceCell::const_new();
-static SHELL: OnceLock<Child> = OnceLock::new();
+/// Their standard inputs stay open as long as this process lives.
+static SHELLS: Mutex<Vec<Child>> = Mutex::new(Vec::new());
 static MADE: AtomicU32 = AtomicU32::new(0);
 
 /// An event queue, a dead-letter queue and a table of claims.
@@ -39,7 +40,8 @@ pub async fn endpoint() -> String {
     SERVER.get_or_init(start).await.clone()
 }
 
-async fn start() -> String {
+/// Starts a server that no other test uses, and returns its address.
+pub async fn start() -> String {
     let port = free_port().await;
     // The shell ends the server when this process, which holds its standard input, ends.
     let script =
@@ -54,7 +56,7 @@ async fn start() -> String {
         .stderr(Stdio::null())
         .spawn()
         .expect("a shell");
-    SHELL.set(shell).expect("it is started once");
+    SHELLS.lock().unwrap().push(shell);
     let listening = async {
         while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -68,7 +70,11 @@ async fn start() -> String {
 
 impl Resources {
     pub async fn make() -> Self {
-        let endpoint = endpoint().await;
+        Self::make_at(endpoint().await).await
+    }
+
+    /// The same in a server of the test's own.
+    pub async fn make_at(endpoint: String) -> Self {
         let config = config(&endpoint).await;
         let sqs = aws_sdk_sqs::Client::new(&config);
         let dynamodb = aws_sdk_dynamodb::Client::new(&config);
