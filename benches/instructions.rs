@@ -4,9 +4,9 @@
 use clap::{Parser, ValueEnum};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use purchasely_clevertap::clevertap::{Record, upload_body};
-use purchasely_clevertap::mapping::{self, Mapped, Occasion, Rules};
+use purchasely_clevertap::mapping::{self, Mapped, Origin, Rules};
 use purchasely_clevertap::purchasely::signature::{
-    Presented, SIGNATURE_HEADER, TIMESTAMP_HEADER, sign,
+    SIGNATURE_HEADER, SignatureHeaders, TIMESTAMP_HEADER, sign,
 };
 use purchasely_clevertap::purchasely::{Event, Verified};
 use std::error::Error;
@@ -54,7 +54,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let rules = Rules::default();
     for _ in 0..arguments.times {
-        let presented = Presented::read(black_box(&headers))?;
+        let presented = SignatureHeaders::read(black_box(&headers))?;
         let verified = presented.verify([SECRET], None, SIGNED_AT, black_box(&body))?;
         match arguments.upto {
             Upto::Verify => drop(black_box(verified)),
@@ -69,8 +69,7 @@ fn take_on(verified: Verified<'_>, upto: Upto, rules: &Rules) -> Result<(), Box<
     if upto == Upto::Parse {
         return Ok(());
     }
-    let occasion = Occasion::default();
-    let mapped = mapping::map(&event, rules, &occasion, &mut |field, fate| {
+    let mapped = mapping::map(&event, rules, Origin::Purchasely, &mut |field, fate| {
         black_box((field, fate.is_adjustment()));
     });
     let Mapped::Records { records, .. } = black_box(mapped) else {

@@ -18,36 +18,78 @@ use std::path::PathBuf;
 use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
-/// Every variable the function reads, with what an absent or empty one means. The README's table
-/// and the template's parameters are held against this list by tests.
+/// An environment variable of the function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Setting {
+    pub name: &'static str,
+    /// The value that an absent or empty variable stands for, or `must be set` or `not set`.
+    pub default: &'static str,
+    /// Markdown: what it decides, what it takes, and what follows if it is not set.
+    pub meaning: &'static str,
+}
+
+/// Every variable that the function reads. `docs/settings.md` is generated from this table.
 #[rustfmt::skip]
-pub const VARIABLES: &[(&str, &str)] = &[
-    ("CLEVERTAP_REGION", "required"),
-    ("CLEVERTAP_ACCOUNT_ID", "required"),
-    ("SECRET_ID", "required"),
-    ("PURCHASELY_SIGNATURE", "required"),
-    ("PURCHASELY_SIGNATURE_TOLERANCE_SECONDS", "0"),
-    ("EVENTS_ENABLED", "all"),
-    ("EVENTS_DISABLED", "none"),
-    ("EVENT_NAMES", "none"),
-    ("USER_PROPERTIES", "all of the table"),
-    ("USER_PROPERTY_NAMES", "none"),
-    ("REVENUE_EVENT", "none"),
-    ("REVENUE_CURRENCY", "integration"),
-    ("USER_ID_AS", "identity"),
-    ("ANONYMOUS_USER_ID_AS", "ignore"),
-    ("CLEVERTAP_ID_FIELD", "clevertap_id"),
-    ("PROPERTIES_OMITTED", "none"),
-    ("UNKNOWN_FIELDS", "send"),
-    ("SANDBOX_EVENTS", "drop"),
-    ("CLEVERTAP_SANDBOX_ACCOUNT_ID", "none"),
-    ("EVENT_QUEUE_URL", "none"),
-    ("DEAD_LETTER_QUEUE_URL", "none"),
-    ("DEDUPLICATION_TABLE", "none"),
-    ("CLEVERTAP_DRY_RUN", "false"),
-    ("CLEVERTAP_API_URL", "from the region"),
-    ("SSL_CERT_FILE", "compiled-in roots"),
+pub const SETTINGS: &[Setting] = &[
+    setting("CLEVERTAP_REGION", "must be set",
+        "Region of the CleverTap account: a code (`in1`), a name (`India`), the API host, or the dashboard's address as the browser shows it. CleverTap answers a wrong region like a wrong passcode: 401."),
+    setting("CLEVERTAP_ACCOUNT_ID", "must be set",
+        "Account id, also called project id, from CleverTap's **Settings → Project**. The id of a test account starts with `TEST-`."),
+    setting("SECRET_ID", "must be set",
+        "Name or ARN of the secret in Secrets Manager: one JSON object with `clevertap_passcode`, `purchasely_shared_secret` and, where needed, `purchasely_shared_secret_previous` and `clevertap_sandbox_passcode`."),
+    setting("PURCHASELY_SIGNATURE", "required",
+        "`required`: a webhook without a valid signature is answered 401. `off`: no signature is checked, for a sender that cannot sign; anyone who knows the address can then raise events, and the log warns of it at each start."),
+    setting("PURCHASELY_SIGNATURE_TOLERANCE_SECONDS", "0",
+        "Maximum age of a signature in whole seconds; `0` is no limit. Purchasely does not document whether it signs a retry again, so a limit below 21 days may reject retries."),
+    setting("EVENTS_ENABLED", "all",
+        "Events to raise in CleverTap: Purchasely's names, separated by commas, semicolons or white space, or `all`. Profile and revenue records of other events are still sent."),
+    setting("EVENTS_DISABLED", "none",
+        "Events not to raise, even if enabled: a list as above, or `none`. Their profile and revenue records are still sent."),
+    setting("EVENT_NAMES", "not set",
+        "Other names for events: `TRIAL_STARTED=Trial Started;TRIAL_CONVERTED=Trial Converted`, separated by semicolons or line breaks. A name that CleverTap reserves or forbids is an error. An event without an entry keeps Purchasely's name."),
+    setting("USER_PROPERTIES", "the default set",
+        "Profile properties to update, instead of the default set: a list of any payload fields, each by its name as an event property. `none`: no profile records."),
+    setting("USER_PROPERTY_NAMES", "not set",
+        "Other names for profile properties: `plan=Current Plan;store=Shop`. A system field of CleverTap's (Name, Identity, Email, Phone, MSG-push, ...), a name that CleverTap forbids, and two properties with one name are errors."),
+    setting("REVENUE_EVENT", "none",
+        "Event that records revenue: `Charged`, or a name of your own. `none`: no revenue event, because an app that records `Charged` itself would count its revenue twice."),
+    setting("REVENUE_CURRENCY", "integration",
+        "`integration`: revenue is the amount in the app's integration currency. `customer`: it is the amount in the buyer's currency; CleverTap sums without converting, so this is for apps with one market."),
+    setting("USER_ID_AS", "identity",
+        "What Purchasely's `user_id` is in CleverTap. `identity`: the app gives both SDKs one id. `object_id`: the app gives Purchasely the CleverTap ID as its user id."),
+    setting("ANONYMOUS_USER_ID_AS", "ignore",
+        "`ignore`: an event with only an anonymous id is not sent. `identity`: the anonymous id is the Identity, for apps that give it to CleverTap; otherwise each becomes a billed profile."),
+    setting("CLEVERTAP_ID_FIELD", "clevertap_id",
+        "Payload field that contains the CleverTap ID, at the top or one level down. Where it is present, it is sent as `objectId` instead of the user id."),
+    setting("PROPERTIES_OMITTED", "none",
+        "Payload fields that are never sent, such as `device_id`, or parts of an object, such as `attribution_utm_term`; a list separated by commas, semicolons or white space. They are also missing from the profile, and without its amount a transaction raises no revenue event. `purchase_token` is never sent."),
+    setting("UNKNOWN_FIELDS", "send",
+        "`send`: payload fields that Purchasely does not document are sent as they are. `drop`: they are not sent."),
+    setting("SANDBOX_EVENTS", "drop",
+        "Events of testers' purchases. `drop`: they are not sent. `relay`: they go to the main account without profile and revenue records. The default is `relay` if the account id starts with `TEST-`, and then all records are sent."),
+    setting("CLEVERTAP_SANDBOX_ACCOUNT_ID", "not set",
+        "Another account of the same region that gets all records of testers' purchases, instead of `SANDBOX_EVENTS`, which must then not be `drop`. Its passcode is `clevertap_sandbox_passcode` in the secret."),
+    setting("EVENT_QUEUE_URL", "not set",
+        "URL of the FIFO queue whose messages the function relays: redriven dead letters and replays. Without it messages that fail are not delayed before they come back."),
+    setting("DEAD_LETTER_QUEUE_URL", "not set",
+        "URL of the FIFO queue that takes events which can never be relayed. Without it such an event is answered 503 and blocks that user's later events for 20 days."),
+    setting("DEDUPLICATION_TABLE", "not set",
+        "DynamoDB table of the events that CleverTap has accepted. Without it an event that Purchasely sends again is raised again."),
+    setting("CLEVERTAP_DRY_RUN", "false",
+        "`true`: CleverTap checks each upload and stores nothing. For a second account or copied traffic: Purchasely does not send these events again."),
+    setting("CLEVERTAP_API_URL", "from the region",
+        "Address for uploads instead of the region's: scheme and host only, `https`, or `http` on a loopback address. The passcode is sent there."),
+    setting("SSL_CERT_FILE", "compiled-in roots",
+        "PEM file of root certificates that replace the compiled-in ones."),
 ];
+
+const fn setting(name: &'static str, default: &'static str, meaning: &'static str) -> Setting {
+    Setting {
+        name,
+        default,
+        meaning,
+    }
+}
 
 /// Accounts that CleverTap makes for tests carry this before their id.
 const TEST_ACCOUNT_PREFIX: &str = "TEST-";
@@ -97,14 +139,14 @@ pub enum SignaturePolicy {
 
 /// One variable that cannot be used as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mistake {
+pub struct ConfigError {
     /// The variable.
     pub variable: &'static str,
     /// What is wrong, what is allowed, how to mend it.
     pub problem: String,
 }
 
-impl fmt::Display for Mistake {
+impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.variable, self.problem)
     }
@@ -112,7 +154,7 @@ impl fmt::Display for Mistake {
 
 impl Config {
     /// Reads the settings through `lookup`; an empty variable is an absent one. All mistakes come at once.
-    pub fn read(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, Vec<Mistake>> {
+    pub fn from_env(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, Vec<ConfigError>> {
         let mut reader = Reader {
             lookup,
             mistakes: Vec::new(),
@@ -196,7 +238,7 @@ impl Config {
 
     /// What the function cannot promise for want of a resource.
     #[must_use]
-    pub fn lost_promises(&self) -> Vec<String> {
+    pub fn missing_guarantees(&self) -> Vec<String> {
         let mut lost = Vec::new();
         if self.deduplication_table.is_none() {
             lost.push(
@@ -241,7 +283,7 @@ pub fn environment(name: &str) -> Option<String> {
 
 struct Reader<L> {
     lookup: L,
-    mistakes: Vec<Mistake>,
+    mistakes: Vec<ConfigError>,
     warnings: Vec<String>,
 }
 
@@ -253,7 +295,7 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
     }
 
     fn mistake(&mut self, variable: &'static str, problem: impl Into<String>) {
-        self.mistakes.push(Mistake {
+        self.mistakes.push(ConfigError {
             variable,
             problem: problem.into(),
         });
@@ -644,8 +686,8 @@ mod tests {
         ("SECRET_ID", "relay"),
     ];
 
-    fn read(variables: &[(&str, &str)]) -> Result<Config, Vec<Mistake>> {
-        Config::read(|name| {
+    fn read(variables: &[(&str, &str)]) -> Result<Config, Vec<ConfigError>> {
+        Config::from_env(|name| {
             let found = variables.iter().rev().find(|(n, _)| *n == name);
             found.map(|(_, value)| (*value).to_owned())
         })
@@ -961,13 +1003,13 @@ mod tests {
     #[test]
     fn every_documented_variable_is_read_and_no_other() {
         let asked = std::cell::RefCell::new(HashSet::new());
-        let _ = Config::read(|name| {
+        let _ = Config::from_env(|name| {
             asked.borrow_mut().insert(name.to_owned());
             None
         });
-        let documented: HashSet<_> = VARIABLES
+        let documented: HashSet<_> = SETTINGS
             .iter()
-            .map(|(name, _)| (*name).to_owned())
+            .map(|setting| setting.name.to_owned())
             .collect();
         assert_eq!(asked.into_inner(), documented);
     }

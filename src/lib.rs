@@ -1,30 +1,36 @@
 //! Relays Purchasely's webhooks to CleverTap: one AWS Lambda function, one upload per webhook.
 //!
-//! An event goes one way: **request → verify → parse → map → claim → upload → outcome**.
+//! Data flows one way: **request → verify → parse → map → claim → upload → outcome**. In reading order:
 //!
-//! - [`config`]: the environment, read once; every mistake is named at once.
-//! - [`handler`]: the two doors; an HTTP request or a batch of messages in, an answer out, whatever happens.
-//! - [`purchasely`]: is it signed, and what does it say? Knows nothing of CleverTap.
-//! - [`mapping`]: what CleverTap should be told. Pure; the only place that knows both vendors.
-//! - [`relay`]: has it uploaded once, within the time that Purchasely waits, or kept as a dead letter.
-//! - [`clevertap`]: records, limits, regions, the upload and its answers. Knows nothing of Purchasely.
+//! - [`config`]: the environment, read once; every mistake is reported at once.
+//! - [`app`]: the wiring, from the configuration to the handler.
+//! - [`envelope`]: what Lambda invoked the function with.
+//! - [`handler`]: verifies and parses a webhook, has it relayed, answers.
+//! - [`purchasely`]: its signature, events and fields. Knows nothing of CleverTap.
+//! - [`mapping`]: from an event to records. Pure; the only place that knows both vendors.
+//! - [`relay`]: claims, uploads and settles each event within the time that Purchasely waits.
+//! - [`clevertap`]: records, limits, regions, uploads and their answers. Knows nothing of Purchasely.
 //! - [`aws`]: the secret, the queues, the claims.
-//! - [`outcome`]: what an event's end means: the status, the word, the severity.
-//! - [`telemetry`]: the line that tells it.
+//! - [`outcome`]: the one table of what an outcome means.
+//! - [`telemetry`]: the log line and its metrics.
+//! - [`http`], [`clock`]: the one way out, and the one clock.
 //!
-//! What always holds, and is held by tests:
-//! - Only HTTP 200 counts as received at Purchasely, which otherwise sends the event again for 20 days
-//!   and holds back that user's later events. So 200 means that CleverTap has the event, that
-//!   it is safely kept, or that CleverTap rightly never gets it; whatever is not in [`outcome`]'s table is 503.
-//! - An upload is repeated only where the first cannot have been stored, or CleverTap said so, or, once,
-//!   where its connection was lost.
+//! Invariants, each with a test:
+//! - Purchasely takes only HTTP 200 for received; otherwise it sends the event again for 20 days and sends
+//!   none of that user's later events. So 200 means that CleverTap has the event, that it is safely
+//!   stored, or that there is nothing to send. Whatever is not in [`outcome`]'s table is 503.
+//! - An upload is repeated only where the first surely was not stored, or, once, where the connection was lost.
 //! - The passcode goes to the region's host (or the override) and nowhere else; redirects are not followed.
-//! - Secrets and users' ids reach no log, error, metric or answer.
+//! - Secrets and user ids reach no log, error, metric or response.
 
+pub mod app;
 pub mod aws;
 pub mod clevertap;
+pub mod clock;
 pub mod config;
+pub mod envelope;
 pub mod handler;
+pub mod http;
 pub mod mapping;
 pub mod outcome;
 pub mod purchasely;

@@ -3,222 +3,198 @@
 //! It does not know how an outcome came about. Purchasely counts only 200 as received, so every
 //! status here decides whether an event is kept, lost or sent again.
 
-use crate::clevertap::answer;
+use crate::clevertap::response;
 use crate::mapping::{Ignored, Unmappable};
-use crate::purchasely::{Unreadable, signature::Refusal};
+use crate::purchasely::{Event, Unreadable, catalogue, signature::InvalidSignature};
+use std::time::Duration;
+use strum::IntoStaticStr;
 
-/// How an event, or a request that was none, ended.
+/// How an event, or a request that is not an event, ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// CleverTap has it.
+    /// CleverTap accepted it.
     Relayed,
-    /// CleverTap would take it; nothing was stored (`CLEVERTAP_DRY_RUN`).
+    /// CleverTap would accept it; nothing was stored (`CLEVERTAP_DRY_RUN`).
     DryRun,
-    /// CleverTap had it before.
+    /// CleverTap accepted it before.
     Duplicate,
-    /// Can never be relayed as it is; the dead-letter queue keeps it.
+    /// It can never be relayed as it is; the dead-letter queue has it.
     DeadLettered(Permanent),
-    /// Rightly nothing to send.
+    /// There is nothing to send.
     Ignored(Ignored),
-    /// Not shown to come from Purchasely.
-    Unauthorized(Refusal),
-    /// Not a POST.
+    Unauthorized(InvalidSignature),
     MethodNotAllowed,
-    /// The body is longer than the door takes.
     PayloadTooLarge,
-    /// Not relayed; whoever sent it keeps it and sends it again.
+    /// Not relayed; the sender keeps it and sends it again.
     Failed(Failure),
 }
 
 /// Why an event can never be relayed as it is, however often it is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Permanent {
-    /// Not an event.
     #[error("{0}")]
     Unreadable(Unreadable),
-    /// An event that cannot become a record.
     #[error("{0}")]
     Unmappable(Unmappable),
-    /// CleverTap refused it for good.
-    #[error("CleverTap refused the event with code {0}: {meaning}", meaning = answer::meaning(*.0))]
+    /// CleverTap refused it, with this code.
+    #[error("CleverTap refused the event with code {0}: {meaning}", meaning = response::meaning(*.0))]
     Refused(u16),
 }
 
-/// Why an event was not relayed, grouped by who must act.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+/// Why an event was not relayed this time, grouped by who must act.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum Failure {
-    /// The event itself is the trouble, and nothing keeps it: there is no dead-letter queue, or it did not take it.
+    // The event: it can never be relayed, and nothing keeps it.
+    /// No dead-letter queue is configured, or it did not take the event.
     #[error(
-        "{0}; no dead-letter queue keeps the event, so it is sent again and its user's later events wait"
+        "{0}; no dead-letter queue has the event, so Purchasely sends it again and sends no later event of its user"
     )]
-    NotKept(Permanent),
+    NotStored(Permanent),
 
-    // The owner: settings and secrets.
-    /// CleverTap does not accept the passcode, the account id or their region.
+    // The operator: settings and secrets.
     #[error(
         "CleverTap answered {0}: check that clevertap_passcode in the secret, CLEVERTAP_ACCOUNT_ID and CLEVERTAP_REGION belong to one account"
     )]
-    NotAccepted(u16),
-    /// A tester's purchase for an account whose passcode the secret does not hold.
+    CredentialsRejected(u16),
     #[error(
         "the secret has no clevertap_sandbox_passcode, which CLEVERTAP_SANDBOX_ACCOUNT_ID needs: add it"
     )]
     NoSandboxPasscode,
-    /// No usable secret.
-    #[error("the secret could not be read: see the line before this one")]
+    #[error("the secret is unavailable: see the line before this one")]
     SecretUnavailable,
 
-    // Nobody: it passes.
-    /// The same event is being relayed by another invocation.
-    #[error("the same event is being relayed by another invocation; it is sent again")]
+    // Nobody: a retry is enough.
+    #[error("another invocation is relaying the same event; it is sent again")]
     InProgress,
-    /// An earlier event of the same user is not settled.
-    #[error("an earlier event of the same user is not settled; it is sent again after that one")]
-    Held,
-    /// Too many concurrent uploads (429), a fault of CleverTap's (5xx), or a record refused for now (555).
-    #[error("CleverTap is busy or faulty ({0}); the event is sent again")]
+    #[error("an earlier event of the same user is not settled; this one is sent again after it")]
+    Blocked,
+    /// Too many concurrent uploads (429), a server error (5xx) or a record refused for now (555).
+    #[error("CleverTap is busy or has an error ({0}); the event is sent again")]
     Busy(u16),
-    /// No connection to CleverTap.
     #[error("CleverTap could not be reached; the event is sent again")]
     Unreachable,
-    /// The connection closed before an answer, twice.
     #[error("CleverTap closed the connection without an answer; the event is sent again")]
     ConnectionLost,
-    /// The time that Purchasely waits was used up.
     #[error("CleverTap did not answer in time; the event is sent again")]
     TimedOut,
 
-    // Somebody has to look: it should not happen.
-    /// An answer of CleverTap's that is not documented.
-    #[error("CleverTap's answer ({0}) was not understood; the event is sent again")]
-    NotUnderstood(u16),
-    /// A bug: the line before names the place.
-    #[error("the function panicked; the line before this one names the place, please report it")]
+    // A developer: this should not happen.
+    #[error("CleverTap's answer ({0}) is not documented; the event is sent again")]
+    UnexpectedResponse(u16),
+    #[error("the function panicked; the line before this one has the place, please report it")]
     Panicked,
-    /// An invocation that is neither an HTTP request nor a batch of messages.
     #[error(
         "the invocation is neither an HTTP request of API Gateway or of a Function URL nor a batch of SQS messages"
     )]
     UnknownInvocation,
 }
 
-/// How loud an outcome is in the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How an outcome is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "UPPERCASE")]
 pub enum Severity {
-    /// As it should be.
     Info,
-    /// Somebody else's doing, or passing.
+    /// The sender's fault, or transient.
     Warn,
     /// Somebody must act.
     Error,
 }
 
 /// Who must act before a failed event can be relayed: the one dimension of the metric `Failed`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum Class {
-    /// Nobody keeps an event that can never be relayed, so its user waits for it.
+    /// The event can never be relayed and nothing keeps it, so its user's later events wait.
     Event,
-    /// CleverTap does not let the function in.
+    /// CleverTap rejects the account id or the passcode.
     Credentials,
     /// There is no usable secret.
     Secret,
-    /// Nobody: it passes.
-    Passing,
+    /// Nobody: a retry is enough.
+    Transient,
     /// Something that should not happen.
     Unexpected,
 }
 
-impl Class {
-    /// The class as the value of the dimension.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Event => "event",
-            Self::Credentials => "credentials",
-            Self::Secret => "secret",
-            Self::Passing => "passing",
-            Self::Unexpected => "unexpected",
-        }
-    }
-}
-
-/// What an outcome means outside.
+/// What an outcome means to the sender, the log and the metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Row {
-    /// The answer of the HTTP door.
+    /// The status of the HTTP endpoint.
     pub http_status: u16,
-    /// The word in the answer's body: under `status` for 200, else under `error`.
+    /// The word in the response's body: under `status` for 200, otherwise under `error`.
     pub word: &'static str,
-    /// The more exact word, for the log; told to the sender only where the answer is 200.
+    /// A more exact word for the log; the sender sees it only with 200.
     pub reason: Option<&'static str>,
     /// The metric that counts it. Each outcome has one, so their sum is the number of events.
     pub metric: &'static str,
-    /// Who must act, if it failed.
+    /// Who must act, for a failure.
     pub class: Option<Class>,
-    /// How loud the log is.
     pub severity: Severity,
 }
 
 impl Outcome {
-    /// Whether nothing more is to be done for the event, whoever sent it.
-    #[must_use]
+    /// Whether nothing more is to be done for the event.
     pub fn is_settled(&self) -> bool {
         self.row().http_status == 200
     }
 
+    /// Whether CleverTap accepted it now.
+    pub fn is_accepted(&self) -> bool {
+        matches!(self, Self::Relayed | Self::DryRun)
+    }
+
     /// The outcome's row of the table.
-    #[must_use]
     pub fn row(&self) -> Row {
         use Severity::{Error, Info, Warn};
-        let (http_status, word, reason, metric, severity) = match self {
+        let (http_status, word, reason, metric, severity) = match *self {
             Self::Relayed => (200, "relayed", None, "Relayed", Info),
             Self::DryRun => (200, "dry_run", None, "DryRun", Info),
             Self::Duplicate => (200, "duplicate", None, "Duplicate", Info),
             Self::DeadLettered(why) => {
-                let reason = Some(permanent(*why));
+                let reason = Some(why.into());
                 (200, "dead_lettered", reason, "DeadLettered", Error)
             }
-            Self::Ignored(why) => (200, "ignored", Some(ignored(*why)), "Ignored", Info),
+            Self::Ignored(why) => (200, "ignored", Some(why.into()), "Ignored", Info),
             Self::Unauthorized(why) => {
-                let reason = Some(refused(*why));
-                (401, "unauthorized", reason, "Unauthorized", Warn)
+                (401, "unauthorized", Some(why.into()), "Unauthorized", Warn)
             }
             Self::MethodNotAllowed => (405, "method_not_allowed", None, "Rejected", Warn),
             Self::PayloadTooLarge => (413, "payload_too_large", None, "Rejected", Warn),
             Self::Failed(why) => {
-                let severity = match class(*why) {
-                    Class::Passing => Warn,
+                let severity = match why.class() {
+                    Class::Transient => Warn,
                     _ => Error,
                 };
-                (503, "unavailable", Some(failed(*why)), "Failed", severity)
+                (503, "unavailable", Some(why.reason()), "Failed", severity)
             }
+        };
+        let class = match self {
+            Self::Failed(why) => Some(why.class()),
+            _ => None,
         };
         Row {
             http_status,
             word,
             reason,
             metric,
-            class: match self {
-                Self::Failed(why) => Some(class(*why)),
-                _ => None,
-            },
+            class,
             severity,
         }
     }
 
-    /// The outcome in a sentence, for the log.
-    #[must_use]
-    pub fn sentence(&self) -> String {
+    /// The outcome as a sentence, for the log.
+    pub fn message(&self) -> String {
         match self {
             Self::Relayed => "relayed to CleverTap".to_owned(),
-            Self::Duplicate => "nothing to send: CleverTap had it before".to_owned(),
-            Self::DeadLettered(why) => format!("kept as a dead letter: {why}"),
-            Self::DryRun => "CleverTap would take it; nothing was stored".to_owned(),
+            Self::DryRun => "CleverTap would accept it; nothing was stored".to_owned(),
+            Self::Duplicate => "nothing to send: CleverTap accepted it before".to_owned(),
+            Self::DeadLettered(why) => format!("sent to the dead-letter queue: {why}"),
             Self::Ignored(Ignored::EventDisabled) => {
                 "nothing to send: the event is switched off".to_owned()
             }
             Self::Ignored(Ignored::Sandbox) => {
-                "nothing to send: a sandbox purchase, and these are dropped".to_owned()
+                "nothing to send: a sandbox purchase, and SANDBOX_EVENTS is drop".to_owned()
             }
             Self::Ignored(Ignored::Anonymous) => {
                 "nothing to send: the buyer is not signed in, and ANONYMOUS_USER_ID_AS is ignore"
@@ -232,84 +208,107 @@ impl Outcome {
     }
 }
 
-fn class(why: Failure) -> Class {
-    match why {
-        Failure::NotKept(_) => Class::Event,
-        Failure::NotAccepted(_) | Failure::NoSandboxPasscode => Class::Credentials,
-        Failure::SecretUnavailable => Class::Secret,
-        Failure::InProgress
-        | Failure::Held
-        | Failure::Busy(_)
-        | Failure::Unreachable
-        | Failure::ConnectionLost
-        | Failure::TimedOut => Class::Passing,
-        Failure::NotUnderstood(_) | Failure::Panicked | Failure::UnknownInvocation => {
-            Class::Unexpected
+impl Failure {
+    /// Who must act.
+    pub fn class(self) -> Class {
+        match self {
+            Self::NotStored(_) => Class::Event,
+            Self::CredentialsRejected(_) | Self::NoSandboxPasscode => Class::Credentials,
+            Self::SecretUnavailable => Class::Secret,
+            Self::InProgress
+            | Self::Blocked
+            | Self::Busy(_)
+            | Self::Unreachable
+            | Self::ConnectionLost
+            | Self::TimedOut => Class::Transient,
+            Self::UnexpectedResponse(_) | Self::Panicked | Self::UnknownInvocation => {
+                Class::Unexpected
+            }
+        }
+    }
+
+    fn reason(self) -> &'static str {
+        match self {
+            Self::NotStored(why) => why.into(),
+            other => other.into(),
         }
     }
 }
 
-fn failed(why: Failure) -> &'static str {
-    match why {
-        Failure::NotKept(why) => permanent(why),
-        Failure::NotAccepted(_) => "not_accepted",
-        Failure::NoSandboxPasscode => "no_sandbox_passcode",
-        Failure::SecretUnavailable => "secret_unavailable",
-        Failure::InProgress => "in_progress",
-        Failure::Held => "held",
-        Failure::Busy(_) => "busy",
-        Failure::Unreachable => "unreachable",
-        Failure::ConnectionLost => "connection_lost",
-        Failure::TimedOut => "timed_out",
-        Failure::NotUnderstood(_) => "not_understood",
-        Failure::Panicked => "panicked",
-        Failure::UnknownInvocation => "unknown_invocation",
+impl From<Permanent> for &'static str {
+    fn from(why: Permanent) -> Self {
+        match why {
+            Permanent::Unreadable(why) => why.into(),
+            Permanent::Unmappable(why) => why.into(),
+            Permanent::Refused(_) => "refused",
+        }
     }
 }
 
-fn permanent(why: Permanent) -> &'static str {
-    match why {
-        Permanent::Unreadable(why) => unreadable(why),
-        Permanent::Unmappable(why) => unmappable(why),
-        Permanent::Refused(_) => "refused",
+/// What is reported about one event, or about a request that is not one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    pub outcome: Outcome,
+    /// Purchasely's id of the event, if it looks like one.
+    pub event_id: Option<String>,
+    /// Purchasely's name of the event.
+    pub event_name: Option<String>,
+    /// The event's age on arrival, if Purchasely itself sent it and it has a time.
+    pub event_age: Option<Duration>,
+    /// Whether the event's name is outside the catalogue.
+    pub is_unknown: bool,
+    /// Whether the claims table was unavailable, so that the event may be relayed twice.
+    pub dedup_unavailable: bool,
+    pub upload: UploadStats,
+    /// Properties that were changed or left out because of CleverTap's limits, as `name: word`.
+    pub adjustments: Vec<String>,
+}
+
+/// What is reported about an event's upload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct UploadStats {
+    /// The last HTTP status that CleverTap answered.
+    pub status: Option<u16>,
+    pub attempts: u32,
+    /// The code with which CleverTap refused the profile of an event that was relayed without it.
+    pub profile_refused: Option<u16>,
+    /// With all attempts and waits.
+    pub duration: Duration,
+}
+
+impl Report {
+    /// A report about something that is not an event, or not yet known to be one.
+    pub fn new(outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            event_id: None,
+            event_name: None,
+            event_age: None,
+            is_unknown: false,
+            dedup_unavailable: false,
+            upload: UploadStats::default(),
+            adjustments: Vec::new(),
+        }
+    }
+
+    /// A report about an event.
+    pub fn of_event(outcome: Outcome, event: &Event, event_age: Option<Duration>) -> Self {
+        Self {
+            event_id: event.id().and_then(loggable_id).map(str::to_owned),
+            event_name: Some(event.name().to_owned()),
+            event_age,
+            is_unknown: !catalogue::is_known_event(event.name()),
+            ..Self::new(outcome)
+        }
     }
 }
 
-fn ignored(why: Ignored) -> &'static str {
-    match why {
-        Ignored::EventDisabled => "event_disabled",
-        Ignored::Sandbox => "sandbox",
-        Ignored::Anonymous => "anonymous",
-    }
-}
-
-fn refused(why: Refusal) -> &'static str {
-    match why {
-        Refusal::Missing => "signature_missing",
-        Refusal::Deprecated => "signature_deprecated",
-        Refusal::Doubled => "signature_doubled",
-        Refusal::Malformed => "signature_malformed",
-        Refusal::Wrong => "signature_wrong",
-        Refusal::TooOld => "signature_too_old",
-    }
-}
-
-fn unreadable(why: Unreadable) -> &'static str {
-    match why {
-        Unreadable::NotJson => "not_json",
-        Unreadable::NotAnObject => "not_an_object",
-        Unreadable::VersionTwo => "payload_version_two",
-        Unreadable::NoName => "no_event_name",
-    }
-}
-
-fn unmappable(why: Unmappable) -> &'static str {
-    match why {
-        Unmappable::NoIdentity => "no_identity",
-        Unmappable::IdentityTooLong => "identity_too_long",
-        Unmappable::UnusableName => "unusable_name",
-        Unmappable::UnfitChargedId => "unfit_charged_id",
-    }
+/// An id that may be logged: only what looks like an idempotency key, so that nothing personal slips out.
+fn loggable_id(id: &str) -> Option<&str> {
+    let is_plain = id
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
+    (is_plain && !id.is_empty() && id.len() <= 64).then_some(id)
 }
 
 #[cfg(test)]
@@ -318,21 +317,22 @@ mod tests {
 
     #[test]
     fn only_what_needs_no_second_delivery_is_200() {
+        let refused = Permanent::Refused(513);
         for (outcome, status, word) in [
             (Outcome::Relayed, 200, "relayed"),
             (Outcome::DryRun, 200, "dry_run"),
+            (Outcome::Duplicate, 200, "duplicate"),
             (Outcome::Ignored(Ignored::Anonymous), 200, "ignored"),
-            (Outcome::Unauthorized(Refusal::Wrong), 401, "unauthorized"),
+            (Outcome::DeadLettered(refused), 200, "dead_lettered"),
+            (
+                Outcome::Unauthorized(InvalidSignature::Mismatch),
+                401,
+                "unauthorized",
+            ),
             (Outcome::MethodNotAllowed, 405, "method_not_allowed"),
             (Outcome::PayloadTooLarge, 413, "payload_too_large"),
-            (Outcome::Duplicate, 200, "duplicate"),
             (
-                Outcome::DeadLettered(Permanent::Refused(513)),
-                200,
-                "dead_lettered",
-            ),
-            (
-                Outcome::Failed(Failure::NotKept(Permanent::Refused(513))),
+                Outcome::Failed(Failure::NotStored(refused)),
                 503,
                 "unavailable",
             ),
@@ -345,16 +345,24 @@ mod tests {
     }
 
     #[test]
-    fn a_sentence_says_what_to_do() {
+    fn a_message_says_what_to_do() {
         let why = Permanent::Unreadable(Unreadable::VersionTwo);
         assert_eq!(
-            Outcome::DeadLettered(why).sentence(),
-            "kept as a dead letter: the body is payload version 2: choose version 3 in Purchasely's console, in the settings of the webhook"
+            Outcome::DeadLettered(why).message(),
+            "sent to the dead-letter queue: the body is payload version 2: choose version 3 in Purchasely's console, in the settings of the webhook"
         );
         let why = Permanent::Refused(513);
         assert_eq!(
-            Outcome::Failed(Failure::NotKept(why)).sentence(),
-            "not relayed: CleverTap refused the event with code 513: the event name is reserved; no dead-letter queue keeps the event, so it is sent again and its user's later events wait"
+            Outcome::Failed(Failure::NotStored(why)).message(),
+            "not relayed: CleverTap refused the event with code 513: the event name is reserved; no dead-letter queue has the event, so Purchasely sends it again and sends no later event of its user"
         );
+    }
+
+    #[test]
+    fn only_an_id_that_looks_like_one_is_logged() {
+        assert_eq!(loggable_id("0d6f8f0e-6f0b"), Some("0d6f8f0e-6f0b"));
+        for id in ["me@example.com", "", &"x".repeat(65)] {
+            assert_eq!(loggable_id(id), None);
+        }
     }
 }

@@ -1,31 +1,26 @@
-//! The heart: events in, one outcome each out, within the time that Purchasely waits.
+//! The heart: webhooks in, one report each out, within the time that Purchasely waits.
 //!
-//! It does not know how events arrive, nor what an outcome answers. One event and a batch take the
-//! same way: map, claim, upload, settle.
-
-mod upload;
+//! Each event is one [`Job`] from the first step to the last: map → claim → upload → settle. One event
+//! and a batch take the same way. It does not know how webhooks arrive, nor what an outcome answers.
 
 use crate::aws::claims::{self, Claim, Claims};
-use crate::aws::queues::{DeadLetterQueue, Letter, REASON, RECORDS};
-use crate::aws::secret::{Secret, Secrets};
-use crate::clevertap::{Client, Record, User};
+use crate::aws::queues::{DeadLetter, DeadLetterQueue, REASON, RECORDS};
+use crate::aws::secret::Secret;
+use crate::clevertap::{Account, EventUpload, Role, Uploader, User};
+use crate::clock;
 use crate::mapping::identity::{Identified, identify};
-use crate::mapping::{self, Account, Fate, Mapped, Occasion, Rules};
-use crate::outcome::{Failure, Outcome, Permanent};
-use crate::purchasely::{Event, Unreadable, catalogue};
-use crate::telemetry::{Report, Upload, showable_id};
+use crate::mapping::{self, FieldOutcome, Mapped, Origin, Rules};
+use crate::outcome::{Failure, Outcome, Permanent, Report};
+use crate::purchasely::{Event, Unreadable};
 use futures_util::future::join_all;
-use http::HeaderValue;
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::time::Instant;
-use upload::{End, Entry};
 
-/// All of an event's time, from receipt. Work 8 s < Lambda's timeout 9 s < API Gateway's 9.5 s <
-/// Purchasely's 10 s.
+/// Purchasely gives up after 10 s, API Gateway after 9.5 s, Lambda after 9 s.
 pub const WORK: Duration = Duration::from_secs(8);
 /// What uploads leave of it, so that there is always time to settle.
 const SETTLING: Duration = Duration::from_millis(1500);
@@ -33,15 +28,14 @@ const SETTLING: Duration = Duration::from_millis(1500);
 /// The moments by which an event's work must have ended, on the monotonic clock.
 #[derive(Debug, Clone, Copy)]
 pub struct Budget {
-    /// No upload is begun or awaited after this.
+    /// No upload starts or is awaited after this.
     pub uploads_end: Instant,
-    /// Nothing at all is awaited after this.
+    /// Nothing is awaited after this.
     pub ends: Instant,
 }
 
 impl Budget {
-    /// Counts from `received`, less what the request had already aged on its way here.
-    #[must_use]
+    /// Counts from `received`, less the age of the request at that moment.
     pub fn start(received: Instant, age: Duration) -> Self {
         let work = WORK.saturating_sub(age);
         Self {
@@ -51,336 +45,391 @@ impl Budget {
     }
 }
 
-/// One event on its way, however it came.
+/// One webhook to relay, however it arrived.
 #[derive(Debug)]
 pub struct Delivery<'d> {
     /// The raw webhook.
     pub body: &'d [u8],
-    /// What it says.
     pub event: Result<Event, Unreadable>,
-    /// Whether it comes for the first time, and whole.
-    pub occasion: Occasion,
-    /// What the events of one user have in common, where their order is ours to keep.
+    pub origin: Origin,
+    /// The only records that are still to be sent; `None` is all of them.
+    pub records: Option<Vec<Role>>,
+    /// How the event queue knows it; `None` for a webhook from the HTTP endpoint.
+    pub message: Option<Message<'d>>,
+}
+
+/// A message of the event queue.
+#[derive(Debug, Clone, Copy)]
+pub struct Message<'d> {
+    pub id: &'d str,
+    pub receipt_handle: Option<&'d str>,
+    pub receive_count: u32,
+    /// Messages of one group are relayed in order.
     pub group: Option<&'d str>,
 }
 
-/// Relays events to the owner's CleverTap accounts.
+/// A delivery and how it ended.
+#[derive(Debug)]
+pub struct Relayed<'d> {
+    pub delivery: &'d Delivery<'d>,
+    pub report: Report,
+}
+
+/// Relays events to the operator's CleverTap accounts.
 #[derive(Debug)]
 pub struct Relay {
-    /// How events are mapped.
     pub rules: Rules,
-    /// Where they go.
-    pub client: Client,
-    /// Whose they are there.
-    pub account_id: HeaderValue,
-    /// Whose testers' purchases are, if they are kept apart.
-    pub sandbox_account_id: Option<HeaderValue>,
-    /// Whether CleverTap stores nothing.
-    pub dry_run: bool,
-    /// Where the passcode comes from.
-    pub secrets: Arc<Secrets>,
-    /// What keeps an event from being relayed twice.
+    pub uploader: Uploader,
+    /// Whether CleverTap only checks what it is sent.
+    pub is_dry_run: bool,
+    /// Without it, an event may be relayed twice.
     pub claims: Option<Claims>,
-    /// What keeps an event that can never be relayed.
+    /// Without it, an event that can never be relayed fails.
     pub dead_letters: Option<DeadLetterQueue>,
 }
 
-/// What is to be done for one delivery.
-enum Plan<'e> {
-    /// It has ended.
+/// One event on its way through the relay.
+struct Job<'d> {
+    delivery: &'d Delivery<'d>,
+    /// Later deliveries of the same event in the same batch; they share its outcome.
+    copies: Vec<&'d Delivery<'d>>,
+    decision: Decision<'d>,
+    /// Properties that were changed or left out because of CleverTap's limits.
+    adjustments: Vec<String>,
+    dedup_unavailable: bool,
+}
+
+/// What is to be done for an event.
+enum Decision<'d> {
     Ended(Outcome),
     /// It can never be relayed.
-    Hopeless(Permanent),
-    /// The first of two copies decides for both.
-    LikeThat(usize),
-    /// To be uploaded.
+    Undeliverable(Permanent),
     Send {
         account: Account,
-        records: Vec<Record<'e>>,
         claim: String,
+        upload: EventUpload<'d>,
     },
 }
 
+/// How an event's upload ended, or that there was none.
+enum Verdict {
+    Ended(Outcome),
+    Undeliverable(Permanent),
+    Accepted,
+}
+
 impl Relay {
-    /// Relays deliveries, in their order, with the secret that was read for them.
+    /// Relays one delivery, with the secret that was read for it.
     pub async fn relay(
         &self,
-        deliveries: &[Delivery<'_>],
+        delivery: &Delivery<'_>,
         secret: Arc<Secret>,
         budget: Budget,
-    ) -> Vec<Report> {
-        let mut reports: Vec<Report> = deliveries.iter().map(report).collect();
-        let mut plans: Vec<Plan<'_>> = deliveries
-            .iter()
-            .zip(&mut reports)
-            .map(|(delivery, report)| self.plan(delivery, &mut report.adjustments))
-            .collect();
-        self.claim(&mut plans, &mut reports).await;
-        hold_back_groups(deliveries, &mut plans);
+    ) -> Report {
+        let mut job = self.decide(delivery);
+        self.claim(&mut job).await;
+        if let Decision::Send {
+            account, upload, ..
+        } = &mut job.decision
+        {
+            self.uploader
+                .upload(*account, secret, budget.uploads_end, &mut [upload])
+                .await;
+        }
+        let verdict = job.verdict();
+        let outcome = self.settle(&mut job, verdict).await;
+        job.report(outcome)
+    }
 
-        let mut ends = vec![End::default(); plans.len()];
+    /// Relays a batch in its order: the same steps, with one upload per account.
+    pub async fn relay_batch<'d>(
+        &'d self,
+        deliveries: &'d [Delivery<'d>],
+        secret: Arc<Secret>,
+        budget: Budget,
+    ) -> Vec<Relayed<'d>> {
+        let mut jobs = Vec::with_capacity(deliveries.len());
+        for delivery in deliveries {
+            self.add(self.decide(delivery), &mut jobs);
+        }
+        join_all(jobs.iter_mut().map(|job| self.claim(job))).await;
+        block_after_failures(&mut jobs);
         for account in [Account::Main, Account::Sandbox] {
-            let entries = entries(deliveries, &plans, account);
-            if !entries.is_empty() {
-                self.upload(entries, account, Arc::clone(&secret), budget, &mut ends)
+            let mut uploads: Vec<_> = jobs
+                .iter_mut()
+                .filter_map(|job| job.upload_to(account))
+                .collect();
+            if !uploads.is_empty() {
+                let secret = Arc::clone(&secret);
+                self.uploader
+                    .upload(account, secret, budget.uploads_end, &mut uploads)
                     .await;
             }
         }
-
-        self.settle(deliveries, &plans, &ends, &mut reports).await;
-        for (report, end) in reports.iter_mut().zip(ends) {
-            report.upload = end.upload;
-        }
-        reports
+        let settled = judge_in_order(jobs).map(|(mut job, verdict)| async move {
+            let outcome = self.settle(&mut job, verdict).await;
+            job.reports(outcome)
+        });
+        join_all(settled).await.into_iter().flatten().collect()
     }
 
-    fn plan<'e>(&'e self, delivery: &'e Delivery<'_>, adjustments: &mut Vec<String>) -> Plan<'e> {
-        let event = match &delivery.event {
-            Ok(event) => event,
-            Err(why) => return Plan::Hopeless(Permanent::Unreadable(*why)),
-        };
-        let mut witness = |field: &str, fate: Fate<'_>| {
-            if fate.is_adjustment() {
-                adjustments.push(format!("{field}: {}", fate.code()));
-            }
-        };
-        match mapping::map(event, &self.rules, &delivery.occasion, &mut witness) {
-            Mapped::Ignored(why) => Plan::Ended(Outcome::Ignored(why)),
-            Mapped::Unmappable(why) => Plan::Hopeless(Permanent::Unmappable(why)),
-            Mapped::Records { account, records } => Plan::Send {
-                account,
-                records,
-                claim: claims::key(event.id(), delivery.body),
-            },
-        }
-    }
-
-    /// Claims what is to be sent, all at once. Of two copies the first is claimed.
-    async fn claim(&self, plans: &mut [Plan<'_>], reports: &mut [Report]) {
-        if self.dry_run {
-            return;
-        }
-        let mut first: HashMap<String, usize> = HashMap::new();
-        for (position, plan) in plans.iter_mut().enumerate() {
-            let Plan::Send { claim, .. } = plan else {
-                continue;
-            };
-            if let Some(earlier) = first.get(claim) {
-                *plan = Plan::LikeThat(*earlier);
-            } else {
-                first.insert(claim.clone(), position);
-            }
-        }
-        let Some(claims) = &self.claims else {
-            return;
-        };
-        let asked = first
-            .into_iter()
-            .map(|(key, position)| async move { (position, claims.claim(&key).await) });
-        for (position, claim) in join_all(asked).await {
-            match claim {
-                Claim::Taken => {}
-                Claim::Unknown => reports[position].is_unprotected = true,
-                Claim::Done => plans[position] = Plan::Ended(Outcome::Duplicate),
-                Claim::InProgress => {
-                    plans[position] = Plan::Ended(Outcome::Failed(Failure::InProgress));
-                }
-            }
-        }
-    }
-
-    /// Completes the claim of what CleverTap accepted and keeps what it never will.
-    async fn settle(
-        &self,
-        deliveries: &[Delivery<'_>],
-        plans: &[Plan<'_>],
-        ends: &[End],
-        reports: &mut [Report],
-    ) {
-        // Within a group nothing after a failure is settled but what was accepted with it.
-        let mut failed = HashSet::new();
-        let mut settling = Vec::with_capacity(plans.len());
-        for ((delivery, plan), end) in deliveries.iter().zip(plans).zip(ends) {
-            let mut verdict = self.verdict(plan, end);
-            let accepted = matches!(verdict, Ok(Outcome::Relayed | Outcome::DryRun));
-            if !accepted && delivery.group.is_some_and(|group| failed.contains(group)) {
-                verdict = Ok(Outcome::Failed(Failure::Held));
-            }
-            if matches!(verdict, Ok(Outcome::Failed(_))) {
-                failed.extend(delivery.group);
-            }
-            settling.push(async move {
-                let mut completed = true;
-                if let (Ok(Outcome::Relayed), Plan::Send { claim, .. }, Some(claims)) =
-                    (&verdict, plan, &self.claims)
-                {
-                    completed = claims.complete(claim).await;
-                }
-                let outcome = match verdict {
-                    Ok(outcome) => outcome,
-                    Err(why) => self.keep(delivery, why, end).await,
+    fn decide<'d>(&'d self, delivery: &'d Delivery<'d>) -> Job<'d> {
+        let mut adjustments = Vec::new();
+        let decision = match &delivery.event {
+            Err(why) => Decision::Undeliverable(Permanent::Unreadable(*why)),
+            Ok(event) => {
+                let on_field = &mut |field: &str, outcome: FieldOutcome<'_>| {
+                    if outcome.is_adjustment() {
+                        let word: &str = (&outcome).into();
+                        adjustments.push(format!("{field}: {word}"));
+                    }
                 };
-                (outcome, completed)
-            });
+                match mapping::map(event, &self.rules, delivery.origin, on_field) {
+                    Mapped::Ignored(why) => Decision::Ended(Outcome::Ignored(why)),
+                    Mapped::Unmappable(why) => Decision::Undeliverable(Permanent::Unmappable(why)),
+                    Mapped::Records {
+                        account,
+                        mut records,
+                    } => {
+                        records.retain(|record| delivery.wants(record.role));
+                        if records.is_empty() {
+                            // CleverTap has everything that the current settings send.
+                            Decision::Ended(Outcome::Duplicate)
+                        } else {
+                            Decision::Send {
+                                account,
+                                claim: claims::key(event.id(), delivery.body),
+                                upload: EventUpload::new(delivery.group(), records),
+                            }
+                        }
+                    }
+                }
+            }
+        };
+        Job {
+            delivery,
+            copies: Vec::new(),
+            decision,
+            adjustments,
+            dedup_unavailable: false,
         }
-        for (report, (outcome, completed)) in reports.iter_mut().zip(join_all(settling).await) {
-            report.outcome = outcome;
-            report.is_unprotected |= !completed;
+    }
+
+    /// Adds a job to the batch, or its delivery to the earlier job of the same event.
+    fn add<'d>(&self, job: Job<'d>, jobs: &mut Vec<Job<'d>>) {
+        let is_same = |other: &&mut Job<'_>| job.is_copy_of(other);
+        if !self.is_dry_run
+            && let Some(first) = jobs.iter_mut().find(is_same)
+        {
+            first.copies.push(job.delivery);
+        } else {
+            jobs.push(job);
         }
-        for (position, plan) in plans.iter().enumerate() {
-            if let Plan::LikeThat(first) = plan {
-                reports[position].outcome = reports[*first].outcome;
+    }
+
+    async fn claim(&self, job: &mut Job<'_>) {
+        let (Decision::Send { claim, .. }, Some(claims), false) =
+            (&job.decision, &self.claims, self.is_dry_run)
+        else {
+            return;
+        };
+        match claims.claim(claim).await {
+            Claim::Taken => {}
+            Claim::Unavailable => job.dedup_unavailable = true,
+            Claim::Done => job.decision = Decision::Ended(Outcome::Duplicate),
+            Claim::InProgress => {
+                job.decision = Decision::Ended(Outcome::Failed(Failure::InProgress));
             }
         }
     }
 
-    /// How a plan ended, or why it never can.
-    fn verdict(&self, plan: &Plan<'_>, end: &End) -> Result<Outcome, Permanent> {
-        match plan {
-            Plan::Ended(outcome) => Ok(*outcome),
-            Plan::Hopeless(why) => Err(*why),
-            // Replaced by the first copy's.
-            Plan::LikeThat(_) => Ok(Outcome::Duplicate),
-            Plan::Send { .. } => match (end.undecided, end.refused.first()) {
-                (Some(failure), _) => Ok(Outcome::Failed(failure)),
-                (None, Some((_, code))) => Err(Permanent::Refused(*code)),
-                (None, None) if self.dry_run => Ok(Outcome::DryRun),
-                (None, None) => Ok(Outcome::Relayed),
-            },
+    /// Completes the claim of what CleverTap accepted, and stores what it never will.
+    async fn settle(&self, job: &mut Job<'_>, verdict: Verdict) -> Outcome {
+        match verdict {
+            Verdict::Ended(outcome) => outcome,
+            Verdict::Undeliverable(why) => self.send_dead_letter(job, why).await,
+            Verdict::Accepted if self.is_dry_run => Outcome::DryRun,
+            Verdict::Accepted => {
+                if let (Decision::Send { claim, .. }, Some(claims)) = (&job.decision, &self.claims)
+                {
+                    job.dedup_unavailable |= !claims.complete(claim).await;
+                }
+                Outcome::Relayed
+            }
         }
     }
 
-    /// Keeps an event that can never be relayed, with what the next reader needs to know.
-    async fn keep(&self, delivery: &Delivery<'_>, why: Permanent, end: &End) -> Outcome {
+    /// Stores an event that can never be relayed, with what its next reader needs to know.
+    async fn send_dead_letter(&self, job: &Job<'_>, why: Permanent) -> Outcome {
         let Some(queue) = &self.dead_letters else {
-            return Outcome::Failed(Failure::NotKept(why));
+            return Outcome::Failed(Failure::NotStored(why));
         };
-        let outcome = Outcome::DeadLettered(why);
-        let event = delivery.event.as_ref().ok();
-        let text = |text: Option<&str>| Cow::Owned(text.unwrap_or_default().to_owned());
+        let event = job.delivery.event.as_ref().ok();
         let code = match why {
-            Permanent::Refused(code) => Some(code.to_string()),
+            Permanent::Refused(code) => Some(code.to_string().into()),
             Permanent::Unreadable(_) | Permanent::Unmappable(_) => None,
         };
-        let letter = Letter {
-            body: delivery.body,
+        let reason: &str = why.into();
+        let received_at = OffsetDateTime::from(clock::now()).format(&Rfc3339).ok();
+        let letter = DeadLetter {
+            body: job.delivery.body,
             attributes: vec![
-                (REASON, text(outcome.row().reason)),
-                ("code", text(code.as_deref())),
-                ("event_id", text(event.and_then(Event::id))),
-                ("event_name", text(event.map(Event::name))),
-                ("received_at", text(now().as_deref())),
-                (RECORDS, text(still_wanted(delivery, end).as_deref())),
+                (REASON, Some(reason.into())),
+                ("code", code),
+                ("event_id", event.and_then(Event::id).map(Cow::from)),
+                ("event_name", event.map(Event::name).map(Cow::from)),
+                ("received_at", received_at.map(Cow::from)),
+                (RECORDS, job.records_left().map(Cow::from)),
             ],
-            group: &self.group_of(delivery),
+            group: &self.user_of(job.delivery),
         };
-        match queue.keep(&letter).await {
-            Ok(()) => outcome,
+        match queue.send(&letter).await {
+            Ok(()) => Outcome::DeadLettered(why),
             Err(error) => {
                 tracing::error!("{error}");
-                Outcome::Failed(Failure::NotKept(why))
+                Outcome::Failed(Failure::NotStored(why))
             }
         }
     }
 
-    /// The user, as far as the event names one, else the body: what goes into no message as it is.
-    fn group_of(&self, delivery: &Delivery<'_>) -> Vec<u8> {
-        let user = delivery
-            .event
-            .as_ref()
-            .ok()
-            .map(|event| identify(event, &self.rules.identity));
-        match user {
+    /// The user's id, or the body of an event that has none.
+    fn user_of<'d>(&self, delivery: &'d Delivery<'_>) -> Cow<'d, [u8]> {
+        let event = delivery.event.as_ref().ok();
+        match event.map(|event| identify(event, &self.rules.identity)) {
             Some(Identified::User(User::Identity(id) | User::ObjectId(id))) => {
-                id.into_owned().into_bytes()
+                id.into_owned().into_bytes().into()
             }
-            _ => delivery.body.to_vec(),
+            _ => delivery.body.into(),
         }
     }
 }
 
-/// After an event that cannot be sent at this moment, no later one of its group is sent.
-fn hold_back_groups(deliveries: &[Delivery<'_>], plans: &mut [Plan<'_>]) {
-    let mut blocked = HashSet::new();
-    for (delivery, plan) in deliveries.iter().zip(plans) {
-        let Some(group) = delivery.group else {
-            continue;
-        };
-        match plan {
-            Plan::Ended(Outcome::Failed(_)) => {
-                blocked.insert(group);
+impl<'d> Delivery<'d> {
+    fn group(&self) -> Option<&'d str> {
+        self.message?.group
+    }
+
+    fn wants(&self, role: Role) -> bool {
+        let roles = self.records.as_ref();
+        roles.is_none_or(|roles| roles.contains(&role))
+    }
+}
+
+impl<'d> Job<'d> {
+    fn is_copy_of(&self, other: &Self) -> bool {
+        match (&self.decision, &other.decision) {
+            (Decision::Send { claim, .. }, Decision::Send { claim: earlier, .. }) => {
+                claim == earlier
             }
-            Plan::Send { .. } if blocked.contains(group) => {
-                *plan = Plan::Ended(Outcome::Failed(Failure::Held));
+            _ => false,
+        }
+    }
+
+    fn upload_to(&mut self, wanted: Account) -> Option<&mut EventUpload<'d>> {
+        match &mut self.decision {
+            Decision::Send {
+                account, upload, ..
+            } if *account == wanted => Some(upload),
+            _ => None,
+        }
+    }
+
+    fn verdict(&self) -> Verdict {
+        match &self.decision {
+            Decision::Ended(outcome) => Verdict::Ended(*outcome),
+            Decision::Undeliverable(why) => Verdict::Undeliverable(*why),
+            Decision::Send { upload, .. } => match (upload.failure, upload.refused().next()) {
+                (Some(failure), _) => Verdict::Ended(Outcome::Failed(failure)),
+                (None, Some((_, code))) => Verdict::Undeliverable(Permanent::Refused(code)),
+                (None, None) => Verdict::Accepted,
+            },
+        }
+    }
+
+    /// The records that a redrive has still to send, where CleverTap accepted others of the event.
+    fn records_left(&self) -> Option<String> {
+        let Decision::Send { upload, .. } = &self.decision else {
+            return None;
+        };
+        if !upload.is_partly_accepted() && self.delivery.records.is_none() {
+            return None;
+        }
+        let roles: Vec<&str> = upload.refused().map(|(role, _)| role.into()).collect();
+        Some(roles.join(","))
+    }
+
+    fn report(self, outcome: Outcome) -> Report {
+        let mut report = new_report(self.delivery, outcome);
+        report.dedup_unavailable = self.dedup_unavailable;
+        report.adjustments = self.adjustments;
+        if let Decision::Send { upload, .. } = &self.decision {
+            report.upload = upload.stats;
+        }
+        report
+    }
+
+    /// The reports of its delivery and of the copies.
+    fn reports(mut self, outcome: Outcome) -> Vec<Relayed<'d>> {
+        let mut relayed: Vec<_> = std::mem::take(&mut self.copies)
+            .into_iter()
+            .map(|delivery| Relayed {
+                delivery,
+                report: new_report(delivery, outcome),
+            })
+            .collect();
+        relayed.push(Relayed {
+            delivery: self.delivery,
+            report: self.report(outcome),
+        });
+        relayed
+    }
+}
+
+/// After an event that cannot be sent now, no later one of its group is sent.
+fn block_after_failures(jobs: &mut [Job<'_>]) {
+    let mut blocked = HashSet::new();
+    for job in jobs {
+        let group = job.delivery.group();
+        match job.decision {
+            Decision::Ended(Outcome::Failed(_)) => blocked.extend(group),
+            Decision::Send { .. } if group.is_some_and(|group| blocked.contains(group)) => {
+                job.decision = Decision::Ended(Outcome::Failed(Failure::Blocked));
             }
             _ => {}
         }
     }
 }
 
-fn entries<'r>(
-    deliveries: &'r [Delivery<'_>],
-    plans: &'r [Plan<'r>],
-    to: Account,
-) -> Vec<Entry<'r>> {
-    let mut entries = Vec::new();
-    for (position, plan) in plans.iter().enumerate() {
-        if let Plan::Send {
-            account, records, ..
-        } = plan
-            && *account == to
-        {
-            let group = deliveries[position].group;
-            entries.extend(records.iter().map(|record| Entry {
-                position,
-                group,
-                record,
-            }));
+/// After a failure, nothing of the same group is settled, except what was accepted in the same upload.
+fn judge_in_order(jobs: Vec<Job<'_>>) -> impl Iterator<Item = (Job<'_>, Verdict)> {
+    let mut blocked = HashSet::new();
+    jobs.into_iter().map(move |job| {
+        let group = job.delivery.group();
+        let mut verdict = job.verdict();
+        let is_blocked = group.is_some_and(|group| blocked.contains(group));
+        if is_blocked && !matches!(verdict, Verdict::Accepted) {
+            verdict = Verdict::Ended(Outcome::Failed(Failure::Blocked));
         }
-    }
-    entries
+        if matches!(verdict, Verdict::Ended(Outcome::Failed(_))) {
+            blocked.extend(group);
+        }
+        (job, verdict)
+    })
 }
 
-/// The records that a redrive has still to send, where others of the event were accepted.
-fn still_wanted(delivery: &Delivery<'_>, end: &End) -> Option<String> {
-    if !end.accepted && delivery.occasion.only.is_none() {
-        return None;
-    }
-    let roles: Vec<_> = end.refused.iter().map(|(role, _)| role.name()).collect();
-    Some(roles.join(","))
-}
-
-fn report(delivery: &Delivery<'_>) -> Report {
-    let event = delivery.event.as_ref().ok();
-    Report {
-        // Replaced by the outcome; it stands for an event that was never relayed.
-        outcome: Outcome::Failed(Failure::TimedOut),
-        event_id: event
-            .and_then(Event::id)
-            .and_then(showable_id)
-            .map(str::to_owned),
-        event_name: event.map(|event| event.name().to_owned()),
-        event_age: event
-            .filter(|_| !delivery.occasion.again)
-            .and_then(|event| age(event.time_ms("event_created_at")?)),
-        is_unknown: event.is_some_and(|event| !catalogue::is_known_event(event.name())),
-        is_unprotected: false,
-        upload: Upload::default(),
-        adjustments: Vec::new(),
-    }
-}
-
-/// How long ago a moment in Unix milliseconds was; no time at all if clocks disagree.
-fn age(created_ms: i64) -> Option<Duration> {
-    let created = Duration::from_millis(u64::try_from(created_ms).ok()?);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
-    Some(now.saturating_sub(created))
-}
-
-fn now() -> Option<String> {
-    OffsetDateTime::from(SystemTime::now())
-        .format(&Rfc3339)
-        .ok()
+fn new_report(delivery: &Delivery<'_>, outcome: Outcome) -> Report {
+    let Ok(event) = &delivery.event else {
+        return Report::new(outcome);
+    };
+    let created_at = match delivery.origin {
+        Origin::Purchasely => event.time_ms("event_created_at"),
+        Origin::Redelivered => None,
+    };
+    let age = created_at
+        .and_then(|milliseconds| u64::try_from(milliseconds).ok())
+        // Clocks may disagree.
+        .map(|created| clock::unix_time().saturating_sub(Duration::from_millis(created)));
+    Report::of_event(outcome, event, age)
 }
 
 #[cfg(test)]
@@ -388,8 +437,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_that_aged_on_its_way_has_less_time() {
-        let received = Instant::now();
+    fn a_request_that_is_already_old_has_less_time() {
+        let received = clock::instant();
         let end = |age| Budget::start(received, Duration::from_millis(age)).uploads_end - received;
         assert_eq!(end(0), Duration::from_millis(6500));
         assert_eq!(end(2000), Duration::from_millis(4500));

@@ -1,13 +1,15 @@
-//! The line: what the function says of each event, with the metrics in it.
+//! The log line of each event, with its metrics in it.
 //!
-//! It does not decide what an outcome means. No secret, body or user's id may be put into a line.
+//! It formats a report and does not decide what an outcome means. No secret, body or user id may get into
+//! a line.
 
 mod diagnostics;
 mod metrics;
 
+use crate::clock;
 use crate::mapping::Ignored;
-use crate::outcome::{Outcome, Severity};
-pub use diagnostics::{during, start};
+use crate::outcome::{Outcome, Report};
+pub use diagnostics::{start, with_request_ids};
 use metrics::Metrics;
 pub use metrics::{CLASS, FUNCTION, METRICS, NAMESPACE};
 use serde::Serialize;
@@ -15,96 +17,38 @@ use std::io::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-/// An event's name longer than this is cut in the log.
-const LONGEST_NAME: usize = 120;
-/// More properties than this are counted in the log, not named.
-const MOST_ADJUSTMENTS: usize = 20;
-
-/// What is known of one event when it ends.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Report {
-    /// How it ended.
-    pub outcome: Outcome,
-    /// Purchasely's id of the event, if it has the form of one.
-    pub event_id: Option<String>,
-    /// Purchasely's name of the event.
-    pub event_name: Option<String>,
-    /// How old the event was on arrival, if Purchasely sent it itself and says when it happened.
-    pub event_age: Option<Duration>,
-    /// Whether its name is outside the catalogue.
-    pub is_unknown: bool,
-    /// Whether the claims table did not protect it from being relayed twice.
-    pub is_unprotected: bool,
-    /// The upload, if there was one.
-    pub upload: Upload,
-    /// Properties that were changed or lost to fit CleverTap, each as `name: what`.
-    pub adjustments: Vec<String>,
-}
-
-/// What is known of the upload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Upload {
-    /// The last HTTP status that CleverTap answered.
-    pub status: Option<u16>,
-    /// How often it was sent.
-    pub attempts: u32,
-    /// The code with which CleverTap refused the profile, which does not decide over the event.
-    pub profile_refused: Option<u16>,
-    /// How long it took, with every attempt and wait.
-    pub took: Duration,
-}
-
-impl Report {
-    /// A report of something that is no event, or not yet known to be one.
-    #[must_use]
-    pub fn of(outcome: Outcome) -> Self {
-        Self {
-            outcome,
-            event_id: None,
-            event_name: None,
-            event_age: None,
-            is_unknown: false,
-            is_unprotected: false,
-            upload: Upload::default(),
-            adjustments: Vec::new(),
-        }
-    }
-}
-
-/// An id as it may be shown: only what looks like an idempotency key, so that nothing else slips out.
-#[must_use]
-pub fn showable_id(id: &str) -> Option<&str> {
-    let plain = id
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
-    (plain && !id.is_empty() && id.len() <= 64).then_some(id)
-}
+/// A longer event name is truncated in the log.
+const MAX_NAME_BYTES: usize = 120;
+/// More adjusted properties are counted in the log, not named.
+const MAX_ADJUSTMENTS: usize = 20;
 
 /// What the lines of one invocation have in common.
 #[derive(Debug, Clone, Copy)]
 pub struct Invocation<'i> {
-    /// Lambda's id of it.
     pub request_id: &'i str,
-    /// X-Ray's header, if it is traced.
+    /// X-Ray's header, if the invocation is traced.
     pub trace_id: Option<&'i str>,
     /// The function's name in Lambda.
     pub function: &'i str,
     /// Whether it is the first of its environment.
-    pub is_first: bool,
+    pub is_cold: bool,
     /// How long ago the secret was read.
     pub secret_age: Option<Duration>,
-    /// How long it has taken.
-    pub took: Duration,
+    pub duration: Duration,
 }
 
-/// Writes an event's line. Its level never keeps it back, because its metrics must be complete.
+/// Writes an event's line, whatever the log level, because its metrics must be complete.
 pub fn write(report: &Report, invocation: Invocation<'_>) {
-    print(&line(report, invocation, SystemTime::now()));
+    print(&line(report, invocation, clock::now()));
 }
 
-/// Writes the line of a batch of messages, of which so many have failed.
-pub fn write_batch(messages: usize, failed: usize, invocation: Invocation<'_>) {
-    print(&batch_line(messages, failed, invocation, SystemTime::now()));
+/// Writes the line of a batch, then one for each event.
+pub fn write_batch(reports: &[Report], failed: usize, mut invocation: Invocation<'_>) {
+    print(&batch_line(reports.len(), failed, invocation, clock::now()));
+    invocation.is_cold = false;
+    for report in reports {
+        write(report, invocation);
+    }
 }
 
 #[derive(Serialize)]
@@ -143,12 +87,12 @@ fn line<'r>(report: &'r Report, invocation: Invocation<'r>, now: SystemTime) -> 
     let upload = report.upload;
     let mut metrics = Metrics::new(invocation.function, since_1970(now));
     metrics.outcome(row.metric, row.class);
-    metrics.count_if("ColdStart", invocation.is_first);
+    metrics.count_if("ColdStart", invocation.is_cold);
     if let Some(age) = report.event_age {
         metrics.value("EventAge", age.as_secs());
     }
     if upload.attempts > 0 {
-        metrics.value("CleverTapLatency", milliseconds(upload.took));
+        metrics.value("CleverTapLatency", milliseconds(upload.duration));
     }
     if let Some(age) = invocation.secret_age {
         metrics.value("SecretAge", age.as_secs());
@@ -157,28 +101,24 @@ fn line<'r>(report: &'r Report, invocation: Invocation<'r>, now: SystemTime) -> 
     metrics.count_if("AnonymousIgnored", is_anonymous);
     metrics.count_if("UnknownEvent", report.is_unknown);
     metrics.count_if("ProfileRefused", upload.profile_refused.is_some());
-    metrics.count_if("ClaimsUnavailable", report.is_unprotected);
+    metrics.count_if("ClaimsUnavailable", report.dedup_unavailable);
     Line {
         timestamp: timestamp(now),
-        level: match row.severity {
-            Severity::Info => "INFO",
-            Severity::Warn => "WARN",
-            Severity::Error => "ERROR",
-        },
-        message: report.outcome.sentence(),
+        level: row.severity.into(),
+        message: report.outcome.message(),
         outcome: row.word,
         reason: row.reason,
         request_id: invocation.request_id,
         trace_id: invocation.trace_id,
         event_id: report.event_id.as_deref(),
-        event_name: report.event_name.as_deref().map(cut),
+        event_name: report.event_name.as_deref().map(truncate),
         clevertap_status: upload.status,
         attempts: upload.attempts,
         profile_refused: upload.profile_refused,
-        upload_ms: milliseconds(upload.took),
-        duration_ms: milliseconds(invocation.took),
-        adjusted: &report.adjustments[..adjusted.min(MOST_ADJUSTMENTS)],
-        adjusted_count: (adjusted > MOST_ADJUSTMENTS).then_some(adjusted),
+        upload_ms: milliseconds(upload.duration),
+        duration_ms: milliseconds(invocation.duration),
+        adjusted: &report.adjustments[..adjusted.min(MAX_ADJUSTMENTS)],
+        adjusted_count: (adjusted > MAX_ADJUSTMENTS).then_some(adjusted),
         metrics,
     }
 }
@@ -206,16 +146,16 @@ fn batch_line(
 ) -> BatchLine<'_> {
     let mut metrics = Metrics::new(invocation.function, since_1970(now));
     metrics.value("BatchSize", messages as u64);
-    metrics.count_if("ColdStart", invocation.is_first);
+    metrics.count_if("ColdStart", invocation.is_cold);
     BatchLine {
         timestamp: timestamp(now),
         level: "INFO",
-        message: "a batch of messages has ended",
+        message: "a batch of messages was relayed",
         request_id: invocation.request_id,
         trace_id: invocation.trace_id,
         messages,
         failed,
-        duration_ms: milliseconds(invocation.took),
+        duration_ms: milliseconds(invocation.duration),
         metrics,
     }
 }
@@ -223,7 +163,7 @@ fn batch_line(
 fn print(line: &impl Serialize) {
     let mut text = serde_json::to_vec(line).unwrap_or_default();
     text.push(b'\n');
-    // With standard output gone there is nobody left to tell.
+    // If standard output is closed, nobody reads the log.
     let _ = std::io::stdout().lock().write_all(&text);
 }
 
@@ -237,26 +177,26 @@ fn since_1970(now: SystemTime) -> Duration {
     now.duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-fn milliseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn cut(name: &str) -> &str {
-    &name[..name.floor_char_boundary(LONGEST_NAME)]
+fn truncate(name: &str) -> &str {
+    &name[..name.floor_char_boundary(MAX_NAME_BYTES)]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outcome::Failure;
+    use crate::outcome::{Failure, UploadStats};
 
     const INVOCATION: Invocation<'_> = Invocation {
         request_id: "r-1",
         trace_id: Some("1-2"),
         function: "relay",
-        is_first: false,
+        is_cold: false,
         secret_age: None,
-        took: Duration::from_millis(1300),
+        duration: Duration::from_millis(1300),
     };
 
     fn now() -> SystemTime {
@@ -271,24 +211,24 @@ mod tests {
             event_name: Some("ACTIVATE".into()),
             event_age: Some(Duration::from_millis(2900)),
             is_unknown: false,
-            is_unprotected: false,
-            upload: Upload {
+            dedup_unavailable: false,
+            upload: UploadStats {
                 status: Some(429),
                 attempts: 3,
                 profile_refused: None,
-                took: Duration::from_millis(1200),
+                duration: Duration::from_millis(1200),
             },
-            adjustments: vec!["presentation: fitted".into()],
+            adjustments: vec!["presentation: sanitized".into()],
         };
         assert_eq!(
             serde_json::to_string(&line(&report, INVOCATION, now())).unwrap(),
             concat!(
                 r#"{"timestamp":"2026-03-02T08:15:30Z","level":"WARN","#,
-                r#""message":"not relayed: CleverTap is busy or faulty (429); the event is sent again","#,
+                r#""message":"not relayed: CleverTap is busy or has an error (429); the event is sent again","#,
                 r#""outcome":"unavailable","reason":"busy","request_id":"r-1","trace_id":"1-2","event_id":"e-1","#,
                 r#""event_name":"ACTIVATE","clevertap_status":429,"attempts":3,"upload_ms":1200,"duration_ms":1300,"#,
-                r#""adjusted":["presentation: fitted"],"#,
-                r#""FunctionName":"relay","Class":"passing","Failed":1,"EventAge":2,"CleverTapLatency":1200,"#,
+                r#""adjusted":["presentation: sanitized"],"#,
+                r#""FunctionName":"relay","Class":"transient","Failed":1,"EventAge":2,"CleverTapLatency":1200,"#,
                 r#""_aws":{"Timestamp":1772439330000,"CloudWatchMetrics":["#,
                 r#"{"Namespace":"PurchaselyClevertap","Dimensions":[["FunctionName"]],"Metrics":["#,
                 r#"{"Name":"Failed","Unit":"Count"},{"Name":"EventAge","Unit":"Seconds"},"#,
@@ -304,7 +244,7 @@ mod tests {
         assert_eq!(
             serde_json::to_string(&batch_line(10, 2, INVOCATION, now())).unwrap(),
             concat!(
-                r#"{"timestamp":"2026-03-02T08:15:30Z","level":"INFO","message":"a batch of messages has ended","#,
+                r#"{"timestamp":"2026-03-02T08:15:30Z","level":"INFO","message":"a batch of messages was relayed","#,
                 r#""request_id":"r-1","trace_id":"1-2","messages":10,"failed":2,"duration_ms":1300,"#,
                 r#""FunctionName":"relay","BatchSize":10,"_aws":{"Timestamp":1772439330000,"CloudWatchMetrics":["#,
                 r#"{"Namespace":"PurchaselyClevertap","Dimensions":[["FunctionName"]],"Metrics":["#,
@@ -315,18 +255,10 @@ mod tests {
 
     #[test]
     fn many_adjustments_are_counted() {
-        let mut report = Report::of(Outcome::Relayed);
+        let mut report = Report::new(Outcome::Relayed);
         report.adjustments = vec!["a: over_limit".into(); 300];
         let line = serde_json::to_value(line(&report, INVOCATION, now())).unwrap();
-        assert_eq!(line["adjusted"].as_array().unwrap().len(), MOST_ADJUSTMENTS);
+        assert_eq!(line["adjusted"].as_array().unwrap().len(), MAX_ADJUSTMENTS);
         assert_eq!(line["adjusted_count"], 300);
-    }
-
-    #[test]
-    fn only_an_id_that_looks_like_one_is_shown() {
-        assert_eq!(showable_id("0d6f8f0e-6f0b"), Some("0d6f8f0e-6f0b"));
-        assert_eq!(showable_id("me@example.com"), None);
-        assert_eq!(showable_id(""), None);
-        assert_eq!(showable_id(&"x".repeat(65)), None);
     }
 }

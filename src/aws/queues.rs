@@ -3,7 +3,7 @@
 //! It does not know why an event is a dead letter, nor what is in one.
 //! Source: <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html>.
 
-use super::{OPERATION, told};
+use super::describe;
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::MessageAttributeValue;
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -11,62 +11,58 @@ use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 use std::time::Duration;
 
-/// Attribute: how the body is written, where it is not the raw webhook itself.
+/// Attribute: how the body is encoded, where it is not the raw webhook itself.
 pub const ENCODING: &str = "encoding";
-/// The body in base64, because SQS takes XML characters only.
+/// The body is base64, because SQS accepts only XML characters.
 pub const BASE64: &str = "base64";
-/// The body is empty, which SQS does not take.
+/// The webhook's body is empty, which SQS does not accept.
 pub const EMPTY: &str = "empty";
 /// Attribute of a dead letter: why it is one.
 pub const REASON: &str = "reason";
-/// Attribute: which of the event's records are still to be sent, where it is not all of them.
+/// Attribute: the records that are still to be sent, where it is not all of the event's.
 pub const RECORDS: &str = "records";
-/// Attribute of a message that was sent again by its owner.
+/// Attribute of a message that an operator sent again.
 pub const REPLAYED: &str = "replayed";
 
-/// SQS takes at most this many attributes.
-const MOST_ATTRIBUTES: usize = 10;
-/// Attribute values are cut to this; a reason or a name needs far less, and the body counts towards
-/// the same megabyte.
-const LONGEST_ATTRIBUTE: usize = 512;
-/// The longest time that a message is held back before it is tried again.
-const LONGEST_WAIT: Duration = Duration::from_mins(20);
-const FIRST_WAIT: Duration = Duration::from_mins(1);
+/// SQS accepts no more.
+const MAX_ATTRIBUTES: usize = 10;
+/// A reason or a name needs far less, and attributes count towards the message's megabyte.
+const MAX_ATTRIBUTE_BYTES: usize = 512;
+const FIRST_DELAY: Duration = Duration::from_mins(1);
+const MAX_DELAY: Duration = Duration::from_mins(20);
 
-/// Keeps what can never be relayed as it is.
+/// The queue of events that can never be relayed as they are.
 #[derive(Debug, Clone)]
 pub struct DeadLetterQueue {
     client: Client,
     url: String,
 }
 
-/// One message to keep.
+/// A message for the dead-letter queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Letter<'l> {
+pub struct DeadLetter<'l> {
     /// The raw webhook.
     pub body: &'l [u8],
-    /// Name and value; those with an empty value are left out.
-    pub attributes: Vec<(&'static str, Cow<'l, str>)>,
-    /// What the events of one user have in common: the order among them is kept. Never shown to SQS as it is.
+    /// Names and values; those without a value are left out.
+    pub attributes: Vec<(&'static str, Option<Cow<'l, str>>)>,
+    /// Shared by the events of one user, so that their order is kept. SQS sees only its digest.
     pub group: &'l [u8],
 }
 
-/// The letter is not kept.
+/// The dead-letter queue does not have the event.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the dead-letter queue did not take the event ({0}): check DEAD_LETTER_QUEUE_URL and the permission sqs:SendMessage"
+    "the dead-letter queue did not store the event ({0}): check DEAD_LETTER_QUEUE_URL and the permission sqs:SendMessage"
 )]
-pub struct NotKept(String);
+pub struct DeadLetterFailed(String);
 
 impl DeadLetterQueue {
     /// `url` is that of a FIFO queue.
-    #[must_use]
     pub fn new(client: Client, url: String) -> Self {
         Self { client, url }
     }
 
-    /// Stores a letter.
-    pub async fn keep(&self, letter: &Letter<'_>) -> Result<(), NotKept> {
+    pub async fn send(&self, letter: &DeadLetter<'_>) -> Result<(), DeadLetterFailed> {
         let (body, encoding) = message_body(letter.body);
         let mut send = self
             .client
@@ -74,21 +70,21 @@ impl DeadLetterQueue {
             .queue_url(&self.url)
             .message_body(body)
             .message_group_id(group_id(letter.group))
-            // SQS remembers an id for five minutes even after deletion; a letter that comes back and
-            // is refused again must not vanish.
+            // SQS remembers an id for five minutes even after deletion; a letter that is redriven and
+            // refused again must not vanish.
             .message_deduplication_id(format!("{:032x}", fastrand::u128(..)));
-        let encoding = encoding.map(|encoding| (ENCODING, Cow::Borrowed(encoding)));
-        let attributes = encoding
-            .into_iter()
-            .chain(letter.attributes.iter().cloned());
-        for (name, value) in attributes.filter_map(fit_attribute).take(MOST_ATTRIBUTES) {
+        let encoding = encoding.map(|encoding| (ENCODING, encoding.to_owned()));
+        let attributes = letter
+            .attributes
+            .iter()
+            .filter_map(|(name, value)| Some((*name, sanitize(value.as_deref()?)?)));
+        for (name, value) in encoding.into_iter().chain(attributes).take(MAX_ATTRIBUTES) {
             send = send.message_attributes(name, text_attribute(value));
         }
-        match tokio::time::timeout(OPERATION, send.send()).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(NotKept(told(&error))),
-            Err(_) => Err(NotKept("no answer in time".to_owned())),
-        }
+        send.send()
+            .await
+            .map(|_| ())
+            .map_err(|error| DeadLetterFailed(describe(&error)))
     }
 }
 
@@ -101,39 +97,34 @@ pub struct EventQueue {
 
 impl EventQueue {
     /// `url` is that of a FIFO queue.
-    #[must_use]
     pub fn new(client: Client, url: String) -> Self {
         Self { client, url }
     }
 
-    /// Holds a message back after its `received`th failure. Failing changes nothing: the queue's own
-    /// visibility timeout then applies.
-    pub async fn hold_back(&self, receipt_handle: &str, received: u32) {
-        let wait = wait_after(received).as_secs();
+    /// Delays the next delivery of a message that failed for the `receive_count`th time. If this fails,
+    /// the queue's own visibility timeout applies.
+    pub async fn delay(&self, receipt_handle: &str, receive_count: u32) {
+        let delay = delay_after(receive_count).as_secs();
         let change = self
             .client
             .change_message_visibility()
             .queue_url(&self.url)
             .receipt_handle(receipt_handle)
-            .visibility_timeout(i32::try_from(wait).unwrap_or(i32::MAX))
-            .send();
-        let failed = match tokio::time::timeout(OPERATION, change).await {
-            Ok(Ok(_)) => return,
-            Ok(Err(error)) => told(&error),
-            Err(_) => "no answer in time".to_owned(),
-        };
-        tracing::warn!("a message could not be held back ({failed})");
+            .visibility_timeout(i32::try_from(delay).unwrap_or(i32::MAX));
+        if let Err(error) = change.send().await {
+            let error = describe(&error);
+            tracing::warn!("the visibility of a failed message could not be changed ({error})");
+        }
     }
 }
 
-/// Doubles from a minute to twenty.
-fn wait_after(received: u32) -> Duration {
-    let doublings = received.saturating_sub(1).min(10);
-    (FIRST_WAIT * 2_u32.pow(doublings)).min(LONGEST_WAIT)
+/// Doubles from one minute to twenty.
+fn delay_after(receive_count: u32) -> Duration {
+    let doublings = receive_count.saturating_sub(1).min(10);
+    (FIRST_DELAY * 2_u32.pow(doublings)).min(MAX_DELAY)
 }
 
-/// A body that SQS takes, and how it is written if that is not the webhook itself.
-#[must_use]
+/// A body that SQS accepts, and its encoding if it is not the webhook itself.
 pub fn message_body(raw: &[u8]) -> (String, Option<&'static str>) {
     if raw.is_empty() {
         return ("-".to_owned(), Some(EMPTY));
@@ -144,8 +135,7 @@ pub fn message_body(raw: &[u8]) -> (String, Option<&'static str>) {
     }
 }
 
-/// The raw webhook in a message; `None` if the message was not written by [`message_body`].
-#[must_use]
+/// The raw webhook in a message; `None` if [`message_body`] did not write the message.
 pub fn webhook_of<'m>(body: &'m str, encoding: Option<&str>) -> Option<Cow<'m, [u8]>> {
     match encoding {
         None => Some(Cow::Borrowed(body.as_bytes())),
@@ -155,17 +145,17 @@ pub fn webhook_of<'m>(body: &'m str, encoding: Option<&str>) -> Option<Cow<'m, [
     }
 }
 
-/// A message group: 64 hex digits, since a user's id may hold what SQS does not take and is nobody's
-/// business.
-#[must_use]
+/// A message group id: 64 hex digits, because a user's id is private and may have characters that SQS
+/// does not accept.
 pub fn group_id(of: &[u8]) -> String {
     hex::encode(Sha256::digest(of))
 }
 
-fn fit_attribute((name, value): (&'static str, Cow<'_, str>)) -> Option<(&'static str, String)> {
+/// An attribute's value without what SQS does not accept; `None` if nothing is left.
+fn sanitize(value: &str) -> Option<String> {
     let mut value: String = value.chars().filter(|&c| is_xml(c)).collect();
-    value.truncate(value.floor_char_boundary(LONGEST_ATTRIBUTE));
-    (!value.is_empty()).then_some((name, value))
+    value.truncate(value.floor_char_boundary(MAX_ATTRIBUTE_BYTES));
+    (!value.is_empty()).then_some(value)
 }
 
 fn text_attribute(value: String) -> MessageAttributeValue {
@@ -176,7 +166,7 @@ fn text_attribute(value: String) -> MessageAttributeValue {
         .expect("it has a data type")
 }
 
-/// What SQS takes in a message: the characters of XML 1.0.
+/// Whether SQS accepts the character: those of XML 1.0.
 fn is_xml(c: char) -> bool {
     matches!(c,
         '\u{9}' | '\u{a}' | '\u{d}' | '\u{20}'..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..='\u{10ffff}')
@@ -195,35 +185,34 @@ mod tests {
             (b"{\"a\":\"\x00\"}", Some(BASE64)),
             ("\u{fffe}".as_bytes(), Some(BASE64)),
         ] {
-            let (body, told) = message_body(raw);
-            assert_eq!(told, encoding, "{raw:?}");
+            let (body, actual) = message_body(raw);
+            assert_eq!(actual, encoding, "{raw:?}");
             assert!(!body.is_empty() && body.chars().all(is_xml), "{raw:?}");
-            assert_eq!(webhook_of(&body, told).unwrap(), raw);
+            assert_eq!(webhook_of(&body, actual).unwrap(), raw);
         }
         assert_eq!(webhook_of("x", Some("rot13")), None);
         assert_eq!(webhook_of("***", Some(BASE64)), None);
     }
 
     #[test]
-    fn an_attribute_is_never_empty_and_holds_xml_characters_only() {
-        let fit = |value: &'static str| fit_attribute((REASON, Cow::Borrowed(value)));
-        assert_eq!(fit(""), None);
-        assert_eq!(fit("\u{0}\u{1}"), None);
-        assert_eq!(fit("a\u{0}b"), Some((REASON, "ab".to_owned())));
-        let long = fit_attribute((REASON, "é".repeat(400).into())).unwrap().1;
-        assert_eq!(long.len(), LONGEST_ATTRIBUTE);
+    fn an_attribute_is_never_empty_and_has_xml_characters_only() {
+        assert_eq!(sanitize(""), None);
+        assert_eq!(sanitize("\u{0}\u{1}"), None);
+        assert_eq!(sanitize("a\u{0}b"), Some("ab".to_owned()));
+        let long = sanitize(&"é".repeat(400)).unwrap();
+        assert_eq!(long.len(), MAX_ATTRIBUTE_BYTES);
     }
 
     #[test]
-    fn a_group_id_is_one_that_sqs_takes_and_shows_no_user() {
+    fn a_group_id_is_valid_and_hides_the_user() {
         let id = group_id("user@example.com / 1".as_bytes());
         assert_eq!(id.len(), 64);
         assert!(id.len() <= 128 && id.bytes().all(|byte| byte.is_ascii_alphanumeric()));
     }
 
     #[test]
-    fn waits_grow_to_twenty_minutes() {
-        let seconds = [0, 1, 2, 3, 5, 6, 1000].map(|n| wait_after(n).as_secs());
+    fn delays_grow_to_twenty_minutes() {
+        let seconds = [0, 1, 2, 3, 5, 6, 1000].map(|n| delay_after(n).as_secs());
         assert_eq!(seconds, [60, 60, 120, 240, 960, 1200, 1200]);
     }
 }

@@ -1,34 +1,32 @@
-//! The one secret: its shape, and a cache of it that never makes an event wait longer than it must.
+//! The one secret: its shape, and a cache that makes an event wait as little as possible.
 //!
 //! It does not know what the values are used for. Source:
 //! <https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html>.
 
+use crate::clock;
 use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
-use tokio::sync::Mutex as Flight;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
-/// A value is read again once it is this old, give or take a fifth so that environments started
-/// together do not ask together.
-const FRESH: Duration = Duration::from_mins(5);
-/// An old value is still used for this long after that, while Secrets Manager does not answer.
-const STALE: Duration = Duration::from_hours(1);
-/// Between two refreshes that an answer forced, and after a refresh in the background that failed.
+/// The time to live of a value, give or take a fifth, so that environments started together do not read
+/// it again together.
+const TTL: Duration = Duration::from_mins(5);
+/// How long past its TTL a value is still used while Secrets Manager is unavailable.
+const MAX_STALE: Duration = Duration::from_hours(1);
+/// The least time between two forced refreshes, and between two refreshes in the background.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(30);
-/// How long the read begun at start-up is given before a second one races it. It usually answers in
-/// a few milliseconds; if the environment was frozen meanwhile, it never will.
-const HEDGE: Duration = Duration::from_millis(250);
+/// How long the first read, started at start-up, is waited for before a second one races it. It usually
+/// takes a few milliseconds; if the environment was frozen meanwhile, it never ends.
+const HEDGE_DELAY: Duration = Duration::from_millis(250);
 
 /// What the secret holds.
 #[derive(Debug, Clone)]
 pub struct Secret {
-    /// Authenticates uploads to CleverTap.
     pub clevertap_passcode: SecretString,
-    /// The same for the account that testers' purchases go to, where there is one.
+    /// The passcode of the account for sandbox purchases, where there is one.
     pub clevertap_sandbox_passcode: Option<SecretString>,
     /// Purchasely's client shared secret: the current one, then the previous one if it is still accepted.
     shared_secrets: Vec<SecretString>,
@@ -36,52 +34,45 @@ pub struct Secret {
 
 /// Why a secret's value cannot be used. Names the key, never the value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Misshapen {
-    /// Not a JSON object.
+pub enum InvalidSecret {
     #[error(
         "the secret is not a JSON object: store {{\"clevertap_passcode\": \"…\", \"purchasely_shared_secret\": \"…\"}}"
     )]
     NotAnObject,
-    /// Stored as bytes.
     #[error("the secret is binary: store it as text (SecretString)")]
     Binary,
-    /// A key is absent or not text.
     #[error("the secret has no text under the key `{0}`")]
     Missing(&'static str),
-    /// A key's value is empty.
     #[error("the secret's key `{0}` is empty")]
     Empty(&'static str),
-    /// A key's value holds white space, often a line break at its end.
-    #[error("the secret's key `{0}` holds white space or a line break: store the bare value")]
+    /// Often a line break at the end.
+    #[error("the secret's key `{0}` has white space or a line break: store the bare value")]
     WhiteSpace(&'static str),
-    /// A key's value cannot go into a header.
-    #[error("the secret's key `{0}` holds a character that is not printable ASCII")]
+    #[error("the secret's key `{0}` has a character that is not printable ASCII")]
     NotAscii(&'static str),
 }
 
-/// Why no secret could be had.
+/// Why there is no secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unavailable {
-    /// It was read and cannot be used.
     #[error("{0}")]
-    Misshapen(#[from] Misshapen),
-    /// AWS refused, by its own error code.
+    Invalid(#[from] InvalidSecret),
+    /// AWS answered with this error code.
     #[error(
-        "Secrets Manager refused to give the secret ({0}): check SECRET_ID, the function's region and its permission secretsmanager:GetSecretValue"
+        "Secrets Manager refused to return the secret ({0}): check SECRET_ID, the function's region and its permission secretsmanager:GetSecretValue"
     )]
     Refused(String),
-    /// AWS did not answer, or there was no way to ask.
     #[error(
-        "Secrets Manager could not be asked ({0}): check AWS_REGION, the credentials and the function's network"
+        "Secrets Manager is unavailable ({0}): check AWS_REGION, the credentials and the function's network"
     )]
     Unreachable(String),
 }
 
 impl Secret {
     /// Reads the secret's text. Without `signed`, Purchasely's secret may be absent.
-    pub fn parse(text: &str, signed: bool) -> Result<Self, Misshapen> {
+    pub fn parse(text: &str, signed: bool) -> Result<Self, InvalidSecret> {
         let fields: Map<String, Value> =
-            serde_json::from_str(text).map_err(|_| Misshapen::NotAnObject)?;
+            serde_json::from_str(text).map_err(|_| InvalidSecret::NotAnObject)?;
         let optional = |key: &'static str| match fields.get(key) {
             None => Ok(None),
             // Emptied by hand once the old secret is no longer accepted.
@@ -106,7 +97,7 @@ impl Secret {
         self.shared_secrets.iter().map(ExposeSecret::expose_secret)
     }
 
-    fn is(&self, other: &Self) -> bool {
+    fn equals(&self, other: &Self) -> bool {
         let sandbox = |secret: &Self| {
             let passcode = secret.clevertap_sandbox_passcode.clone();
             passcode.map(|passcode| passcode.expose_secret().to_owned())
@@ -117,64 +108,70 @@ impl Secret {
     }
 }
 
-fn required(fields: &Map<String, Value>, key: &'static str) -> Result<SecretString, Misshapen> {
+fn required(fields: &Map<String, Value>, key: &'static str) -> Result<SecretString, InvalidSecret> {
     let value = fields.get(key).and_then(Value::as_str);
-    let value = value.ok_or(Misshapen::Missing(key))?;
+    let value = value.ok_or(InvalidSecret::Missing(key))?;
     if value.is_empty() {
-        Err(Misshapen::Empty(key))
+        Err(InvalidSecret::Empty(key))
     } else if value.contains(char::is_whitespace) {
-        Err(Misshapen::WhiteSpace(key))
+        Err(InvalidSecret::WhiteSpace(key))
     } else if !value.bytes().all(|byte| byte.is_ascii_graphic()) {
-        Err(Misshapen::NotAscii(key))
+        Err(InvalidSecret::NotAscii(key))
     } else {
         Ok(SecretString::from(value))
     }
 }
 
-/// Reads the secret and keeps it. One read is under way at a time, however many events wait.
+/// Reads the secret and caches it. One read is under way at a time, however many events wait.
 #[derive(Debug)]
 pub struct Secrets {
     client: aws_sdk_secretsmanager::Client,
     secret_id: String,
-    signed: bool,
+    is_signed: bool,
     cache: Mutex<Cache>,
-    flight: Flight<()>,
+    fetch_lock: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
 struct Cache {
-    held: Option<Held>,
+    value: Option<Cached>,
     prefetch: Option<JoinHandle<Result<Secret, Unavailable>>>,
-    /// When a refresh was last forced, or one in the background begun.
-    forced_at: Option<Instant>,
-    revalidated_at: Option<Instant>,
+    /// When a rejected value last forced a refresh.
+    forced_at: Option<SystemTime>,
+    /// When a refresh in the background last started.
+    revalidated_at: Option<SystemTime>,
 }
 
-#[derive(Debug)]
-struct Held {
+#[derive(Debug, Clone)]
+struct Cached {
     secret: Arc<Secret>,
-    read_at: Instant,
-    fresh_for: Duration,
+    read_at: SystemTime,
+    ttl: Duration,
+}
+
+impl Cached {
+    fn age(&self) -> Duration {
+        elapsed(self.read_at)
+    }
 }
 
 impl Secrets {
-    /// `signed`: whether Purchasely's secret must be there.
-    #[must_use]
-    pub fn new(client: aws_sdk_secretsmanager::Client, secret_id: String, signed: bool) -> Self {
+    /// `is_signed`: whether Purchasely's shared secret must be there.
+    pub fn new(client: aws_sdk_secretsmanager::Client, secret_id: String, is_signed: bool) -> Self {
         Self {
             client,
             secret_id,
-            signed,
+            is_signed,
             cache: Mutex::default(),
-            flight: Flight::default(),
+            fetch_lock: tokio::sync::Mutex::default(),
         }
     }
 
-    /// Begins the first read without waiting for it. Its failure is no failure of the start-up.
+    /// Starts the first read without waiting for it. Its failure does not fail the start-up.
     pub fn prefetch(self: &Arc<Self>) {
         let this = Arc::clone(self);
-        let reading = tokio::spawn(async move { this.fetch().await });
-        self.cache().prefetch = Some(reading);
+        let prefetch = tokio::spawn(async move { this.fetch().await });
+        self.cache().prefetch = Some(prefetch);
     }
 
     /// The secret: at once if it was read before, even if it is due to be read again.
@@ -182,127 +179,123 @@ impl Secrets {
         if let Some(secret) = self.cached() {
             return Ok(secret);
         }
-        let _flight = self.flight.lock().await;
+        let _lock = self.fetch_lock.lock().await;
         if let Some(secret) = self.cached() {
             return Ok(secret);
         }
         let prefetch = self.cache().prefetch.take();
-        let read = match prefetch {
+        let fetched = match prefetch {
             None => self.fetch().await,
             Some(prefetch) => tokio::select! {
                 Ok(Ok(secret)) = prefetch => Ok(secret),
-                read = async {
-                    tokio::time::sleep(HEDGE).await;
+                fetched = async {
+                    tokio::time::sleep(HEDGE_DELAY).await;
                     self.fetch().await
-                } => read,
+                } => fetched,
             },
         };
-        read.map(|secret| self.keep(secret))
+        fetched.map(|secret| self.store(secret))
     }
 
-    /// Reads the secret again because `seen` was not accepted: `Some` if it has changed since.
-    /// Asks Secrets Manager at most once in 30 seconds.
-    pub async fn refresh(self: &Arc<Self>, seen: &Secret) -> Option<Arc<Secret>> {
-        let _flight = self.flight.lock().await;
-        let held = self
-            .cache()
-            .held
-            .as_ref()
-            .map(|held| Arc::clone(&held.secret));
-        if let Some(other) = held.filter(|held| !held.is(seen)) {
-            return Some(other);
-        }
+    /// Reads the secret again because `seen` was rejected: `Some` if it has changed since. Calls Secrets
+    /// Manager at most once in 30 seconds.
+    pub async fn refresh(&self, seen: &Secret) -> Option<Arc<Secret>> {
+        let _lock = self.fetch_lock.lock().await;
         {
             let mut cache = self.cache();
-            let now = Instant::now();
-            if cache
-                .forced_at
-                .is_some_and(|at| now - at < REFRESH_INTERVAL)
-            {
+            let cached = cache
+                .value
+                .as_ref()
+                .map(|cached| Arc::clone(&cached.secret));
+            if let Some(changed) = cached.filter(|secret| !secret.equals(seen)) {
+                return Some(changed);
+            }
+            if is_recent(cache.forced_at) {
                 return None;
             }
-            cache.forced_at = Some(now);
+            cache.forced_at = Some(clock::now());
         }
-        match self.fetch().await {
-            Ok(secret) => Some(self.keep(secret)).filter(|secret| !secret.is(seen)),
-            Err(_) => None,
-        }
+        let secret = self.fetch().await.ok()?;
+        Some(self.store(secret)).filter(|secret| !secret.equals(seen))
     }
 
-    /// How long ago the secret that is held was read.
+    /// How long ago the cached secret was read.
     pub fn age(&self) -> Option<Duration> {
-        Some(self.cache().held.as_ref()?.read_at.elapsed())
+        self.cache().value.as_ref().map(Cached::age)
     }
 
     fn cached(self: &Arc<Self>) -> Option<Arc<Secret>> {
         let mut cache = self.cache();
-        let now = Instant::now();
-        let held = cache.held.as_ref()?;
-        let (secret, age) = (Arc::clone(&held.secret), now - held.read_at);
-        if age < held.fresh_for {
-            return Some(secret);
+        let cached = cache.value.clone()?;
+        let age = cached.age();
+        if age >= cached.ttl {
+            if age > cached.ttl + MAX_STALE {
+                return None;
+            }
+            if !is_recent(cache.revalidated_at) {
+                cache.revalidated_at = Some(clock::now());
+                let this = Arc::clone(self);
+                tokio::spawn(async move {
+                    if let Ok(secret) = this.fetch().await {
+                        this.store(secret);
+                    }
+                });
+            }
         }
-        if age > held.fresh_for + STALE {
-            return None;
-        }
-        if cache
-            .revalidated_at
-            .is_none_or(|at| now - at >= REFRESH_INTERVAL)
-        {
-            cache.revalidated_at = Some(now);
-            let this = Arc::clone(self);
-            tokio::spawn(async move {
-                if let Ok(secret) = this.fetch().await {
-                    this.keep(secret);
-                }
-            });
-        }
-        Some(secret)
+        Some(cached.secret)
     }
 
-    fn keep(&self, secret: Secret) -> Arc<Secret> {
+    fn store(&self, secret: Secret) -> Arc<Secret> {
         let secret = Arc::new(secret);
-        self.cache().held = Some(Held {
+        self.cache().value = Some(Cached {
             secret: Arc::clone(&secret),
-            read_at: Instant::now(),
-            fresh_for: FRESH.mul_f64(0.8 + 0.4 * fastrand::f64()),
+            read_at: clock::now(),
+            ttl: TTL.mul_f64(0.8 + 0.4 * fastrand::f64()),
         });
         secret
     }
 
-    /// Asks Secrets Manager. A failure is told in the log, once for each time it was asked.
+    /// Calls Secrets Manager, and logs a failure.
     async fn fetch(&self) -> Result<Secret, Unavailable> {
-        let started = Instant::now();
-        let answer = self
+        let started = clock::instant();
+        let response = self
             .client
             .get_secret_value()
             .secret_id(&self.secret_id)
             .send()
             .await
             .map_err(|error| unavailable(&error));
-        let secret = answer.and_then(|answer| {
-            let text = answer.secret_string().ok_or(Misshapen::Binary)?;
-            Ok(Secret::parse(text, self.signed)?)
+        let secret = response.and_then(|response| {
+            let text = response.secret_string().ok_or(InvalidSecret::Binary)?;
+            Ok(Secret::parse(text, self.is_signed)?)
         });
         match &secret {
             Ok(_) => {
-                let took_ms = started.elapsed().as_millis();
-                tracing::debug!(took_ms, "the secret was read");
+                let duration_ms = started.elapsed().as_millis();
+                tracing::debug!(duration_ms, "read the secret");
             }
             Err(error) => tracing::error!("{error}"),
         }
         secret
     }
 
-    fn cache(&self) -> std::sync::MutexGuard<'_, Cache> {
+    fn cache(&self) -> MutexGuard<'_, Cache> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+fn elapsed(since: SystemTime) -> Duration {
+    clock::now().duration_since(since).unwrap_or_default()
+}
+
+fn is_recent(moment: Option<SystemTime>) -> bool {
+    moment.is_some_and(|moment| elapsed(moment) < REFRESH_INTERVAL)
+}
+
 fn unavailable<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> Unavailable {
     match error {
-        SdkError::ServiceError(_) => Unavailable::Refused(super::told(error)),
-        _ => Unavailable::Unreachable(super::told(error)),
+        SdkError::ServiceError(_) => Unavailable::Refused(super::describe(error)),
+        _ => Unavailable::Unreachable(super::describe(error)),
     }
 }
 
@@ -311,7 +304,7 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(text: &str, expected: &Misshapen) {
+    fn check(text: &str, expected: &InvalidSecret) {
         let error = Secret::parse(text, true).unwrap_err();
         assert_eq!(&error, expected, "{text}");
     }
@@ -341,32 +334,35 @@ mod tests {
     }
 
     #[test]
-    fn a_misshapen_secret_is_told_by_its_key() {
+    fn an_invalid_secret_is_reported_by_its_key() {
         let with = |passcode: &str| {
             format!(r#"{{"clevertap_passcode":{passcode},"purchasely_shared_secret":"s"}}"#)
         };
-        check("p4ssc0de", &Misshapen::NotAnObject);
-        check("[]", &Misshapen::NotAnObject);
-        check("{}", &Misshapen::Missing("purchasely_shared_secret"));
+        check("p4ssc0de", &InvalidSecret::NotAnObject);
+        check("[]", &InvalidSecret::NotAnObject);
+        check("{}", &InvalidSecret::Missing("purchasely_shared_secret"));
         check(
             r#"{"purchasely_shared_secret":"s"}"#,
-            &Misshapen::Missing("clevertap_passcode"),
+            &InvalidSecret::Missing("clevertap_passcode"),
         );
-        check(&with("7"), &Misshapen::Missing("clevertap_passcode"));
-        check(&with(r#""""#), &Misshapen::Empty("clevertap_passcode"));
+        check(&with("7"), &InvalidSecret::Missing("clevertap_passcode"));
+        check(&with(r#""""#), &InvalidSecret::Empty("clevertap_passcode"));
         check(
             &with(r#""p\n""#),
-            &Misshapen::WhiteSpace("clevertap_passcode"),
+            &InvalidSecret::WhiteSpace("clevertap_passcode"),
         );
         check(
             &with(r#"" p""#),
-            &Misshapen::WhiteSpace("clevertap_passcode"),
+            &InvalidSecret::WhiteSpace("clevertap_passcode"),
         );
         check(
             &with(r#""p\u0001""#),
-            &Misshapen::NotAscii("clevertap_passcode"),
+            &InvalidSecret::NotAscii("clevertap_passcode"),
         );
-        check(&with(r#""pé""#), &Misshapen::NotAscii("clevertap_passcode"));
+        check(
+            &with(r#""pé""#),
+            &InvalidSecret::NotAscii("clevertap_passcode"),
+        );
     }
 
     #[test]

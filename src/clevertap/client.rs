@@ -1,89 +1,86 @@
 //! One attempt to upload: the only code that sends the passcode anywhere.
 //!
-//! It does not know whether an attempt may be repeated; the relay decides that.
+//! It does not know whether an attempt may be repeated; the uploader decides that.
 
-use super::answer::{self, Answer};
-use http::header::{CONTENT_TYPE, HeaderValue};
+use super::response::{self, Response};
+use crate::http::{NoResponse, SharedHttp};
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use http::uri::{InvalidUri, Uri};
+use http::{Method, Request};
 use secrecy::{ExposeSecret, SecretString};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
-/// An answer longer than this is not read on. CleverTap echoes each refused record, and a record of
-/// ours is at most about 64 KB.
-const LONGEST_ANSWER: usize = 2 * 1024 * 1024;
-/// How long the first upload waits for the connection begun at start-up before it opens another: it is
-/// worth no more than a handshake, and if the environment was frozen meanwhile, it never comes.
-const WARMING: Duration = Duration::from_millis(20);
+const ACCOUNT_ID: HeaderName = HeaderName::from_static("x-clevertap-account-id");
+const PASSCODE: HeaderName = HeaderName::from_static("x-clevertap-passcode");
+/// CleverTap echoes each refused record, and a record of ours has at most about 64 KB.
+const MAX_RESPONSE_BYTES: usize = 2 * 1024 * 1024;
+/// How long the first upload waits for the connection that was started at start-up. The wait is worth no
+/// more than a handshake, and after a freeze the connection never comes.
+const WARM_UP_TIMEOUT: Duration = Duration::from_millis(20);
 
-/// Uploads to one address.
+/// Uploads to one host.
 #[derive(Debug, Clone)]
 pub struct Client {
-    http: reqwest::Client,
-    base_url: String,
-    upload_url: String,
+    http: SharedHttp,
+    base_url: Uri,
+    upload_url: Uri,
     /// The request that opens the first connection, until an upload has waited for it.
-    warming: Arc<Mutex<Option<JoinHandle<()>>>>,
+    warm_up: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
-/// Whose upload it is.
+/// The account to upload to.
 #[derive(Debug, Clone, Copy)]
 pub struct Credentials<'c> {
-    /// The account id.
     pub account_id: &'c HeaderValue,
-    /// One of the account's passcodes.
     pub passcode: &'c SecretString,
 }
 
-/// What became of one attempt.
+/// The result of one attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Attempt {
-    /// CleverTap answered.
     Answered {
         /// The HTTP status.
         status: u16,
-        /// What it means.
-        answer: Answer,
+        response: Response,
     },
-    /// No connection: nothing was sent.
+    /// Nothing was sent.
     NotConnected,
     /// The connection was closed or reset before an answer: CleverTap may have the records.
     ConnectionLost,
-    /// No answer in time: CleverTap may have the records.
+    /// CleverTap may have the records.
     TimedOut,
 }
 
 impl Client {
-    /// `base_url` is the region's `https://` host, or the override; it has no path and no final slash.
-    #[must_use]
-    pub fn new(http: reqwest::Client, base_url: String) -> Self {
-        let upload_url = format!("{base_url}/1/upload");
-        Self {
+    /// `base_url` has a scheme and a host, no path and no final slash. With `dry_run` CleverTap checks the
+    /// records and stores nothing.
+    pub fn new(http: SharedHttp, base_url: &str, dry_run: bool) -> Result<Self, InvalidUri> {
+        let query = if dry_run { "?dryRun=1" } else { "" };
+        Ok(Self {
             http,
-            base_url,
-            upload_url,
-            warming: Arc::default(),
-        }
+            base_url: base_url.parse()?,
+            upload_url: format!("{base_url}/1/upload{query}").parse()?,
+            warm_up: Arc::default(),
+        })
     }
 
-    /// The same, but CleverTap only checks what it is sent and stores nothing.
-    #[must_use]
-    pub fn dry(mut self) -> Self {
-        self.upload_url.push_str("?dryRun=1");
-        self
-    }
-
-    /// Begins to open a connection, for the first upload. Failing changes nothing: an upload opens its own.
+    /// Starts to open a connection for the first upload. Its failure changes nothing.
     pub fn warm_up(&self) {
-        let request = self.http.head(&self.base_url).send();
-        let warming = tokio::spawn(async move {
-            let _ = request.await;
+        let mut request = Request::new(Bytes::new());
+        *request.method_mut() = Method::HEAD;
+        request.uri_mut().clone_from(&self.base_url);
+        let exchange = self.http.0.exchange(request, 0);
+        let task = tokio::spawn(async move {
+            let _ = exchange.await;
         });
-        *self.warming() = Some(warming);
+        *self.task() = Some(task);
     }
 
-    /// Sends one upload of `records` records and reads its answer.
+    /// Sends one upload of `records` records and reads the answer, until `deadline`.
     pub async fn upload(
         &self,
         credentials: Credentials<'_>,
@@ -92,7 +89,7 @@ impl Client {
         deadline: Instant,
     ) -> Attempt {
         let attempt = async {
-            self.warmed_up().await;
+            self.wait_for_warm_up().await;
             self.send(credentials, body, records).await
         };
         timeout_at(deadline, attempt)
@@ -100,56 +97,44 @@ impl Client {
             .unwrap_or(Attempt::TimedOut)
     }
 
-    /// The first upload does not open a second connection beside the one that is about to be there.
-    async fn warmed_up(&self) {
-        let warming = self.warming().take();
-        if let Some(warming) = warming {
-            let _ = timeout(WARMING, warming).await;
+    /// The first upload does not open a second connection beside the one that is almost there.
+    async fn wait_for_warm_up(&self) {
+        let task = self.task().take();
+        if let Some(task) = task {
+            let _ = timeout(WARM_UP_TIMEOUT, task).await;
         }
     }
 
-    fn warming(&self) -> MutexGuard<'_, Option<JoinHandle<()>>> {
-        self.warming.lock().unwrap_or_else(PoisonError::into_inner)
+    fn task(&self) -> MutexGuard<'_, Option<JoinHandle<()>>> {
+        self.warm_up.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn send(&self, credentials: Credentials<'_>, body: Vec<u8>, records: usize) -> Attempt {
-        // The secret's shape was checked when it was read, so this cannot fail; if it ever does,
-        // CleverTap's 401 says so better than a panic.
+        // The secret was validated when it was read. Should this fail, CleverTap's 401 says so.
         let mut passcode = HeaderValue::from_str(credentials.passcode.expose_secret())
             .unwrap_or(HeaderValue::from_static(""));
         passcode.set_sensitive(true);
-        let sent = self
-            .http
-            .post(&self.upload_url)
-            .header("X-CleverTap-Account-Id", credentials.account_id)
-            .header("X-CleverTap-Passcode", passcode)
-            .header(CONTENT_TYPE, "application/json; charset=utf-8")
-            .body(body)
-            .send()
-            .await;
-        let mut response = match sent {
-            Ok(response) => response,
-            Err(error) if error.is_connect() => return Attempt::NotConnected,
-            Err(_) => return Attempt::ConnectionLost,
+        let mut request = Request::new(Bytes::from(body));
+        *request.method_mut() = Method::POST;
+        request.uri_mut().clone_from(&self.upload_url);
+        let headers = request.headers_mut();
+        headers.insert(ACCOUNT_ID, credentials.account_id.clone());
+        headers.insert(PASSCODE, passcode);
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/json; charset=utf-8"),
+        );
+        let answer = match self.http.0.exchange(request, MAX_RESPONSE_BYTES).await {
+            Ok(answer) => answer,
+            Err(NoResponse::NotConnected) => return Attempt::NotConnected,
+            Err(NoResponse::Lost | NoResponse::Unsendable) => return Attempt::ConnectionLost,
         };
-        let status = response.status().as_u16();
-        let mut answered = Vec::new();
-        loop {
-            match response.chunk().await {
-                Ok(Some(chunk)) if answered.len() + chunk.len() <= LONGEST_ANSWER => {
-                    answered.extend_from_slice(&chunk);
-                }
-                Ok(None) => break,
-                // Cut short or endless. Its status is known all the same, and only a 200 needs the body.
-                Ok(Some(_)) | Err(_) => {
-                    answered.clear();
-                    break;
-                }
-            }
-        }
+        let status = answer.status().as_u16();
+        // Only a 200 needs its body; one that was cut short is not readable JSON.
+        let body = answer.into_body().unwrap_or_default();
         Attempt::Answered {
             status,
-            answer: answer::read(status, &answered, records),
+            response: response::read(status, &body, records),
         }
     }
 }

@@ -138,7 +138,7 @@ fn folded(name: &str) -> impl Iterator<Item = char> {
 /// Makes an event name or property key fit: forbidden characters out, white space trimmed, 120
 /// characters. `None` if nothing is left.
 #[must_use]
-pub fn fit_name(name: &str) -> Option<Cow<'_, str>> {
+pub fn sanitize_name(name: &str) -> Option<Cow<'_, str>> {
     let mut fitted = Cow::Borrowed(name.trim());
     if fitted.contains(is_forbidden) {
         let allowed = fitted.replace(is_forbidden, "");
@@ -152,7 +152,7 @@ pub fn fit_name(name: &str) -> Option<Cow<'_, str>> {
 
 /// Makes a text value fit: at most 512 bytes, cut between characters, and never taken for a date.
 #[must_use]
-pub fn fit_text(text: &str) -> &str {
+pub fn truncate_text(text: &str) -> &str {
     // Only the dollar sign goes: what follows is still the sender's text, and text it stays.
     let text = if text.starts_with(DATE_PREFIX) {
         &text[1..]
@@ -164,7 +164,7 @@ pub fn fit_text(text: &str) -> &str {
 
 /// Whether CleverTap takes an identity or objectId of this length.
 #[must_use]
-pub fn fits_identity(identity: &str) -> bool {
+pub fn is_valid_identity(identity: &str) -> bool {
     identity.chars().count() < IDENTITY_CHARACTERS
 }
 
@@ -203,24 +203,27 @@ mod tests {
             ("", None),
             (&"x".repeat(300), Some(&cut)),
         ] {
-            assert_eq!(fit_name(name).as_deref(), expected, "{name}");
+            assert_eq!(sanitize_name(name).as_deref(), expected, "{name}");
         }
     }
 
     #[test]
     fn a_name_is_cut_by_characters_and_a_text_by_bytes_between_characters() {
         let name = "é".repeat(130);
-        assert_eq!(fit_name(&name).unwrap().chars().count(), NAME_CHARACTERS);
+        assert_eq!(
+            sanitize_name(&name).unwrap().chars().count(),
+            NAME_CHARACTERS
+        );
         // 512 is not a multiple of three, the length of "€".
         let text = "€".repeat(300);
-        assert_eq!(fit_text(&text).len(), 510);
-        assert_eq!(fit_text("short"), "short");
+        assert_eq!(truncate_text(&text).len(), 510);
+        assert_eq!(truncate_text("short"), "short");
     }
 
     #[test]
     fn a_text_is_never_taken_for_a_date() {
-        assert_eq!(fit_text("$D_1772439330"), "D_1772439330");
-        assert_eq!(fit_text("$5"), "$5");
+        assert_eq!(truncate_text("$D_1772439330"), "D_1772439330");
+        assert_eq!(truncate_text("$5"), "$5");
     }
 
     #[test]
@@ -254,7 +257,7 @@ mod tests {
 
     #[test]
     fn an_identity_has_fewer_than_1024_characters() {
-        assert!(fits_identity(&"é".repeat(1023)));
-        assert!(!fits_identity(&"x".repeat(1024)));
+        assert!(is_valid_identity(&"é".repeat(1023)));
+        assert!(!is_valid_identity(&"x".repeat(1024)));
     }
 }

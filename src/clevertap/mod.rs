@@ -1,14 +1,25 @@
-//! CleverTap's side of the relay: records, limits, regions, the upload and its answers.
+//! CleverTap's side of the relay: records, limits, regions, uploads and their answers.
 //!
 //! Nothing here knows Purchasely. Facts follow <https://developer.clevertap.com> ("Upload Events",
 //! "Upload User Profiles", "API Overview").
 
-pub mod answer;
 pub mod client;
 pub mod limits;
 mod record;
 mod region;
+pub mod response;
+mod uploader;
 
 pub use client::{Client, Credentials};
 pub use record::{Change, Content, Record, Role, UnixSeconds, Upload, User, Value, upload_body};
 pub use region::{REGIONS, Region};
+pub use uploader::{EventUpload, Uploader};
+
+/// One of the operator's CleverTap accounts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Account {
+    /// `CLEVERTAP_ACCOUNT_ID`.
+    Main,
+    /// `CLEVERTAP_SANDBOX_ACCOUNT_ID`.
+    Sandbox,
+}

@@ -68,7 +68,8 @@ pub enum Content<'e> {
 }
 
 /// What a record is for. It is not sent; verdicts and dead letters are told by it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr, strum::EnumString)]
+#[strum(serialize_all = "snake_case")]
 pub enum Role {
     /// Describes the user. Never decides over its event.
     Profile,
@@ -79,29 +80,9 @@ pub enum Role {
 }
 
 impl Role {
-    const NAMES: [(Self, &'static str); 3] = [
-        (Self::Profile, "profile"),
-        (Self::Event, "event"),
-        (Self::Revenue, "revenue"),
-    ];
-
-    /// The role in a word.
+    /// Whether the event is delivered only once CleverTap has accepted this record.
     #[must_use]
-    pub fn name(self) -> &'static str {
-        let of = |role: &&(Self, &'static str)| role.0 == self;
-        Self::NAMES.iter().find(of).map_or("", |(_, name)| name)
-    }
-
-    /// The role that the word names.
-    #[must_use]
-    pub fn named(word: &str) -> Option<Self> {
-        let found = Self::NAMES.iter().find(|(_, name)| *name == word);
-        found.map(|(role, _)| *role)
-    }
-
-    /// Whether CleverTap's verdict on such a record decides over the event.
-    #[must_use]
-    pub fn decides(self) -> bool {
+    pub fn is_required(self) -> bool {
         self != Self::Profile
     }
 }

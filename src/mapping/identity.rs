@@ -69,7 +69,7 @@ pub fn identify<'e>(event: &'e Event, rules: &IdentityRules) -> Identified<'e> {
         return Identified::Nobody;
     };
     let (User::Identity(id) | User::ObjectId(id)) = &user;
-    if limits::fits_identity(id) {
+    if limits::is_valid_identity(id) {
         Identified::User(user)
     } else {
         Identified::TooLong

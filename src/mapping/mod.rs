@@ -8,6 +8,7 @@ pub mod profile;
 pub mod properties;
 pub mod revenue;
 
+pub use crate::clevertap::Account;
 use crate::clevertap::{self, Content, Record, Role, UnixSeconds};
 use crate::purchasely::{Environment, Event};
 use identity::{Identified, IdentityRules};
@@ -50,15 +51,6 @@ pub enum SandboxRule {
     OwnAccount,
 }
 
-/// Which of the owner's CleverTap accounts records go to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Account {
-    /// `CLEVERTAP_ACCOUNT_ID`.
-    Main,
-    /// `CLEVERTAP_SANDBOX_ACCOUNT_ID`.
-    Sandbox,
-}
-
 /// `EVENTS_ENABLED` minus `EVENTS_DISABLED`, in Purchasely's names.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct EventSwitches {
@@ -68,20 +60,13 @@ pub struct EventSwitches {
     pub disabled: HashSet<String>,
 }
 
-/// How an event came, as far as that decides what is sent. By default it comes for the first time.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Occasion {
-    /// Redriven or replayed: what it says of the user may be older than what CleverTap knows.
-    pub again: bool,
-    /// The records that are still to be sent, where it is not all of them.
-    pub only: Option<Vec<Role>>,
-}
-
-impl Occasion {
-    fn wants(&self, role: Role) -> bool {
-        let wanted = self.only.as_ref().is_none_or(|only| only.contains(&role));
-        wanted && !(self.again && role == Role::Profile)
-    }
+/// Where a webhook comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// Purchasely itself, directly or through the event queue.
+    Purchasely,
+    /// The dead-letter queue or a replay: it may be older than what CleverTap has, so it writes no profile.
+    Redelivered,
 }
 
 /// What becomes of an event.
@@ -102,7 +87,8 @@ pub enum Mapped<'e> {
 }
 
 /// Why there is nothing to send.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum Ignored {
     /// Switched off by `EVENTS_ENABLED` or `EVENTS_DISABLED`, and no profile or revenue to tell.
     EventDisabled,
@@ -113,7 +99,8 @@ pub enum Ignored {
 }
 
 /// Why an event can never be sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum Unmappable {
     /// Neither a user id, an anonymous id nor a CleverTap ID.
     #[error(
@@ -134,16 +121,18 @@ pub enum Unmappable {
 }
 
 /// What happened to one field of the payload on its way. Told for every field, in order of mapping.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fate<'e> {
+#[derive(Debug, Clone, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+pub enum FieldOutcome<'e> {
     /// Sent under this property name.
     Sent(Cow<'e, str>),
     /// Sent as a date under this property name.
+    #[strum(serialize = "date")]
     SentAsDate(Cow<'e, str>),
     /// Sent, but made to fit CleverTap's limit on text.
-    Fitted(Cow<'e, str>),
+    Sanitized(Cow<'e, str>),
     /// The millisecond twin of a time: the time itself is sent.
-    Twin,
+    MillisecondTwin,
     /// Never sent: it is a credential.
     Sensitive,
     /// Named in `PROPERTIES_OMITTED`.
@@ -164,12 +153,12 @@ pub enum Fate<'e> {
     NoAmount,
 }
 
-impl Fate<'_> {
+impl FieldOutcome<'_> {
     /// Whether the field was changed or lost in a way that its owner did not ask for.
     #[must_use]
     pub fn is_adjustment(&self) -> bool {
         match self {
-            Self::Fitted(_)
+            Self::Sanitized(_)
             | Self::WrongType
             | Self::UnusableName
             | Self::Collision(_)
@@ -177,41 +166,21 @@ impl Fate<'_> {
             | Self::NoAmount => true,
             Self::Sent(_)
             | Self::SentAsDate(_)
-            | Self::Twin
+            | Self::MillisecondTwin
             | Self::Sensitive
             | Self::Omitted
             | Self::Unknown
             | Self::Empty => false,
         }
     }
-
-    /// The fate in a word, for logs.
-    #[must_use]
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Sent(_) => "sent",
-            Self::SentAsDate(_) => "date",
-            Self::Fitted(_) => "fitted",
-            Self::Twin => "twin",
-            Self::Sensitive => "sensitive",
-            Self::Omitted => "omitted",
-            Self::Unknown => "unknown",
-            Self::Empty => "empty",
-            Self::WrongType => "wrong_type",
-            Self::UnusableName => "unusable_name",
-            Self::Collision(_) => "collision",
-            Self::OverLimit => "over_limit",
-            Self::NoAmount => "no_amount",
-        }
-    }
 }
 
-/// Maps one event. `witness` is told the fate of each payload field, by its name.
+/// Maps one event. `on_field` is told the fate of each payload field, by its name.
 pub fn map<'e>(
     event: &'e Event,
     rules: &'e Rules,
-    occasion: &Occasion,
-    witness: &mut dyn FnMut(&str, Fate<'e>),
+    origin: Origin,
+    on_field: &mut dyn FnMut(&str, FieldOutcome<'e>),
 ) -> Mapped<'e> {
     let is_sandbox = event.environment() == Environment::Sandbox;
     let (account, events_only) = match rules.sandbox {
@@ -221,7 +190,7 @@ pub fn map<'e>(
         SandboxRule::Whole => (Account::Main, false),
         SandboxRule::OwnAccount => (Account::Sandbox, false),
     };
-    let properties = properties::of_event(event, &rules.properties, witness);
+    let properties = properties::of_event(event, &rules.properties, on_field);
     let user = match identity::identify(event, &rules.identity) {
         Identified::User(user) => Ok(user),
         Identified::Anonymous => return Mapped::Ignored(Ignored::Anonymous),
@@ -229,19 +198,19 @@ pub fn map<'e>(
         Identified::TooLong => Err(Unmappable::IdentityTooLong),
     };
     let mut contents = Vec::with_capacity(3);
-    if !events_only && occasion.wants(Role::Profile) {
+    if !events_only && origin == Origin::Purchasely {
         let changes = profile::changes(event, &rules.profile, &properties);
         if !changes.is_empty() {
             contents.push((Role::Profile, Content::Profile { changes }));
         }
     }
-    let revenue = if events_only || !occasion.wants(Role::Revenue) {
+    let revenue = if events_only {
         Revenue::Off
     } else {
         revenue::decide(event, &rules.revenue, &properties)
     };
     let raised = rules.events.raises(event.name());
-    if raised && occasion.wants(Role::Event) {
+    if raised {
         let Some(name) = rules.event_name(event.name()) else {
             return Mapped::Unmappable(Unmappable::UnusableName);
         };
@@ -253,7 +222,7 @@ pub fn map<'e>(
             contents.push((Role::Revenue, Content::Event { name, properties }));
         }
         Revenue::UnfitId => return Mapped::Unmappable(Unmappable::UnfitChargedId),
-        Revenue::NoAmount => witness("revenue", Fate::NoAmount),
+        Revenue::NoAmount => on_field("revenue", FieldOutcome::NoAmount),
         Revenue::Off | Revenue::NotMoney | Revenue::NotPositive => {}
     }
     if contents.is_empty() {
@@ -293,10 +262,10 @@ impl Rules {
         if let Some(renamed) = self.event_names.get(name) {
             return Some(Cow::Borrowed(renamed));
         }
-        let fitted = clevertap::limits::fit_name(name)?;
+        let fitted = clevertap::limits::sanitize_name(name)?;
         if clevertap::limits::is_reserved(&fitted) {
             let prefixed = format!("Purchasely {fitted}");
-            return clevertap::limits::fit_name(&prefixed)
+            return clevertap::limits::sanitize_name(&prefixed)
                 .map(|name| Cow::Owned(name.into_owned()));
         }
         Some(fitted)
@@ -330,7 +299,7 @@ mod tests {
 
     /// What goes where, by the kinds of its records.
     fn kinds(rules: &Rules, body: &str) -> (Option<Account>, Vec<String>) {
-        match map(&event(body), rules, &Occasion::default(), &mut |_, _| {}) {
+        match map(&event(body), rules, Origin::Purchasely, &mut |_, _| {}) {
             Mapped::Records { account, records } => {
                 let kind = |record: &Record<'_>| match &record.content {
                     Content::Event { name, .. } => name.to_string(),
@@ -347,7 +316,7 @@ mod tests {
     fn check(rules: &Rules, body: &str, expected: &str) {
         let event = event(body);
         let Mapped::Records { records, .. } =
-            map(&event, rules, &Occasion::default(), &mut |_, _| {})
+            map(&event, rules, Origin::Purchasely, &mut |_, _| {})
         else {
             panic!("nothing to send");
         };
@@ -413,7 +382,7 @@ mod tests {
         assert!(!rules.events.raises("B"));
         assert!(!rules.events.raises("C"));
         let event = event(r#"{"event_name":"B","user_id":"u"}"#);
-        let mapped = map(&event, &rules, &Occasion::default(), &mut |_, _| {});
+        let mapped = map(&event, &rules, Origin::Purchasely, &mut |_, _| {});
         assert_eq!(mapped, Mapped::Ignored(Ignored::EventDisabled));
     }
 
@@ -444,37 +413,15 @@ mod tests {
     fn an_event_that_comes_again_writes_no_profile() {
         let event = event(RENEWED);
         let rules = with_revenue();
-        let again = Occasion {
-            again: true,
-            only: None,
-        };
-        let Mapped::Records { records, .. } = map(&event, &rules, &again, &mut |_, _| {}) else {
+        let Mapped::Records { records, .. } =
+            map(&event, &rules, Origin::Redelivered, &mut |_, _| {})
+        else {
             panic!("nothing to send");
         };
         assert_eq!(
             records.iter().map(|record| record.role).collect::<Vec<_>>(),
             [Role::Event]
         );
-    }
-
-    #[test]
-    fn only_the_records_that_are_still_wanted_are_made() {
-        let event = event(PAID);
-        let rules = with_revenue();
-        for role in [Role::Event, Role::Revenue] {
-            let occasion = Occasion {
-                again: true,
-                only: Some(vec![role]),
-            };
-            let Mapped::Records { records, .. } = map(&event, &rules, &occasion, &mut |_, _| {})
-            else {
-                panic!("nothing to send");
-            };
-            assert_eq!(
-                records.iter().map(|record| record.role).collect::<Vec<_>>(),
-                [role]
-            );
-        }
     }
 
     #[test]
@@ -539,8 +486,8 @@ mod tests {
         let event = event(r#"{"event_name":"TRANSACTION_PROCESSED","user_id":"u"}"#);
         let rules = with_revenue();
         let mut told = Vec::new();
-        map(&event, &rules, &Occasion::default(), &mut |field, fate| {
-            told.push((field.to_owned(), fate.code()));
+        map(&event, &rules, Origin::Purchasely, &mut |field, fate| {
+            told.push((field.to_owned(), <&str>::from(fate)));
         });
         assert_eq!(told.last(), Some(&("revenue".to_owned(), "no_amount")));
     }
@@ -549,7 +496,7 @@ mod tests {
     fn an_event_of_nobody_is_unmappable() {
         let event = event(r#"{"event_name":"A"}"#);
         let rules = Rules::default();
-        let mapped = map(&event, &rules, &Occasion::default(), &mut |_, _| {});
+        let mapped = map(&event, &rules, Origin::Purchasely, &mut |_, _| {});
         assert_eq!(mapped, Mapped::Unmappable(Unmappable::NoIdentity));
     }
 
@@ -571,7 +518,7 @@ mod tests {
         let event = event(r#"{"event_name":"SUBSCRIPTION_RENEWED","user_id":"u-9"}"#);
         let rules = Rules::default();
         let Mapped::Records { records, .. } =
-            map(&event, &rules, &Occasion::default(), &mut |_, _| {})
+            map(&event, &rules, Origin::Purchasely, &mut |_, _| {})
         else {
             panic!("nothing to send");
         };

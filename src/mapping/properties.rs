@@ -2,7 +2,7 @@
 //!
 //! It does not choose which events or profiles they go to.
 
-use super::{Fate, seconds};
+use super::{FieldOutcome, seconds};
 use crate::clevertap::{Value, limits};
 use crate::purchasely::catalogue::{self, Kind};
 use crate::purchasely::{self, Event};
@@ -28,16 +28,16 @@ pub struct PropertyRules {
 /// The properties of one event, unique by key: documented fields first, then attribution, then unknown
 /// ones, each by name, so that the least known give way to CleverTap's limit.
 ///
-/// `witness` is told the fate of each field; the fields of a flattened object are named `object.field`.
+/// `on_field` is told the fate of each field; the fields of a flattened object are named `object.field`.
 pub fn of_event<'e>(
     event: &'e Event,
     rules: &'e PropertyRules,
-    witness: &mut dyn FnMut(&str, Fate<'e>),
+    on_field: &mut dyn FnMut(&str, FieldOutcome<'e>),
 ) -> Vec<(Cow<'e, str>, Value<'e>)> {
     let mut reading = Reading {
         rules,
         found: [const { Vec::new() }; 3],
-        witness,
+        on_field,
     };
     reading.object(&Place::top(), event.fields());
     reading.into_properties()
@@ -71,7 +71,7 @@ struct Place {
 struct Reading<'e, 'w> {
     rules: &'e PropertyRules,
     found: [Vec<Candidate<'e>>; 3],
-    witness: &'w mut dyn FnMut(&str, Fate<'e>),
+    on_field: &'w mut dyn FnMut(&str, FieldOutcome<'e>),
 }
 
 /// What a field holds, once read as its type.
@@ -141,7 +141,7 @@ impl<'e> Reading<'e, '_> {
             let time = doubled.unwrap_or(field);
             let kind = place.kind_of(time);
             if let Some(fate) = self.left_out(place, field, time, kind) {
-                (self.witness)(&place.source(field), fate);
+                (self.on_field)(&place.source(field), fate);
                 continue;
             }
             // Purchasely names every time `*_at`, so an unknown one that reads as a time is a time.
@@ -152,7 +152,7 @@ impl<'e> Reading<'e, '_> {
             let is_time = kind == Some(Kind::Time)
                 || (moment.is_some() && matches!(kind, None | Some(Kind::Unspecified)));
             if is_time && doubled.is_some() && object.contains_key(time) {
-                (self.witness)(&place.source(field), Fate::Twin);
+                (self.on_field)(&place.source(field), FieldOutcome::MillisecondTwin);
             } else if is_time {
                 let read = match moment {
                     Some(milliseconds) => Read::Value(Value::Date(seconds(milliseconds))),
@@ -202,12 +202,12 @@ impl<'e> Reading<'e, '_> {
         field: &str,
         time: &str,
         kind: Option<Kind>,
-    ) -> Option<Fate<'e>> {
+    ) -> Option<FieldOutcome<'e>> {
         let omitted = |field| self.rules.omitted.contains(place.name(field).as_ref());
         if omitted(field) || omitted(time) {
-            Some(Fate::Omitted)
+            Some(FieldOutcome::Omitted)
         } else if place.is_top() && kind.is_none() && self.rules.drop_unknown {
-            Some(Fate::Unknown)
+            Some(FieldOutcome::Unknown)
         } else {
             None
         }
@@ -216,21 +216,21 @@ impl<'e> Reading<'e, '_> {
     /// Keeps what was read as a candidate, under a name that fits.
     fn take(&mut self, rank: Rank, source: Cow<'e, str>, name: Cow<'e, str>, read: Read<'e>) {
         let Some(key) = fit_name(name) else {
-            return (self.witness)(&source, Fate::UnusableName);
+            return (self.on_field)(&source, FieldOutcome::UnusableName);
         };
         if is_sensitive(&key) {
-            return (self.witness)(&source, Fate::Sensitive);
+            return (self.on_field)(&source, FieldOutcome::Sensitive);
         }
         let (value, partial) = match read {
             Read::Value(value) => (value, false),
             Read::Part(value) => (value, true),
-            Read::Empty => return (self.witness)(&source, Fate::Empty),
-            Read::WrongType => return (self.witness)(&source, Fate::WrongType),
+            Read::Empty => return (self.on_field)(&source, FieldOutcome::Empty),
+            Read::WrongType => return (self.on_field)(&source, FieldOutcome::WrongType),
         };
         let (value, cut) = fit_value(value);
         // A documented property keeps its one type, so nothing else may take its name.
         if rank == Rank::Unknown && catalogue::kind(&key).is_some() {
-            return (self.witness)(&source, Fate::Collision(key));
+            return (self.on_field)(&source, FieldOutcome::Collision(key));
         }
         self.found[rank as usize].push(Candidate {
             source,
@@ -253,19 +253,19 @@ impl<'e> Reading<'e, '_> {
             // At most a hundred are kept, so looking at each costs less than a hash of each.
             let is_taken = properties.iter().any(|(taken, _)| *taken == key);
             let fate = if is_taken {
-                Fate::Collision(key)
+                FieldOutcome::Collision(key)
             } else if properties.len() == limits::PROPERTIES {
-                Fate::OverLimit
+                FieldOutcome::OverLimit
             } else {
                 let fate = match value {
-                    _ if fitted => Fate::Fitted(key.clone()),
-                    Value::Date(_) => Fate::SentAsDate(key.clone()),
-                    _ => Fate::Sent(key.clone()),
+                    _ if fitted => FieldOutcome::Sanitized(key.clone()),
+                    Value::Date(_) => FieldOutcome::SentAsDate(key.clone()),
+                    _ => FieldOutcome::Sent(key.clone()),
                 };
                 properties.push((key, value));
                 fate
             };
-            (self.witness)(&source, fate);
+            (self.on_field)(&source, fate);
         }
         properties
     }
@@ -279,22 +279,22 @@ fn is_sensitive(name: &str) -> bool {
 
 fn fit_name(name: Cow<'_, str>) -> Option<Cow<'_, str>> {
     match name {
-        Cow::Borrowed(name) => limits::fit_name(name),
-        Cow::Owned(name) => limits::fit_name(&name).map(|name| Cow::Owned(name.into_owned())),
+        Cow::Borrowed(name) => limits::sanitize_name(name),
+        Cow::Owned(name) => limits::sanitize_name(&name).map(|name| Cow::Owned(name.into_owned())),
     }
 }
 
 fn fit_value(value: Value<'_>) -> (Value<'_>, bool) {
     match value {
         Value::Text(Cow::Borrowed(text)) => {
-            let fitted = limits::fit_text(text);
+            let fitted = limits::truncate_text(text);
             (
                 Value::Text(Cow::Borrowed(fitted)),
                 fitted.len() < text.len(),
             )
         }
         Value::Text(Cow::Owned(text)) => {
-            let fitted = limits::fit_text(&text);
+            let fitted = limits::truncate_text(&text);
             let cut = fitted.len() < text.len();
             (Value::Text(Cow::Owned(fitted.to_owned())), cut)
         }
@@ -427,7 +427,7 @@ mod tests {
         let rules = PropertyRules::default();
         let mut told = Vec::new();
         of_event(&event, &rules, &mut |field, fate| {
-            told.push((field.to_owned(), fate.code()));
+            told.push((field.to_owned(), <&str>::from(fate)));
         });
         told.retain(|(field, _)| field != "event_name");
         told
@@ -475,7 +475,7 @@ mod tests {
         assert_eq!(
             fates(fields),
             [
-                ("next_renewal_at_ms".to_owned(), "twin"),
+                ("next_renewal_at_ms".to_owned(), "millisecond_twin"),
                 ("next_renewal_at".to_owned(), "date")
             ]
         );
@@ -626,7 +626,7 @@ mod tests {
         let fields = format!(r#""presentation":"{long}""#);
         let properties = mapped(&PropertyRules::default(), &fields);
         assert_eq!(properties["presentation"].as_str().unwrap().len(), 510);
-        assert_eq!(fates(&fields), [("presentation".to_owned(), "fitted")]);
+        assert_eq!(fates(&fields), [("presentation".to_owned(), "sanitized")]);
         check(r#""plan":"$D_123""#, r#"{"plan":"D_123"}"#);
     }
 }

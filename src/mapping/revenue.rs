@@ -91,7 +91,7 @@ pub fn decide<'e>(
     let id = ["store_transaction_id", "event_id"]
         .into_iter()
         .find_map(|key| event.text(key).filter(|_| sent(key)));
-    if id.is_some_and(|id| limits::fit_text(id) != id) {
+    if id.is_some_and(|id| limits::truncate_text(id) != id) {
         return Revenue::UnfitId;
     }
     let mut raised: Vec<(Cow<'e, str>, Value<'e>)> = vec![

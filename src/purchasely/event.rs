@@ -26,7 +26,8 @@ pub enum Environment {
 }
 
 /// Why a body is not an event. None of these can ever succeed by being sent again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum Unreadable {
     /// Not JSON, not UTF-8, cut short or nested too deeply.
     #[error("the body is not readable JSON")]
@@ -38,10 +39,11 @@ pub enum Unreadable {
     #[error(
         "the body is payload version 2: choose version 3 in Purchasely's console, in the settings of the webhook"
     )]
+    #[strum(serialize = "payload_version_two")]
     VersionTwo,
     /// An object without a string `event_name`.
     #[error("the body has no event_name")]
-    NoName,
+    NoEventName,
 }
 
 impl Event {
@@ -58,7 +60,7 @@ impl Event {
                 fields,
             }),
             _ if is_version_two(&fields) => Err(Unreadable::VersionTwo),
-            _ => Err(Unreadable::NoName),
+            _ => Err(Unreadable::NoEventName),
         }
     }
 
@@ -190,11 +192,11 @@ mod tests {
             (&nested, Unreadable::NotJson),
             (b"[]", Unreadable::NotAnObject),
             (b"null", Unreadable::NotAnObject),
-            (b"{}", Unreadable::NoName),
-            (br#"{"event_name":7}"#, Unreadable::NoName),
+            (b"{}", Unreadable::NoEventName),
+            (br#"{"event_name":7}"#, Unreadable::NoEventName),
             (
                 br#"{"event_name":null,"api_version":3}"#,
-                Unreadable::NoName,
+                Unreadable::NoEventName,
             ),
             (
                 br#"{"api_version":2,"name":"ACTIVATE"}"#,

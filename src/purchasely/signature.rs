@@ -36,8 +36,9 @@ impl<'b> Verified<'b> {
 }
 
 /// Why a webhook is not believed. The sender is told none of this; the log is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case", prefix = "signature_")]
+pub enum InvalidSignature {
     /// A signature or timestamp header is absent.
     #[error("the signature or its timestamp is missing")]
     Missing,
@@ -46,43 +47,45 @@ pub enum Refusal {
     Deprecated,
     /// A header came more than once, so that it is unclear which one counts.
     #[error("the signature or its timestamp came more than once")]
-    Doubled,
+    Repeated,
     /// Not 64 hex digits, or a timestamp that is not a number of seconds.
     #[error("the signature is not 64 hex digits or its timestamp is not in Unix seconds")]
     Malformed,
     /// No known secret gives this signature.
     #[error("no known client shared secret gives this signature")]
-    Wrong,
+    #[strum(serialize = "wrong")]
+    Mismatch,
     /// Rightly signed, but outside `PURCHASELY_SIGNATURE_TOLERANCE_SECONDS`.
     #[error("the signature is right but its timestamp is outside the tolerance")]
-    TooOld,
+    #[strum(serialize = "too_old")]
+    OutsideTolerance,
 }
 
 /// The signature that a request presents, well formed but not yet checked.
 #[derive(Debug)]
-pub struct Presented {
+pub struct SignatureHeaders {
     mac: [u8; 32],
     timestamp: String,
     signed_at_seconds: u64,
 }
 
-impl Presented {
+impl SignatureHeaders {
     /// Reads the two headers.
-    pub fn read(headers: &HeaderMap) -> Result<Self, Refusal> {
+    pub fn read(headers: &HeaderMap) -> Result<Self, InvalidSignature> {
         let signature = match single(headers, SIGNATURE_HEADER) {
-            Err(Refusal::Missing) if headers.contains_key(DEPRECATED_HEADER) => {
-                return Err(Refusal::Deprecated);
+            Err(InvalidSignature::Missing) if headers.contains_key(DEPRECATED_HEADER) => {
+                return Err(InvalidSignature::Deprecated);
             }
             other => other?,
         };
         let timestamp = single(headers, TIMESTAMP_HEADER)?;
         let mut mac = [0; 32];
-        hex::decode_to_slice(signature, &mut mac).map_err(|_| Refusal::Malformed)?;
+        hex::decode_to_slice(signature, &mut mac).map_err(|_| InvalidSignature::Malformed)?;
         // `u64::from_str` would take a leading plus sign.
         if !timestamp.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(Refusal::Malformed);
+            return Err(InvalidSignature::Malformed);
         }
-        let signed_at_seconds = timestamp.parse().map_err(|_| Refusal::Malformed)?;
+        let signed_at_seconds = timestamp.parse().map_err(|_| InvalidSignature::Malformed)?;
         Ok(Self {
             mac,
             timestamp: timestamp.to_owned(),
@@ -100,7 +103,7 @@ impl Presented {
         tolerance: Option<Duration>,
         now_seconds: u64,
         body: &'b [u8],
-    ) -> Result<Verified<'b>, Refusal> {
+    ) -> Result<Verified<'b>, InvalidSignature> {
         let known = secrets
             .into_iter()
             .filter(|secret| !secret.is_empty())
@@ -112,12 +115,12 @@ impl Presented {
                     .is_ok()
             });
         if !known {
-            return Err(Refusal::Wrong);
+            return Err(InvalidSignature::Mismatch);
         }
         // The age is judged only after the signature, so that it means something.
         let age = Duration::from_secs(now_seconds.abs_diff(self.signed_at_seconds));
         if tolerance.is_some_and(|tolerance| age > tolerance) {
-            return Err(Refusal::TooOld);
+            return Err(InvalidSignature::OutsideTolerance);
         }
         Ok(Verified(body))
     }
@@ -134,15 +137,15 @@ fn keyed(secret: &str) -> Hmac<Sha256> {
     Hmac::new_from_slice(secret.as_bytes()).expect("HMAC takes a key of any length")
 }
 
-fn single<'h>(headers: &'h HeaderMap, name: &str) -> Result<&'h str, Refusal> {
+fn single<'h>(headers: &'h HeaderMap, name: &str) -> Result<&'h str, InvalidSignature> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
-        (None, _) => Err(Refusal::Missing),
-        (Some(_), Some(_)) => Err(Refusal::Doubled),
+        (None, _) => Err(InvalidSignature::Missing),
+        (Some(_), Some(_)) => Err(InvalidSignature::Repeated),
         (Some(value), None) => match value.to_str() {
-            Err(_) => Err(Refusal::Malformed),
+            Err(_) => Err(InvalidSignature::Malformed),
             // API Gateway's payload 2.0 joins a repeated header with a comma.
-            Ok(value) if value.contains(',') => Err(Refusal::Doubled),
+            Ok(value) if value.contains(',') => Err(InvalidSignature::Repeated),
             Ok(value) => Ok(value),
         },
     }
@@ -168,8 +171,13 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(headers: &HeaderMap, secrets: &[&str], body: &[u8], expected: Result<(), Refusal>) {
-        let verdict = Presented::read(headers)
+    fn check(
+        headers: &HeaderMap,
+        secrets: &[&str],
+        body: &[u8],
+        expected: Result<(), InvalidSignature>,
+    ) {
+        let verdict = SignatureHeaders::read(headers)
             .and_then(|p| p.verify(secrets.iter().copied(), None, NOW, body))
             .map(|verified| assert_eq!(verified.bytes(), body));
         assert_eq!(verdict, expected);
@@ -200,7 +208,7 @@ mod tests {
                 &headers(SIGNATURE, TIMESTAMP),
                 &[SECRET],
                 &body,
-                Err(Refusal::Wrong),
+                Err(InvalidSignature::Mismatch),
             );
         }
         for bit in 0..32 * 8 {
@@ -210,7 +218,7 @@ mod tests {
                 &headers(&hex::encode(mac), TIMESTAMP),
                 &[SECRET],
                 BODY,
-                Err(Refusal::Wrong),
+                Err(InvalidSignature::Mismatch),
             );
         }
         for bit in 0..TIMESTAMP.len() * 8 {
@@ -221,13 +229,15 @@ mod tests {
             };
             let mut headers = headers(SIGNATURE, TIMESTAMP);
             headers.insert(TIMESTAMP_HEADER, value);
-            let verdict = Presented::read(&headers)
+            let verdict = SignatureHeaders::read(&headers)
                 .and_then(|p| p.verify([SECRET], None, NOW, BODY))
                 .map(Verified::bytes);
             assert!(
                 matches!(
                     verdict,
-                    Err(Refusal::Wrong | Refusal::Malformed | Refusal::Doubled)
+                    Err(InvalidSignature::Mismatch
+                        | InvalidSignature::Malformed
+                        | InvalidSignature::Repeated)
                 ),
                 "bit {bit}: {verdict:?}"
             );
@@ -241,7 +251,7 @@ mod tests {
             &headers(&signed_with_nothing, TIMESTAMP),
             &[""],
             BODY,
-            Err(Refusal::Wrong),
+            Err(InvalidSignature::Mismatch),
         );
     }
 
@@ -251,7 +261,7 @@ mod tests {
             &headers(SIGNATURE, TIMESTAMP),
             &[],
             BODY,
-            Err(Refusal::Wrong),
+            Err(InvalidSignature::Mismatch),
         );
     }
 
@@ -270,13 +280,13 @@ mod tests {
                 &headers(signature, timestamp),
                 &[SECRET],
                 BODY,
-                Err(Refusal::Malformed),
+                Err(InvalidSignature::Malformed),
             );
         }
         for name in [SIGNATURE_HEADER, TIMESTAMP_HEADER] {
             let mut incomplete = headers(SIGNATURE, TIMESTAMP);
             incomplete.remove(name);
-            check(&incomplete, &[SECRET], BODY, Err(Refusal::Missing));
+            check(&incomplete, &[SECRET], BODY, Err(InvalidSignature::Missing));
         }
     }
 
@@ -286,14 +296,14 @@ mod tests {
             let mut doubled = headers(SIGNATURE, TIMESTAMP);
             let value = doubled[name].clone();
             doubled.append(name, value);
-            check(&doubled, &[SECRET], BODY, Err(Refusal::Doubled));
+            check(&doubled, &[SECRET], BODY, Err(InvalidSignature::Repeated));
         }
         let joined = format!("{SIGNATURE},{SIGNATURE}");
         check(
             &headers(&joined, TIMESTAMP),
             &[SECRET],
             BODY,
-            Err(Refusal::Doubled),
+            Err(InvalidSignature::Repeated),
         );
     }
 
@@ -302,12 +312,17 @@ mod tests {
         let mut deprecated = HeaderMap::new();
         deprecated.insert(DEPRECATED_HEADER, HeaderValue::from_static(SIGNATURE));
         deprecated.insert(TIMESTAMP_HEADER, HeaderValue::from_static(TIMESTAMP));
-        check(&deprecated, &[SECRET], BODY, Err(Refusal::Deprecated));
+        check(
+            &deprecated,
+            &[SECRET],
+            BODY,
+            Err(InvalidSignature::Deprecated),
+        );
     }
 
     #[test]
     fn a_tolerance_bounds_the_age_both_ways() {
-        let presented = Presented::read(&headers(SIGNATURE, TIMESTAMP)).unwrap();
+        let presented = SignatureHeaders::read(&headers(SIGNATURE, TIMESTAMP)).unwrap();
         let at = |now| {
             presented
                 .verify([SECRET], Some(Duration::from_mins(5)), now, BODY)
@@ -315,16 +330,19 @@ mod tests {
         };
         assert_eq!(at(NOW + 300), Ok(BODY));
         assert_eq!(at(NOW - 300), Ok(BODY));
-        assert_eq!(at(NOW + 301), Err(Refusal::TooOld));
-        assert_eq!(at(NOW - 301), Err(Refusal::TooOld));
-        assert_eq!(at(0), Err(Refusal::TooOld));
-        assert_eq!(at(u64::MAX), Err(Refusal::TooOld));
+        assert_eq!(at(NOW + 301), Err(InvalidSignature::OutsideTolerance));
+        assert_eq!(at(NOW - 301), Err(InvalidSignature::OutsideTolerance));
+        assert_eq!(at(0), Err(InvalidSignature::OutsideTolerance));
+        assert_eq!(at(u64::MAX), Err(InvalidSignature::OutsideTolerance));
     }
 
     #[test]
     fn a_wrong_signature_is_wrong_whatever_its_age() {
-        let presented = Presented::read(&headers(SIGNATURE, TIMESTAMP)).unwrap();
+        let presented = SignatureHeaders::read(&headers(SIGNATURE, TIMESTAMP)).unwrap();
         let verdict = presented.verify(["other"], Some(Duration::from_secs(1)), 0, BODY);
-        assert_eq!(verdict.map(Verified::bytes), Err(Refusal::Wrong));
+        assert_eq!(
+            verdict.map(Verified::bytes),
+            Err(InvalidSignature::Mismatch)
+        );
     }
 }

@@ -1,12 +1,11 @@
-//! Lines about the function itself and from the crates below it, in the same form as an event's.
+//! Log lines about the function itself and from its dependencies, in the form of an event's line.
 //!
-//! It does not know what is worth a line. It takes the place of tracing-subscriber, which does the
-//! same with more of the binary (benches/README.md).
+//! It does not know what is worth a line. It replaces tracing-subscriber, which does the same and makes
+//! the binary larger (benches/README.md).
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::fmt;
-use std::time::SystemTime;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
@@ -16,13 +15,13 @@ tokio::task_local! {
     static INVOCATION: (String, Option<String>);
 }
 
-/// Sends the function's own lines at `level` and other crates' at WARN at most to standard output.
-/// At TRACE the Lambda runtime would print whole webhooks.
+/// Writes the function's own lines from `level` on to standard output, and those of other crates from WARN
+/// on: at TRACE the Lambda runtime prints whole webhooks.
 pub fn start(level: LevelFilter) {
-    // There is one already only if a test put it there.
+    // Only a test can have set one before.
     let _ = tracing::subscriber::set_global_default(Lines { level });
     std::panic::set_hook(Box::new(|panic| {
-        // The message may quote what was being handled; the place is enough.
+        // The message may quote the webhook; the place is enough.
         let place = panic
             .location()
             .map(ToString::to_string)
@@ -31,8 +30,8 @@ pub fn start(level: LevelFilter) {
     }));
 }
 
-/// Puts an invocation's ids into each line that is written while it is served.
-pub fn during<F: Future>(
+/// Puts an invocation's ids into each line that is written while `serving` runs.
+pub fn with_request_ids<F: Future>(
     request_id: String,
     trace_id: Option<String>,
     serving: F,
@@ -63,11 +62,11 @@ impl Subscriber for Lines {
         let mut fields = Fields(Map::new());
         event.record(&mut fields);
         let Fields(mut fields) = fields;
-        // Outside an invocation there are no ids to name.
+        // Outside an invocation there are no ids.
         let ids = INVOCATION.try_with(Clone::clone).ok();
         let (request_id, trace_id) = ids.unzip();
         super::print(&Line {
-            timestamp: super::timestamp(SystemTime::now()),
+            timestamp: super::timestamp(crate::clock::now()),
             level: event.metadata().level().as_str(),
             message: fields.remove("message").unwrap_or_default(),
             target: event.metadata().target(),
@@ -77,7 +76,7 @@ impl Subscriber for Lines {
         });
     }
 
-    // Lines carry all they tell, so spans are never enabled.
+    // A line has all its fields itself, so spans are never enabled.
     fn new_span(&self, _: &Attributes<'_>) -> Id {
         Id::from_u64(1)
     }

@@ -1,6 +1,6 @@
-//! The numbers of a line, in CloudWatch's embedded metric format, so that they cost no call of their own.
+//! The metrics of a log line, in CloudWatch's embedded metric format, so that they need no call.
 //!
-//! It does not know what happened. The format:
+//! It does not know what they measure. The format:
 //! <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>.
 
 use crate::outcome::Class;
@@ -8,17 +8,15 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use std::time::Duration;
 
-/// Where CloudWatch keeps the metrics.
 pub const NAMESPACE: &str = "PurchaselyClevertap";
-/// The function, which tells one deployment in an account from another.
+/// The dimension that distinguishes the deployments of one account.
 pub const FUNCTION: &str = "FunctionName";
 /// The [`Class`] of a failure, on the metric `Failed` alone.
 pub const CLASS: &str = "Class";
 
-/// Every metric with its unit in CloudWatch. The table in the documentation, the alarms and the
-/// dashboard are held against this list by tests.
+/// Every metric with its unit in CloudWatch.
 pub const METRICS: &[(&str, &str)] = &[
-    // One of these eight for each event.
+    // Exactly one of these eight for each event.
     ("Relayed", "Count"),
     ("DryRun", "Count"),
     ("Duplicate", "Count"),
@@ -62,8 +60,8 @@ impl<'m> Metrics<'m> {
         self.value(metric, 1);
     }
 
-    pub fn count_if(&mut self, metric: &'static str, is_so: bool) {
-        if is_so {
+    pub fn count_if(&mut self, metric: &'static str, condition: bool) {
+        if condition {
             self.count(metric);
         }
     }
@@ -73,14 +71,14 @@ impl<'m> Metrics<'m> {
         self.values.push((metric, value));
     }
 
-    /// Counts an event's outcome; that of a failure by its class, too.
+    /// Counts an event's outcome, and that of a failure also by its class.
     pub fn outcome(&mut self, metric: &'static str, class: Option<Class>) {
         self.count(metric);
         self.class = class;
     }
 
     fn directives(&self) -> Directives {
-        let told = |names: &mut dyn Iterator<Item = &'static str>, dimensions| Directive {
+        let directive = |names: &mut dyn Iterator<Item = &'static str>, dimensions| Directive {
             namespace: NAMESPACE,
             dimensions: [dimensions],
             metrics: names
@@ -92,10 +90,10 @@ impl<'m> Metrics<'m> {
         };
         let names = self.values.iter().map(|(name, _)| *name);
         let by_function: &[&str] = &[FUNCTION];
-        let mut directives = vec![told(&mut names.clone(), by_function)];
+        let mut directives = vec![directive(&mut names.clone(), by_function)];
         if self.class.is_some() {
             // The outcome is the first.
-            directives.push(told(&mut names.take(1), &[FUNCTION, CLASS]));
+            directives.push(directive(&mut names.take(1), &[FUNCTION, CLASS]));
         }
         Directives {
             timestamp: u64::try_from(self.now.as_millis()).unwrap_or_default(),
@@ -104,13 +102,13 @@ impl<'m> Metrics<'m> {
     }
 }
 
-/// The members of the line: what they mean, then the values themselves.
+/// The members of the line: dimensions, values, then what they mean.
 impl Serialize for Metrics<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut members = serializer.serialize_map(None)?;
         members.serialize_entry(FUNCTION, self.function)?;
         if let Some(class) = self.class {
-            members.serialize_entry(CLASS, class.name())?;
+            members.serialize_entry(CLASS, <&str>::from(class))?;
         }
         for (name, value) in &self.values {
             members.serialize_entry(name, value)?;

@@ -10,7 +10,7 @@ use aws_sdk_dynamodb::types::{
 };
 use aws_sdk_sqs::types::{Message, MessageSystemAttributeName, QueueAttributeName};
 use purchasely_clevertap::aws::claims::KEY;
-use purchasely_clevertap::aws::http::SharedClient;
+use purchasely_clevertap::http::SharedHttp;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::process::{Child, Stdio};
@@ -201,7 +201,7 @@ fn letter(message: &Message) -> Value {
 
 async fn config(endpoint: &str) -> SdkConfig {
     aws_config::defaults(BehaviorVersion::v2026_01_12())
-        .http_client(SharedClient(plain_client()))
+        .http_client(SharedHttp(std::sync::Arc::new(plain_client())))
         .region(Region::new("eu-west-1"))
         .endpoint_url(endpoint)
         .test_credentials()

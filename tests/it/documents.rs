@@ -6,12 +6,12 @@ use crate::template::Template;
 use testkit::harness::World;
 use purchasely_clevertap::aws::claims;
 use purchasely_clevertap::clevertap::REGIONS;
-use purchasely_clevertap::config::VARIABLES;
+use purchasely_clevertap::config::SETTINGS;
 use purchasely_clevertap::mapping::{Ignored, Unmappable};
 use purchasely_clevertap::outcome::{Class, Failure, Outcome, Permanent};
 use purchasely_clevertap::purchasely::Unreadable;
 use purchasely_clevertap::purchasely::catalogue::{Category, EVENTS};
-use purchasely_clevertap::purchasely::signature::Refusal;
+use purchasely_clevertap::purchasely::signature::InvalidSignature;
 use purchasely_clevertap::telemetry::METRICS;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -72,19 +72,19 @@ fn outcomes() -> Vec<Outcome> {
     let ignored = [Ignored::EventDisabled, Ignored::Sandbox, Ignored::Anonymous];
     outcomes.extend(ignored.map(Outcome::Ignored));
     let refusals = [
-        Refusal::Missing,
-        Refusal::Deprecated,
-        Refusal::Doubled,
-        Refusal::Malformed,
-        Refusal::Wrong,
-        Refusal::TooOld,
+        InvalidSignature::Missing,
+        InvalidSignature::Deprecated,
+        InvalidSignature::Repeated,
+        InvalidSignature::Malformed,
+        InvalidSignature::Mismatch,
+        InvalidSignature::OutsideTolerance,
     ];
     outcomes.extend(refusals.map(Outcome::Unauthorized));
     let failures = [
         Failure::NotKept(Permanent::Unreadable(Unreadable::NotJson)),
         Failure::NotKept(Permanent::Unreadable(Unreadable::NotAnObject)),
         Failure::NotKept(Permanent::Unreadable(Unreadable::VersionTwo)),
-        Failure::NotKept(Permanent::Unreadable(Unreadable::NoName)),
+        Failure::NotKept(Permanent::Unreadable(Unreadable::NoEventName)),
         Failure::NotKept(Permanent::Unmappable(Unmappable::NoIdentity)),
         Failure::NotKept(Permanent::Unmappable(Unmappable::IdentityTooLong)),
         Failure::NotKept(Permanent::Unmappable(Unmappable::UnusableName)),
@@ -296,9 +296,14 @@ fn the_readme_lists_every_setting_with_its_default() {
         .into_iter()
         .map(|row| (row[0].clone(), row[1].clone()))
         .collect();
-    let known: Vec<_> = VARIABLES
+    let known: Vec<_> = SETTINGS
         .iter()
-        .map(|(name, default)| (format!("`{name}`"), format!("`{default}`")))
+        .map(|setting| {
+            (
+                format!("`{}`", setting.name),
+                format!("`{}`", setting.default),
+            )
+        })
         .collect();
     assert_eq!(told, known);
 }
@@ -380,9 +385,9 @@ fn the_template_sets_every_variable_by_a_parameter_of_its_name() {
     let environment = template_environment(&template);
     let set: BTreeSet<_> = environment.iter().map(|(name, _)| name.as_str()).collect();
     // A file of certificates has no place in a deployment whose only file is the function.
-    let known: BTreeSet<_> = VARIABLES
+    let known: BTreeSet<_> = SETTINGS
         .iter()
-        .map(|(name, _)| *name)
+        .map(|setting| setting.name)
         .filter(|name| *name != "SSL_CERT_FILE")
         .collect();
     assert_eq!(set, known);

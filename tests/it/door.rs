@@ -325,7 +325,7 @@ async fn the_log_is_json_lines_without_secrets_bodies_or_users() {
     assert_eq!(line["event_name"], "SUBSCRIPTION_RENEWED");
     assert_eq!(line["clevertap_status"], 200);
     assert_eq!(line["attempts"], 1);
-    assert_eq!(line["adjusted"], json!(["presentation: fitted"]));
+    assert_eq!(line["adjusted"], json!(["presentation: sanitized"]));
     for field in [
         "timestamp",
         "request_id",

@@ -9,7 +9,7 @@ use purchasely_clevertap::clevertap::{Record, upload_body};
 use purchasely_clevertap::mapping::identity::IdentityRules;
 use purchasely_clevertap::mapping::profile::DEFAULT_PROPERTIES;
 use purchasely_clevertap::mapping::revenue::{RevenueCurrency, RevenueRules};
-use purchasely_clevertap::mapping::{Mapped, Occasion, Rules, SandboxRule, map};
+use purchasely_clevertap::mapping::{Mapped, Origin, Rules, SandboxRule, map};
 use purchasely_clevertap::purchasely::catalogue::{EVENTS, FIELDS, Kind, kind};
 use purchasely_clevertap::purchasely::{Event, Verified};
 use serde_json::{Map, Value, json};
@@ -121,7 +121,7 @@ fn rules() -> impl Strategy<Value = Rules> {
 
 fn records(body: &[u8], rules: &Rules) -> Option<(Vec<u8>, Vec<Value>)> {
     let event = Event::parse(Verified::unsigned(body)).expect("an object with a name");
-    let Mapped::Records { records, .. } = map(&event, rules, &Occasion::default(), &mut |_, _| {})
+    let Mapped::Records { records, .. } = map(&event, rules, Origin::Purchasely, &mut |_, _| {})
     else {
         return None;
     };

@@ -4,7 +4,7 @@
 
 use purchasely_clevertap::clevertap::{Record, Upload};
 use purchasely_clevertap::mapping::revenue::{CHARGED, RevenueRules};
-use purchasely_clevertap::mapping::{Mapped, Occasion, Rules, map};
+use purchasely_clevertap::mapping::{Mapped, Origin, Rules, map};
 use purchasely_clevertap::purchasely::catalogue::EVENTS;
 use purchasely_clevertap::purchasely::{Event, Verified};
 use std::collections::BTreeSet;
@@ -24,7 +24,7 @@ fn rules() -> Rules {
 fn upload_of(sample: &[u8]) -> String {
     let event = Event::parse(Verified::unsigned(sample)).expect("a sample is an event");
     let rules = rules();
-    let Mapped::Records { records, .. } = map(&event, &rules, &Occasion::default(), &mut |_, _| {})
+    let Mapped::Records { records, .. } = map(&event, &rules, Origin::Purchasely, &mut |_, _| {})
     else {
         panic!("a sample is relayed");
     };

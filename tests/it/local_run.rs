@@ -1,7 +1,7 @@
 //! The whole way as a developer walks it: `cargo lambda watch`, Secrets Manager by moto, curl's kind of request.
 
 use aws_config::{BehaviorVersion, Region};
-use purchasely_clevertap::aws::http::SharedClient;
+use purchasely_clevertap::http::SharedHttp;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 use testkit::cargo_lambda::{Watched, wait_until_served};
@@ -62,7 +62,7 @@ async fn a_signed_webhook_is_relayed_through_cargo_lambda_watch_with_the_passcod
 
 async fn create_secret(http: &reqwest::Client, moto_url: &str) {
     let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
-        .http_client(SharedClient(http.clone()))
+        .http_client(SharedHttp(std::sync::Arc::new(http.clone())))
         .region(Region::new("eu-west-1"))
         .endpoint_url(moto_url)
         .test_credentials()

@@ -6,7 +6,7 @@ use crate::finding::{Check, Findings};
 use crate::settings::Variables;
 use crate::template::{self, Difference, Stack, plain};
 use purchasely_clevertap::aws::claims::EXPIRES_AT;
-use purchasely_clevertap::config::VARIABLES;
+use purchasely_clevertap::config::SETTINGS;
 use reqwest::Url;
 use serde_json::{Map, Value, json};
 
@@ -146,7 +146,7 @@ impl Resources<'_> {
     fn added_by_hand(&self, function: &str, variables: &Variables, findings: &mut Findings) {
         let set = &self.template["Resources"]["Function"]["Properties"]["Environment"]["Variables"];
         for (name, value) in variables {
-            let known = VARIABLES.iter().any(|(known, _)| known == name);
+            let known = SETTINGS.iter().any(|setting| setting.name == name);
             if known && !value.is_empty() && set.get(name).is_none() {
                 findings.warning(
                     Check::Function,

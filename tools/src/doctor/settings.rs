@@ -3,7 +3,7 @@
 
 use crate::env_file;
 use crate::finding::{Check, Findings};
-use purchasely_clevertap::config::{Config, SignaturePolicy, VARIABLES};
+use purchasely_clevertap::config::{Config, SignaturePolicy, SETTINGS};
 use purchasely_clevertap::mapping::SandboxRule;
 use purchasely_clevertap::mapping::revenue::RevenueCurrency;
 use rustls::RootCertStore;
@@ -19,7 +19,7 @@ pub type Variables = BTreeMap<String, String>;
 
 /// The function's own variables in the environment of this process; `None` if nobody set them for it.
 pub fn of_this_process() -> Option<Variables> {
-    let names = VARIABLES.iter().map(|(name, _)| *name);
+    let names = SETTINGS.iter().map(|setting| setting.name);
     let variables: Variables = names
         .filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)))
         .collect();
@@ -75,7 +75,7 @@ pub fn check(source: &str, variables: &Variables, findings: &mut Findings) -> Op
             "compare it with the README's table of settings, or remove it",
         );
     }
-    let config = match Config::read(|name| variables.get(name).cloned()) {
+    let config = match Config::from_env(|name| variables.get(name).cloned()) {
         Ok(config) => config,
         Err(mistakes) => {
             for mistake in mistakes {
@@ -98,7 +98,7 @@ pub fn check(source: &str, variables: &Variables, findings: &mut Findings) -> Op
             format!("if that is not meant, correct it in {source}"),
         );
     }
-    for lost in config.lost_promises() {
+    for lost in config.missing_guarantees() {
         findings.warning(
             Check::Promise,
             lost,
@@ -145,7 +145,7 @@ pub fn roots(config: &Config, findings: &mut Findings) -> Option<RootCertStore> 
 }
 
 fn is_known(name: &str) -> bool {
-    let documented = VARIABLES.iter().any(|(known, _)| *known == name);
+    let documented = SETTINGS.iter().any(|setting| setting.name == name);
     documented || OTHERS.iter().any(|prefix| name.starts_with(prefix))
 }
 

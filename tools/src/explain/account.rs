@@ -6,7 +6,7 @@ use super::words;
 use purchasely_clevertap::clevertap::{Change, Content, Record, Upload, Value, upload_body};
 use purchasely_clevertap::mapping::profile::{self, Plans, Written};
 use purchasely_clevertap::mapping::revenue::{self, Revenue, RevenueCurrency};
-use purchasely_clevertap::mapping::{self, Account, Fate, Mapped, Rules, SandboxRule, properties};
+use purchasely_clevertap::mapping::{self, Account, FieldOutcome, Mapped, Rules, SandboxRule, properties};
 use purchasely_clevertap::purchasely::{Environment, Event, Verified};
 use serde::Serialize;
 use serde_json::Value as Json;
@@ -156,7 +156,7 @@ fn of_event(file: &str, event: &Event, rules: &Rules) -> Explanation {
     let mapped = mapping::map(
         event,
         rules,
-        &mapping::Occasion::default(),
+        mapping::Origin::Purchasely,
         &mut |field, fate| {
             told.push((field.to_owned(), fate));
         },
@@ -226,14 +226,14 @@ fn named(event: &Event, rules: &Rules, records: &[Record<'_>]) -> Named {
 }
 
 /// One line per field, by name.
-fn fields(event: &Event, fates: &[(String, Fate<'_>)]) -> Vec<Destination> {
+fn fields(event: &Event, fates: &[(String, FieldOutcome<'_>)]) -> Vec<Destination> {
     let mut fields: Vec<_> = fates
         .iter()
         // It speaks of the transaction, not of a field.
-        .filter(|(_, fate)| *fate != Fate::NoAmount)
+        .filter(|(_, fate)| *fate != FieldOutcome::NoAmount)
         .map(|(field, fate)| Destination {
             field: field.clone(),
-            fate: fate.code(),
+            fate: <&str>::from(fate),
             property: property(fate).map(str::to_owned),
             why: words::fate(field, fate, event, fates),
         })
@@ -243,19 +243,19 @@ fn fields(event: &Event, fates: &[(String, Fate<'_>)]) -> Vec<Destination> {
 }
 
 /// The property that carries a field of this fate.
-pub fn property<'f>(fate: &'f Fate<'_>) -> Option<&'f str> {
+pub fn property<'f>(fate: &'f FieldOutcome<'_>) -> Option<&'f str> {
     match fate {
-        Fate::Sent(key) | Fate::SentAsDate(key) | Fate::Fitted(key) => Some(key),
-        Fate::Twin
-        | Fate::Sensitive
-        | Fate::Omitted
-        | Fate::Unknown
-        | Fate::Empty
-        | Fate::WrongType
-        | Fate::UnusableName
-        | Fate::Collision(_)
-        | Fate::OverLimit
-        | Fate::NoAmount => None,
+        FieldOutcome::Sent(key) | FieldOutcome::SentAsDate(key) | FieldOutcome::Sanitized(key) => Some(key),
+        FieldOutcome::MillisecondTwin
+        | FieldOutcome::Sensitive
+        | FieldOutcome::Omitted
+        | FieldOutcome::Unknown
+        | FieldOutcome::Empty
+        | FieldOutcome::WrongType
+        | FieldOutcome::UnusableName
+        | FieldOutcome::Collision(_)
+        | FieldOutcome::OverLimit
+        | FieldOutcome::NoAmount => None,
     }
 }
 

@@ -1,7 +1,7 @@
 //! The function's settings, with placeholders for those that only say where to send.
 //! It does not know where variables are kept: it reads through a lookup, like the function.
 
-use purchasely_clevertap::config::{Config, Mistake};
+use purchasely_clevertap::config::{Config, ConfigError};
 
 /// Required by the function; mapping does not need them, apart from an account id that begins `TEST-`.
 const PLACEHOLDERS: &[(&str, &str)] = &[
@@ -13,7 +13,7 @@ const PLACEHOLDERS: &[(&str, &str)] = &[
 /// What was read.
 pub struct Settings {
     /// The settings, or everything that is wrong with them.
-    pub config: Result<Config, Vec<Mistake>>,
+    pub config: Result<Config, Vec<ConfigError>>,
     /// The variables that a placeholder stands in for.
     pub missing: Vec<&'static str>,
 }
@@ -26,7 +26,7 @@ pub fn read(lookup: impl Fn(&str) -> Option<String>) -> Settings {
         .iter()
         .filter(|(name, _)| given(name).is_none())
         .collect();
-    let config = Config::read(|name| {
+    let config = Config::from_env(|name| {
         let placeholder = || missing.iter().find(|(missing, _)| *missing == name);
         given(name).or_else(|| placeholder().map(|(_, value)| (*value).to_owned()))
     });

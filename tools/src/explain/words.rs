@@ -7,7 +7,7 @@ use purchasely_clevertap::mapping::profile::{
     ACTIVE_PLANS, Effect, HAS_ACTIVE_SUBSCRIPTION, Plans, SUBSCRIPTION_STARTED_AT, Written,
 };
 use purchasely_clevertap::mapping::revenue::RevenueCurrency;
-use purchasely_clevertap::mapping::{Fate, Ignored, Rules};
+use purchasely_clevertap::mapping::{FieldOutcome, Ignored, Rules};
 use purchasely_clevertap::purchasely::Event;
 use purchasely_clevertap::purchasely::catalogue::{self, Kind};
 use serde_json::{Map, Value as Json};
@@ -48,7 +48,7 @@ pub fn name(event: &Event, rules: &Rules, sent_as: Option<&str>) -> String {
         None => "nothing is sent of it".to_owned(),
         Some(_) if rules.event_names.contains_key(name) => "named by EVENT_NAMES".to_owned(),
         Some(same) if same == name => "Purchasely's own name".to_owned(),
-        Some(_) if limits::fit_name(name).is_some_and(|fitted| limits::is_reserved(&fitted)) => {
+        Some(_) if limits::sanitize_name(name).is_some_and(|fitted| limits::is_reserved(&fitted)) => {
             "CleverTap keeps the name for its own events".to_owned()
         }
         Some(_) => "the name is made to fit CleverTap's rules".to_owned(),
@@ -56,35 +56,35 @@ pub fn name(event: &Event, rules: &Rules, sent_as: Option<&str>) -> String {
 }
 
 /// Where a field went and why. `fates` are those of all fields, to find the other of a collision.
-pub fn fate(field: &str, fate: &Fate<'_>, event: &Event, fates: &[(String, Fate<'_>)]) -> String {
+pub fn fate(field: &str, fate: &FieldOutcome<'_>, event: &Event, fates: &[(String, FieldOutcome<'_>)]) -> String {
     let kind = kind(field, event);
     match fate {
-        Fate::Sent(key) => format!("{}, {}", under(field, key), sent_type(kind, field, event)),
-        Fate::SentAsDate(key) => format!("{}, as a date", under(field, key)),
-        Fate::Fitted(key) => format!(
+        FieldOutcome::Sent(key) => format!("{}, {}", under(field, key), sent_type(kind, field, event)),
+        FieldOutcome::SentAsDate(key) => format!("{}, as a date", under(field, key)),
+        FieldOutcome::Sanitized(key) => format!(
             "{}, made to fit: {}",
             under(field, key),
             fitted(value(event.fields(), field))
         ),
-        Fate::Twin => {
+        FieldOutcome::MillisecondTwin => {
             let time = field.strip_suffix("_ms").unwrap_or(field);
             format!("left out: the millisecond twin of {time}, which carries the time")
         }
-        Fate::Sensitive => "left out: a credential, which is never sent".to_owned(),
-        Fate::Omitted => "left out by PROPERTIES_OMITTED".to_owned(),
-        Fate::Unknown => {
+        FieldOutcome::Sensitive => "left out: a credential, which is never sent".to_owned(),
+        FieldOutcome::Omitted => "left out by PROPERTIES_OMITTED".to_owned(),
+        FieldOutcome::Unknown => {
             "left out by UNKNOWN_FIELDS=drop: Purchasely does not document it".to_owned()
         }
-        Fate::Empty => "left out: there is nothing in it".to_owned(),
-        Fate::WrongType => format!(
+        FieldOutcome::Empty => "left out: there is nothing in it".to_owned(),
+        FieldOutcome::WrongType => format!(
             "left out: it is {}, which cannot be read as {}",
             value(event.fields(), field).map_or("missing", found),
             wanted(kind, field, event)
         ),
-        Fate::UnusableName => {
+        FieldOutcome::UnusableName => {
             "left out: its name has no character that CleverTap allows".to_owned()
         }
-        Fate::Collision(key) => {
+        FieldOutcome::Collision(key) => {
             let winner = fates
                 .iter()
                 .find(|(_, other)| property(other) == Some(key.as_ref()));
@@ -97,11 +97,11 @@ pub fn fate(field: &str, fate: &Fate<'_>, event: &Event, fates: &[(String, Fate<
                 ),
             }
         }
-        Fate::OverLimit => format!(
+        FieldOutcome::OverLimit => format!(
             "left out: CleverTap takes {} properties, and the least known give way",
             limits::PROPERTIES
         ),
-        Fate::NoAmount => "the transaction has no amount with its currency".to_owned(),
+        FieldOutcome::NoAmount => "the transaction has no amount with its currency".to_owned(),
     }
 }
 
@@ -153,7 +153,7 @@ fn fitted(value: Option<&Json>) -> String {
     let cut = format!("cut to {} bytes", limits::TEXT_BYTES);
     match value {
         Some(Json::String(text)) => {
-            let fitted = limits::fit_text(text);
+            let fitted = limits::truncate_text(text);
             match (text.starts_with(fitted), text.len() - fitted.len()) {
                 (true, _) => cut,
                 (false, 1) => "without its leading $, or CleverTap would read a date".to_owned(),

@@ -100,7 +100,7 @@ fn each_samples_body_is_the_librarys_and_each_field_has_one_line() {
             let body = match mapping::map(
                 &event,
                 &rules,
-                &mapping::Occasion::default(),
+                mapping::Origin::Purchasely,
                 &mut |_, _| {},
             ) {
                 Mapped::Records { records, .. } => {
@@ -195,7 +195,7 @@ fn how_a_field_is_sent_is_told_in_words() {
     check(
         times,
         "purchased_at_ms",
-        "twin",
+        "millisecond_twin",
         "left out: the millisecond twin of purchased_at, which carries the time",
     );
     check(
@@ -253,14 +253,14 @@ fn why_a_field_is_left_out_is_told_in_words() {
     check(
         r#","plan":"$D_1""#,
         "plan",
-        "fitted",
+        "sanitized",
         "under its own name, made to fit: without its leading $, or CleverTap would read a date",
     );
     let long = format!(r#","plan":"{}""#, "x".repeat(513));
     check(
         &long,
         "plan",
-        "fitted",
+        "sanitized",
         "under its own name, made to fit: cut to 512 bytes",
     );
     let many: String = (0..100).map(|n| format!(r#","z{n:03}":1"#)).collect();

@@ -1,59 +1,55 @@
-//! Reads what CleverTap answered to an upload: a verdict for each record, or one for the whole.
+//! Reads CleverTap's answer to an upload: a verdict for each record, or one for the whole upload.
 //!
-//! It does not know what a verdict means for an event, nor what is done about it.
-//! The HTTP status alone decides nothing: a 200 may refuse every record
-//! (<https://developer.clevertap.com/docs/upload-events-api>, "Example Response").
+//! It does not know what a verdict means for an event. The HTTP status alone decides nothing: a 200 may
+//! refuse every record (<https://developer.clevertap.com/docs/upload-events-api>, "Example Response").
 
 use serde::Deserialize;
 
-/// Miscellaneous server error: the one record code that passes.
-const PASSING_CODE: u16 = 555;
+/// "Miscellaneous server error": the one transient record code.
+pub const TRANSIENT_CODE: u16 = 555;
 
-/// What became of one record.
+/// CleverTap's answer to one record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// CleverTap has it.
     Accepted,
-    /// Refused; sending it again changes nothing.
+    /// Refused with this code; sending it again changes nothing.
     Refused(u16),
     /// Refused for now.
-    Passing(u16),
+    Transient(u16),
 }
 
-/// What an answer says.
+/// CleverTap's answer to an upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
+pub enum Response {
     /// One verdict per record, in the order sent.
     Verdicts(Vec<Verdict>),
-    /// The request as a whole is wrong: 400, 413, 422, or `fail` without a reason.
+    /// The request as a whole is refused: 400, 413, 422, or `fail` without a reason (as 200).
     Refused(u16),
-    /// Passcode, account id or region: 401, 403, 404.
+    /// The account id, the passcode or the region is wrong: 401, 403, 404.
     Unauthorized(u16),
-    /// Too many concurrent uploads, or a fault of CleverTap's: 429, 5xx.
+    /// Too many concurrent uploads or a server error: 429, 5xx.
     Busy(u16),
-    /// Passing, but not so clearly without effect that the upload may be repeated at once: 408, 425.
-    NotNow(u16),
-    /// A 200 that is not the documented JSON.
+    /// Transient, but the upload may have been stored: 408, 425.
+    RetryLater(u16),
+    /// A 200 without the documented JSON.
     Unreadable,
-    /// A status that is not expected here; redirects are among these.
+    /// A status that is not expected here, such as a redirect.
     Unexpected(u16),
 }
 
 /// Reads the answer to an upload of `records` records.
-#[must_use]
-pub fn read(status: u16, body: &[u8], records: usize) -> Answer {
+pub fn read(status: u16, body: &[u8], records: usize) -> Response {
     match status {
         200 => read_body(body, records),
-        400 | 413 | 422 => Answer::Refused(status),
-        401 | 403 | 404 => Answer::Unauthorized(status),
-        429 | 500..=599 => Answer::Busy(status),
-        408 | 425 => Answer::NotNow(status),
-        _ => Answer::Unexpected(status),
+        400 | 413 | 422 => Response::Refused(status),
+        401 | 403 | 404 => Response::Unauthorized(status),
+        429 | 500..=599 => Response::Busy(status),
+        408 | 425 => Response::RetryLater(status),
+        _ => Response::Unexpected(status),
     }
 }
 
-/// CleverTap's words for a record code, for people.
-#[must_use]
+/// What a record code means (<https://developer.clevertap.com/docs/api-errors>).
 pub fn meaning(code: u16) -> &'static str {
     match code {
         400 | 413 | 422 => "the request as a whole was refused",
@@ -64,17 +60,17 @@ pub fn meaning(code: u16) -> &'static str {
         522 => "too many properties",
         523 => "no identity",
         524 => "neither an event nor a profile",
-        525 => "the time is not Unix seconds",
+        525 => "the time is not in Unix seconds",
         526 => "the objectId is not valid",
         528 => "the event was discarded in the dashboard",
-        PASSING_CODE => "a passing fault of CleverTap",
+        TRANSIENT_CODE => "a transient server error",
         200 => "refused without a reason",
         _ => "a code that CleverTap does not document",
     }
 }
 
 #[derive(Deserialize)]
-struct Wire {
+struct Body {
     status: String,
     #[serde(default)]
     code: Option<u16>,
@@ -90,44 +86,44 @@ struct Unprocessed {
     error: String,
 }
 
-fn read_body(body: &[u8], records: usize) -> Answer {
-    let Ok(wire) = serde_json::from_slice::<Wire>(body) else {
-        return Answer::Unreadable;
+fn read_body(body: &[u8], records: usize) -> Response {
+    let Ok(body) = serde_json::from_slice::<Body>(body) else {
+        return Response::Unreadable;
     };
-    match (wire.status.as_str(), wire.unprocessed.as_slice()) {
-        ("success", []) => Answer::Verdicts(vec![Verdict::Accepted; records]),
-        ("success" | "partial" | "fail", [_, ..]) => match verdicts(&wire, records) {
-            Some(verdicts) => Answer::Verdicts(verdicts),
-            None => Answer::Unreadable,
+    match (body.status.as_str(), body.unprocessed.as_slice()) {
+        ("success", []) => Response::Verdicts(vec![Verdict::Accepted; records]),
+        ("success" | "partial" | "fail", [_, ..]) => match verdicts(&body, records) {
+            Some(verdicts) => Response::Verdicts(verdicts),
+            None => Response::Unreadable,
         },
-        // A gateway in front may wrap its refusal of the caller in a 200.
-        ("fail", []) => match wire.code {
-            Some(code @ (401 | 403 | 404)) => Answer::Unauthorized(code),
-            Some(429) => Answer::Busy(429),
-            _ => Answer::Refused(200),
+        // A gateway in front of CleverTap may put its refusal into a 200.
+        ("fail", []) => match body.code {
+            Some(code @ (401 | 403 | 404)) => Response::Unauthorized(code),
+            Some(429) => Response::Busy(429),
+            _ => Response::Refused(200),
         },
-        _ => Answer::Unreadable,
+        _ => Response::Unreadable,
     }
 }
 
-/// Matches refusals to records by the number in their text: the echoed record may be normalised.
-/// `None` if it is unclear which record a refusal means.
-fn verdicts(wire: &Wire, records: usize) -> Option<Vec<Verdict>> {
-    let all_failed = wire.status == "fail" && wire.unprocessed.len() == records;
+/// Matches refusals to records by the number in their text, because the echoed record may differ from
+/// what was sent. `None` if it is unclear which record a refusal is about.
+fn verdicts(body: &Body, records: usize) -> Option<Vec<Verdict>> {
+    let all_failed = body.status == "fail" && body.unprocessed.len() == records;
     let mut verdicts = vec![Verdict::Accepted; records];
-    for (position, refusal) in wire.unprocessed.iter().enumerate() {
+    for (position, refusal) in body.unprocessed.iter().enumerate() {
         let index = match record_number(&refusal.error) {
             Some(number) => number.checked_sub(1)?,
             None if records == 1 || all_failed => position,
             None => return None,
         };
         *verdicts.get_mut(index)? = match refusal.code {
-            Some(PASSING_CODE) => Verdict::Passing(PASSING_CODE),
+            Some(TRANSIENT_CODE) => Verdict::Transient(TRANSIENT_CODE),
             code => Verdict::Refused(code.unwrap_or(200)),
         };
     }
-    // `fail` means that nothing was taken: an unnamed record was refused without a reason.
-    if wire.status == "fail" {
+    // `fail` accepts nothing: a record that it does not name was refused without a reason.
+    if body.status == "fail" {
         for verdict in &mut verdicts {
             if *verdict == Verdict::Accepted {
                 *verdict = Verdict::Refused(200);
@@ -146,10 +142,10 @@ fn record_number(error: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Verdict::{Accepted, Passing, Refused};
+    use Verdict::{Accepted, Refused, Transient};
 
     #[track_caller]
-    fn check(status: u16, body: &str, records: usize, expected: &Answer) {
+    fn check(status: u16, body: &str, records: usize, expected: &Response) {
         assert_eq!(&read(status, body.as_bytes(), records), expected, "{body}");
     }
 
@@ -160,12 +156,12 @@ mod tests {
     #[test]
     fn success_accepts_every_record() {
         let body = r#"{"status":"success","processed":2,"unprocessed":[]}"#;
-        check(200, body, 2, &Answer::Verdicts(vec![Accepted, Accepted]));
+        check(200, body, 2, &Response::Verdicts(vec![Accepted, Accepted]));
         check(
             200,
             r#"{"status":"success"}"#,
             1,
-            &Answer::Verdicts(vec![Accepted]),
+            &Response::Verdicts(vec![Accepted]),
         );
     }
 
@@ -176,7 +172,7 @@ mod tests {
             refusal(555, "Miscellaneous.Skipped record number : 3"),
             refusal(509, "Event name is mandatory. Skipped record number : 1"),
         );
-        let expected = Answer::Verdicts(vec![Refused(509), Accepted, Passing(555)]);
+        let expected = Response::Verdicts(vec![Refused(509), Accepted, Transient(555)]);
         check(200, &body, 3, &expected);
     }
 
@@ -186,7 +182,7 @@ mod tests {
             r#"{{"status":"fail","processed":0,"unprocessed":[{}]}}"#,
             refusal(525, "no number here")
         );
-        check(200, &lone, 1, &Answer::Verdicts(vec![Refused(525)]));
+        check(200, &lone, 1, &Response::Verdicts(vec![Refused(525)]));
         let two = format!(
             r#"{{"status":"fail","processed":0,"unprocessed":[{}]}}"#,
             refusal(525, "Skipped record number : 2")
@@ -195,7 +191,7 @@ mod tests {
             200,
             &two,
             2,
-            &Answer::Verdicts(vec![Refused(200), Refused(525)]),
+            &Response::Verdicts(vec![Refused(200), Refused(525)]),
         );
     }
 
@@ -205,13 +201,13 @@ mod tests {
             r#"{{"status":"fail","unprocessed":[{}]}}"#,
             refusal(999, "New rule. Skipped record number : 1")
         );
-        check(200, &body, 1, &Answer::Verdicts(vec![Refused(999)]));
+        check(200, &body, 1, &Response::Verdicts(vec![Refused(999)]));
     }
 
     #[test]
     fn fail_without_a_reason_refuses_the_request() {
         let body = r#"{"status":"fail","processed":0,"unprocessed":[]}"#;
-        check(200, body, 1, &Answer::Refused(200));
+        check(200, body, 1, &Response::Refused(200));
     }
 
     #[test]
@@ -225,7 +221,7 @@ mod tests {
                 r#"{{"status":"partial","processed":1,"unprocessed":[{}]}}"#,
                 refusal(512, text)
             );
-            check(200, &body, 2, &Answer::Unreadable);
+            check(200, &body, 2, &Response::Unreadable);
         }
     }
 
@@ -240,32 +236,32 @@ mod tests {
             r#"{"status":"maybe"}"#,
             r#"{"status":"partial"}"#,
         ] {
-            check(200, body, 1, &Answer::Unreadable);
+            check(200, body, 1, &Response::Unreadable);
         }
     }
 
     #[test]
-    fn a_refused_caller_inside_a_200_is_recognised() {
+    fn wrong_credentials_inside_a_200_are_recognised() {
         let body = r#"{"status":"fail","error":"Account ID is not valid","code":401}"#;
-        check(200, body, 1, &Answer::Unauthorized(401));
+        check(200, body, 1, &Response::Unauthorized(401));
     }
 
     #[test]
     fn other_statuses_are_grouped_by_what_helps() {
         for (status, expected) in [
-            (400, Answer::Refused(400)),
-            (413, Answer::Refused(413)),
-            (422, Answer::Refused(422)),
-            (401, Answer::Unauthorized(401)),
-            (403, Answer::Unauthorized(403)),
-            (404, Answer::Unauthorized(404)),
-            (429, Answer::Busy(429)),
-            (500, Answer::Busy(500)),
-            (503, Answer::Busy(503)),
-            (302, Answer::Unexpected(302)),
-            (204, Answer::Unexpected(204)),
-            (408, Answer::NotNow(408)),
-            (425, Answer::NotNow(425)),
+            (400, Response::Refused(400)),
+            (413, Response::Refused(413)),
+            (422, Response::Refused(422)),
+            (401, Response::Unauthorized(401)),
+            (403, Response::Unauthorized(403)),
+            (404, Response::Unauthorized(404)),
+            (429, Response::Busy(429)),
+            (500, Response::Busy(500)),
+            (503, Response::Busy(503)),
+            (302, Response::Unexpected(302)),
+            (204, Response::Unexpected(204)),
+            (408, Response::RetryLater(408)),
+            (425, Response::RetryLater(425)),
         ] {
             check(status, "", 1, &expected);
         }

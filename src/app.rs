@@ -1,0 +1,58 @@
+//! The wiring: from a configuration, the way out and the AWS configuration to the handler.
+//!
+//! A simulation builds the same handler on a world of its own. It has no rule of its own.
+
+use crate::aws::Clients;
+use crate::aws::claims::Claims;
+use crate::aws::queues::{DeadLetterQueue, EventQueue};
+use crate::aws::secret::Secrets;
+use crate::clevertap::{Client, Uploader};
+use crate::config::{Config, SignaturePolicy};
+use crate::handler::Handler;
+use crate::http::SharedHttp;
+use crate::relay::Relay;
+use ::http::uri::InvalidUri;
+use aws_config::SdkConfig;
+use std::sync::Arc;
+
+/// Builds the handler. `aws` has the HTTP client, the region and the credentials; timeouts are added here.
+pub fn handler(config: Config, http: SharedHttp, aws: &SdkConfig) -> Result<Handler, InvalidUri> {
+    let clients = Clients::new(aws);
+    let is_signed = config.signature != SignaturePolicy::Off;
+    let secrets = Secrets::new(clients.secrets_manager, config.secret_id, is_signed);
+    let secrets = Arc::new(secrets);
+    let sqs = |url: String| (clients.sqs.clone(), url);
+    Ok(Handler {
+        signature: config.signature,
+        relay: Relay {
+            rules: config.rules,
+            uploader: Uploader {
+                client: Client::new(http, &config.upload_url, config.dry_run)?,
+                secrets: Arc::clone(&secrets),
+                account_id: config.account_id,
+                sandbox_account_id: config.sandbox_account_id,
+            },
+            is_dry_run: config.dry_run,
+            claims: config
+                .deduplication_table
+                .map(|table| Claims::new(clients.dynamodb, table)),
+            dead_letters: config
+                .dead_letter_queue_url
+                .map(sqs)
+                .map(|(client, url)| DeadLetterQueue::new(client, url)),
+        },
+        secrets,
+        event_queue: config
+            .event_queue_url
+            .map(sqs)
+            .map(|(client, url)| EventQueue::new(client, url)),
+        is_cold: true.into(),
+    })
+}
+
+/// Starts what the first event needs: the secret and a connection to CleverTap. Both go on while the
+/// runtime asks for that event.
+pub fn warm_up(handler: &Handler) {
+    handler.secrets.prefetch();
+    handler.relay.uploader.client.warm_up();
+}

@@ -1,0 +1,261 @@
+//! Reads what Lambda invoked the function with: an HTTP request, a batch of SQS messages, or neither.
+//!
+//! The kind of the event decides, never a path or a body. No event, however broken, can panic here.
+//! It does not know what a webhook is.
+
+use aws_lambda_events::event::apigw::{ApiGatewayProxyResponse, ApiGatewayV2httpResponse};
+use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use http::{HeaderMap, HeaderValue, Method, header::CONTENT_TYPE};
+use lambda_http::request::LambdaRequest;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// What the function was invoked with.
+#[derive(Debug)]
+pub enum Envelope {
+    Request(Request),
+    Batch(Vec<SqsMessage>),
+    /// Records that are not SQS messages, or one without an id, which a batch response could not name.
+    UnreadableBatch,
+    Neither,
+}
+
+/// An HTTP request, from an HTTP API or a Function URL (payload 2.0) or a REST API (payload 1.0).
+#[derive(Debug, Default)]
+pub struct Request {
+    pub method: Method,
+    pub headers: HeaderMap,
+    /// The raw body. Where its base64 is broken, the text as it came: no signature fits that.
+    pub body: Vec<u8>,
+    /// When the gateway received it, as time since 1970; zero where unknown. Emulators send other units.
+    pub received_at: Duration,
+    payload: Payload,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Payload {
+    One,
+    #[default]
+    Two,
+}
+
+/// What the function returns to Lambda.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum Response {
+    One(ApiGatewayProxyResponse),
+    Two(ApiGatewayV2httpResponse),
+    Batch(SqsBatchResponse),
+}
+
+/// Which parts an event has, whatever they hold.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Parts {
+    #[serde(rename = "Records")]
+    records: Option<IgnoredAny>,
+    request_context: Option<IgnoredAny>,
+    headers: Option<IgnoredAny>,
+    http_method: Option<IgnoredAny>,
+}
+
+impl Envelope {
+    /// Reads an event's JSON. The most frequent kind is tried first, because each try reads all of it.
+    pub fn read(json: &str) -> Self {
+        if let Ok(request) = serde_json::from_str(json).map(LambdaRequest::ApiGatewayV2) {
+            return Self::Request(request.into());
+        }
+        let Ok(parts) = serde_json::from_str::<Parts>(json) else {
+            return Self::Neither;
+        };
+        if parts.request_context.is_some() || parts.headers.is_some() || parts.http_method.is_some()
+        {
+            // What no gateway sends has no headers that could be trusted: it is an unsigned request.
+            return Self::Request(
+                serde_json::from_str(json)
+                    .map(LambdaRequest::ApiGatewayV1)
+                    .map_or_else(|_| Request::unreadable(), Request::from),
+            );
+        }
+        match serde_json::from_str::<SqsEvent>(json) {
+            Ok(batch)
+                if batch
+                    .records
+                    .iter()
+                    .all(|message| message.message_id.is_some()) =>
+            {
+                Self::Batch(batch.records)
+            }
+            _ if parts.records.is_some() => Self::UnreadableBatch,
+            _ => Self::Neither,
+        }
+    }
+}
+
+impl Request {
+    /// A request in the gateway's outer form whose parts could not be read: nothing in it is signed.
+    fn unreadable() -> Self {
+        Self {
+            method: Method::POST,
+            ..Self::default()
+        }
+    }
+
+    /// The response in the form that this kind of gateway reads.
+    pub fn response(&self, status: u16, headers: HeaderMap, body: String) -> Response {
+        match self.payload {
+            Payload::One => {
+                let mut response = ApiGatewayProxyResponse::default();
+                response.status_code = status.into();
+                response.headers = headers;
+                response.body = Some(body.into());
+                Response::One(response)
+            }
+            Payload::Two => {
+                let mut response = ApiGatewayV2httpResponse::default();
+                response.status_code = status.into();
+                response.headers = headers;
+                response.body = Some(body.into());
+                Response::Two(response)
+            }
+        }
+    }
+}
+
+impl From<LambdaRequest> for Request {
+    fn from(request: LambdaRequest) -> Self {
+        match request {
+            LambdaRequest::ApiGatewayV1(request) => Self {
+                method: request.http_method,
+                // `headers` has only the last value of a repeated header.
+                headers: if request.multi_value_headers.is_empty() {
+                    request.headers
+                } else {
+                    request.multi_value_headers
+                },
+                body: body(request.body, request.is_base64_encoded),
+                received_at: milliseconds(request.request_context.request_time_epoch),
+                payload: Payload::One,
+            },
+            LambdaRequest::ApiGatewayV2(request) => Self {
+                method: request.request_context.http.method,
+                headers: request.headers,
+                body: body(request.body, request.is_base64_encoded),
+                received_at: milliseconds(request.request_context.time_epoch),
+                payload: Payload::Two,
+            },
+            _ => Self::unreadable(),
+        }
+    }
+}
+
+fn body(text: Option<String>, is_base64: bool) -> Vec<u8> {
+    let text = text.unwrap_or_default();
+    if is_base64 && let Ok(body) = STANDARD.decode(&text) {
+        return body;
+    }
+    text.into_bytes()
+}
+
+fn milliseconds(since_1970: i64) -> Duration {
+    Duration::from_millis(u64::try_from(since_1970).unwrap_or_default())
+}
+
+/// Headers of a JSON response.
+pub fn json_headers() -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(2);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn read_request(event: &serde_json::Value) -> Request {
+        match Envelope::read(&event.to_string()) {
+            Envelope::Request(request) => request,
+            other => panic!("not a request: {other:?}"),
+        }
+    }
+
+    fn payload_2() -> serde_json::Value {
+        json!({
+            "version": "2.0",
+            "rawPath": "/", "rawQueryString": "a=<&b=%zz&c= d",
+            "headers": { "x-a": "1" },
+            "requestContext": { "http": { "method": "POST" }, "timeEpoch": 1_772_439_330_250_u64 },
+            "body": "eA==", "isBase64Encoded": true,
+        })
+    }
+
+    #[test]
+    fn reads_a_request_of_an_http_api() {
+        let request = read_request(&payload_2());
+        assert_eq!(request.method, Method::POST);
+        assert_eq!(request.body, b"x");
+        assert_eq!(request.headers["x-a"], "1");
+        assert_eq!(request.received_at.as_millis(), 1_772_439_330_250);
+    }
+
+    #[test]
+    fn broken_base64_is_kept_as_text() {
+        let mut event = payload_2();
+        event["body"] = json!("***");
+        assert_eq!(read_request(&event).body, b"***");
+    }
+
+    #[test]
+    fn a_rest_api_shows_every_value_of_a_repeated_header() {
+        let request = read_request(&json!({
+            "httpMethod": "POST", "path": "/",
+            "headers": { "x-a": "2" }, "multiValueHeaders": { "x-a": ["1", "2"] },
+            "requestContext": { "httpMethod": "POST", "requestTimeEpoch": -1 },
+            "body": "x", "isBase64Encoded": false,
+        }));
+        assert_eq!(request.headers.get_all("x-a").iter().count(), 2);
+        assert_eq!(request.received_at, Duration::ZERO);
+        let response = serde_json::to_value(request.response(200, json_headers(), "{}".into()));
+        assert_eq!(response.unwrap().get("cookies"), None);
+    }
+
+    #[test]
+    fn local_emulators_find_the_cookies_that_they_need() {
+        let response = read_request(&payload_2()).response(200, json_headers(), "{}".into());
+        let response = serde_json::to_value(response).unwrap();
+        assert_eq!(response["cookies"], json!([]));
+        assert_eq!(response["headers"]["content-type"], "application/json");
+        assert_eq!(response["body"], "{}");
+    }
+
+    #[test]
+    fn a_request_that_cannot_be_read_has_no_headers() {
+        for event in [
+            json!({ "headers": { "x-a": "1" } }),
+            json!({ "requestContext": null, "httpMethod": "POST" }),
+            json!({ "requestContext": {}, "Records": [] }),
+            json!({ "requestContext": { "http": { "method": "P OST" } }, "headers": { "x-a": "1" } }),
+        ] {
+            let request = read_request(&event);
+            assert!(request.headers.is_empty(), "{event}");
+            assert_eq!(request.method, Method::POST, "{event}");
+        }
+    }
+
+    #[test]
+    fn a_batch_has_records_with_ids_and_no_request() {
+        let read = |event: serde_json::Value| Envelope::read(&event.to_string());
+        let batch = read(json!({ "Records": [{ "messageId": "1", "body": "{}" }] }));
+        assert!(matches!(batch, Envelope::Batch(messages) if messages.len() == 1));
+        for records in [json!([{ "body": "{}" }]), json!([1]), json!("x")] {
+            let batch = read(json!({ "Records": records }));
+            assert!(matches!(batch, Envelope::UnreadableBatch));
+        }
+        for event in [json!({}), json!([]), json!("x"), json!({ "Records": null })] {
+            assert!(matches!(read(event), Envelope::Neither));
+        }
+    }
+}
