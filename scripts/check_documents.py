@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import urllib.request
+import warnings
 from pathlib import Path
 
 os.environ |= {
@@ -85,7 +86,8 @@ class Clone:
     def __init__(self, moto):
         self.moto = moto
         urllib.request.urlopen(urllib.request.Request(f"{moto}/moto-api/reset", method="POST"))
-        self.folder = Path(tempfile.mkdtemp())
+        self.temporary = tempfile.TemporaryDirectory()
+        self.folder = Path(self.temporary.name)
         for entry in ROOT.iterdir():
             if entry.name not in (".git", ".tools", ".aws-sam", "target", "secret.json"):
                 (self.folder / entry.name).symlink_to(entry)
@@ -321,7 +323,9 @@ def main():
     template = json.loads(Path(sys.argv[1]).read_text())
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
-    logging.getLogger("werkzeug").disabled = True
+    # Moto logs every request, and warns of every resource that it does not create.
+    logging.disable()
+    warnings.filterwarnings("ignore", module="moto")
     moto = "http://{}:{}".format(*server.get_host_and_port())
     checked_results = set()
     for title, script in sections():
