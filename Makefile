@@ -23,18 +23,18 @@ RUST_TARGET_x86_64 := x86_64-unknown-linux-gnu
 RUST_TARGET = $(RUST_TARGET_$(ARCH))
 PACKAGE = target/package/purchasely-clevertap-$(ARCH).zip
 
-.PHONY: help demo dev test check unit package packaged golden property bench deny template tools clean
+.PHONY: help demo dev test check unit package packaged golden property bench deny template docs tools clean
 
 help: ## Say what there is to make.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 18
 
 demo: $(VENV)/cargo-lambda.done ## Relay every sample webhook to a stand-in CleverTap, and show it.
-	cargo build --locked --bin purchasely-clevertap --example sandbox
-	cargo run --locked --quiet --example sandbox -- demo
+	cargo build --locked
+	cargo --locked relay demo
 
-dev: $(VENV)/cargo-lambda.done ## Keep the same running, with the function at http://localhost:9000.
-	cargo build --locked --bin purchasely-clevertap --example sandbox
-	cargo run --locked --quiet --example sandbox -- dev
+dev: $(VENV)/cargo-lambda.done ## Run the function at http://localhost:9000, with stand-ins, until Ctrl-C.
+	cargo build --locked
+	cargo --locked relay dev
 
 test: check unit packaged deny template ## Check everything.
 	@echo "make test: all of it passed"
@@ -45,7 +45,7 @@ check: ## Format and lints.
 	cargo clippy --locked --test package -- --deny warnings
 
 unit: $(VENV)/cargo-lambda.done $(VENV)/tests.done ## Unit, integration and end-to-end tests.
-	cargo test --locked
+	cargo test --locked --workspace --exclude purchasely-clevertap-benches
 
 package: $(VENV)/zig.done ## Build the zip that Lambda runs; ARCH is arm64 or x86_64.
 	@test -n "$(RUST_TARGET)" || { echo "ARCH=$(ARCH): Lambda knows arm64 and x86_64" >&2; exit 1; }
@@ -65,7 +65,7 @@ golden: ## Write tests/golden again, to be reviewed as a diff.
 
 CASES ?= 100000
 property: ## Map CASES random payloads and check each record against CleverTap's limits.
-	PROPTEST_CASES=$(CASES) cargo test --locked --profile property --test it fit
+	PROPTEST_CASES=$(CASES) cargo test --locked --profile property --test it mapping
 
 # `make bench ARGS='--quick --only nothing,relay'` looks without writing; `ARGS=--help` tells the rest.
 ARGS ?= --record
@@ -75,13 +75,20 @@ bench: ## Measure the function beside its peers; write the tables and the plot.
 deny: $(TOOLS)/bin/cargo-deny ## Check licences, sources and versions of the dependencies.
 	$(TOOLS)/bin/cargo-deny --locked check bans licenses sources
 
-template: $(VENV)/cargo-lambda.done $(VENV)/tools.done $(CHECKOV)/checkov.done ## Check template.yaml and the commands in the documents.
+template: $(VENV)/cargo-lambda.done $(VENV)/tools.done $(CHECKOV)/checkov.done ## Check template.yaml and the commands of the documentation.
 	$(VENV)/bin/sam validate --lint --template template.yaml
 	$(VENV)/bin/python scripts/translate.py template.yaml target/cloudformation.json
 	$(VENV)/bin/cfn-lint template.yaml target/cloudformation.json
 	$(CHECKOV)/bin/checkov --config-file .checkov.yaml --file template.yaml target/cloudformation.json
 	$(VENV)/bin/python scripts/check_template.py target/cloudformation.json
-	$(VENV)/bin/python scripts/check_documents.py target/cloudformation.json
+	cargo build --locked --package purchasely-clevertap-tools --example relay
+	$(VENV)/bin/python scripts/commands.py
+
+docs: $(VENV)/cargo-lambda.done $(VENV)/tests.done ## Write the generated tables and the demo's output into the pages, to be reviewed as a diff.
+	cargo build --locked
+	cargo --locked relay demo > target/demo.txt
+	UPDATE_DOCS=1 DEMO_OUTPUT=target/demo.txt cargo test --locked --test it documents
+	git diff --stat -- README.md docs
 
 tools: $(VENV)/zig.done $(VENV)/tests.done $(VENV)/tools.done $(CHECKOV)/checkov.done $(TOOLS)/bin/cargo-deny ## Install the tools only.
 

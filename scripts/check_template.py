@@ -123,6 +123,23 @@ def check_the_function_and_its_route(template):
     assert permission["SourceArn"].endswith(":Api/*/POST/webhooks/purchasely"), permission["SourceArn"]
 
 
+def check_the_functions_resources(template):
+    names = {
+        "SECRET_ID": "Secret",
+        "EVENT_QUEUE_URL": "EventQueue",
+        "DEAD_LETTER_QUEUE_URL": "DeadLetterQueue",
+        "DEDUPLICATION_TABLE": "ClaimsTable",
+    }
+    for parameters, expected in (
+        ({}, names),
+        ({"SecretArn": "an-arn"}, names | {"SECRET_ID": "an-arn"}),
+        ({"KeepEvents": "false"}, {name: "" for name in names} | {"SECRET_ID": "Secret"}),
+    ):
+        (function,) = Stack(template, **parameters).of_type("AWS::Lambda::Function").values()
+        variables = function["Environment"]["Variables"]
+        equal({name: variables[name] for name in names}, expected, f"the function's variables with {parameters}")
+
+
 def check_the_rules(template):
     for parameters, expected in (
         ({}, []),

@@ -8,8 +8,9 @@ use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderValue, Method, header::CONTENT_TYPE};
 use lambda_http::request::LambdaRequest;
-use serde::de::IgnoredAny;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use std::collections::HashMap;
 use std::time::Duration;
 
 /// What the function was invoked with.
@@ -50,28 +51,17 @@ pub enum Response {
     Batch(SqsBatchResponse),
 }
 
-/// Which parts an event has, whatever they hold.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Parts {
-    #[serde(rename = "Records")]
-    records: Option<IgnoredAny>,
-    request_context: Option<IgnoredAny>,
-    headers: Option<IgnoredAny>,
-    http_method: Option<IgnoredAny>,
-}
-
 impl Envelope {
     /// Reads an event's JSON. The most frequent kind is tried first, because each try reads all of it.
     pub fn read(json: &str) -> Self {
         if let Ok(request) = serde_json::from_str(json).map(LambdaRequest::ApiGatewayV2) {
             return Self::Request(request.into());
         }
-        let Ok(parts) = serde_json::from_str::<Parts>(json) else {
+        let Ok(parts) = serde_json::from_str::<HashMap<String, &RawValue>>(json) else {
             return Self::Neither;
         };
-        if parts.request_context.is_some() || parts.headers.is_some() || parts.http_method.is_some()
-        {
+        let has = |part| parts.contains_key(part);
+        if has("requestContext") || has("headers") || has("httpMethod") {
             // What no gateway sends has no headers that could be trusted: it is an unsigned request.
             return Self::Request(
                 serde_json::from_str(json)
@@ -88,7 +78,7 @@ impl Envelope {
             {
                 Self::Batch(batch.records)
             }
-            _ if parts.records.is_some() => Self::UnreadableBatch,
+            _ if has("Records") => Self::UnreadableBatch,
             _ => Self::Neither,
         }
     }
@@ -250,11 +240,16 @@ mod tests {
         let read = |event: serde_json::Value| Envelope::read(&event.to_string());
         let batch = read(json!({ "Records": [{ "messageId": "1", "body": "{}" }] }));
         assert!(matches!(batch, Envelope::Batch(messages) if messages.len() == 1));
-        for records in [json!([{ "body": "{}" }]), json!([1]), json!("x")] {
+        for records in [
+            json!([{ "body": "{}" }]),
+            json!([1]),
+            json!("x"),
+            json!(null),
+        ] {
             let batch = read(json!({ "Records": records }));
             assert!(matches!(batch, Envelope::UnreadableBatch));
         }
-        for event in [json!({}), json!([]), json!("x"), json!({ "Records": null })] {
+        for event in [json!({}), json!([]), json!("x")] {
             assert!(matches!(read(event), Envelope::Neither));
         }
     }

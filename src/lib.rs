@@ -23,13 +23,17 @@
 //! - The passcode goes to the region's host (or the override) and nowhere else; redirects are not followed.
 //! - Secrets and user ids reach no log, error, metric or response.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]
+
 pub mod app;
 pub mod aws;
 pub mod clevertap;
+#[allow(clippy::disallowed_methods)]
 pub mod clock;
 pub mod config;
 pub mod envelope;
 pub mod handler;
+#[allow(clippy::disallowed_types)]
 pub mod http;
 pub mod mapping;
 pub mod outcome;

@@ -370,18 +370,15 @@ impl<'d> Job<'d> {
 
     /// The reports of its delivery and of the copies.
     fn reports(mut self, outcome: Outcome) -> Vec<Relayed<'d>> {
-        let mut relayed: Vec<_> = std::mem::take(&mut self.copies)
-            .into_iter()
-            .map(|delivery| Relayed {
-                delivery,
-                report: new_report(delivery, outcome),
-            })
-            .collect();
-        relayed.push(Relayed {
-            delivery: self.delivery,
-            report: self.report(outcome),
+        let (delivery, copies) = (self.delivery, std::mem::take(&mut self.copies));
+        let report = self.report(outcome);
+        let copies = copies.into_iter().map(|delivery| Relayed {
+            delivery,
+            report: new_report(delivery, outcome),
         });
-        relayed
+        std::iter::once(Relayed { delivery, report })
+            .chain(copies)
+            .collect()
     }
 }
 

@@ -1,4 +1,4 @@
-//! What CleverTap allows in a record, and how a name or a text is made to fit.
+//! What CleverTap allows in a record, and how names and texts are changed to be allowed.
 //!
 //! It does not know where names and texts come from.
 //! Source: <https://developer.clevertap.com/docs/upload-events-api> and
@@ -6,48 +6,38 @@
 
 use std::borrow::Cow;
 
-/// Characters in an event name or a property key.
+/// Maximum characters of an event name or a property key.
 pub const NAME_CHARACTERS: usize = 120;
-/// Bytes of UTF-8 in a text value.
+/// Maximum bytes of a text value in UTF-8.
 pub const TEXT_BYTES: usize = 512;
-/// Properties of one event. Older pages say 256; an account may be set higher.
+/// Maximum properties of one event. Older pages say 256; an account's limit may be higher.
 pub const PROPERTIES: usize = 100;
 /// An identity or objectId has fewer characters than this.
 pub const IDENTITY_CHARACTERS: usize = 1024;
-/// Bytes of UTF-8 in a profile property's key
+/// Maximum bytes of a profile property's key in UTF-8
 /// (<https://developer.clevertap.com/docs/upload-user-profiles-api>).
 pub const PROFILE_KEY_BYTES: usize = 120;
-/// What a text must not start with unless it is a date.
+/// CleverTap reads a text with this prefix as a date.
 const DATE_PREFIX: &str = "$D_";
 
-/// Characters that neither an event name nor a property key may hold.
+/// Characters that event names and property keys must not contain.
+#[rustfmt::skip]
 pub const FORBIDDEN_IN_NAMES: &[char] = &[
     '%', '>', '<', '!', '|', '&', '.', ':', ';', '$', '\'', '"', '\\',
 ];
-
-/// Forbidden in a profile property's key beside [`FORBIDDEN_IN_NAMES`].
+/// Also forbidden in a profile property's key.
 const FORBIDDEN_IN_PROFILE_KEYS: char = '#';
 
-/// Profile fields with a meaning of their own, in lower case; not for custom use.
+/// Profile fields that have a meaning in CleverTap, in lower case.
+#[rustfmt::skip]
 const SYSTEM_FIELDS: &[&str] = &[
-    "name",
-    "identity",
-    "email",
-    "phone",
-    "gender",
-    "dob",
-    "age",
-    "employed",
-    "education",
-    "married",
-    "objectid",
-    "photo",
-    "tz",
+    "name", "identity", "email", "phone", "gender", "dob", "age", "employed", "education",
+    "married", "objectid", "photo", "tz",
 ];
-/// Begins the fields that hold a user's consent to messages, in lower case.
+/// Prefix of the profile fields for a user's consent to messages, in lower case.
 const CONSENT_PREFIX: &str = "msg-";
 
-/// Event names that CleverTap keeps for itself (record code 513).
+/// Event names that CleverTap reserves (record code 513).
 #[rustfmt::skip]
 pub const RESERVED_EVENT_NAMES: &[&str] = &[
     "Notification Sent", "Notification Viewed", "Notification Clicked", "Notification Delivered",
@@ -57,33 +47,29 @@ pub const RESERVED_EVENT_NAMES: &[&str] = &[
     "Geocluster Exited", "SCOutgoing", "SCIncoming", "SCEnd", "SCCampaignOptOut", "Push Impressions",
     "State Transitioned", "Session Concluded", "Channel Unsubscribed", "Web Page Viewed",
 ];
-
-/// CleverTap's own prefix; it names a single event with it, the whole prefix is avoided.
+/// CleverTap documents one reserved name with its own prefix; all such names are avoided.
 const RESERVED_PREFIX: &str = "wzrk_";
 
-/// Why a name cannot be an event name as it stands.
+/// Why CleverTap would reject or change a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NameProblem {
-    /// Nothing but white space.
     #[error("is empty")]
     Empty,
-    /// Holds one of [`FORBIDDEN_IN_NAMES`] or a control character.
+    /// Contains one of [`FORBIDDEN_IN_NAMES`] or a control character.
     #[error(
-        "holds a character that CleverTap does not allow in names (% > < ! | & . : ; $ ' \" \\ and, for profiles, #)"
+        "contains a character that CleverTap does not allow in names (% > < ! | & . : ; $ ' \" \\ and, for profiles, #)"
     )]
     Forbidden,
-    /// Longer than [`NAME_CHARACTERS`].
     #[error("is longer than 120 characters")]
     TooLong,
     /// One of [`RESERVED_EVENT_NAMES`], compared without case and spaces.
-    #[error("is a name that CleverTap keeps for its own events")]
+    #[error("is a name that CleverTap reserves for its own events")]
     Reserved,
-    /// A system field of the profile, such as Email.
-    #[error("is a profile field with a meaning of its own in CleverTap")]
+    #[error("is a system field of CleverTap's profiles")]
     SystemField,
 }
 
-/// Says whether CleverTap would take this event name exactly as it is.
+/// Checks whether CleverTap accepts an event name unchanged.
 pub fn check_event_name(name: &str) -> Result<(), NameProblem> {
     if name.trim().is_empty() {
         Err(NameProblem::Empty)
@@ -98,7 +84,7 @@ pub fn check_event_name(name: &str) -> Result<(), NameProblem> {
     }
 }
 
-/// Says whether CleverTap would take this key of a profile property exactly as it is.
+/// Checks whether CleverTap accepts a profile property's key unchanged.
 pub fn check_profile_key(key: &str) -> Result<(), NameProblem> {
     let lower = key.trim().to_lowercase();
     if lower.is_empty() {
@@ -114,13 +100,12 @@ pub fn check_profile_key(key: &str) -> Result<(), NameProblem> {
     }
 }
 
-/// Whether CleverTap keeps this event name for itself.
+/// Whether CleverTap reserves this event name.
 #[must_use]
 pub fn is_reserved(name: &str) -> bool {
+    let mut reserved = RESERVED_EVENT_NAMES.iter();
     fold(name).starts_with(RESERVED_PREFIX)
-        || RESERVED_EVENT_NAMES
-            .iter()
-            .any(|reserved| folded(reserved).eq(folded(name)))
+        || reserved.any(|reserved| folded(reserved).eq(folded(name)))
 }
 
 /// The form in which CleverTap compares event names: without case and spaces.
@@ -135,25 +120,25 @@ fn folded(name: &str) -> impl Iterator<Item = char> {
         .flat_map(char::to_lowercase)
 }
 
-/// Makes an event name or property key fit: forbidden characters out, white space trimmed, 120
-/// characters. `None` if nothing is left.
+/// An event name or property key without forbidden characters and surrounding white space, truncated to
+/// 120 characters; `None` if nothing is left.
 #[must_use]
 pub fn sanitize_name(name: &str) -> Option<Cow<'_, str>> {
-    let mut fitted = Cow::Borrowed(name.trim());
-    if fitted.contains(is_forbidden) {
-        let allowed = fitted.replace(is_forbidden, "");
-        fitted = Cow::Owned(allowed.trim().to_owned());
+    let mut sanitized = Cow::Borrowed(name.trim());
+    if sanitized.contains(is_forbidden) {
+        let allowed = sanitized.replace(is_forbidden, "");
+        sanitized = Cow::Owned(allowed.trim().to_owned());
     }
-    if let Some((end, _)) = fitted.char_indices().nth(NAME_CHARACTERS) {
-        fitted = Cow::Owned(fitted[..end].trim_end().to_owned());
+    if let Some((end, _)) = sanitized.char_indices().nth(NAME_CHARACTERS) {
+        sanitized = Cow::Owned(sanitized[..end].trim_end().to_owned());
     }
-    (!fitted.is_empty()).then_some(fitted)
+    (!sanitized.is_empty()).then_some(sanitized)
 }
 
-/// Makes a text value fit: at most 512 bytes, cut between characters, and never taken for a date.
+/// A text of at most 512 bytes, truncated between characters, that CleverTap does not read as a date.
 #[must_use]
 pub fn truncate_text(text: &str) -> &str {
-    // Only the dollar sign goes: what follows is still the sender's text, and text it stays.
+    // Without the dollar sign it is no date, and the rest is still the sender's text.
     let text = if text.starts_with(DATE_PREFIX) {
         &text[1..]
     } else {
@@ -162,7 +147,7 @@ pub fn truncate_text(text: &str) -> &str {
     &text[..text.floor_char_boundary(TEXT_BYTES)]
 }
 
-/// Whether CleverTap takes an identity or objectId of this length.
+/// Whether CleverTap accepts an identity or objectId of this length.
 #[must_use]
 pub fn is_valid_identity(identity: &str) -> bool {
     identity.chars().count() < IDENTITY_CHARACTERS
@@ -178,22 +163,22 @@ mod tests {
 
     #[test]
     fn reserved_names_are_compared_without_case_and_spaces() {
-        for name in [
-            "App Launched",
-            "applaunched",
-            "A p p L a u n c h e d",
-            "wzrk_d",
-            "WZRK_new",
+        for (name, expected) in [
+            ("App Launched", true),
+            ("applaunched", true),
+            ("A p p L a u n c h e d", true),
+            ("wzrk_d", true),
+            ("WZRK_new", true),
+            ("App Launched Again", false),
+            ("SUBSCRIPTION_STARTED", false),
         ] {
-            assert!(is_reserved(name), "{name}");
+            assert_eq!(is_reserved(name), expected, "{name}");
         }
-        assert!(!is_reserved("App Launched Again"));
-        assert!(!is_reserved("SUBSCRIPTION_STARTED"));
     }
 
     #[test]
-    fn a_name_loses_what_is_forbidden() {
-        let cut = "x".repeat(NAME_CHARACTERS);
+    fn a_name_loses_forbidden_characters_and_those_over_120() {
+        let longest = |letter: &str| letter.repeat(NAME_CHARACTERS);
         for (name, expected) in [
             ("plan", Some("plan")),
             (" a.b$c%d ", Some("abcd")),
@@ -201,57 +186,48 @@ mod tests {
             ("%<>!|&.:;$'\"\\", None),
             ("  ", None),
             ("", None),
-            (&"x".repeat(300), Some(&cut)),
+            (&"x".repeat(300), Some(longest("x").as_str())),
+            (&"é".repeat(130), Some(&longest("é"))),
         ] {
             assert_eq!(sanitize_name(name).as_deref(), expected, "{name}");
         }
     }
 
     #[test]
-    fn a_name_is_cut_by_characters_and_a_text_by_bytes_between_characters() {
-        let name = "é".repeat(130);
-        assert_eq!(
-            sanitize_name(&name).unwrap().chars().count(),
-            NAME_CHARACTERS
-        );
-        // 512 is not a multiple of three, the length of "€".
-        let text = "€".repeat(300);
-        assert_eq!(truncate_text(&text).len(), 510);
-        assert_eq!(truncate_text("short"), "short");
+    fn a_text_is_truncated_between_characters_and_never_a_date() {
+        for (text, expected) in [
+            // 512 is not a multiple of three, the length of "€".
+            ("€".repeat(300).as_str(), "€".repeat(170).as_str()),
+            ("short", "short"),
+            ("$D_1772439330", "D_1772439330"),
+            ("$5", "$5"),
+        ] {
+            assert_eq!(truncate_text(text), expected);
+        }
     }
 
     #[test]
-    fn a_text_is_never_taken_for_a_date() {
-        assert_eq!(truncate_text("$D_1772439330"), "D_1772439330");
-        assert_eq!(truncate_text("$5"), "$5");
-    }
-
-    #[test]
-    fn a_name_given_by_the_owner_is_checked_not_changed() {
-        assert_eq!(check_event_name("Subscription Started"), Ok(()));
-        assert_eq!(check_event_name(" "), Err(NameProblem::Empty));
-        assert_eq!(check_event_name("a.b"), Err(NameProblem::Forbidden));
-        assert_eq!(
-            check_event_name(&"x".repeat(121)),
-            Err(NameProblem::TooLong)
-        );
-        assert_eq!(check_event_name("app launched"), Err(NameProblem::Reserved));
-    }
-
-    #[test]
-    fn a_profile_key_is_checked_not_changed() {
-        assert_eq!(check_profile_key("Current Plan"), Ok(()));
-        assert_eq!(check_profile_key("plan#"), Err(NameProblem::Forbidden));
-        assert_eq!(
-            check_profile_key(&"é".repeat(61)),
-            Err(NameProblem::TooLong)
-        );
-        for key in ["Email", "identity", "MSG-push", "Phone"] {
-            assert_eq!(
-                check_profile_key(key),
-                Err(NameProblem::SystemField),
-                "{key}"
-            );
+    fn configured_names_are_checked_and_not_changed() {
+        for (name, expected) in [
+            ("Subscription Started", Ok(())),
+            (" ", Err(NameProblem::Empty)),
+            ("a.b", Err(NameProblem::Forbidden)),
+            (&"x".repeat(121), Err(NameProblem::TooLong)),
+            ("app launched", Err(NameProblem::Reserved)),
+        ] {
+            assert_eq!(check_event_name(name), expected, "{name}");
+        }
+        for (key, expected) in [
+            ("Current Plan", Ok(())),
+            (" ", Err(NameProblem::Empty)),
+            ("plan#", Err(NameProblem::Forbidden)),
+            (&"é".repeat(61), Err(NameProblem::TooLong)),
+            ("Email", Err(NameProblem::SystemField)),
+            ("identity", Err(NameProblem::SystemField)),
+            ("MSG-push", Err(NameProblem::SystemField)),
+            ("Phone", Err(NameProblem::SystemField)),
+        ] {
+            assert_eq!(check_profile_key(key), expected, "{key}");
         }
     }
 

@@ -1,6 +1,6 @@
-//! CleverTap's side of the relay: records, limits, regions, uploads and their answers.
+//! CleverTap's side: records, limits, regions, uploads and their responses.
 //!
-//! Nothing here knows Purchasely. Facts follow <https://developer.clevertap.com> ("Upload Events",
+//! Nothing here knows Purchasely. Source: <https://developer.clevertap.com> ("Upload Events",
 //! "Upload User Profiles", "API Overview").
 
 pub mod client;
@@ -11,7 +11,9 @@ pub mod response;
 mod uploader;
 
 pub use client::{Client, Credentials};
-pub use record::{Change, Content, Record, Role, UnixSeconds, Upload, User, Value, upload_body};
+pub use record::{
+    Change, Content, Property, Record, Role, UnixSeconds, Upload, User, Value, upload_body,
+};
 pub use region::{REGIONS, Region};
 pub use uploader::{EventUpload, Uploader};
 

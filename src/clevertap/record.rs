@@ -1,86 +1,78 @@
 //! One record of an upload, and the upload's body.
 //!
-//! It does not decide what goes into a record; limits are in `limits`.
+//! It does not decide what a record contains.
 //! Source: <https://developer.clevertap.com/docs/upload-events-api>.
 
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::Number;
 use std::borrow::Cow;
 
-/// Whole seconds since 1970, as CleverTap counts time.
+/// Whole seconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UnixSeconds(pub i64);
 
-/// The one identification that a record carries; CleverTap does not say which wins where there are two.
+/// A record's user. CleverTap does not document which id wins where there are two, so there is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum User<'e> {
     /// The id that the app gives CleverTap at sign-in.
     Identity(Cow<'e, str>),
-    /// The CleverTap ID, with its prefix, as the SDK's `getCleverTapID` returns it.
+    /// The CleverTap ID with its prefix, as the SDK's `getCleverTapID` returns it.
     ObjectId(Cow<'e, str>),
 }
 
-/// A property's value. CleverTap treats each variant as a type of its own: a property keeps one.
+/// A property's value. CleverTap distinguishes these types: a property must keep its own.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value<'e> {
-    /// Text of at most 512 bytes.
+    /// At most 512 bytes.
     Text(Cow<'e, str>),
-    /// A whole number.
     Integer(i64),
-    /// A number with decimals, written with its point even where they are zero (`10.0`).
+    /// Written with its point even where the decimals are zero: `10.0`.
     Decimal(f64),
-    /// A number as the payload wrote it.
+    /// A number as it is in the payload.
     Number(&'e Number),
-    /// True or false.
     Boolean(bool),
-    /// A moment, written `$D_<seconds>`.
+    /// Written `$D_<seconds>`.
     Date(UnixSeconds),
-    /// What was bought: the one entry of `Items`, which only `Charged` may carry.
-    Item(Vec<(Cow<'e, str>, Value<'e>)>),
+    /// The one entry of `Items`, which only `Charged` may have.
+    Item(Vec<Property<'e>>),
 }
+
+/// A key and its value.
+pub type Property<'e> = (Cow<'e, str>, Value<'e>);
 
 /// What happens to one property of a profile.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change<'e> {
-    /// It takes this value.
     Set(Value<'e>),
-    /// This text joins a multi-value property.
+    /// Adds a text to a multi-value property.
     Add(Cow<'e, str>),
-    /// This text leaves a multi-value property.
+    /// Removes a text from a multi-value property.
     Remove(Cow<'e, str>),
 }
 
-/// What a record says of its user.
+/// What a record contains. Keys are unique.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Content<'e> {
-    /// Something that happened.
     Event {
-        /// The event's name in CleverTap.
         name: Cow<'e, str>,
-        /// The event's properties; keys are unique.
-        properties: Vec<(Cow<'e, str>, Value<'e>)>,
+        properties: Vec<Property<'e>>,
     },
-    /// What the user is like from here on.
     Profile {
-        /// The changes; keys are unique.
         changes: Vec<(Cow<'e, str>, Change<'e>)>,
     },
 }
 
-/// What a record is for. It is not sent; verdicts and dead letters are told by it.
+/// What a record is for. It is not uploaded; results and dead letters name records by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr, strum::EnumString)]
 #[strum(serialize_all = "snake_case")]
 pub enum Role {
-    /// Describes the user. Never decides over its event.
     Profile,
-    /// Raises the event.
     Event,
-    /// Tells the money of it.
     Revenue,
 }
 
 impl Role {
-    /// Whether the event is delivered only once CleverTap has accepted this record.
+    /// Whether an event is relayed only if CleverTap accepts this record of it.
     #[must_use]
     pub fn is_required(self) -> bool {
         self != Self::Profile
@@ -90,13 +82,10 @@ impl Role {
 /// One record of an upload.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record<'e> {
-    /// What it is for.
     pub role: Role,
-    /// Whom it is about.
     pub user: User<'e>,
-    /// When it happened. Without it CleverTap takes the time of the upload.
+    /// When it happened; for `None` CleverTap takes the time of the upload.
     pub at: Option<UnixSeconds>,
-    /// What it says.
     pub content: Content<'e>,
 }
 
@@ -105,9 +94,6 @@ pub struct Record<'e> {
 pub struct Upload<'r>(pub &'r [&'r Record<'r>]);
 
 /// The body of `POST /1/upload` for these records.
-///
-/// # Panics
-/// Never: a record always has a JSON form.
 #[must_use]
 pub fn upload_body(records: &[&Record<'_>]) -> Vec<u8> {
     serde_json::to_vec(&Upload(records)).expect("a record always has a JSON form")
@@ -115,9 +101,7 @@ pub fn upload_body(records: &[&Record<'_>]) -> Vec<u8> {
 
 impl Serialize for Upload<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(1))?;
-        map.serialize_entry("d", self.0)?;
-        map.end()
+        serializer.collect_map([("d", self.0)])
     }
 }
 
@@ -148,7 +132,7 @@ impl Serialize for Record<'_> {
     }
 }
 
-/// Keys and values that are written as an object, in their order.
+/// Keys and values as an object, in their order.
 struct Pairs<'r, V>(&'r [(Cow<'r, str>, V)]);
 
 impl<V: Serialize> Serialize for Pairs<'_, V> {
@@ -159,14 +143,11 @@ impl<V: Serialize> Serialize for Pairs<'_, V> {
 
 impl Serialize for Change<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let (operation, text) = match self {
-            Self::Set(value) => return value.serialize(serializer),
-            Self::Add(text) => ("$add", text),
-            Self::Remove(text) => ("$remove", text),
-        };
-        let mut map = serializer.serialize_map(Some(1))?;
-        map.serialize_entry(operation, &[text])?;
-        map.end()
+        match self {
+            Self::Set(value) => value.serialize(serializer),
+            Self::Add(text) => serializer.collect_map([("$add", [text])]),
+            Self::Remove(text) => serializer.collect_map([("$remove", [text])]),
+        }
     }
 }
 
@@ -177,7 +158,7 @@ impl Serialize for Value<'_> {
             Self::Integer(number) => serializer.serialize_i64(*number),
             Self::Decimal(number) => serializer.serialize_f64(*number),
             Self::Number(number) => number.serialize(serializer),
-            Self::Boolean(truth) => serializer.serialize_bool(*truth),
+            Self::Boolean(boolean) => serializer.serialize_bool(*boolean),
             Self::Date(UnixSeconds(seconds)) => {
                 serializer.collect_str(&format_args!("$D_{seconds}"))
             }
@@ -190,36 +171,46 @@ impl Serialize for Value<'_> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn an_event_record_has_the_documented_form() {
-        let record = Record {
+    fn event(at: Option<UnixSeconds>, properties: Vec<Property<'_>>) -> Record<'_> {
+        Record {
             role: Role::Event,
             user: User::Identity("u-1842".into()),
-            at: Some(UnixSeconds(1_772_439_330)),
+            at,
             content: Content::Event {
-                name: "SUBSCRIPTION_RENEWED".into(),
-                properties: vec![
-                    ("plan".into(), Value::Text("yearly".into())),
-                    ("price".into(), Value::Decimal(10.0)),
-                    ("count".into(), Value::Integer(3)),
-                    ("shared".into(), Value::Boolean(false)),
-                    ("until".into(), Value::Date(UnixSeconds(1_803_975_300))),
-                ],
+                name: "X".into(),
+                properties,
             },
-        };
-        assert_eq!(
-            String::from_utf8(upload_body(&[&record])).unwrap(),
+        }
+    }
+
+    #[track_caller]
+    fn check(records: &[&Record<'_>], expected: &str) {
+        let body = String::from_utf8(upload_body(records)).unwrap();
+        assert_eq!(body, expected);
+    }
+
+    #[test]
+    fn an_event_record_has_the_documented_form() {
+        let properties = vec![
+            ("plan".into(), Value::Text("yearly".into())),
+            ("price".into(), Value::Decimal(10.0)),
+            ("count".into(), Value::Integer(3)),
+            ("shared".into(), Value::Boolean(false)),
+            ("until".into(), Value::Date(UnixSeconds(1_803_975_300))),
+        ];
+        check(
+            &[&event(Some(UnixSeconds(1_772_439_330)), properties)],
             concat!(
-                r#"{"d":[{"identity":"u-1842","type":"event","evtName":"SUBSCRIPTION_RENEWED","ts":1772439330,"#,
+                r#"{"d":[{"identity":"u-1842","type":"event","evtName":"X","ts":1772439330,"#,
                 r#""evtData":{"plan":"yearly","price":10.0,"count":3,"shared":false,"until":"$D_1803975300"}}]}"#,
-            )
+            ),
         );
     }
 
     #[test]
     fn a_profile_record_sets_adds_and_removes() {
         let record = Record {
-            role: Role::Event,
+            role: Role::Profile,
             user: User::ObjectId("__hA1B2".into()),
             at: Some(UnixSeconds(1_772_439_330)),
             content: Content::Profile {
@@ -230,29 +221,34 @@ mod tests {
                 ],
             },
         };
-        assert_eq!(
-            String::from_utf8(upload_body(&[&record])).unwrap(),
+        check(
+            &[&record],
             concat!(
                 r#"{"d":[{"objectId":"__hA1B2","type":"profile","ts":1772439330,"profileData":"#,
                 r#"{"status":"PAUSED","plans":{"$remove":["yearly"]},"tags":{"$add":["vip"]}}}]}"#,
-            )
+            ),
         );
     }
 
     #[test]
-    fn a_record_without_a_time_leaves_it_out() {
-        let record = Record {
-            role: Role::Event,
-            user: User::ObjectId("__hA1B2".into()),
-            at: None,
-            content: Content::Event {
-                name: "X".into(),
-                properties: vec![],
-            },
-        };
-        assert_eq!(
-            String::from_utf8(upload_body(&[&record, &record])).unwrap(),
-            r#"{"d":[{"objectId":"__hA1B2","type":"event","evtName":"X","evtData":{}},{"objectId":"__hA1B2","type":"event","evtName":"X","evtData":{}}]}"#
+    fn an_upload_has_several_records_and_a_record_may_have_no_time() {
+        let record = event(None, vec![]);
+        check(
+            &[&record, &record],
+            r#"{"d":[{"identity":"u-1842","type":"event","evtName":"X","evtData":{}},{"identity":"u-1842","type":"event","evtName":"X","evtData":{}}]}"#,
         );
+    }
+
+    #[test]
+    fn a_role_is_written_and_read_as_a_word() {
+        for (role, word) in [
+            (Role::Profile, "profile"),
+            (Role::Event, "event"),
+            (Role::Revenue, "revenue"),
+        ] {
+            assert_eq!(<&str>::from(role), word);
+            assert_eq!(word.parse(), Ok(role));
+        }
+        assert!("".parse::<Role>().is_err());
     }
 }

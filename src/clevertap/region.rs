@@ -1,23 +1,21 @@
-//! Which host serves an account: CleverTap's regions and the ways people write them.
+//! CleverTap's regions, their API hosts, and the ways people write them.
 //!
-//! It does not know whether the account really lives there; a wrong region answers 401.
+//! It does not know whether an account is in a region; CleverTap answers a wrong region with 401.
 //! Source: <https://developer.clevertap.com/docs/api-overview> ("Region").
 
 use std::fmt;
 
-/// One of CleverTap's regions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Region {
-    /// The code of the dashboard's and the API's address.
+    /// As in the addresses of dashboard and API.
     pub code: &'static str,
-    /// The name on CleverTap's pages.
+    /// As on CleverTap's pages.
     pub name: &'static str,
-    /// Where uploads go.
+    /// The API host, which takes uploads.
     pub host: &'static str,
     aliases: &'static [&'static str],
 }
 
-/// Every region known.
 #[rustfmt::skip]
 pub const REGIONS: &[Region] = &[
     Region { code: "in1", name: "India", host: "in1.api.clevertap.com", aliases: &["in"] },
@@ -27,17 +25,16 @@ pub const REGIONS: &[Region] = &[
     Region { code: "mec1", name: "Middle East (UAE)", host: "mec1.api.clevertap.com", aliases: &["middle east", "uae"] },
     // The default region is the only one whose host has no prefix.
     Region { code: "eu1", name: "Europe", host: "api.clevertap.com", aliases: &["eu", "eu1.api.clevertap.com"] },
-    // In use by others, though not in the official table.
+    // Other integrations use it, though it is not in the official table.
     Region { code: "sk1", name: "South Korea", host: "sk1.api.clevertap.com", aliases: &["korea"] },
 ];
 
-/// The text names no region.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("is no CleverTap region")]
+#[error("is not a CleverTap region")]
 pub struct UnknownRegion;
 
 impl Region {
-    /// Understands a code, a name, an API host, or a dashboard address pasted from the browser.
+    /// Reads a code, a name, an API host, or a dashboard address copied from the browser.
     pub fn parse(text: &str) -> Result<Self, UnknownRegion> {
         let text = text.trim().to_lowercase();
         let host = host_of(&text);
@@ -75,35 +72,28 @@ mod tests {
 
     #[track_caller]
     fn check(text: &str, expected: Result<&str, UnknownRegion>) {
-        assert_eq!(Region::parse(text).map(|region| region.host), expected);
+        let host = Region::parse(text).map(|region| region.host);
+        assert_eq!(host, expected, "{text}");
     }
 
     #[test]
     fn every_region_is_found_by_code_name_host_and_dashboard() {
-        for region in REGIONS {
-            check(region.code, Ok(region.host));
-            check(&region.code.to_uppercase(), Ok(region.host));
-            check(region.name, Ok(region.host));
-            check(
-                &format!(" {} ", region.name.to_uppercase()),
-                Ok(region.host),
-            );
-            check(region.host, Ok(region.host));
-            check(
-                &format!("https://{}/1/upload", region.host),
-                Ok(region.host),
-            );
-            check(
-                &format!(
-                    "https://{}.dashboard.clevertap.com/TEST-123/settings?x=1",
-                    region.code
-                ),
-                Ok(region.host),
-            );
-            check(
-                &format!("{}.dashboard.clevertap.com", region.code),
-                Ok(region.host),
-            );
+        for Region {
+            code, name, host, ..
+        } in REGIONS
+        {
+            for text in [
+                (*code).to_owned(),
+                code.to_uppercase(),
+                (*name).to_owned(),
+                format!(" {} ", name.to_uppercase()),
+                (*host).to_owned(),
+                format!("https://{host}/1/upload"),
+                format!("https://{code}.dashboard.clevertap.com/TEST-123/settings?x=1"),
+                format!("{code}.dashboard.clevertap.com"),
+            ] {
+                check(&text, Ok(host));
+            }
         }
     }
 
@@ -115,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused() {
+    fn any_other_text_is_no_region() {
         for text in [
             "",
             "mars",

@@ -1,20 +1,20 @@
 //! Finds the CleverTap user of a Purchasely event.
 //!
-//! It does not know whether that user exists; CleverTap makes a profile for an identity it has not seen.
+//! It does not know whether that user exists: CleverTap creates a profile for an identity it has not seen.
 
 use crate::clevertap::{User, limits};
 use crate::purchasely::Event;
 use serde_json::Value;
 use std::borrow::Cow;
 
-/// How an event's ids are understood.
+/// Which payload fields identify the user, and as what.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdentityRules {
-    /// What `user_id` is in CleverTap (`USER_ID_AS`).
+    /// `USER_ID_AS`.
     pub user_id_as: UserIdAs,
-    /// Whether `anonymous_user_id` is an identity (`ANONYMOUS_USER_ID_AS=identity`) or nobody.
+    /// Whether `anonymous_user_id` is the Identity (`ANONYMOUS_USER_ID_AS=identity`) or ignored.
     pub anonymous_is_identity: bool,
-    /// The payload field that carries the CleverTap ID, at the top or one level down (`CLEVERTAP_ID_FIELD`).
+    /// The field that contains the CleverTap ID, at the top or one level down (`CLEVERTAP_ID_FIELD`).
     pub clevertap_id_field: String,
 }
 
@@ -37,20 +37,19 @@ impl Default for IdentityRules {
     }
 }
 
-/// Who an event is about.
+/// The user of an event, or why there is none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Identified<'e> {
-    /// A user of CleverTap.
     User(User<'e>),
-    /// A buyer who is not signed in, and whom the rules ignore.
+    /// The buyer is not signed in, and the rules ignore anonymous ids.
     Anonymous,
-    /// The payload names no one.
+    /// The payload has no id.
     Nobody,
-    /// An id that CleverTap would not take. Cut to fit, it would name somebody else.
+    /// CleverTap rejects ids of this length; truncated, it could be another user's.
     TooLong,
 }
 
-/// Decides by the first that is there: the CleverTap ID, the user id, the anonymous id.
+/// Identifies the user by the first id present: the CleverTap ID, the user id, the anonymous id.
 #[must_use]
 pub fn identify<'e>(event: &'e Event, rules: &IdentityRules) -> Identified<'e> {
     let user = if let Some(id) = clevertap_id(event, &rules.clevertap_id_field) {
@@ -80,14 +79,12 @@ fn clevertap_id<'e>(event: &'e Event, field: &str) -> Option<Cow<'e, str>> {
     let fields = event.fields();
     let at_the_top = fields.get(field).and_then(id_text);
     at_the_top.or_else(|| {
-        fields
-            .values()
-            .filter_map(Value::as_object)
-            .find_map(|object| object.get(field).and_then(id_text))
+        let mut objects = fields.values().filter_map(Value::as_object);
+        objects.find_map(|object| object.get(field).and_then(id_text))
     })
 }
 
-/// An id as text. Some backends count their users, so a number is one too.
+/// An id as text. Some backends use numbers as user ids.
 fn id_text(value: &Value) -> Option<Cow<'_, str>> {
     match value {
         Value::String(text) if !text.trim().is_empty() => Some(Cow::Borrowed(text)),
@@ -103,7 +100,7 @@ mod tests {
 
     #[track_caller]
     fn check(rules: &IdentityRules, fields: &str, expected: &Identified<'_>) {
-        let body = format!(r#"{{"event_name":"A"{fields}}}"#);
+        let body = format!(r#"{{"event_name":"A",{fields}}}"#);
         let event = Event::parse(Verified::unsigned(body.as_bytes())).unwrap();
         assert_eq!(&identify(&event, rules), expected, "{fields}");
     }
@@ -117,82 +114,47 @@ mod tests {
     }
 
     #[test]
-    fn the_user_id_is_the_identity() {
-        let rules = IdentityRules::default();
-        check(
-            &rules,
-            r#","user_id":"u-1","anonymous_user_id":"a-1""#,
-            &identity("u-1"),
-        );
-        check(&rules, r#","user_id":1842"#, &identity("1842"));
-    }
-
-    #[test]
-    fn the_user_id_may_be_the_clevertap_id() {
-        let rules = IdentityRules {
-            user_id_as: UserIdAs::ObjectId,
-            ..IdentityRules::default()
-        };
-        check(&rules, r#","user_id":"__h1""#, &object_id("__h1"));
-    }
-
-    #[test]
-    fn a_clevertap_id_wins_wherever_it_stands() {
-        let rules = IdentityRules::default();
-        check(
-            &rules,
-            r#","user_id":"u","clevertap_id":"__top""#,
-            &object_id("__top"),
-        );
-        check(
-            &rules,
-            r#","user_id":"u","custom":{"clevertap_id":"__in"}"#,
-            &object_id("__in"),
-        );
-        check(
-            &rules,
-            r#","user_id":"u","clevertap_id":"""#,
-            &identity("u"),
-        );
-        check(
-            &rules,
-            r#","user_id":"u","a":{"b":{"clevertap_id":"deep"}}"#,
-            &identity("u"),
-        );
-    }
-
-    #[test]
-    fn an_anonymous_buyer_is_ignored_unless_wanted() {
-        let fields = r#","anonymous_user_id":"a-1""#;
-        check(&IdentityRules::default(), fields, &Identified::Anonymous);
-        let wanted = IdentityRules {
-            anonymous_is_identity: true,
-            ..IdentityRules::default()
-        };
-        check(&wanted, fields, &identity("a-1"));
-    }
-
-    #[test]
-    fn an_event_may_name_nobody() {
-        let rules = IdentityRules::default();
-        for fields in [
-            "",
-            r#","user_id":null"#,
-            r#","user_id":"  ""#,
-            r#","user_id":{}"#,
+    fn the_first_id_present_identifies_the_user() {
+        let too_long = format!(r#""user_id":"{}""#, "x".repeat(limits::IDENTITY_CHARACTERS));
+        for (fields, expected) in [
+            (
+                r#""user_id":"u-1","anonymous_user_id":"a-1""#,
+                identity("u-1"),
+            ),
+            (r#""user_id":1842"#, identity("1842")),
+            (
+                r#""user_id":"u","clevertap_id":"__top""#,
+                object_id("__top"),
+            ),
+            (
+                r#""user_id":"u","custom":{"clevertap_id":"__in"}"#,
+                object_id("__in"),
+            ),
+            (r#""user_id":"u","clevertap_id":"""#, identity("u")),
+            (
+                r#""user_id":"u","a":{"b":{"clevertap_id":"deep"}}"#,
+                identity("u"),
+            ),
+            (r#""anonymous_user_id":"a-1""#, Identified::Anonymous),
+            (r#""plan":"p""#, Identified::Nobody),
+            (r#""user_id":null"#, Identified::Nobody),
+            (r#""user_id":"  ""#, Identified::Nobody),
+            (r#""user_id":{}"#, Identified::Nobody),
+            (&too_long, Identified::TooLong),
         ] {
-            check(&rules, fields, &Identified::Nobody);
+            check(&IdentityRules::default(), fields, &expected);
         }
     }
 
     #[test]
-    fn a_long_id_is_never_cut() {
-        let rules = IdentityRules::default();
-        let id = "x".repeat(limits::IDENTITY_CHARACTERS);
-        check(
-            &rules,
-            &format!(r#","user_id":"{id}""#),
-            &Identified::TooLong,
-        );
+    fn settings_choose_what_an_id_is() {
+        let rules = IdentityRules {
+            user_id_as: UserIdAs::ObjectId,
+            anonymous_is_identity: true,
+            clevertap_id_field: "ct".to_owned(),
+        };
+        check(&rules, r#""user_id":"__h1""#, &object_id("__h1"));
+        check(&rules, r#""anonymous_user_id":"a-1""#, &identity("a-1"));
+        check(&rules, r#""user_id":"u","ct":"__c""#, &object_id("__c"));
     }
 }

@@ -1,7 +1,7 @@
-//! From a Purchasely event to CleverTap records: the only place that knows both vendors.
+//! Maps a Purchasely event to CleverTap records: the only module that knows both vendors.
 //!
-//! Pure, total and deterministic: what cannot be mapped is a value, and the same event and rules give
-//! the same records. It does not know how records are sent, nor what an outcome answers.
+//! It does not know how records are uploaded or what is answered. It is pure, total and deterministic:
+//! an event that cannot be mapped is a value, and the same event and rules give the same records.
 
 pub mod identity;
 pub mod profile;
@@ -9,7 +9,7 @@ pub mod properties;
 pub mod revenue;
 
 pub use crate::clevertap::Account;
-use crate::clevertap::{self, Content, Record, Role, UnixSeconds};
+use crate::clevertap::{Content, Record, Role, UnixSeconds, limits};
 use crate::purchasely::{Environment, Event};
 use identity::{Identified, IdentityRules};
 use profile::ProfileRules;
@@ -21,68 +21,60 @@ use std::collections::{HashMap, HashSet};
 /// The settings that decide how an event is mapped.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Rules {
-    /// Which events are raised.
     pub events: EventSwitches,
-    /// Purchasely's name → the owner's name, valid in CleverTap (`EVENT_NAMES`).
+    /// Purchasely's name → the configured name, valid in CleverTap (`EVENT_NAMES`).
     pub event_names: HashMap<String, String>,
-    /// What becomes of testers' purchases.
     pub sandbox: SandboxRule,
-    /// Who the user is.
     pub identity: IdentityRules,
-    /// What is sent about the event.
     pub properties: PropertyRules,
-    /// What is kept about the user.
     pub profile: ProfileRules,
-    /// Whether and how money is told.
     pub revenue: RevenueRules,
-}
-
-/// What becomes of testers' purchases (`SANDBOX_EVENTS`, `CLEVERTAP_SANDBOX_ACCOUNT_ID`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum SandboxRule {
-    /// They are ignored.
-    #[default]
-    Drop,
-    /// Their events go to the main account; its profiles and its revenue are real and stay untouched.
-    EventsOnly,
-    /// They go to the main account, which is one for tests.
-    Whole,
-    /// They go to an account of their own.
-    OwnAccount,
 }
 
 /// `EVENTS_ENABLED` minus `EVENTS_DISABLED`, in Purchasely's names.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct EventSwitches {
-    /// `None` is every event, known or not.
+    /// `None` is every event, documented or not.
     pub enabled: Option<HashSet<String>>,
-    /// Switched off even if enabled.
     pub disabled: HashSet<String>,
+}
+
+/// Where events of testers' purchases go (`SANDBOX_EVENTS`, `CLEVERTAP_SANDBOX_ACCOUNT_ID`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SandboxRule {
+    /// Nowhere.
+    #[default]
+    Drop,
+    /// To the main account, without profile and revenue records: those of real users must not change.
+    EventsOnly,
+    /// To the main account, which is a test account, with all records.
+    Whole,
+    /// To the sandbox account, with all records.
+    OwnAccount,
 }
 
 /// Where a webhook comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// Purchasely itself, directly or through the event queue.
+    /// Purchasely, directly or through the event queue.
     Purchasely,
-    /// The dead-letter queue or a replay: it may be older than what CleverTap has, so it writes no profile.
+    /// The dead-letter queue or a replay. CleverTap may have newer values by now, so no profile is written.
     Redelivered,
 }
 
-/// What becomes of an event.
+/// What to do with an event.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Mapped<'e> {
-    /// To be uploaded together, in this order: the profile, so that campaigns on the event see it;
-    /// the event; the revenue.
+    /// To be uploaded together.
     Records {
-        /// Where they go.
         account: Account,
-        /// At least one.
+        /// At least one, of one user: the profile, so that campaigns on the event see it; the event;
+        /// the revenue.
         records: Vec<Record<'e>>,
     },
-    /// Rightly nothing to send.
+    /// There is nothing to send.
     Ignored(Ignored),
-    /// Can never be sent as it is.
+    /// It can never be sent as it is.
     Unmappable(Unmappable),
 }
 
@@ -90,7 +82,7 @@ pub enum Mapped<'e> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum Ignored {
-    /// Switched off by `EVENTS_ENABLED` or `EVENTS_DISABLED`, and no profile or revenue to tell.
+    /// Excluded by `EVENTS_ENABLED` or `EVENTS_DISABLED`, and there is no profile or revenue record.
     EventDisabled,
     /// A tester's purchase (`SANDBOX_EVENTS=drop`).
     Sandbox,
@@ -98,97 +90,87 @@ pub enum Ignored {
     Anonymous,
 }
 
-/// Why an event can never be sent.
+/// Why an event can never be sent as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum Unmappable {
-    /// Neither a user id, an anonymous id nor a CleverTap ID.
     #[error(
-        "the event names no user: neither user_id, anonymous_user_id nor the CleverTap ID field"
+        "the event has no user: neither user_id, anonymous_user_id nor the CleverTap ID field is set"
     )]
     NoIdentity,
-    /// Cut to fit, it would be somebody else's.
-    #[error("the user's id has 1024 characters or more, which CleverTap does not take")]
+    /// Truncated, it could be another user's.
+    #[error("the user's id has 1024 characters or more, which CleverTap rejects")]
     IdentityTooLong,
-    /// Nothing is left of the name without the characters that CleverTap forbids.
     #[error("the event's name has no character that CleverTap allows")]
     UnusableName,
-    /// Cut to fit, it could be another transaction's.
+    /// Truncated, it could be another transaction's.
     #[error(
-        "the transaction's id is longer than 512 bytes or reads as a date, which CleverTap does not take as Charged ID"
+        "the transaction's id is longer than 512 bytes or reads as a date, so it cannot be the Charged ID"
     )]
     UnfitChargedId,
 }
 
-/// What happened to one field of the payload on its way. Told for every field, in order of mapping.
+/// What happened to one payload field. Variants with a name carry that of the property.
 #[derive(Debug, Clone, PartialEq, Eq, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum FieldOutcome<'e> {
-    /// Sent under this property name.
     Sent(Cow<'e, str>),
-    /// Sent as a date under this property name.
     #[strum(serialize = "date")]
     SentAsDate(Cow<'e, str>),
-    /// Sent, but made to fit CleverTap's limit on text.
+    /// Sent after its text was truncated, or stripped of what CleverTap would read as a date.
     Sanitized(Cow<'e, str>),
-    /// The millisecond twin of a time: the time itself is sent.
+    /// Not sent: it repeats a `*_at` field, which is sent.
     MillisecondTwin,
     /// Never sent: it is a credential.
     Sensitive,
-    /// Named in `PROPERTIES_OMITTED`.
+    /// Listed in `PROPERTIES_OMITTED`.
     Omitted,
-    /// Outside the catalogue, with `UNKNOWN_FIELDS=drop`.
+    /// Not documented by Purchasely, with `UNKNOWN_FIELDS=drop`.
     Unknown,
-    /// Null, empty text, or a list or object with nothing in it.
+    /// Null, blank, or a list or object without values.
     Empty,
-    /// Not of the type that the field is documented to have.
+    /// Not of its documented type.
     WrongType,
     /// Its name has no character that CleverTap allows.
     UnusableName,
-    /// Its name became that of another property, which is the one sent.
+    /// Its sanitized name is that of another property, which is sent.
     Collision(Cow<'e, str>),
-    /// Gave way to CleverTap's limit on the number of properties.
+    /// CleverTap's maximum number of properties was reached.
     OverLimit,
-    /// Of a transaction: there is no amount with its currency, so no revenue event.
+    /// Of a transaction: it has no amount with a currency, so there is no revenue event.
     NoAmount,
 }
 
 impl FieldOutcome<'_> {
-    /// Whether the field was changed or lost in a way that its owner did not ask for.
+    /// Whether the field was changed or dropped although no setting says so.
     #[must_use]
     pub fn is_adjustment(&self) -> bool {
-        match self {
+        matches!(
+            self,
             Self::Sanitized(_)
-            | Self::WrongType
-            | Self::UnusableName
-            | Self::Collision(_)
-            | Self::OverLimit
-            | Self::NoAmount => true,
-            Self::Sent(_)
-            | Self::SentAsDate(_)
-            | Self::MillisecondTwin
-            | Self::Sensitive
-            | Self::Omitted
-            | Self::Unknown
-            | Self::Empty => false,
-        }
+                | Self::WrongType
+                | Self::UnusableName
+                | Self::Collision(_)
+                | Self::OverLimit
+                | Self::NoAmount
+        )
     }
 }
 
-/// Maps one event. `on_field` is told the fate of each payload field, by its name.
+/// Maps one event. `on_field` is called with each payload field's name and outcome.
 pub fn map<'e>(
     event: &'e Event,
     rules: &'e Rules,
     origin: Origin,
     on_field: &mut dyn FnMut(&str, FieldOutcome<'e>),
 ) -> Mapped<'e> {
-    let is_sandbox = event.environment() == Environment::Sandbox;
-    let (account, events_only) = match rules.sandbox {
-        _ if !is_sandbox => (Account::Main, false),
-        SandboxRule::Drop => return Mapped::Ignored(Ignored::Sandbox),
-        SandboxRule::EventsOnly => (Account::Main, true),
-        SandboxRule::Whole => (Account::Main, false),
-        SandboxRule::OwnAccount => (Account::Sandbox, false),
+    let (account, is_events_only) = match (event.environment(), rules.sandbox) {
+        (Environment::Sandbox, SandboxRule::Drop) => return Mapped::Ignored(Ignored::Sandbox),
+        (Environment::Sandbox, SandboxRule::EventsOnly) => (Account::Main, true),
+        (Environment::Sandbox, SandboxRule::OwnAccount) => (Account::Sandbox, false),
+        (Environment::Sandbox, SandboxRule::Whole) | (Environment::Production, _) => {
+            (Account::Main, false)
+        }
     };
     let properties = properties::of_event(event, &rules.properties, on_field);
     let user = match identity::identify(event, &rules.identity) {
@@ -198,19 +180,19 @@ pub fn map<'e>(
         Identified::TooLong => Err(Unmappable::IdentityTooLong),
     };
     let mut contents = Vec::with_capacity(3);
-    if !events_only && origin == Origin::Purchasely {
+    if !is_events_only && origin == Origin::Purchasely {
         let changes = profile::changes(event, &rules.profile, &properties);
         if !changes.is_empty() {
             contents.push((Role::Profile, Content::Profile { changes }));
         }
     }
-    let revenue = if events_only {
+    let revenue = if is_events_only {
         Revenue::Off
     } else {
         revenue::decide(event, &rules.revenue, &properties)
     };
-    let raised = rules.events.raises(event.name());
-    if raised {
+    let is_raised = rules.events.raises(event.name());
+    if is_raised {
         let Some(name) = rules.event_name(event.name()) else {
             return Mapped::Unmappable(Unmappable::UnusableName);
         };
@@ -225,13 +207,11 @@ pub fn map<'e>(
         Revenue::NoAmount => on_field("revenue", FieldOutcome::NoAmount),
         Revenue::Off | Revenue::NotMoney | Revenue::NotPositive => {}
     }
-    if contents.is_empty() {
-        return Mapped::Ignored(Ignored::EventDisabled);
-    }
     let user = match user {
+        _ if contents.is_empty() => return Mapped::Ignored(Ignored::EventDisabled),
         Ok(user) => user,
-        // Its owner let it go; what is left of it could not be sent anyhow.
-        Err(_) if !raised => return Mapped::Ignored(Ignored::EventDisabled),
+        // The event itself is disabled, so its other records are no reason for a dead letter.
+        Err(_) if !is_raised => return Mapped::Ignored(Ignored::EventDisabled),
         Err(why) => return Mapped::Unmappable(why),
     };
     let at = event.time_ms("event_created_at").map(seconds);
@@ -257,18 +237,17 @@ impl EventSwitches {
 }
 
 impl Rules {
-    /// The event's name in CleverTap: the owner's, or Purchasely's made to fit. `None` if nothing fits.
+    /// The event's name in CleverTap: the configured one, or Purchasely's as far as CleverTap allows it.
     fn event_name<'e>(&'e self, name: &'e str) -> Option<Cow<'e, str>> {
         if let Some(renamed) = self.event_names.get(name) {
             return Some(Cow::Borrowed(renamed));
         }
-        let fitted = clevertap::limits::sanitize_name(name)?;
-        if clevertap::limits::is_reserved(&fitted) {
-            let prefixed = format!("Purchasely {fitted}");
-            return clevertap::limits::sanitize_name(&prefixed)
-                .map(|name| Cow::Owned(name.into_owned()));
+        let sanitized = limits::sanitize_name(name)?;
+        if limits::is_reserved(&sanitized) {
+            let prefixed = format!("Purchasely {sanitized}");
+            return limits::sanitize_name(&prefixed).map(|name| Cow::Owned(name.into_owned()));
         }
-        Some(fitted)
+        Some(sanitized)
     }
 }
 
@@ -282,68 +261,92 @@ mod tests {
     use crate::clevertap::{User, upload_body};
     use crate::purchasely::Verified;
 
+    const RENEWED: &str = r#"{"event_name":"SUBSCRIPTION_RENEWED","user_id":"u","plan":"p","subscription_status":"AUTO_RENEWING"}"#;
+    const PAID: &str =
+        r#"{"event_name":"TRANSACTION_PROCESSED","user_id":"u","amount_in_usd":5,"event_id":"e"}"#;
+
     fn event(body: &str) -> Event {
         Event::parse(Verified::unsigned(body.as_bytes())).unwrap()
     }
 
-    /// Rules that write no profile.
-    fn events_only() -> Rules {
-        Rules {
-            profile: ProfileRules {
-                properties: vec![],
-                ..ProfileRules::default()
-            },
-            ..Rules::default()
-        }
+    fn without_profile() -> Rules {
+        let mut rules = Rules::default();
+        rules.profile.properties.clear();
+        rules
     }
 
-    /// What goes where, by the kinds of its records.
-    fn kinds(rules: &Rules, body: &str) -> (Option<Account>, Vec<String>) {
-        match map(&event(body), rules, Origin::Purchasely, &mut |_, _| {}) {
+    fn with_revenue() -> Rules {
+        let mut rules = Rules::default();
+        rules.revenue.event = Some("Charged".into());
+        rules
+    }
+
+    fn without(mut rules: Rules, disabled: &[&str]) -> Rules {
+        rules.events.disabled = disabled.iter().map(|&name| name.to_owned()).collect();
+        rules
+    }
+
+    /// The account, and each record as `profile` or its event's name; or why there is none.
+    fn summary(rules: &Rules, origin: Origin, body: &str) -> String {
+        match map(&event(body), rules, origin, &mut |_, _| {}) {
             Mapped::Records { account, records } => {
-                let kind = |record: &Record<'_>| match &record.content {
+                let name = |record: &Record<'_>| match &record.content {
                     Content::Event { name, .. } => name.to_string(),
                     Content::Profile { .. } => "profile".to_owned(),
                 };
-                (Some(account), records.iter().map(kind).collect())
+                let names: Vec<_> = records.iter().map(name).collect();
+                format!("{account:?}: {}", names.join(", "))
             }
-            Mapped::Ignored(why) => (None, vec![format!("{why:?}")]),
-            Mapped::Unmappable(why) => (None, vec![format!("{why:?}")]),
+            Mapped::Ignored(why) => format!("{why:?}"),
+            Mapped::Unmappable(why) => format!("{why:?}"),
         }
     }
 
     #[track_caller]
     fn check(rules: &Rules, body: &str, expected: &str) {
-        let event = event(body);
+        assert_eq!(summary(rules, Origin::Purchasely, body), expected, "{body}");
+    }
+
+    #[test]
+    fn an_event_becomes_one_event_record() {
+        for (body, expected) in [
+            (
+                r#"{"event_name":"ACTIVATE","event_id":"e","user_id":"u-1","event_created_at_ms":1772439330999,"plan":"yearly"}"#,
+                r#"{"d":[{"identity":"u-1","type":"event","evtName":"ACTIVATE","ts":1772439330,"evtData":{"event_created_at":"$D_1772439330","event_id":"e","event_name":"ACTIVATE","plan":"yearly","user_id":"u-1"}}]}"#,
+            ),
+            (
+                r#"{"event_name":"ACTIVATE","user_id":"u"}"#,
+                r#"{"d":[{"identity":"u","type":"event","evtName":"ACTIVATE","evtData":{"event_name":"ACTIVATE","user_id":"u"}}]}"#,
+            ),
+        ] {
+            let (event, rules) = (event(body), without_profile());
+            let Mapped::Records { records, .. } =
+                map(&event, &rules, Origin::Purchasely, &mut |_, _| {})
+            else {
+                panic!("nothing to send");
+            };
+            let body = upload_body(&records.iter().collect::<Vec<_>>());
+            assert_eq!(String::from_utf8(body).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn every_record_has_the_events_user() {
+        let body = r#"{"event_name":"SUBSCRIPTION_RENEWED","user_id":"u-9"}"#;
+        let (event, rules) = (event(body), Rules::default());
         let Mapped::Records { records, .. } =
-            map(&event, rules, Origin::Purchasely, &mut |_, _| {})
+            map(&event, &rules, Origin::Purchasely, &mut |_, _| {})
         else {
             panic!("nothing to send");
         };
-        let body = upload_body(&records.iter().collect::<Vec<_>>());
-        assert_eq!(String::from_utf8(body).unwrap(), expected);
+        assert_eq!(records.len(), 2);
+        for record in records {
+            assert_eq!(record.user, User::Identity("u-9".into()));
+        }
     }
 
     #[test]
-    fn maps_an_event_to_one_event_record() {
-        check(
-            &events_only(),
-            r#"{"event_name":"ACTIVATE","event_id":"e","user_id":"u-1","event_created_at_ms":1772439330999,"plan":"yearly"}"#,
-            r#"{"d":[{"identity":"u-1","type":"event","evtName":"ACTIVATE","ts":1772439330,"evtData":{"event_created_at":"$D_1772439330","event_id":"e","event_name":"ACTIVATE","plan":"yearly","user_id":"u-1"}}]}"#,
-        );
-    }
-
-    #[test]
-    fn an_event_that_tells_no_time_has_none() {
-        check(
-            &events_only(),
-            r#"{"event_name":"ACTIVATE","user_id":"u"}"#,
-            r#"{"d":[{"identity":"u","type":"event","evtName":"ACTIVATE","evtData":{"event_name":"ACTIVATE","user_id":"u"}}]}"#,
-        );
-    }
-
-    #[test]
-    fn a_name_is_the_owners_or_purchaselys() {
+    fn a_name_is_the_configured_one_or_purchaselys() {
         let rules = Rules {
             event_names: HashMap::from([("ACTIVATE".into(), "Access Granted".into())]),
             ..Rules::default()
@@ -359,172 +362,98 @@ mod tests {
         ] {
             assert_eq!(rules.event_name(name).as_deref(), expected, "{name}");
         }
-    }
-
-    #[test]
-    fn a_prefixed_reserved_name_still_fits() {
         let long = format!("wzrk_{}", "x".repeat(115));
-        let rules = Rules::default();
         let name = rules.event_name(&long).unwrap();
-        assert_eq!(clevertap::limits::check_event_name(&name), Ok(()));
-    }
-
-    #[test]
-    fn what_is_switched_off_is_ignored() {
-        let rules = Rules {
-            events: EventSwitches {
-                enabled: Some(HashSet::from(["A".to_owned(), "B".to_owned()])),
-                disabled: HashSet::from(["B".to_owned()]),
-            },
-            ..Rules::default()
-        };
-        assert!(rules.events.raises("A"));
-        assert!(!rules.events.raises("B"));
-        assert!(!rules.events.raises("C"));
-        let event = event(r#"{"event_name":"B","user_id":"u"}"#);
-        let mapped = map(&event, &rules, Origin::Purchasely, &mut |_, _| {});
-        assert_eq!(mapped, Mapped::Ignored(Ignored::EventDisabled));
-    }
-
-    const RENEWED: &str = r#"{"event_name":"SUBSCRIPTION_RENEWED","user_id":"u","plan":"p","subscription_status":"AUTO_RENEWING"}"#;
-    const PAID: &str =
-        r#"{"event_name":"TRANSACTION_PROCESSED","user_id":"u","amount_in_usd":5,"event_id":"e"}"#;
-
-    fn with_revenue() -> Rules {
-        Rules {
-            revenue: RevenueRules {
-                event: Some("Charged".into()),
-                ..RevenueRules::default()
-            },
-            ..Rules::default()
-        }
+        assert_eq!(limits::check_event_name(&name), Ok(()));
     }
 
     #[test]
     fn the_profile_comes_before_the_event_and_revenue_after_it() {
         let rules = with_revenue();
-        let (account, records) = kinds(&rules, RENEWED);
-        assert_eq!(account, Some(Account::Main));
-        assert_eq!(records, ["profile", "SUBSCRIPTION_RENEWED"]);
-        assert_eq!(kinds(&rules, PAID).1, ["TRANSACTION_PROCESSED", "Charged"]);
+        check(&rules, RENEWED, "Main: profile, SUBSCRIPTION_RENEWED");
+        check(&rules, PAID, "Main: TRANSACTION_PROCESSED, Charged");
     }
 
     #[test]
-    fn an_event_that_comes_again_writes_no_profile() {
-        let event = event(RENEWED);
+    fn a_redelivered_event_writes_no_profile() {
         let rules = with_revenue();
-        let Mapped::Records { records, .. } =
-            map(&event, &rules, Origin::Redelivered, &mut |_, _| {})
-        else {
-            panic!("nothing to send");
-        };
-        assert_eq!(
-            records.iter().map(|record| record.role).collect::<Vec<_>>(),
-            [Role::Event]
-        );
+        for (body, expected) in [
+            (RENEWED, "Main: SUBSCRIPTION_RENEWED"),
+            (PAID, "Main: TRANSACTION_PROCESSED, Charged"),
+        ] {
+            assert_eq!(summary(&rules, Origin::Redelivered, body), expected);
+        }
     }
 
     #[test]
-    fn switching_an_event_off_leaves_profile_and_revenue_on() {
-        let disabled = ["SUBSCRIPTION_RENEWED", "TRANSACTION_PROCESSED"].map(str::to_owned);
-        let rules = Rules {
-            events: EventSwitches {
-                enabled: None,
-                disabled: disabled.into(),
-            },
-            ..with_revenue()
-        };
-        assert_eq!(kinds(&rules, RENEWED).1, ["profile"]);
-        assert_eq!(kinds(&rules, PAID).1, ["Charged"]);
+    fn switches_choose_the_events_that_are_raised() {
+        let mut rules = without(without_profile(), &["B"]);
+        rules.events.enabled = Some(HashSet::from(["A".to_owned(), "B".to_owned()]));
+        for (name, expected) in [
+            ("A", "Main: A"),
+            ("B", "EventDisabled"),
+            ("C", "EventDisabled"),
+        ] {
+            let body = format!(r#"{{"event_name":"{name}","user_id":"u"}}"#);
+            check(&rules, &body, expected);
+        }
     }
 
     #[test]
-    fn sandbox_events_go_where_their_rule_says() {
+    fn a_disabled_event_still_sends_profile_and_revenue() {
+        let disabled = ["SUBSCRIPTION_RENEWED", "TRANSACTION_PROCESSED"];
+        let rules = without(with_revenue(), &disabled);
+        check(&rules, RENEWED, "Main: profile");
+        check(&rules, PAID, "Main: Charged");
+    }
+
+    #[test]
+    fn sandbox_events_follow_their_rule() {
         let sandbox = |body: &str| body.replace('}', r#","environment":"SANDBOX"}"#);
-        for (rule, account, renewed, paid) in [
-            (SandboxRule::Drop, None, vec!["Sandbox"], vec!["Sandbox"]),
+        for (rule, renewed, paid) in [
+            (SandboxRule::Drop, "Sandbox", "Sandbox"),
             (
                 SandboxRule::EventsOnly,
-                Some(Account::Main),
-                vec!["SUBSCRIPTION_RENEWED"],
-                vec!["TRANSACTION_PROCESSED"],
+                "Main: SUBSCRIPTION_RENEWED",
+                "Main: TRANSACTION_PROCESSED",
             ),
             (
                 SandboxRule::Whole,
-                Some(Account::Main),
-                vec!["profile", "SUBSCRIPTION_RENEWED"],
-                vec!["TRANSACTION_PROCESSED", "Charged"],
+                "Main: profile, SUBSCRIPTION_RENEWED",
+                "Main: TRANSACTION_PROCESSED, Charged",
             ),
             (
                 SandboxRule::OwnAccount,
-                Some(Account::Sandbox),
-                vec!["profile", "SUBSCRIPTION_RENEWED"],
-                vec!["TRANSACTION_PROCESSED", "Charged"],
+                "Sandbox: profile, SUBSCRIPTION_RENEWED",
+                "Sandbox: TRANSACTION_PROCESSED, Charged",
             ),
         ] {
             let rules = Rules {
                 sandbox: rule,
                 ..with_revenue()
             };
-            let told = |records: Vec<&str>| records.into_iter().map(str::to_owned).collect();
-            assert_eq!(
-                kinds(&rules, &sandbox(RENEWED)),
-                (account, told(renewed)),
-                "{rule:?}"
-            );
-            assert_eq!(
-                kinds(&rules, &sandbox(PAID)),
-                (account, told(paid)),
-                "{rule:?}"
-            );
-            assert_eq!(kinds(&rules, RENEWED).0, Some(Account::Main), "{rule:?}");
+            check(&rules, &sandbox(RENEWED), renewed);
+            check(&rules, &sandbox(PAID), paid);
+            check(&rules, RENEWED, "Main: profile, SUBSCRIPTION_RENEWED");
         }
     }
 
     #[test]
-    fn a_transaction_without_an_amount_is_told_of() {
+    fn a_transaction_without_an_amount_is_reported() {
         let event = event(r#"{"event_name":"TRANSACTION_PROCESSED","user_id":"u"}"#);
         let rules = with_revenue();
-        let mut told = Vec::new();
-        map(&event, &rules, Origin::Purchasely, &mut |field, fate| {
-            told.push((field.to_owned(), <&str>::from(fate)));
+        let mut last = None;
+        map(&event, &rules, Origin::Purchasely, &mut |field, outcome| {
+            last = Some((field.to_owned(), <&str>::from(outcome)));
         });
-        assert_eq!(told.last(), Some(&("revenue".to_owned(), "no_amount")));
+        assert_eq!(last, Some(("revenue".to_owned(), "no_amount")));
     }
 
     #[test]
-    fn an_event_of_nobody_is_unmappable() {
-        let event = event(r#"{"event_name":"A"}"#);
-        let rules = Rules::default();
-        let mapped = map(&event, &rules, Origin::Purchasely, &mut |_, _| {});
-        assert_eq!(mapped, Mapped::Unmappable(Unmappable::NoIdentity));
-    }
-
-    #[test]
-    fn an_event_of_nobody_can_be_let_go_by_switching_it_off() {
-        let rules = Rules {
-            events: EventSwitches {
-                enabled: None,
-                disabled: HashSet::from(["SUBSCRIPTION_RENEWED".to_owned()]),
-            },
-            ..Rules::default()
-        };
-        let nobodys = r#"{"event_name":"SUBSCRIPTION_RENEWED","plan":"p"}"#;
-        assert_eq!(kinds(&rules, nobodys).1, ["EventDisabled"]);
-    }
-
-    #[test]
-    fn the_identity_is_the_users() {
-        let event = event(r#"{"event_name":"SUBSCRIPTION_RENEWED","user_id":"u-9"}"#);
-        let rules = Rules::default();
-        let Mapped::Records { records, .. } =
-            map(&event, &rules, Origin::Purchasely, &mut |_, _| {})
-        else {
-            panic!("nothing to send");
-        };
-        assert_eq!(records.len(), 2);
-        for record in records {
-            assert_eq!(record.user, User::Identity("u-9".into()));
-        }
+    fn an_event_without_a_user_is_unmappable_unless_it_is_disabled() {
+        let body = r#"{"event_name":"SUBSCRIPTION_RENEWED","plan":"p"}"#;
+        check(&Rules::default(), body, "NoIdentity");
+        let disabled = without(Rules::default(), &["SUBSCRIPTION_RENEWED"]);
+        check(&disabled, body, "EventDisabled");
     }
 }

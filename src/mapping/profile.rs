@@ -1,11 +1,10 @@
-//! What an event changes on the user's profile.
+//! Decides what an event changes on the user's profile.
 //!
-//! It does not know the profile as it is: each rule holds whatever came before, and for several
-//! subscriptions of one user.
+//! It does not know the current profile: each rule is correct whatever it is, also for a user with
+//! several subscriptions.
 
-use crate::clevertap::{Change, Value, limits};
-use crate::purchasely::Event;
-use crate::purchasely::catalogue;
+use crate::clevertap::{Change, Property, Value, limits};
+use crate::purchasely::{Event, catalogue};
 use std::borrow::Cow;
 use std::collections::HashMap;
 
@@ -13,204 +12,146 @@ use std::collections::HashMap;
 pub const HAS_ACTIVE_SUBSCRIPTION: &str = "has_active_subscription";
 /// The plans of all the user's active subscriptions.
 pub const ACTIVE_PLANS: &str = "active_plans";
-/// When the user first paid; Purchasely's `original_purchased_at` under the name that its own
-/// integrations give it.
+/// Purchasely's `original_purchased_at`, under the name that its own integrations use.
 pub const SUBSCRIPTION_STARTED_AT: &str = "subscription_started_at";
 const ORIGINAL_PURCHASED_AT: &str = "original_purchased_at";
 const PROMOTIONAL_OFFER_ID: &str = "promotional_offer_id";
 const SUBSCRIPTION_STATUS: &str = "subscription_status";
 
-/// What is kept up to date unless `USER_PROPERTIES` says otherwise.
+/// The properties that are updated unless `USER_PROPERTIES` lists others.
+#[rustfmt::skip]
 pub const DEFAULT_PROPERTIES: &[&str] = &[
-    HAS_ACTIVE_SUBSCRIPTION,
-    ACTIVE_PLANS,
-    SUBSCRIPTION_STATUS,
-    "plan",
-    "product",
-    "store",
-    "store_country",
-    "offer_type",
-    "is_family_shared",
-    SUBSCRIPTION_STARTED_AT,
-    "effective_next_renewal_at",
-    PROMOTIONAL_OFFER_ID,
+    HAS_ACTIVE_SUBSCRIPTION, ACTIVE_PLANS, SUBSCRIPTION_STATUS, "plan", "product", "store",
+    "store_country", "offer_type", "is_family_shared", SUBSCRIPTION_STARTED_AT,
+    "effective_next_renewal_at", PROMOTIONAL_OFFER_ID,
 ];
 
-/// Which profile properties are kept, and under which names.
+/// Which profile properties are updated, and under which names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProfileRules {
-    /// In the order in which they are written (`USER_PROPERTIES`); none turns profile records off.
+    /// In the order of the record (`USER_PROPERTIES`); empty turns profile records off.
     pub properties: Vec<String>,
-    /// Our name → the owner's, valid in CleverTap (`USER_PROPERTY_NAMES`).
+    /// Property → its configured name, valid in CleverTap (`USER_PROPERTY_NAMES`).
     pub names: HashMap<String, String>,
 }
 
 impl Default for ProfileRules {
     fn default() -> Self {
+        let properties = DEFAULT_PROPERTIES.iter().map(|&name| name.to_owned());
         Self {
-            properties: DEFAULT_PROPERTIES
-                .iter()
-                .map(|&name| name.to_owned())
-                .collect(),
+            properties: properties.collect(),
             names: HashMap::new(),
         }
     }
 }
 
-/// What an event may change. The README tells the same table.
+/// What an event may change: one row of the profile table in `docs/mapping.md`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Effect {
-    /// The row of the table that applies, from 1.
+    /// The row's number, from 1.
     pub row: u8,
-    /// The new value of [`HAS_ACTIVE_SUBSCRIPTION`], if it is known.
+    /// The new value of [`HAS_ACTIVE_SUBSCRIPTION`]; `None` leaves it.
     pub active: Option<bool>,
-    /// Which of the other properties are written.
     pub written: Written,
-    /// What happens to [`ACTIVE_PLANS`].
     pub plans: Plans,
 }
 
-/// Which properties are written, apart from the two that have rules of their own.
+/// Which properties are written, besides [`HAS_ACTIVE_SUBSCRIPTION`] and [`ACTIVE_PLANS`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Written {
-    /// None of them.
     Nothing,
-    /// Only the subscription's status.
+    /// Only `subscription_status`.
     Status,
-    /// All that are wanted and in the payload.
+    /// All that `USER_PROPERTIES` lists and the payload has.
     All,
 }
 
-/// What happens to the set of active plans.
+/// What happens to the event's plan in [`ACTIVE_PLANS`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Plans {
-    /// It stays.
     Keep,
-    /// The event's plan is added.
     Add,
-    /// The event's plan is removed.
     Remove,
 }
 
-/// What a subscription's status says about access.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Status {
-    Active,
-    Inactive,
-    Unsaid,
-}
-
-/// Finds the first row of the table that fits.
+/// Finds the first row of the profile table that applies.
 #[must_use]
+#[rustfmt::skip]
 pub fn effect(event: &Event) -> Effect {
     use Plans::{Add, Keep, Remove};
-    use Written::{All, Nothing};
-    let status = status(event);
-    let row = |row, active, written, plans| Effect {
-        row,
-        active,
-        written,
-        plans,
-    };
-    if is_one_time(event) {
-        return row(1, None, Nothing, Keep);
-    }
-    match event.name() {
-        "ACTIVATE" => row(3, Some(true), All, Add),
-        "SUBSCRIPTION_TRANSFERRED" => row(4, Some(false), Written::Status, Remove),
+    use Written::{All, Nothing, Status};
+    let access = access(event);
+    let (row, active, written, plans) = match event.name() {
+        _ if is_one_time(event) => (1, None, Nothing, Keep),
+        "ACTIVATE" => (3, Some(true), All, Add),
+        "SUBSCRIPTION_TRANSFERRED" => (4, Some(false), Status, Remove),
         "DEACTIVATE" => match event.text(SUBSCRIPTION_STATUS) {
-            Some("ON_HOLD" | "PAUSED" | "UNPAID" | "REVOKED") => row(5, Some(false), All, Remove),
-            // A plan change, a transfer or an end: its lifecycle twin decides.
-            _ => row(6, None, Nothing, Remove),
+            Some("ON_HOLD" | "PAUSED" | "UNPAID" | "REVOKED") => (5, Some(false), All, Remove),
+            // A plan change, a transfer or an end: the lifecycle event that comes with it decides.
+            _ => (6, None, Nothing, Remove),
         },
-        "SUBSCRIPTION_TERMINATED"
-        | "SUBSCRIPTION_EXPIRED"
-        | "SUBSCRIPTION_REFUNDED_REVOKED"
-        | "FAMILY_SHARED_REVOKED"
-        | "GRACE_PERIOD_TERMINATED"
-        | "SUBSCRIPTION_CANCELLED_DURING_GRACE_PERIOD"
-        | "SUBSCRIPTION_CANCELLED_DURING_PAUSE"
-        | "ENTERED_BILLING_RETRY"
-        | "SUBSCRIPTION_PAUSED" => row(7, Some(false), All, Remove),
-        "SUBSCRIPTION_STARTED"
-        | "SUBSCRIPTION_RENEWED"
-        | "SUBSCRIPTION_REACTIVATED"
-        | "SUBSCRIPTION_RECEIVED"
-        | "SUBSCRIPTION_RECOVERED_FROM_GRACE_PERIOD"
-        | "SUBSCRIPTION_RECOVERED_FROM_BILLING_RETRY"
-        | "SUBSCRIPTION_UNPAUSED"
-        | "SUBSCRIPTION_DEFERRED"
-        | "GRACE_PERIOD_STARTED"
-        | "TRIAL_STARTED"
-        | "TRIAL_CONVERTED"
-        | "INTRO_OFFER_STARTED"
-        | "INTRO_OFFER_CONVERTED"
-        | "PROMO_CODE_STARTED"
-        | "PROMO_CODE_CONVERTED"
-        | "PROMOTIONAL_OFFER_STARTED"
-        | "PROMOTIONAL_OFFER_CONVERTED" => match status {
-            Status::Active | Status::Unsaid => row(8, Some(true), All, Add),
-            Status::Inactive => row(8, Some(false), All, Remove),
+        "SUBSCRIPTION_TERMINATED" | "SUBSCRIPTION_EXPIRED" | "SUBSCRIPTION_REFUNDED_REVOKED"
+        | "FAMILY_SHARED_REVOKED" | "GRACE_PERIOD_TERMINATED"
+        | "SUBSCRIPTION_CANCELLED_DURING_GRACE_PERIOD" | "SUBSCRIPTION_CANCELLED_DURING_PAUSE"
+        | "ENTERED_BILLING_RETRY" | "SUBSCRIPTION_PAUSED" => (7, Some(false), All, Remove),
+        "SUBSCRIPTION_STARTED" | "SUBSCRIPTION_RENEWED" | "SUBSCRIPTION_REACTIVATED"
+        | "SUBSCRIPTION_RECEIVED" | "SUBSCRIPTION_RECOVERED_FROM_GRACE_PERIOD"
+        | "SUBSCRIPTION_RECOVERED_FROM_BILLING_RETRY" | "SUBSCRIPTION_UNPAUSED"
+        | "SUBSCRIPTION_DEFERRED" | "GRACE_PERIOD_STARTED"
+        | "TRIAL_STARTED" | "TRIAL_CONVERTED" | "INTRO_OFFER_STARTED" | "INTRO_OFFER_CONVERTED"
+        | "PROMO_CODE_STARTED" | "PROMO_CODE_CONVERTED"
+        | "PROMOTIONAL_OFFER_STARTED" | "PROMOTIONAL_OFFER_CONVERTED" => match access {
+            Some(true) | None => (8, Some(true), All, Add),
+            Some(false) => (8, Some(false), All, Remove),
         },
         "SUBSCRIPTION_UPGRADED" | "SUBSCRIPTION_DOWNGRADED" | "SUBSCRIPTION_CROSSGRADED" => {
-            match status {
-                Status::Active => row(9, Some(true), All, Add),
-                Status::Inactive | Status::Unsaid => row(9, None, Nothing, Keep),
+            match access {
+                Some(true) => (9, Some(true), All, Add),
+                Some(false) | None => (9, None, Nothing, Keep),
             }
         }
-        "RENEWAL_DISABLED"
-        | "RENEWAL_ENABLED"
-        | "SUBSCRIPTION_WILL_PAUSE"
-        | "SUBSCRIPTION_WILL_NOT_PAUSE"
-        | "TRIAL_NOT_CONVERTED"
-        | "INTRO_OFFER_NOT_CONVERTED"
-        | "PROMO_CODE_NOT_CONVERTED"
-        | "PROMOTIONAL_OFFER_NOT_CONVERTED"
-        | "INSTALLMENT_PAID" => match status {
-            Status::Active => row(10, Some(true), All, Keep),
-            Status::Inactive => row(10, Some(false), All, Keep),
-            Status::Unsaid => row(10, None, All, Keep),
-        },
+        "RENEWAL_DISABLED" | "RENEWAL_ENABLED" | "SUBSCRIPTION_WILL_PAUSE"
+        | "SUBSCRIPTION_WILL_NOT_PAUSE" | "TRIAL_NOT_CONVERTED" | "INTRO_OFFER_NOT_CONVERTED"
+        | "PROMO_CODE_NOT_CONVERTED" | "PROMOTIONAL_OFFER_NOT_CONVERTED"
+        | "INSTALLMENT_PAID" => (10, access, All, Keep),
         // TRANSACTION_PROCESSED, RETENTION_MESSAGE_REQUESTED, INSTALLMENT_REFUNDED, unknown names.
-        _ => row(2, None, Nothing, Keep),
-    }
+        _ => (2, None, Nothing, Keep),
+    };
+    Effect { row, active, written, plans }
 }
 
-/// The changes to the profile, in the owner's order; unique by key. `properties` are those of the
-/// event, already of their types and made to fit.
+/// The changes to the profile, in the order of the rules; unique by key.
+/// `properties` are the event's, as [`super::properties::of_event`] returns them.
 #[must_use]
 pub fn changes<'e>(
     event: &Event,
     rules: &'e ProfileRules,
-    properties: &[(Cow<'e, str>, Value<'e>)],
+    properties: &[Property<'e>],
 ) -> Vec<(Cow<'e, str>, Change<'e>)> {
     let effect = effect(event);
     let find = |key: &str| {
         let found = properties.iter().find(|(name, _)| name == key);
         found.map(|(_, value)| value.clone())
     };
-    let of = |wanted: &str| match wanted {
+    let change = |property: &str| match property {
         HAS_ACTIVE_SUBSCRIPTION => Some(Change::Set(Value::Boolean(effect.active?))),
         ACTIVE_PLANS => match (effect.plans, find("plan")?) {
             (Plans::Add, Value::Text(plan)) => Some(Change::Add(plan)),
             (Plans::Remove, Value::Text(plan)) => Some(Change::Remove(plan)),
             _ => None,
         },
-        _ if !effect.writes(wanted) => None,
+        _ if !effect.writes(property) => None,
         SUBSCRIPTION_STARTED_AT => find(ORIGINAL_PURCHASED_AT).map(Change::Set),
         PROMOTIONAL_OFFER_ID if event.text("offer_type") != Some("PROMOTIONAL_OFFER") => None,
-        _ => find(wanted).map(Change::Set),
+        _ => find(property).map(Change::Set),
     };
-    rules
-        .properties
-        .iter()
-        .filter_map(|wanted| {
-            let change = of(wanted)?;
-            let name = rules.names.get(wanted).unwrap_or(wanted);
-            limits::check_profile_key(name).ok()?;
-            Some((Cow::Borrowed(name.as_str()), change))
-        })
-        .collect()
+    let changes = rules.properties.iter().filter_map(|property| {
+        let change = change(property)?;
+        let name = rules.names.get(property).unwrap_or(property);
+        limits::check_profile_key(name).ok()?;
+        Some((Cow::Borrowed(name.as_str()), change))
+    });
+    changes.collect()
 }
 
 impl Effect {
@@ -223,7 +164,7 @@ impl Effect {
     }
 }
 
-/// Whether this is about something bought once, which says nothing about a subscription.
+/// Whether the event is about a one-time purchase, which says nothing about a subscription.
 fn is_one_time(event: &Event) -> bool {
     let is_subscription = || {
         let id = event.text("purchasely_subscription_id");
@@ -238,23 +179,19 @@ fn is_one_time(event: &Event) -> bool {
         }
 }
 
-fn status(event: &Event) -> Status {
-    match event.text(SUBSCRIPTION_STATUS) {
-        // Purchasely's pages spell the second with one L and with two.
-        Some(
-            "AUTO_RENEWING"
-            | "AUTO_RENEWING_CANCELED"
-            | "AUTO_RENEWING_CANCELLED"
-            | "IN_GRACE_PERIOD",
-        ) => Status::Active,
-        Some("ON_HOLD" | "PAUSED" | "UNPAID" | "REVOKED" | "DEACTIVATED" | "CANCELED") => {
-            Status::Inactive
-        }
-        _ => Status::Unsaid,
+/// Whether the subscription's status means access; `None` if it is missing or unknown.
+#[rustfmt::skip]
+fn access(event: &Event) -> Option<bool> {
+    match event.text(SUBSCRIPTION_STATUS)? {
+        // Purchasely's pages spell CANCELED with one L and with two.
+        "AUTO_RENEWING" | "AUTO_RENEWING_CANCELED" | "AUTO_RENEWING_CANCELLED"
+        | "IN_GRACE_PERIOD" => Some(true),
+        "ON_HOLD" | "PAUSED" | "UNPAID" | "REVOKED" | "DEACTIVATED" | "CANCELED" => Some(false),
+        _ => None,
     }
 }
 
-/// Whether a profile property of this name can come from Purchasely at all, as far as is documented.
+/// Whether Purchasely documents a payload field for this profile property.
 #[must_use]
 pub fn is_known_property(name: &str) -> bool {
     DEFAULT_PROPERTIES.contains(&name) || catalogue::kind(name).is_some()
@@ -263,265 +200,158 @@ pub fn is_known_property(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clevertap::{Content, Record, UnixSeconds, Upload, User};
+    use crate::clevertap::{Content, Record, Role, Upload, User};
     use crate::mapping::properties::{self, PropertyRules};
     use crate::purchasely::Verified;
-    use catalogue::EVENTS;
-    use serde_json::Value as Json;
+    use serde_json::{Value as Json, json};
 
-    const PAID: &str = "RENEWING_SUBSCRIPTION";
+    const ACTIVE: &str =
+        "AUTO_RENEWING AUTO_RENEWING_CANCELED AUTO_RENEWING_CANCELLED IN_GRACE_PERIOD";
+    const INACTIVE: &str = "ON_HOLD PAUSED UNPAID REVOKED DEACTIVATED CANCELED";
+    const UNKNOWN: &str = "SOMETHING_NEW";
+    const NO_CHANGE: (Option<bool>, Written, Plans) = (None, Written::Nothing, Plans::Keep);
 
-    fn event(name: &str, kind: &str, status: &str) -> Event {
-        let body = format!(
-            r#"{{"event_name":"{name}","user_id":"u","plan":"yearly","purchase_type":"{kind}","subscription_status":"{status}"}}"#
-        );
-        Event::parse(Verified::unsigned(body.as_bytes())).unwrap()
+    fn event(fields: &str) -> Event {
+        let body = format!("{{{fields}}}");
+        Event::parse(Verified::unsigned(body.as_bytes())).expect(&body)
     }
 
+    fn effect_of(name: &str, purchase_type: &str, status: &str) -> Effect {
+        effect(&event(&format!(
+            r#""event_name":"{name}","purchase_type":"{purchase_type}","subscription_status":"{status}""#
+        )))
+    }
+
+    /// Checks the effect of each event with each status; `names` and `statuses` are separated by spaces.
     #[track_caller]
-    fn check(names: &[&str], statuses: &[&str], expected: (u8, Option<bool>, Written, Plans)) {
-        let (row, active, written, plans) = expected;
+    fn check(
+        row: u8,
+        names: &str,
+        statuses: &[&str],
+        (active, written, plans): (Option<bool>, Written, Plans),
+    ) {
         let expected = Effect {
             row,
             active,
             written,
             plans,
         };
-        for name in names {
-            for status in statuses {
-                assert_eq!(
-                    effect(&event(name, PAID, status)),
-                    expected,
-                    "{name} {status}"
-                );
+        for name in names.split_whitespace() {
+            for status in statuses.iter().flat_map(|statuses| statuses.split(' ')) {
+                let effect = effect_of(name, "RENEWING_SUBSCRIPTION", status);
+                assert_eq!(effect, expected, "{name} {status}");
             }
         }
-    }
-
-    const ACTIVE: &[&str] = &[
-        "AUTO_RENEWING",
-        "AUTO_RENEWING_CANCELED",
-        "AUTO_RENEWING_CANCELLED",
-        "IN_GRACE_PERIOD",
-    ];
-    const INACTIVE: &[&str] = &[
-        "ON_HOLD",
-        "PAUSED",
-        "UNPAID",
-        "REVOKED",
-        "DEACTIVATED",
-        "CANCELED",
-    ];
-    const UNSAID: &[&str] = &["", "SOMETHING_NEW"];
-
-    fn any() -> Vec<&'static str> {
-        [ACTIVE, INACTIVE, UNSAID].concat()
     }
 
     #[test]
-    fn row_1_a_one_time_purchase_changes_no_profile() {
-        let none = Effect {
-            row: 1,
-            active: None,
-            written: Written::Nothing,
-            plans: Plans::Keep,
-        };
-        for kind in ["CONSUMABLE", "NON_CONSUMABLE"] {
-            for name in ["ACTIVATE", "DEACTIVATE", "SUBSCRIPTION_STARTED"] {
-                assert_eq!(effect(&event(name, kind, "AUTO_RENEWING")), none);
-            }
-        }
-        for name in [
-            "ONE_TIME_PURCHASE_TRANSFERRED",
-            "ONE_TIME_PURCHASE_RECEIVED",
+    fn row_1_a_one_time_purchase_changes_nothing() {
+        for (name, purchase_type, status, row) in [
+            ("ACTIVATE", "CONSUMABLE", "AUTO_RENEWING", 1),
+            ("DEACTIVATE", "NON_CONSUMABLE", "AUTO_RENEWING", 1),
+            ("SUBSCRIPTION_STARTED", "CONSUMABLE", "AUTO_RENEWING", 1),
+            ("ONE_TIME_PURCHASE_TRANSFERRED", "", "AUTO_RENEWING", 1),
+            ("ONE_TIME_PURCHASE_RECEIVED", "", "AUTO_RENEWING", 1),
+            ("ACTIVATE", "NON_RENEWING_SUBSCRIPTION", "", 1),
+            ("ACTIVATE", "NON_RENEWING_SUBSCRIPTION", "AUTO_RENEWING", 3),
         ] {
-            assert_eq!(effect(&event(name, PAID, "AUTO_RENEWING")), none);
+            let effect = effect_of(name, purchase_type, status);
+            assert_eq!(effect.row, row, "{name} {purchase_type} {status}");
+            let is_unchanged = (effect.active, effect.written, effect.plans) == NO_CHANGE;
+            assert_eq!(is_unchanged, row == 1, "{name} {purchase_type} {status}");
         }
-        assert_eq!(
-            effect(&event("ACTIVATE", "NON_RENEWING_SUBSCRIPTION", "")),
-            none
-        );
-        let by_id = br#"{"event_name":"ACTIVATE","purchasely_one_time_purchase_id":"otp_1"}"#;
-        let by_id = Event::parse(Verified::unsigned(by_id)).unwrap();
-        assert_eq!(effect(&by_id), none);
-        let still_one = effect(&event(
-            "ACTIVATE",
-            "NON_RENEWING_SUBSCRIPTION",
-            "AUTO_RENEWING",
-        ));
-        assert_eq!(still_one.row, 3);
+        for (id, row) in [
+            ("purchasely_one_time_purchase_id", 1),
+            ("purchasely_subscription_id", 3),
+        ] {
+            let fields = format!(
+                r#""event_name":"ACTIVATE","{id}":"x","purchase_type":"NON_RENEWING_SUBSCRIPTION""#
+            );
+            assert_eq!(effect(&event(&fields)).row, row, "{id}");
+        }
     }
 
     #[test]
-    fn row_2_what_says_nothing_about_access_changes_no_profile() {
-        check(
-            &[
-                "TRANSACTION_PROCESSED",
-                "RETENTION_MESSAGE_REQUESTED",
-                "INSTALLMENT_REFUNDED",
-                "NEW",
-            ],
-            &any(),
-            (2, None, Written::Nothing, Plans::Keep),
-        );
+    fn rows_2_to_10_follow_the_event_and_the_status() {
+        use Plans::{Add, Keep, Remove};
+        use Written::{All, Nothing, Status};
+        let any = &[ACTIVE, INACTIVE, UNKNOWN, ""][..];
+        let unknown = &[UNKNOWN, ""][..];
+        let no_access = (Some(false), All, Remove);
+        let says_nothing =
+            "TRANSACTION_PROCESSED RETENTION_MESSAGE_REQUESTED INSTALLMENT_REFUNDED NEW";
+        check(2, says_nothing, any, NO_CHANGE);
+        check(3, "ACTIVATE", any, (Some(true), All, Add));
+        let transferred = (Some(false), Status, Remove);
+        check(4, "SUBSCRIPTION_TRANSFERRED", any, transferred);
+        let with_reason = &["ON_HOLD PAUSED UNPAID REVOKED"];
+        check(5, "DEACTIVATE", with_reason, no_access);
+        let without_reason = &[ACTIVE, "DEACTIVATED CANCELED", UNKNOWN, ""];
+        check(6, "DEACTIVATE", without_reason, (None, Nothing, Remove));
+        let end = "SUBSCRIPTION_TERMINATED SUBSCRIPTION_EXPIRED SUBSCRIPTION_REFUNDED_REVOKED
+            FAMILY_SHARED_REVOKED GRACE_PERIOD_TERMINATED ENTERED_BILLING_RETRY SUBSCRIPTION_PAUSED
+            SUBSCRIPTION_CANCELLED_DURING_GRACE_PERIOD SUBSCRIPTION_CANCELLED_DURING_PAUSE";
+        check(7, end, any, no_access);
+        let start = "SUBSCRIPTION_STARTED SUBSCRIPTION_RENEWED SUBSCRIPTION_REACTIVATED
+            SUBSCRIPTION_RECEIVED SUBSCRIPTION_RECOVERED_FROM_GRACE_PERIOD SUBSCRIPTION_UNPAUSED
+            SUBSCRIPTION_RECOVERED_FROM_BILLING_RETRY SUBSCRIPTION_DEFERRED GRACE_PERIOD_STARTED
+            TRIAL_STARTED TRIAL_CONVERTED INTRO_OFFER_STARTED INTRO_OFFER_CONVERTED
+            PROMO_CODE_STARTED PROMO_CODE_CONVERTED
+            PROMOTIONAL_OFFER_STARTED PROMOTIONAL_OFFER_CONVERTED";
+        check(8, start, &[ACTIVE, UNKNOWN, ""], (Some(true), All, Add));
+        check(8, start, &[INACTIVE], no_access);
+        let plan_change = "SUBSCRIPTION_UPGRADED SUBSCRIPTION_DOWNGRADED SUBSCRIPTION_CROSSGRADED";
+        check(9, plan_change, &[ACTIVE], (Some(true), All, Add));
+        check(9, plan_change, &[INACTIVE, UNKNOWN, ""], NO_CHANGE);
+        let intention = "RENEWAL_DISABLED RENEWAL_ENABLED SUBSCRIPTION_WILL_PAUSE
+            SUBSCRIPTION_WILL_NOT_PAUSE TRIAL_NOT_CONVERTED INTRO_OFFER_NOT_CONVERTED
+            PROMO_CODE_NOT_CONVERTED PROMOTIONAL_OFFER_NOT_CONVERTED INSTALLMENT_PAID";
+        check(10, intention, &[ACTIVE], (Some(true), All, Keep));
+        check(10, intention, &[INACTIVE], (Some(false), All, Keep));
+        check(10, intention, unknown, (None, All, Keep));
     }
 
     #[test]
-    fn row_3_activate_is_access_whatever_the_status() {
-        check(
-            &["ACTIVATE"],
-            &any(),
-            (3, Some(true), Written::All, Plans::Add),
-        );
-    }
-
-    #[test]
-    fn row_4_the_old_owner_of_a_transfer_has_no_access() {
-        let expected = (4, Some(false), Written::Status, Plans::Remove);
-        check(&["SUBSCRIPTION_TRANSFERRED"], &any(), expected);
-    }
-
-    #[test]
-    fn row_5_deactivate_with_a_reason_ends_access() {
-        let expected = (5, Some(false), Written::All, Plans::Remove);
-        check(
-            &["DEACTIVATE"],
-            &["ON_HOLD", "PAUSED", "UNPAID", "REVOKED"],
-            expected,
-        );
-    }
-
-    #[test]
-    fn row_6_another_deactivate_only_removes_the_plan() {
-        let statuses = [ACTIVE, UNSAID, &["DEACTIVATED", "CANCELED"]].concat();
-        check(
-            &["DEACTIVATE"],
-            &statuses,
-            (6, None, Written::Nothing, Plans::Remove),
-        );
-    }
-
-    #[test]
-    fn row_7_an_end_ends_access_whatever_the_status() {
-        check(
-            &[
-                "SUBSCRIPTION_TERMINATED",
-                "SUBSCRIPTION_EXPIRED",
-                "SUBSCRIPTION_REFUNDED_REVOKED",
-                "FAMILY_SHARED_REVOKED",
-                "GRACE_PERIOD_TERMINATED",
-                "SUBSCRIPTION_CANCELLED_DURING_GRACE_PERIOD",
-                "SUBSCRIPTION_CANCELLED_DURING_PAUSE",
-                "ENTERED_BILLING_RETRY",
-                "SUBSCRIPTION_PAUSED",
-            ],
-            &any(),
-            (7, Some(false), Written::All, Plans::Remove),
-        );
-    }
-
-    #[test]
-    fn row_8_a_beginning_is_access_unless_the_status_denies_it() {
-        let names = [
-            "SUBSCRIPTION_STARTED",
-            "SUBSCRIPTION_RENEWED",
-            "SUBSCRIPTION_REACTIVATED",
-            "SUBSCRIPTION_RECEIVED",
-            "SUBSCRIPTION_RECOVERED_FROM_GRACE_PERIOD",
-            "SUBSCRIPTION_RECOVERED_FROM_BILLING_RETRY",
-            "SUBSCRIPTION_UNPAUSED",
-            "SUBSCRIPTION_DEFERRED",
-            "GRACE_PERIOD_STARTED",
-            "TRIAL_STARTED",
-            "TRIAL_CONVERTED",
-            "INTRO_OFFER_STARTED",
-            "INTRO_OFFER_CONVERTED",
-            "PROMO_CODE_STARTED",
-            "PROMO_CODE_CONVERTED",
-            "PROMOTIONAL_OFFER_STARTED",
-            "PROMOTIONAL_OFFER_CONVERTED",
-        ];
-        let active = [ACTIVE, UNSAID].concat();
-        check(&names, &active, (8, Some(true), Written::All, Plans::Add));
-        check(
-            &names,
-            INACTIVE,
-            (8, Some(false), Written::All, Plans::Remove),
-        );
-    }
-
-    #[test]
-    fn row_9_a_plan_change_counts_only_while_active() {
-        let names = [
-            "SUBSCRIPTION_UPGRADED",
-            "SUBSCRIPTION_DOWNGRADED",
-            "SUBSCRIPTION_CROSSGRADED",
-        ];
-        check(&names, ACTIVE, (9, Some(true), Written::All, Plans::Add));
-        let inactive = [INACTIVE, UNSAID].concat();
-        check(&names, &inactive, (9, None, Written::Nothing, Plans::Keep));
-    }
-
-    #[test]
-    fn row_10_an_intention_leaves_the_plans_and_follows_the_status() {
-        let names = [
-            "RENEWAL_DISABLED",
-            "RENEWAL_ENABLED",
-            "SUBSCRIPTION_WILL_PAUSE",
-            "SUBSCRIPTION_WILL_NOT_PAUSE",
-            "TRIAL_NOT_CONVERTED",
-            "INTRO_OFFER_NOT_CONVERTED",
-            "PROMO_CODE_NOT_CONVERTED",
-            "PROMOTIONAL_OFFER_NOT_CONVERTED",
-            "INSTALLMENT_PAID",
-        ];
-        check(&names, ACTIVE, (10, Some(true), Written::All, Plans::Keep));
-        check(
-            &names,
-            INACTIVE,
-            (10, Some(false), Written::All, Plans::Keep),
-        );
-        check(&names, UNSAID, (10, None, Written::All, Plans::Keep));
-    }
-
-    #[test]
-    fn every_event_of_the_catalogue_has_a_row_of_its_own_choice() {
-        let row_2 = [
-            "TRANSACTION_PROCESSED",
+    fn only_three_documented_events_fall_through_to_row_2() {
+        let row_2: Vec<_> = catalogue::EVENTS
+            .iter()
+            .map(|(name, _)| *name)
+            .filter(|name| effect_of(name, "RENEWING_SUBSCRIPTION", "AUTO_RENEWING").row == 2)
+            .collect();
+        let expected = [
             "RETENTION_MESSAGE_REQUESTED",
             "INSTALLMENT_REFUNDED",
+            "TRANSACTION_PROCESSED",
         ];
-        for (name, _) in EVENTS {
-            let row = effect(&event(name, PAID, "AUTO_RENEWING")).row;
-            assert_eq!(row == 2, row_2.contains(name), "{name}");
-        }
+        assert_eq!(row_2, expected);
     }
 
-    fn written(rules: &ProfileRules, fields: &str) -> Json {
-        let body = format!(r#"{{"user_id":"u",{fields}}}"#);
-        let event = Event::parse(Verified::unsigned(body.as_bytes())).unwrap();
-        let everything = PropertyRules::default();
-        let properties = properties::of_event(&event, &everything, &mut |_, _| {});
+    #[track_caller]
+    fn check_profile(rules: &ProfileRules, fields: &str, expected: &Json) {
+        let event = event(fields);
+        let all = PropertyRules::default();
+        let properties = properties::of_event(&event, &all, &mut |_, _| {});
         let record = Record {
-            role: crate::clevertap::Role::Event,
+            role: Role::Profile,
             user: User::Identity("u".into()),
-            at: Some(UnixSeconds(1)),
+            at: None,
             content: Content::Profile {
                 changes: changes(&event, rules, &properties),
             },
         };
         let upload = serde_json::to_value(Upload(&[&record])).unwrap();
-        upload["d"][0]["profileData"].clone()
+        assert_eq!(&upload["d"][0]["profileData"], expected);
     }
 
     #[test]
-    fn writes_what_is_wanted_and_present() {
+    fn writes_the_listed_properties_that_the_payload_has() {
         let fields = r#""event_name":"TRIAL_STARTED","plan":"yearly","subscription_status":"AUTO_RENEWING",
             "original_purchased_at_ms":1772439330000,"offer_type":"FREE_TRIAL","promotional_offer_id":"p",
             "device_id":"d","store":"STRIPE""#;
-        assert_eq!(
-            written(&ProfileRules::default(), fields),
-            serde_json::json!({
+        check_profile(
+            &ProfileRules::default(),
+            fields,
+            &json!({
                 "has_active_subscription": true,
                 "active_plans": { "$add": ["yearly"] },
                 "subscription_status": "AUTO_RENEWING",
@@ -529,35 +359,43 @@ mod tests {
                 "store": "STRIPE",
                 "offer_type": "FREE_TRIAL",
                 "subscription_started_at": "$D_1772439330",
-            })
+            }),
         );
         let rules = ProfileRules {
             properties: vec!["device_id".into(), "plan".into()],
             names: HashMap::from([("plan".into(), "Current Plan".into())]),
         };
-        let expected = serde_json::json!({ "device_id": "d", "Current Plan": "yearly" });
-        assert_eq!(written(&rules, fields), expected);
+        let expected = json!({ "device_id": "d", "Current Plan": "yearly" });
+        check_profile(&rules, fields, &expected);
     }
 
     #[test]
     fn a_promotional_offer_is_written_only_while_it_runs() {
-        let fields = r#""event_name":"PROMOTIONAL_OFFER_STARTED","offer_type":"PROMOTIONAL_OFFER","promotional_offer_id":"p""#;
-        assert_eq!(
-            written(&ProfileRules::default(), fields)["promotional_offer_id"],
-            "p"
-        );
+        let rules = ProfileRules {
+            properties: vec![PROMOTIONAL_OFFER_ID.to_owned()],
+            ..ProfileRules::default()
+        };
+        for (offer_type, expected) in [
+            ("PROMOTIONAL_OFFER", json!({ "promotional_offer_id": "p" })),
+            ("NONE", json!({})),
+        ] {
+            let fields = format!(
+                r#""event_name":"SUBSCRIPTION_STARTED","offer_type":"{offer_type}","promotional_offer_id":"p""#
+            );
+            check_profile(&rules, &fields, &expected);
+        }
     }
 
     #[test]
     fn a_transfer_writes_status_access_and_plan_only() {
-        let fields = r#""event_name":"SUBSCRIPTION_TRANSFERRED","plan":"yearly","store":"STRIPE","subscription_status":"DEACTIVATED""#;
-        assert_eq!(
-            written(&ProfileRules::default(), fields),
-            serde_json::json!({
+        check_profile(
+            &ProfileRules::default(),
+            r#""event_name":"SUBSCRIPTION_TRANSFERRED","plan":"yearly","store":"STRIPE","subscription_status":"DEACTIVATED""#,
+            &json!({
                 "has_active_subscription": false,
                 "active_plans": { "$remove": ["yearly"] },
                 "subscription_status": "DEACTIVATED",
-            })
+            }),
         );
     }
 }

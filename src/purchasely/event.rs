@@ -1,38 +1,36 @@
-//! One Purchasely event, read from a body that was verified.
+//! One Purchasely event, parsed from a verified body.
 //!
-//! It does not know what is sent on, nor who the user is in CleverTap.
+//! It does not know what is sent to CleverTap, nor who the user is there.
 
 use super::signature::Verified;
 use serde_json::{Map, Value, error::Category};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-/// Milliseconds since 1970 of the last moment of the year 2999; a later time is a mistake.
-const LAST_MILLISECOND: i64 = 32_503_679_999_999;
+/// The last millisecond of the year 2999 in Unix time; a later one is not a time.
+const MAX_TIME_MS: i64 = 32_503_679_999_999;
 
-/// One event of payload version 3: its name, and every field of the payload as it came.
+/// One event of payload version 3: its name, and all fields of the payload unchanged.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
     name: String,
     fields: Map<String, Value>,
 }
 
-/// Where the purchase was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Environment {
-    /// A real purchase, or one that does not say.
+    /// A real purchase, or one whose payload does not say.
     Production,
     /// A tester's purchase.
     Sandbox,
 }
 
-/// Why a body is not an event. None of these can ever succeed by being sent again.
+/// Why a body is not an event. None of these succeeds when the webhook is sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum Unreadable {
-    /// Not JSON, not UTF-8, cut short or nested too deeply.
-    #[error("the body is not readable JSON")]
+    /// Not JSON, not UTF-8, truncated or nested too deeply.
+    #[error("the body is not valid JSON")]
     NotJson,
-    /// JSON, but not an object.
     #[error("the body is JSON but not an object")]
     NotAnObject,
     /// The older, nested payload.
@@ -41,13 +39,12 @@ pub enum Unreadable {
     )]
     #[strum(serialize = "payload_version_two")]
     VersionTwo,
-    /// An object without a string `event_name`.
     #[error("the body has no event_name")]
     NoEventName,
 }
 
 impl Event {
-    /// Reads one event. Order, unknown fields and missing optional fields do not matter.
+    /// Parses one event: a JSON object with a text `event_name`, and any other fields in any order.
     pub fn parse(body: Verified<'_>) -> Result<Self, Unreadable> {
         let fields: Map<String, Value> =
             serde_json::from_slice(body.bytes()).map_err(|error| match error.classify() {
@@ -64,19 +61,18 @@ impl Event {
         }
     }
 
-    /// Purchasely's name of the event; may be outside the catalogue.
+    /// Purchasely's name of the event, which may be undocumented.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The idempotency key: the same for every delivery of this event. Samples from 2021 lack it.
+    /// `event_id`: the same for every delivery of this event. Samples from 2021 have none.
     #[must_use]
     pub fn id(&self) -> Option<&str> {
         self.text("event_id")
     }
 
-    /// Sandbox only if the payload says so.
     #[must_use]
     pub fn environment(&self) -> Environment {
         match self.text("environment") {
@@ -91,30 +87,28 @@ impl Event {
         &self.fields
     }
 
-    /// A field that holds text with something in it.
+    /// A field's text, if it is not blank.
     #[must_use]
     pub fn text(&self, field: &str) -> Option<&str> {
-        self.fields
-            .get(field)?
-            .as_str()
-            .filter(|text| !text.trim().is_empty())
+        let text = self.fields.get(field)?.as_str()?;
+        (!text.trim().is_empty()).then_some(text)
     }
 
-    /// The moment that a `*_at` field names, in Unix milliseconds, from its `_ms` twin or else its text.
+    /// The time in a `*_at` field of the payload, in Unix milliseconds.
     #[must_use]
     pub fn time_ms(&self, field: &str) -> Option<i64> {
         time_ms(&self.fields, field)
     }
 }
 
-/// The moment that a `*_at` field of an object names, in Unix milliseconds, from its `_ms` twin or else
-/// its text.
+/// The time in a `*_at` field of an object, in Unix milliseconds: from its twin `*_at_ms`, else from its
+/// ISO 8601 text.
 #[must_use]
 pub fn time_ms(fields: &Map<String, Value>, field: &str) -> Option<i64> {
     fields
         .get(&format!("{field}_ms"))
         .and_then(milliseconds)
-        .or_else(|| fields.get(field).and_then(moment))
+        .or_else(|| fields.get(field).and_then(iso_8601))
 }
 
 fn is_version_two(fields: &Map<String, Value>) -> bool {
@@ -124,23 +118,24 @@ fn is_version_two(fields: &Map<String, Value>) -> bool {
         || fields.get("name").is_some_and(Value::is_string)
 }
 
-/// Unix milliseconds as a number or as digits.
+/// Unix milliseconds, as a whole number or as digits.
 fn milliseconds(value: &Value) -> Option<i64> {
-    let number = match value {
+    let time_ms = match value {
         Value::Number(number) => number.as_i64().or_else(|| whole(number.as_f64()?))?,
         Value::String(digits) => digits.trim().parse().ok()?,
         _ => return None,
     };
-    (1..=LAST_MILLISECOND).contains(&number).then_some(number)
+    plausible(time_ms)
 }
 
-/// ISO 8601 text with a date, a time and an offset, as Unix milliseconds.
-fn moment(value: &Value) -> Option<i64> {
-    let moment = OffsetDateTime::parse(value.as_str()?.trim(), &Rfc3339).ok()?;
-    let milliseconds = i64::try_from(moment.unix_timestamp_nanos() / 1_000_000).ok()?;
-    (1..=LAST_MILLISECOND)
-        .contains(&milliseconds)
-        .then_some(milliseconds)
+/// Text with date, time and offset, as Unix milliseconds.
+fn iso_8601(value: &Value) -> Option<i64> {
+    let time = OffsetDateTime::parse(value.as_str()?.trim(), &Rfc3339).ok()?;
+    plausible(i64::try_from(time.unix_timestamp_nanos() / 1_000_000).ok()?)
+}
+
+fn plausible(time_ms: i64) -> Option<i64> {
+    (1..=MAX_TIME_MS).contains(&time_ms).then_some(time_ms)
 }
 
 #[expect(
@@ -148,8 +143,9 @@ fn moment(value: &Value) -> Option<i64> {
     reason = "checked to be whole and in range"
 )]
 fn whole(number: f64) -> Option<i64> {
-    const EXACT: f64 = 9_007_199_254_740_992.0;
-    (number.fract() == 0.0 && number.abs() <= EXACT).then_some(number as i64)
+    /// 2^53: up to here every whole number has a `f64` of its own.
+    const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
+    (number.fract() == 0.0 && number.abs() <= MAX_EXACT).then_some(number as i64)
 }
 
 #[cfg(test)]
@@ -161,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_the_parts_that_the_relay_needs() {
+    fn an_object_with_a_text_name_is_an_event() {
         let event = parse(
             br#"{"event_id":"e-1","environment":"sandbox","event_name":"ACTIVATE","x":null,"user_id":" "}"#,
         )
@@ -171,10 +167,7 @@ mod tests {
         assert_eq!(event.environment(), Environment::Sandbox);
         assert_eq!(event.text("user_id"), None);
         assert_eq!(event.fields().len(), 5);
-    }
 
-    #[test]
-    fn anything_with_a_string_name_is_version_three() {
         let event = parse(br#"{"event_name":"X","api_version":2,"name":"Y"}"#).unwrap();
         assert_eq!(event.name(), "X");
         assert_eq!(event.id(), None);
@@ -182,40 +175,33 @@ mod tests {
     }
 
     #[test]
-    fn tells_why_a_body_is_no_event() {
+    fn any_other_body_is_unreadable_for_a_reason() {
         let nested = [b"{\"a\":".repeat(10_000), b"1".to_vec()].concat();
         for (body, expected) in [
-            (&b""[..], Unreadable::NotJson),
-            (b"{", Unreadable::NotJson),
-            (b"\xff\xfe", Unreadable::NotJson),
-            (b"{\"event_name\":\"\xff\"}", Unreadable::NotJson),
-            (&nested, Unreadable::NotJson),
-            (b"[]", Unreadable::NotAnObject),
-            (b"null", Unreadable::NotAnObject),
-            (b"{}", Unreadable::NoEventName),
-            (br#"{"event_name":7}"#, Unreadable::NoEventName),
-            (
-                br#"{"event_name":null,"api_version":3}"#,
-                Unreadable::NoEventName,
-            ),
+            (&b""[..], "not_json"),
+            (b"{", "not_json"),
+            (b"\xff\xfe", "not_json"),
+            (b"{\"event_name\":\"\xff\"}", "not_json"),
+            (&nested, "not_json"),
+            (b"[]", "not_an_object"),
+            (b"null", "not_an_object"),
+            (b"{}", "no_event_name"),
+            (br#"{"event_name":7}"#, "no_event_name"),
+            (br#"{"event_name":null,"api_version":3}"#, "no_event_name"),
             (
                 br#"{"api_version":2,"name":"ACTIVATE"}"#,
-                Unreadable::VersionTwo,
+                "payload_version_two",
             ),
-            (br#"{"name":"ACTIVATE","user":{}}"#, Unreadable::VersionTwo),
-            (br#"{"api_version":"2"}"#, Unreadable::VersionTwo),
+            (br#"{"name":"ACTIVATE","user":{}}"#, "payload_version_two"),
+            (br#"{"api_version":"2"}"#, "payload_version_two"),
         ] {
-            assert_eq!(
-                parse(body),
-                Err(expected),
-                "{}",
-                String::from_utf8_lossy(body)
-            );
+            let reason = parse(body).map_err(<&str>::from);
+            assert_eq!(reason, Err(expected), "{}", String::from_utf8_lossy(body));
         }
     }
 
     #[test]
-    fn a_time_is_read_from_its_twin_and_else_from_its_text() {
+    fn a_time_is_read_from_its_millisecond_twin_or_its_text() {
         for (fields, expected) in [
             (r#""t_at_ms":1772439330250"#, Some(1_772_439_330_250)),
             (r#""t_at_ms":"1772439330250""#, Some(1_772_439_330_250)),

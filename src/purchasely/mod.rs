@@ -1,6 +1,6 @@
-//! Purchasely's side of the relay: its signature, its event, its catalogue of names and fields.
+//! Purchasely's side: webhook signature, event, and the catalogue of event names and payload fields.
 //!
-//! Nothing here knows CleverTap. Facts follow <https://docs.purchasely.com> (webhooks, events, payload).
+//! Nothing here knows CleverTap. Source: <https://docs.purchasely.com> (webhooks, events, payload).
 
 pub mod catalogue;
 mod event;

@@ -1,28 +1,24 @@
 //! The function under `cargo lambda watch`, which serves it like a Function URL on this machine.
 //! It does not know what the function talks to.
 
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
+use crate::process::{Group, cargo_variables};
+use nix::sys::signal::Signal;
 use std::fs::File;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
-/// How long `cargo lambda watch` is given to end what it started.
-const ENDING: Duration = Duration::from_secs(10);
-
-/// A `cargo lambda watch`, in a process group of its own, so that it can be ended with all it started.
+/// A `cargo lambda watch` and all that it started, killed on drop.
 pub struct Watched {
-    child: Child,
-    group: Pid,
+    group: Group,
     /// Where it serves the function.
     pub url: String,
 }
 
 impl Watched {
-    /// Starts it with these variables beside its own. What it says goes to `log`, else to standard error.
+    /// Starts it with these variables beside its own. Its output goes to `log`, else to standard error.
     /// Without an address it listens where `cargo lambda invoke` looks for it.
     pub fn start(
         cargo_lambda: &Path,
@@ -39,55 +35,38 @@ impl Watched {
             None => (Stdio::from(std::io::stderr()), Stdio::inherit()),
         };
         let mut command = Command::new(cargo_lambda);
-        // What cargo tells a test of its package would make it compile some dependencies anew.
-        for (name, _) in std::env::vars_os() {
-            let text = name.to_string_lossy();
-            if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
-                command.env_remove(&name);
-            }
+        for name in cargo_variables() {
+            command.env_remove(name);
         }
-        let child = command
+        command
             .args(["lambda", "watch", "--invoke-port", &port.to_string()])
             .args(address.map(|address| format!("--invoke-address={address}")))
             .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(out)
-            .stderr(err)
-            .process_group(0)
-            .spawn()
-            .map_err(|error| {
-                format!(
-                    "{}: {error}. It is part of cargo lambda, which `make tools` installs",
-                    cargo_lambda.display()
-                )
-            })?;
+            .stderr(err);
+        let group = Group::spawn(&mut command).map_err(|error| {
+            let program = cargo_lambda.display();
+            format!("{program}: {error}. It is cargo-lambda, which `make tools` installs")
+        })?;
         let host = address.map_or("localhost".to_owned(), |address| address.to_string());
-        let id = child.id().and_then(|id| i32::try_from(id).ok());
         Ok(Self {
-            child,
-            group: Pid::from_raw(id.ok_or("cargo lambda watch ended at once")?),
+            group,
             url: format!("http://{host}:{port}/webhooks/purchasely"),
         })
     }
 
-    /// Resolves when it ends by itself, with what it ended with.
+    /// Resolves when it ends by itself, with the reason.
     pub async fn ended(&mut self) -> String {
-        match self.child.wait().await {
+        match self.group.wait().await {
             Ok(status) => format!("cargo lambda watch ended: {status}"),
             Err(error) => format!("cargo lambda watch is lost: {error}"),
         }
     }
 
     /// Ends it as Ctrl-C would, so that it ends what it started itself.
-    pub async fn end(mut self) {
-        let _ = killpg(self.group, Signal::SIGINT);
-        if tokio::time::timeout(ENDING, self.child.wait())
-            .await
-            .is_err()
-        {
-            let _ = killpg(self.group, Signal::SIGKILL);
-            let _ = self.child.wait().await;
-        }
+    pub async fn end(self) {
+        self.group.end(Signal::SIGINT).await;
     }
 }
 

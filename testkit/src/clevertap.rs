@@ -1,121 +1,75 @@
-//! A strict stand-in for CleverTap's upload endpoint: it refuses whatever CleverTap's documentation does not allow.
+//! A strict CleverTap upload endpoint: it refuses whatever CleverTap's documentation does not allow.
 //! It does not know users, campaigns or an account's Schema, and it stores nothing beyond its own lifetime.
 //!
-//! Where the documentation is silent the stand-in refuses, so that nothing relies on an undocumented kindness.
-//! Where a rule stands on one page below <https://developer.clevertap.com/docs/>, the page is named; the others are
-//! CleverTap's general rules for names and values, or its SDKs'.
+//! Where the documentation is silent it refuses, so that nothing relies on undocumented tolerance. Where a rule
+//! is on one page below <https://developer.clevertap.com/docs/>, the page is named; the others are CleverTap's
+//! general rules for names and values, or its SDKs'.
 
-use std::collections::{HashSet, VecDeque};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
-
+use crate::connections::{Connections, Ending, Listener};
 use bytes::Bytes;
-use hyper::header::{CONTENT_TYPE, HeaderValue, LOCATION};
+use hyper::header::CONTENT_TYPE;
 use hyper::{Method, Request};
 use serde_json::{Map, Value, json};
+use std::collections::{HashSet, VecDeque};
+use std::ops::Deref;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
-
-use crate::connections::{Connections, Ending};
 
 /// The path of the upload API (page `upload-events-api`).
 const UPLOAD_PATH: &str = "/1/upload";
-
 /// Records in one call (page `upload-events-api`).
 const MAX_RECORDS: usize = 1000;
-
-/// Uploads handled at once for one account; one more is a 429 (page `api-request-limit`).
+/// Concurrent uploads of one account; one more is a 429 (page `api-request-limit`).
 const MAX_CONCURRENT_UPLOADS: usize = 15;
-
 /// Properties of one event: the default of an account (page `upload-events-api`).
 const MAX_EVENT_PROPERTIES: usize = 100;
-
 /// Custom properties of profiles (page `upload-user-profiles-api`).
 const MAX_PROFILE_PROPERTIES: usize = 256;
-
 /// Characters in the key of an event property (page `upload-events-api`).
 const MAX_KEY_CHARACTERS: usize = 120;
-
 /// Bytes of UTF-8 in the key of a profile property: bytes, unlike for events (page `upload-user-profiles-api`).
 const MAX_PROFILE_KEY_BYTES: usize = 120;
-
 /// Characters in an event name. No page gives a limit, so the one for keys is taken.
 const MAX_EVENT_NAME_CHARACTERS: usize = 120;
-
 /// Bytes of UTF-8 in a text value (pages `upload-events-api` and `upload-user-profiles-api`).
 const MAX_VALUE_BYTES: usize = 512;
-
 /// `identity`, `objectId` and their like are shorter than this many characters: CleverTap's rule for identities.
 const IDENTITY_CHARACTERS: usize = 1024;
-
 /// Entries in `Items` of `Charged`. The documentation says 256, CleverTap's own SDKs stop at 50.
 const MAX_ITEMS: usize = 50;
-
 /// Values in one `$add` or `$remove`: as many as a multi-value property holds
 /// (<https://docs.clevertap.com/docs/platform-considerations>).
 const MAX_OPERATION_VALUES: usize = 100;
-
 /// A `ts` from here on is in milliseconds: in seconds it would be the year 5138.
 const FIRST_IMPLAUSIBLE_TIME: u64 = 100_000_000_000;
-
-/// Characters that no name of an event or a property may hold: CleverTap's rule for names.
+/// Characters that no name of an event or a property may have: CleverTap's rule for names.
 const FORBIDDEN_CHARACTERS: [char; 13] = [
     '%', '>', '<', '!', '|', '&', '.', ':', ';', '$', '\'', '"', '\\',
 ];
-
-/// Forbidden in profile keys beside [`FORBIDDEN_CHARACTERS`]: CleverTap's rule for names.
+/// Forbidden in profile keys in addition to [`FORBIDDEN_CHARACTERS`]: CleverTap's rule for names.
 const FORBIDDEN_IN_PROFILE_KEYS: char = '#';
-
 /// How a date value starts; seconds since 1970 follow: CleverTap's rule for values.
 const DATE_PREFIX: &str = "$D_";
-
-/// The revenue event, the only one that may carry [`ITEMS`] and the one that needs a numeric [`AMOUNT`].
-const CHARGED: &str = "Charged";
-const AMOUNT: &str = "Amount";
-const ITEMS: &str = "Items";
-
+/// The revenue event in CleverTap's comparison, the only one with `Items` and the one that needs a numeric `Amount`.
+const CHARGED: &str = "charged";
 /// Events that only CleverTap raises (page `events`). Names compare without case and spaces.
+#[rustfmt::skip]
 const RESERVED_EVENTS: [&str; 29] = [
-    "Notification Sent",
-    "Notification Viewed",
-    "Notification Clicked",
-    "Notification Delivered",
-    "Notification Replied",
-    "Notification Bounced",
-    "UTM Visited",
-    "App Launched",
-    "App Uninstalled",
-    "App Installed",
-    "App Version Changed",
-    "Stayed",
-    "Reply Sent",
-    "Experiment Rendered",
-    "Reachable By",
-    "Identity Reset",
-    "Identity Set",
-    "Identity Error",
-    "Geocluster Entered",
-    "Geocluster Exited",
-    "SCOutgoing",
-    "SCIncoming",
-    "SCEnd",
-    "SCCampaignOptOut",
-    "Push Impressions",
-    "State Transitioned",
-    "Session Concluded",
-    "Channel Unsubscribed",
-    "Web Page Viewed",
+    "Notification Sent", "Notification Viewed", "Notification Clicked", "Notification Delivered",
+    "Notification Replied", "Notification Bounced", "UTM Visited", "App Launched",
+    "App Uninstalled", "App Installed", "App Version Changed", "Stayed", "Reply Sent",
+    "Experiment Rendered", "Reachable By", "Identity Reset", "Identity Set", "Identity Error",
+    "Geocluster Entered", "Geocluster Exited", "SCOutgoing", "SCIncoming", "SCEnd",
+    "SCCampaignOptOut", "Push Impressions", "State Transitioned", "Session Concluded",
+    "Channel Unsubscribed", "Web Page Viewed",
 ];
-
-/// CleverTap's own prefix; `wzrk_d` is reserved, its siblings are best left alone as well.
+/// CleverTap's own prefix: `wzrk_d` is reserved, other names are refused to be safe.
 const RESERVED_EVENT_PREFIX: &str = "wzrk_";
-
-/// Keys of which a record carries exactly one (page `upload-events-api`).
-const IDENTITY_KEYS: [&str; 4] = ["identity", OBJECT_ID_KEY, "FBID", "GPID"];
-const OBJECT_ID_KEY: &str = "objectId";
-
-/// Profile fields with a meaning of their own, in lower case, with the code that guards each (page `api-errors`).
+/// Keys of which a record has exactly one (page `upload-events-api`).
+const IDENTITY_KEYS: [&str; 4] = ["identity", "objectId", "FBID", "GPID"];
+/// Profile fields with a meaning of their own, in lower case, with the code of each (page `api-errors`).
 const SYSTEM_FIELDS: [(&str, u16); 10] = [
     ("name", STRUCTURE),
     ("identity", STRUCTURE),
@@ -128,8 +82,7 @@ const SYSTEM_FIELDS: [(&str, u16); 10] = [
     ("married", 519),
     ("age", 520),
 ];
-
-/// The prefix of the fields that hold a user's consent to messages, in lower case.
+/// The prefix of the fields with a user's consent to messages, in lower case.
 const CONSENT_PREFIX: &str = "msg-";
 
 /// Record codes (page `api-errors`).
@@ -142,11 +95,13 @@ const NO_TYPE: u16 = 524;
 const TIME: u16 = 525;
 const OBJECT_ID: u16 = 526;
 
+const JSON: &str = "application/json";
+
 /// An upload endpoint with one account. Clones are the same server.
 #[derive(Clone)]
 pub struct CleverTap(Arc<State>);
 
-/// One `POST /1/upload`, whatever became of it.
+/// One `POST /1/upload`, whatever the answer.
 #[derive(Clone, Debug)]
 pub struct Upload {
     pub account_id: Option<String>,
@@ -169,13 +124,13 @@ pub enum Reply {
     Answer { status: u16, body: String },
     /// This HTTP status with a `Location`; nothing is accepted.
     Redirect { status: u16, location: String },
-    /// No answer; the connection stays open and the upload goes on counting as concurrent.
+    /// No answer; the connection stays open and the upload counts as concurrent.
     Silent,
     /// By the rules, after this long.
     Slow(Duration),
     /// The connection closes before an answer; nothing is accepted.
     CloseBeforeAnswer,
-    /// The connection is reset before an answer (over TLS: closed); nothing is accepted.
+    /// The connection is reset before an answer; nothing is accepted.
     ResetBeforeAnswer,
     /// By the rules, but the connection closes before the answer: the ambiguous case.
     AcceptThenClose,
@@ -190,7 +145,7 @@ struct State {
     passcode: Mutex<String>,
     script: Mutex<VecDeque<Reply>>,
     uploads: watch::Sender<Vec<Upload>>,
-    accepted: Mutex<Vec<Value>>,
+    accepted: watch::Sender<Vec<Value>>,
     slots: Semaphore,
     connections: Connections,
 }
@@ -203,29 +158,27 @@ impl CleverTap {
             passcode: Mutex::new(passcode.to_owned()),
             script: Mutex::default(),
             uploads: watch::Sender::default(),
-            accepted: Mutex::default(),
+            accepted: watch::Sender::default(),
             slots: Semaphore::new(MAX_CONCURRENT_UPLOADS),
             connections: Connections::new(),
         }))
     }
 
     /// Accepts for ever; each connection runs in its own task.
-    pub async fn serve(self, listener: TcpListener) {
+    pub async fn serve(self, listener: impl Into<Listener>) {
         let connections = self.0.connections.clone();
-        connections
-            .serve_listener(listener, move |request| self.clone().answer(request))
-            .await;
+        let answer = move |request| self.clone().answer(request);
+        connections.serve_listener(listener, answer).await;
     }
 
-    /// Serves one connection on any stream, such as one under TLS, until either side ends it.
+    /// Serves one connection on any stream until either side ends it.
     pub async fn serve_connection<S>(self, stream: S)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let connections = self.0.connections.clone();
-        connections
-            .serve_stream(stream, move |request| self.clone().answer(request))
-            .await;
+        let answer = move |request| self.clone().answer(request);
+        connections.serve_stream(stream, answer).await;
     }
 
     /// Replaces the passcode: the old one is a 401 from here on.
@@ -243,83 +196,75 @@ impl CleverTap {
         self.0.uploads.borrow().clone()
     }
 
+    /// Returns the uploads so far and forgets them and their records. No upload may be in progress.
+    pub fn take_uploads(&self) -> Vec<Upload> {
+        self.0.accepted.send_replace(Vec::new());
+        self.0.uploads.send_replace(Vec::new())
+    }
+
     /// The records accepted so far, in order; those of dry runs are not among them.
     pub fn accepted(&self) -> Vec<Value> {
-        self.0.accepted.lock().unwrap().clone()
-    }
-
-    /// Connections accepted so far.
-    pub fn connections(&self) -> usize {
-        self.0.connections.accepted()
-    }
-
-    /// Requests of any kind so far.
-    pub fn requests(&self) -> usize {
-        self.0.connections.requests()
-    }
-
-    /// Closes every open connection, as a server does to idle ones; uploads under way get no answer.
-    pub fn close_connections(&self) {
-        self.0.connections.close_all();
+        self.0.accepted.borrow().clone()
     }
 
     /// Resolves as soon as at least `n` uploads have arrived, answered or not.
     pub async fn wait_for_uploads(&self, n: usize) {
         let mut uploads = self.0.uploads.subscribe();
-        uploads
-            .wait_for(|uploads| uploads.len() >= n)
-            .await
-            .expect("the sender lives as long as self");
+        let enough = uploads.wait_for(|uploads| uploads.len() >= n);
+        enough.await.expect("the sender lives as long as self");
+    }
+
+    /// Resolves as soon as at least `n` records are accepted.
+    pub async fn wait_for_records(&self, n: usize) {
+        let mut accepted = self.0.accepted.subscribe();
+        let enough = accepted.wait_for(|accepted| accepted.len() >= n);
+        enough.await.expect("the sender lives as long as self");
     }
 
     async fn answer(self, request: Request<Bytes>) -> Ending {
         match (request.method(), request.uri().path()) {
             (&Method::POST, UPLOAD_PATH) => self.upload(&request).await,
-            (&Method::GET | &Method::HEAD, "/") => Answer::new(200, json!({})).into(),
-            (_, UPLOAD_PATH | "/") => Answer::failure(405, "Method Not Allowed").into(),
-            _ => Answer::failure(404, "Not Found").into(),
+            (&Method::GET | &Method::HEAD, "/") => json_answer(200, &json!({})),
+            (_, UPLOAD_PATH | "/") => failure(405, "Method Not Allowed"),
+            _ => failure(404, "Not Found"),
         }
     }
 
     async fn upload(&self, request: &Request<Bytes>) -> Ending {
-        // The slot is held until the answer is ready, or until the peer gives up on it.
+        // The slot is in use until the answer is ready, or until the peer gives up on it.
         let slot = self.0.slots.try_acquire();
         let (place, reply) = self.receive(request);
-        let mut forced = None;
-        let scripted = match reply {
-            Reply::Silent => std::future::pending().await,
-            Reply::CloseBeforeAnswer => return Ending::Close,
-            Reply::ResetBeforeAnswer => return Ending::Reset,
-            Reply::Status(status) => Some(Answer::failure(status, "Answered by a script")),
-            Reply::Answer { status, body } => Some(Answer {
-                status,
-                body,
-                location: None,
-            }),
-            Reply::Redirect { status, location } => Some(Answer {
-                location: Some(location),
-                ..Answer::new(status, json!({}))
-            }),
-            Reply::FailWithoutReasons => Some(Answer::verdict(0, Vec::new())),
-            Reply::RefuseRecord { number, code } => {
-                forced = Some((number, Refusal::new(code)));
-                None
+        let judge = |forced| match slot {
+            Ok(_) => self.judge(request, forced),
+            Err(_) => failure(429, "Too many concurrent requests"),
+        };
+        let ending = match reply {
+            Reply::Normal => judge(None),
+            Reply::Status(status) => failure(status, "Answered by a script"),
+            Reply::Answer { status, body } => Ending::answer(status, JSON, body),
+            Reply::Redirect { status, location } => {
+                json_answer(status, &json!({})).with_header("location", &location)
             }
+            Reply::Silent => std::future::pending().await,
             Reply::Slow(delay) => {
                 tokio::time::sleep(delay).await;
-                None
+                judge(None)
             }
+            Reply::CloseBeforeAnswer => Ending::Close,
+            Reply::ResetBeforeAnswer => Ending::Reset,
             Reply::AcceptThenClose => {
-                self.judge(request, slot.is_ok(), None);
-                return Ending::Close;
+                judge(None);
+                Ending::Close
             }
-            Reply::Normal => None,
+            Reply::RefuseRecord { number, code } => judge(Some((number, code))),
+            Reply::FailWithoutReasons => verdict(0, &[]),
         };
-        let answer = scripted.unwrap_or_else(|| self.judge(request, slot.is_ok(), forced));
-        self.0
-            .uploads
-            .send_modify(|uploads| uploads[place].status = Some(answer.status));
-        answer.into()
+        if let Ending::Answer(response) = &ending {
+            let status = response.status().as_u16();
+            let note = |uploads: &mut Vec<Upload>| uploads[place].status = Some(status);
+            self.0.uploads.send_modify(note);
+        }
+        ending
     }
 
     /// Notes the upload and takes its scripted reply, in one step, so that replies follow the order of arrival.
@@ -329,8 +274,8 @@ impl CleverTap {
         self.0.uploads.send_modify(|uploads| {
             place = uploads.len();
             uploads.push(Upload {
-                account_id: header(request, "x-clevertap-account-id"),
-                passcode: header(request, "x-clevertap-passcode"),
+                account_id: header(request, "x-clevertap-account-id").map(str::to_owned),
+                passcode: header(request, "x-clevertap-passcode").map(str::to_owned),
                 query: request.uri().query().map(str::to_owned),
                 body: request.body().clone(),
                 status: None,
@@ -339,106 +284,82 @@ impl CleverTap {
         (place, script.pop_front().unwrap_or(Reply::Normal))
     }
 
-    /// The answer by the rules; `forced` refuses one record, given by its number, whatever it holds.
-    fn judge(
-        &self,
-        request: &Request<Bytes>,
-        has_slot: bool,
-        forced: Option<(usize, Refusal)>,
-    ) -> Answer {
-        if !has_slot {
-            return Answer::failure(429, "Too many concurrent requests");
+    /// The answer by the rules; `forced` refuses one record, given by its number, with a code.
+    fn judge(&self, request: &Request<Bytes>, forced: Option<(usize, u16)>) -> Ending {
+        let account_id = header(request, "x-clevertap-account-id");
+        let passcode = header(request, "x-clevertap-passcode");
+        if account_id != Some(&self.0.account_id)
+            || passcode != Some(&*self.0.passcode.lock().unwrap())
+        {
+            // The recorded text; CleverTap does not say which of the two is wrong.
+            return failure(401, "Account ID is not valid");
         }
-        let is_known = header(request, "x-clevertap-account-id").as_ref()
-            == Some(&self.0.account_id)
-            && header(request, "x-clevertap-passcode").as_ref()
-                == Some(&*self.0.passcode.lock().unwrap());
-        if !is_known {
-            // The recorded text; CleverTap does not tell which of the two is wrong.
-            return Answer::failure(401, "Account ID is not valid");
-        }
-        if !is_json(header(request, CONTENT_TYPE.as_str()).as_deref()) {
-            return Answer::failure(400, "Content-Type is not application/json");
+        let content_type = header(request, CONTENT_TYPE.as_str()).unwrap_or_default();
+        let essence = content_type.split(';').next().unwrap_or_default();
+        if !essence.trim().eq_ignore_ascii_case(JSON) {
+            return failure(400, "Content-Type is not application/json");
         }
         let dry_run = match request.uri().query() {
             None => false,
             Some("dryRun=1") => true,
-            Some(_) => return Answer::failure(400, "Query is not known"),
+            Some(_) => return failure(400, "Query is not known"),
         };
         let Some(records) = records(request.body()) else {
-            return Answer::failure(400, "Payload is not {\"d\":[1 to 1000 records]}");
+            return failure(400, "Payload is not {\"d\":[1 to 1000 records]}");
         };
 
         let (mut accepted, mut unprocessed) = (Vec::new(), Vec::new());
         for (record, number) in records.into_iter().zip(1..) {
-            let verdict = match &forced {
-                Some((forced, refusal)) if *forced == number => Err(refusal.clone()),
+            let checked = match forced {
+                Some((forced, code)) if forced == number => Err(Refusal::new(code)),
                 _ => check(&record),
             };
-            match verdict {
+            match checked {
                 Ok(()) => accepted.push(Value::Object(record)),
                 Err(refusal) => unprocessed.push(refusal.into_answer(number, record)),
             }
         }
-        let answer = Answer::verdict(accepted.len(), unprocessed);
+        let answer = verdict(accepted.len(), &unprocessed);
         if !dry_run {
-            self.0.accepted.lock().unwrap().extend(accepted);
+            self.0.accepted.send_modify(|all| all.extend(accepted));
         }
         answer
     }
 }
 
-/// An HTTP answer with a JSON body.
-struct Answer {
-    status: u16,
-    body: String,
-    location: Option<String>,
-}
+impl Deref for CleverTap {
+    type Target = Connections;
 
-impl Answer {
-    fn new(status: u16, body: Value) -> Self {
-        Self {
-            status,
-            body: body.to_string(),
-            location: None,
-        }
-    }
-
-    /// A request refused as a whole, in the recorded shape of a 401.
-    fn failure(status: u16, error: &str) -> Self {
-        Self::new(
-            status,
-            json!({ "status": "fail", "error": error, "code": status }),
-        )
-    }
-
-    /// HTTP 200 in one of its three shapes (page `upload-events-api`).
-    fn verdict(processed: usize, unprocessed: Vec<Value>) -> Self {
-        let status = match (processed, unprocessed.as_slice()) {
-            (0, _) => "fail",
-            (_, []) => "success",
-            _ => "partial",
-        };
-        Self::new(
-            200,
-            json!({ "status": status, "processed": processed, "unprocessed": unprocessed }),
-        )
+    fn deref(&self) -> &Connections {
+        &self.0.connections
     }
 }
 
-impl From<Answer> for Ending {
-    fn from(answer: Answer) -> Self {
-        let mut ending = Ending::answer(answer.status, "application/json", answer.body);
-        if let (Ending::Answer(response), Some(location)) = (&mut ending, answer.location) {
-            let location = HeaderValue::try_from(location).expect("a header value");
-            response.headers_mut().insert(LOCATION, location);
-        }
-        ending
-    }
+fn json_answer(status: u16, body: &Value) -> Ending {
+    Ending::answer(status, JSON, body.to_string())
+}
+
+/// A request refused as a whole, in the recorded shape of a 401.
+fn failure(status: u16, error: &str) -> Ending {
+    json_answer(
+        status,
+        &json!({ "status": "fail", "error": error, "code": status }),
+    )
+}
+
+/// HTTP 200 in one of its three shapes (page `upload-events-api`).
+fn verdict(processed: usize, unprocessed: &[Value]) -> Ending {
+    let status = match (processed, unprocessed) {
+        (0, _) => "fail",
+        (_, []) => "success",
+        _ => "partial",
+    };
+    let body = json!({ "status": status, "processed": processed, "unprocessed": unprocessed });
+    json_answer(200, &body)
 }
 
 /// Why one record is refused.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, PartialEq)]
 struct Refusal {
     code: u16,
     /// What is wrong with this very record, for the developer who reads the answer; names, never values.
@@ -447,17 +368,13 @@ struct Refusal {
 
 impl Refusal {
     fn new(code: u16) -> Self {
-        Self {
-            code,
-            detail: String::new(),
-        }
+        let detail = String::new();
+        Self { code, detail }
     }
 
-    fn because(code: u16, detail: impl Into<String>) -> Self {
-        Self {
-            code,
-            detail: detail.into(),
-        }
+    fn because(detail: impl Into<String>) -> Self {
+        let (code, detail) = (STRUCTURE, detail.into());
+        Self { code, detail }
     }
 
     /// The entry of `unprocessed` for the record with this number, counted from 1.
@@ -491,7 +408,7 @@ impl Refusal {
         };
         // CleverTap is inconsistent about this space. Even codes go without, so that nobody counts on it.
         let space = if self.code.is_multiple_of(2) { "" } else { " " };
-        // The echo may be normalised and is deliberately never equal to what was sent: the number tells which it is.
+        // The echo may be normalised and is deliberately never equal to what was sent: the number identifies the record.
         record.remove("ts");
         json!({
             "status": "fail",
@@ -511,40 +428,54 @@ pub fn refusal_of(record: &Value) -> Option<String> {
     Some(format!("{}: {}", refusal.code, refusal.detail))
 }
 
-fn header(request: &Request<Bytes>, name: &str) -> Option<String> {
-    let value = request.headers().get(name)?;
-    value.to_str().ok().map(str::to_owned)
+fn header<'r>(request: &'r Request<Bytes>, name: &str) -> Option<&'r str> {
+    request.headers().get(name)?.to_str().ok()
 }
 
-fn is_json(content_type: Option<&str>) -> bool {
-    let essence = content_type.and_then(|text| text.split(';').next());
-    essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
-}
-
-/// The records of a well-formed body: an object with the one key `d`, holding 1 to 1000 objects.
+/// The records of a well-formed body: an object with the one key `d`, a list of 1 to 1000 objects.
 fn records(body: &[u8]) -> Option<Vec<Map<String, Value>>> {
-    let Ok(Value::Object(mut body)) = serde_json::from_slice(body) else {
-        return None;
-    };
+    let mut body: Map<String, Value> = serde_json::from_slice(body).ok()?;
     let Some(Value::Array(records)) = body.remove("d") else {
         return None;
     };
     if !body.is_empty() || !(1..=MAX_RECORDS).contains(&records.len()) {
         return None;
     }
-    records
-        .into_iter()
-        .map(|record| match record {
-            Value::Object(record) => Some(record),
-            _ => None,
-        })
-        .collect()
+    let objects = records.into_iter().map(|record| match record {
+        Value::Object(record) => Some(record),
+        _ => None,
+    });
+    objects.collect()
+}
+
+/// Refuses the record with a code and the reason unless the condition is met.
+macro_rules! require {
+    ($is_met:expr => $code:expr, $($reason:tt)+) => {
+        if !$is_met {
+            let detail = format!($($reason)+);
+            return Err(Refusal { code: $code, detail });
+        }
+    };
 }
 
 /// Checks one record against every documented rule.
 fn check(record: &Map<String, Value>) -> Result<(), Refusal> {
-    check_identity(record)?;
-    check_time(record)?;
+    let present = |key: &&str| record.contains_key(*key);
+    let keys: Vec<&str> = IDENTITY_KEYS.into_iter().filter(present).collect();
+    require!(keys.len() == 1 => NO_IDENTITY, "{} identities", keys.len());
+    let key = keys[0];
+    let is_valid = |text: &str| (1..IDENTITY_CHARACTERS).contains(&text.chars().count());
+    let is_valid = record[key].as_str().is_some_and(is_valid);
+    let code = if key == "objectId" {
+        OBJECT_ID
+    } else {
+        NO_IDENTITY
+    };
+    require!(is_valid => code, "{key} is not a text of 1 to 1023 characters");
+
+    let ts = record.get("ts").map(|ts| ts.as_u64().unwrap_or_default());
+    let is_seconds = ts.is_none_or(|ts| (1..FIRST_IMPLAUSIBLE_TIME).contains(&ts));
+    require!(is_seconds => TIME, "ts is not in Unix seconds");
     match record.get("type").and_then(Value::as_str) {
         Some("event") => check_event(record),
         Some("profile") => check_profile(record),
@@ -552,76 +483,33 @@ fn check(record: &Map<String, Value>) -> Result<(), Refusal> {
     }
 }
 
-fn check_identity(record: &Map<String, Value>) -> Result<(), Refusal> {
-    let mut present = IDENTITY_KEYS
-        .into_iter()
-        .filter_map(|key| Some((key, record.get(key)?)));
-    let Some((key, value)) = present.next() else {
-        return Err(Refusal::new(NO_IDENTITY));
-    };
-    if let Some((second, _)) = present.next() {
-        return Err(Refusal::because(
-            NO_IDENTITY,
-            format!("both {key} and {second} are present"),
-        ));
-    }
-    let fits = |text: &str| (1..IDENTITY_CHARACTERS).contains(&text.chars().count());
-    if value.as_str().is_some_and(fits) {
-        return Ok(());
-    }
-    let code = if key == OBJECT_ID_KEY {
-        OBJECT_ID
-    } else {
-        NO_IDENTITY
-    };
-    Err(Refusal::because(
-        code,
-        format!("{key} is not a text of 1 to 1023 characters"),
-    ))
-}
-
-fn check_time(record: &Map<String, Value>) -> Result<(), Refusal> {
-    let Some(ts) = record.get("ts") else {
-        return Ok(());
-    };
-    match ts.as_u64() {
-        Some(1..FIRST_IMPLAUSIBLE_TIME) => Ok(()),
-        Some(FIRST_IMPLAUSIBLE_TIME..) => Err(Refusal::because(TIME, "ts is in milliseconds")),
-        _ => Err(Refusal::new(TIME)),
-    }
-}
-
 fn check_event(record: &Map<String, Value>) -> Result<(), Refusal> {
     check_fields(record, &["evtName", "evtData"])?;
-    let name = match record.get("evtName").and_then(Value::as_str) {
-        None | Some("") => return Err(Refusal::new(NO_EVENT_NAME)),
-        Some(name) => name,
-    };
-    let compared = folded(name);
-    if compared.starts_with(RESERVED_EVENT_PREFIX)
-        || RESERVED_EVENTS
-            .iter()
-            .any(|event| folded(event) == compared)
-    {
-        return Err(Refusal::new(RESERVED));
-    }
-    if name.chars().count() > MAX_EVENT_NAME_CHARACTERS || name.contains(FORBIDDEN_CHARACTERS) {
-        return Err(structure(
-            "the event name is too long or has a forbidden character",
-        ));
-    }
+    let name = record
+        .get("evtName")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    require!(!name.is_empty() => NO_EVENT_NAME, "no name");
+    let compared = compared(name);
+    let is_reserved = RESERVED_EVENTS
+        .iter()
+        .any(|event| self::compared(event) == compared)
+        || compared.starts_with(RESERVED_EVENT_PREFIX);
+    require!(!is_reserved => RESERVED, "{name} is reserved");
+    let length = name.chars().count();
+    require!(length <= MAX_EVENT_NAME_CHARACTERS => STRUCTURE, "{name} is too long");
+    require!(!name.contains(FORBIDDEN_CHARACTERS) => STRUCTURE, "{name} has a forbidden character");
 
     let Some(Value::Object(properties)) = record.get("evtData") else {
-        return Err(structure("evtData is not an object"));
+        return Err(Refusal::because("evtData is not an object"));
     };
-    let is_charged = compared == folded(CHARGED);
-    if is_charged && !properties.get(AMOUNT).is_some_and(Value::is_number) {
-        return Err(structure("Amount of Charged is not a number"));
-    }
+    let is_charged = compared == CHARGED;
+    let has_amount = properties.get("Amount").is_some_and(Value::is_number);
+    require!(!is_charged || has_amount => STRUCTURE, "Amount is not a number");
     check_keys(properties)?;
     for (key, value) in properties {
         match value {
-            Value::Array(items) if is_charged && key == ITEMS => check_items(items)?,
+            Value::Array(items) if is_charged && key == "Items" => check_items(items)?,
             _ => check_value(key, value)?,
         }
     }
@@ -629,12 +517,10 @@ fn check_event(record: &Map<String, Value>) -> Result<(), Refusal> {
 }
 
 fn check_items(items: &[Value]) -> Result<(), Refusal> {
-    if items.len() > MAX_ITEMS {
-        return Err(structure("Items has too many entries"));
-    }
+    require!(items.len() <= MAX_ITEMS => STRUCTURE, "Items has too many entries");
     for item in items {
         let Value::Object(properties) = item else {
-            return Err(structure("an entry of Items is not an object"));
+            return Err(Refusal::because("an entry of Items is not an object"));
         };
         check_keys(properties)?;
         for (key, value) in properties {
@@ -646,13 +532,11 @@ fn check_items(items: &[Value]) -> Result<(), Refusal> {
 
 /// The keys of an event's or an item's properties: how many, how long, of which characters.
 fn check_keys(properties: &Map<String, Value>) -> Result<(), Refusal> {
-    if properties.len() > MAX_EVENT_PROPERTIES {
-        return Err(Refusal::new(TOO_MANY_PROPERTIES));
-    }
+    let count = properties.len();
+    require!(count <= MAX_EVENT_PROPERTIES => TOO_MANY_PROPERTIES, "{count} properties");
     for key in properties.keys() {
-        if key.chars().count() > MAX_KEY_CHARACTERS {
-            return Err(structure(format!("the key {key} is too long")));
-        }
+        let length = key.chars().count();
+        require!(length <= MAX_KEY_CHARACTERS => STRUCTURE, "the key {key} is too long");
         check_key(key)?;
     }
     check_distinct(properties)
@@ -661,27 +545,19 @@ fn check_keys(properties: &Map<String, Value>) -> Result<(), Refusal> {
 fn check_profile(record: &Map<String, Value>) -> Result<(), Refusal> {
     check_fields(record, &["profileData"])?;
     let Some(Value::Object(properties)) = record.get("profileData") else {
-        return Err(structure("profileData is not an object"));
+        return Err(Refusal::because("profileData is not an object"));
     };
-    if properties.len() > MAX_PROFILE_PROPERTIES {
-        return Err(structure("profileData has too many properties"));
-    }
+    let count = properties.len();
+    require!(count <= MAX_PROFILE_PROPERTIES => STRUCTURE, "{count} properties");
     for (key, value) in properties {
-        let compared = folded(key);
-        if compared.starts_with(CONSENT_PREFIX) {
-            return Err(structure(format!("{key} is a system field")));
-        }
-        if let Some((_, code)) = SYSTEM_FIELDS.iter().find(|(field, _)| *field == compared) {
-            return Err(Refusal::because(*code, format!("{key} is a system field")));
-        }
-        if key.len() > MAX_PROFILE_KEY_BYTES {
-            return Err(structure(format!("the key {key} is too long")));
-        }
-        if key.contains(FORBIDDEN_IN_PROFILE_KEYS) {
-            return Err(structure(format!(
-                "the key {key} has a forbidden character"
-            )));
-        }
+        let compared = compared(key);
+        let system_field = SYSTEM_FIELDS.iter().find(|(field, _)| *field == compared);
+        let code = system_field.map_or(STRUCTURE, |(_, code)| *code);
+        require!(system_field.is_none() => code, "{key} is a system field");
+        require!(!compared.starts_with(CONSENT_PREFIX) => STRUCTURE, "{key} is a system field");
+        require!(key.len() <= MAX_PROFILE_KEY_BYTES => STRUCTURE, "the key {key} is too long");
+        let is_forbidden = key.contains(FORBIDDEN_IN_PROFILE_KEYS);
+        require!(!is_forbidden => STRUCTURE, "the key {key} has a forbidden character");
         check_key(key)?;
         match value {
             Value::Object(operation) => check_operation(key, operation)?,
@@ -693,358 +569,210 @@ fn check_profile(record: &Map<String, Value>) -> Result<(), Refusal> {
 
 /// One operation on a profile property: `$add`, `$remove` or `$incr` (page `upload-user-profiles-api`).
 fn check_operation(key: &str, operation: &Map<String, Value>) -> Result<(), Refusal> {
-    let wrong = || structure(format!("the operation on {key} is not valid"));
-    let mut entries = operation.iter();
-    let (Some((operator, operand)), None) = (entries.next(), entries.next()) else {
-        return Err(wrong());
-    };
-    match (operator.as_str(), operand) {
-        ("$incr", Value::Number(_)) => Ok(()),
-        ("$add" | "$remove", Value::Array(values))
-            if (1..=MAX_OPERATION_VALUES).contains(&values.len())
-                && values.iter().all(Value::is_string) =>
-        {
+    let mut entries = operation
+        .iter()
+        .map(|(operator, operand)| (operator.as_str(), operand));
+    match (entries.next(), entries.next()) {
+        (Some(("$incr", Value::Number(_))), None) => Ok(()),
+        (Some(("$add" | "$remove", Value::Array(values))), None) => {
+            let is_valid = (1..=MAX_OPERATION_VALUES).contains(&values.len());
+            let is_valid = is_valid && values.iter().all(Value::is_string);
+            require!(is_valid => STRUCTURE, "{key} has an operation without 1 to 100 texts");
             values.iter().try_for_each(|value| check_value(key, value))
         }
-        _ => Err(wrong()),
+        _ => Err(Refusal::because(format!("{key} has an invalid operation"))),
     }
 }
 
 /// A record has no keys but those of its type.
 fn check_fields(record: &Map<String, Value>, own: &[&str]) -> Result<(), Refusal> {
-    let is_known = |key: &str| {
-        IDENTITY_KEYS.contains(&key) || ["type", "ts"].contains(&key) || own.contains(&key)
-    };
-    match record.keys().find(|key| !is_known(key)) {
-        None => Ok(()),
-        Some(key) => Err(structure(format!("{key} is not a key of this record"))),
+    for key in record.keys() {
+        let lists = [&IDENTITY_KEYS[..], &["type", "ts"], own];
+        let is_known = lists.iter().any(|keys| keys.contains(&key.as_str()));
+        require!(is_known => STRUCTURE, "{key} is not a key of this record");
     }
+    Ok(())
 }
 
 /// What the keys of events and profiles have in common.
 fn check_key(key: &str) -> Result<(), Refusal> {
-    if key.trim().is_empty() {
-        return Err(structure("a key is empty"));
-    }
-    if key.contains(FORBIDDEN_CHARACTERS) {
-        return Err(structure(format!(
-            "the key {key} has a forbidden character"
-        )));
-    }
+    require!(!key.trim().is_empty() => STRUCTURE, "a key is empty");
+    let is_forbidden = key.contains(FORBIDDEN_CHARACTERS);
+    require!(!is_forbidden => STRUCTURE, "the key {key} has a forbidden character");
     Ok(())
 }
 
 /// Keys that differ only in surrounding white space would be one property.
 fn check_distinct(properties: &Map<String, Value>) -> Result<(), Refusal> {
     let mut seen = HashSet::new();
-    match properties.keys().find(|key| !seen.insert(key.trim())) {
-        None => Ok(()),
-        Some(key) => Err(structure(format!("the key {key} is there twice"))),
+    for key in properties.keys() {
+        require!(seen.insert(key.trim()) => STRUCTURE, "the key {key} is there twice");
     }
+    Ok(())
 }
 
 /// A flat value: text, boolean, number or date. null is undocumented, and so refused.
 fn check_value(key: &str, value: &Value) -> Result<(), Refusal> {
     match value {
         Value::Bool(_) | Value::Number(_) => Ok(()),
-        Value::String(text) if text.len() > MAX_VALUE_BYTES => {
-            Err(structure(format!("the text of {key} is too long")))
+        Value::String(text) => {
+            require!(text.len() <= MAX_VALUE_BYTES => STRUCTURE, "the text of {key} is too long");
+            let is_valid = text.strip_prefix(DATE_PREFIX).is_none_or(is_seconds);
+            require!(is_valid => STRUCTURE, "the date of {key} is not in whole seconds");
+            Ok(())
         }
-        Value::String(text) => match text.strip_prefix(DATE_PREFIX) {
-            Some(seconds) if !is_digits(seconds) => {
-                Err(structure(format!("the date of {key} is not valid")))
-            }
-            _ => Ok(()),
-        },
-        Value::Null => Err(structure(format!("{key} is null"))),
-        Value::Array(_) | Value::Object(_) => Err(structure(format!("{key} is not a flat value"))),
+        _ => Err(Refusal::because(format!("{key} is not a flat value"))),
     }
 }
 
-fn is_digits(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+/// Digits alone, and not so many that they can only be milliseconds.
+fn is_seconds(text: &str) -> bool {
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    is_number
+        && text
+            .parse()
+            .is_ok_and(|seconds: u64| seconds < FIRST_IMPLAUSIBLE_TIME)
 }
 
 /// A name as CleverTap compares it: without case and without spaces.
-fn folded(name: &str) -> String {
+fn compared(name: &str) -> String {
     let visible = name.chars().filter(|character| !character.is_whitespace());
     visible.flat_map(char::to_lowercase).collect()
-}
-
-fn structure(detail: impl Into<String>) -> Refusal {
-    Refusal::because(STRUCTURE, detail)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::harness::{ACCOUNT_ID, PASSCODE, listen};
+    use crate::process::plain_client;
+    use tokio::task::JoinSet;
+
+    /// A record, a pointer into it, the value that is put there (none: it is removed), and the code of the
+    /// refusal (null: accepted).
+    const CASES: &str = r##"[
+        [523, "event", "/identity"],
+        [523, "event", "/identity", ""],
+        [523, "event", "/identity", 1842],
+        [523, "event", "/objectId", "__h1"],
+        [526, "profile", "/objectId", ""],
+        [524, "event", "/type"],
+        [524, "event", "/type", "token"],
+        [null, "event", "/ts"],
+        [525, "event", "/ts", 0],
+        [525, "event", "/ts", -1],
+        [525, "event", "/ts", 1.5],
+        [525, "event", "/ts", "1772439330"],
+        [525, "event", "/ts", null],
+        [525, "event", "/ts", 1772439330000],
+        [509, "event", "/evtName"],
+        [509, "event", "/evtName", ""],
+        [512, "event", "/evtName", "Plan: yearly"],
+        [513, "event", "/evtName", "App Launched"],
+        [513, "event", "/evtName", "applaunched"],
+        [513, "event", "/evtName", "WEB PAGEVIEWED"],
+        [513, "event", "/evtName", "Wzrk_x"],
+        [512, "event", "/evtData"],
+        [512, "event", "/evtData", []],
+        [512, "event", "/evtdata", {}],
+        [512, "event", "/profileData", {}],
+        [512, "profile", "/evtData", {}],
+        [512, "event", "/evtData", { "": 1 }],
+        [512, "event", "/evtData", { " ": 1 }],
+        [512, "event", "/evtData", { "a.b": 1 }],
+        [512, "event", "/evtData", { "a$": 1 }],
+        [512, "event", "/evtData", { "it's": 1 }],
+        [null, "event", "/evtData", { "#": 1 }],
+        [512, "event", "/evtData", { "plan": "a", "plan ": "b" }],
+        [512, "event", "/evtData/offer", { "id": 1 }],
+        [512, "event", "/evtData/offers", ["a"]],
+        [512, "event", "/evtData/Items", [{ "id": 1 }]],
+        [512, "event", "/evtData/plan", null],
+        [null, "event", "/evtData/at", "$D_1803975300"],
+        [512, "event", "/evtData/at", "$D_"],
+        [512, "event", "/evtData/at", "$D_soon"],
+        [512, "event", "/evtData/at", "$D_-1"],
+        [512, "event", "/evtData/at", "$D_+1"],
+        [512, "event", "/evtData/at", "$D_1.5"],
+        [512, "event", "/evtData/at", "$D_1803975300000"],
+        [512, "charged", "/evtData/Amount"],
+        [512, "charged", "/evtData/Amount", "9.99"],
+        [512, "charged", "/evtData/Items", [1]],
+        [512, "charged", "/evtData/Items", [{ "a": {} }]],
+        [512, "profile", "/profileData"],
+        [512, "profile", "/profileData", "yearly"],
+        [512, "profile", "/profileData/plans", ["a"]],
+        [512, "profile", "/profileData/plan", null],
+        [512, "profile", "/profileData/Name", "Ada"],
+        [515, "profile", "/profileData/email", "a@example.com"],
+        [512, "profile", "/profileData/MSG-push", true],
+        [512, "profile", "/profileData", { "plan#": 1 }],
+        [512, "profile", "/profileData", { "a.b": 1 }],
+        [512, "profile", "/profileData", { "": 1 }],
+        [512, "profile", "/profileData", { "plan": "a", "plan ": "b" }],
+        [512, "profile", "/profileData/plans", {}],
+        [512, "profile", "/profileData/plans", { "$add": [] }],
+        [512, "profile", "/profileData/plans", { "$add": "a" }],
+        [512, "profile", "/profileData/plans", { "$add": [1] }],
+        [512, "profile", "/profileData/plans", { "$set": ["a"] }],
+        [512, "profile", "/profileData/plans", { "$add": ["a"], "$remove": ["b"] }],
+        [null, "profile", "/profileData/renewals", { "$incr": 1 }],
+        [512, "profile", "/profileData/renewals", { "$incr": "1" }]
+    ]"##;
 
     #[test]
-    fn accepts_the_documented_records() {
-        for record in [event(), profile(), charged()] {
-            assert_eq!(check(object(&record)), Ok(()), "{record}");
+    fn refuses_what_the_documentation_does_not_allow() {
+        let cases: Vec<Value> = serde_json::from_str(CASES).unwrap();
+        for case in cases {
+            let name = case[1].as_str().unwrap();
+            let record = with(name, case[2].as_str().unwrap(), case.get(3).cloned());
+            assert_eq!(json!(code(&record)), case[0], "{case}");
         }
     }
 
     #[test]
-    fn refuses_a_record_without_exactly_one_identity() {
-        refuses(NO_IDENTITY, without(event(), "/identity"));
-        refuses(NO_IDENTITY, with(event(), "/objectId", json!("__h1")));
-        refuses(NO_IDENTITY, with(event(), "/identity", json!("")));
-        refuses(NO_IDENTITY, with(event(), "/identity", json!(1842)));
-        refuses(
-            NO_IDENTITY,
-            with(event(), "/identity", json!("é".repeat(1024))),
-        );
-        accepts(with(event(), "/identity", json!("é".repeat(1023))));
+    fn accepts_up_to_each_limit_and_nothing_above() {
+        let text = |n: usize| json!("é".repeat(n));
+        let key = |n: usize| json!({ "é".repeat(n): 1 });
+        let properties = |n: usize| (0..n).map(|i| (format!("p{i}"), json!(i))).collect();
+        let items = |n: usize| json!(vec![json!({ "plan": "yearly" }); n]);
+        let values = |n: usize| json!({ "$remove": vec!["a"; n] });
+        limited_to(1023, "event", "/identity", text);
+        limited_to(120, "event", "/evtName", text);
+        limited_to(100, "event", "/evtData", properties);
+        limited_to(120, "event", "/evtData", key);
+        limited_to(256, "event", "/evtData/plan", text);
+        limited_to(50, "charged", "/evtData/Items", items);
+        limited_to(256, "profile", "/profileData", properties);
+        limited_to(60, "profile", "/profileData", key);
+        limited_to(100, "profile", "/profileData/plans", values);
+    }
+
+    #[track_caller]
+    fn limited_to(n: usize, name: &str, pointer: &str, value: impl Fn(usize) -> Value) {
+        assert_eq!(code(&with(name, pointer, Some(value(n)))), None);
+        assert!(code(&with(name, pointer, Some(value(n + 1)))).is_some());
     }
 
     #[test]
-    fn refuses_an_empty_object_id() {
-        let anonymous = without(event(), "/identity");
-        refuses(OBJECT_ID, with(anonymous.clone(), "/objectId", json!("")));
-        accepts(with(anonymous, "/objectId", json!("__h1")));
-    }
-
-    #[test]
-    fn refuses_a_record_of_no_type() {
-        refuses(NO_TYPE, without(event(), "/type"));
-        refuses(NO_TYPE, with(event(), "/type", json!("token")));
-    }
-
-    #[test]
-    fn refuses_a_time_that_is_not_in_seconds() {
-        for ts in [
-            json!(0),
-            json!(-1),
-            json!(1.5),
-            json!("1772439330"),
-            json!(null),
-        ] {
-            refuses(TIME, with(event(), "/ts", ts));
-        }
-        refuses(TIME, with(event(), "/ts", json!(1_772_439_330_000_u64)));
-        accepts(without(event(), "/ts"));
-    }
-
-    #[test]
-    fn refuses_an_event_without_a_name() {
-        refuses(NO_EVENT_NAME, without(event(), "/evtName"));
-        refuses(NO_EVENT_NAME, with(event(), "/evtName", json!("")));
-    }
-
-    #[test]
-    fn refuses_an_impossible_event_name() {
-        refuses(STRUCTURE, with(event(), "/evtName", json!("Plan: yearly")));
-        refuses(STRUCTURE, with(event(), "/evtName", json!("a".repeat(121))));
-        accepts(with(event(), "/evtName", json!("é".repeat(120))));
-    }
-
-    #[test]
-    fn refuses_a_reserved_event_name_in_any_spelling() {
-        for name in [
-            "App Launched",
-            "applaunched",
-            "WEB PAGEVIEWED",
-            "wzrk_d",
-            "Wzrk_x",
-        ] {
-            refuses(RESERVED, with(event(), "/evtName", json!(name)));
-        }
-    }
-
-    #[test]
-    fn refuses_an_event_without_properties_object() {
-        refuses(STRUCTURE, without(event(), "/evtData"));
-        refuses(STRUCTURE, with(event(), "/evtData", json!([])));
-    }
-
-    #[test]
-    fn refuses_an_unknown_key_in_a_record() {
-        refuses(STRUCTURE, with(event(), "/evtdata", json!({})));
-        refuses(STRUCTURE, with(event(), "/profileData", json!({})));
-        refuses(STRUCTURE, with(profile(), "/evtData", json!({})));
-    }
-
-    #[test]
-    fn refuses_too_many_properties() {
-        let properties = |n: usize| {
-            let properties = (0..n).map(|i| (format!("p{i}"), json!(i)));
-            with(event(), "/evtData", properties.collect())
-        };
-        accepts(properties(100));
-        refuses(TOO_MANY_PROPERTIES, properties(101));
-    }
-
-    #[test]
-    fn refuses_an_impossible_property_key() {
-        for key in ["", " ", "a.b", "a$", "it's", &"a".repeat(121)] {
-            refuses(STRUCTURE, with(event(), "/evtData", json!({ key: 1 })));
-        }
-        accepts(with(
-            event(),
-            "/evtData",
-            json!({ "é".repeat(120): 1, "#": 1 }),
-        ));
-    }
-
-    #[test]
-    fn refuses_two_keys_that_are_one() {
-        let doubled = json!({ "plan": "a", "plan ": "b" });
-        refuses(STRUCTURE, with(event(), "/evtData", doubled.clone()));
-        refuses(STRUCTURE, with(profile(), "/profileData", doubled));
-    }
-
-    #[test]
-    fn refuses_a_nested_value() {
-        refuses(
-            STRUCTURE,
-            with(event(), "/evtData/offer", json!({ "id": 1 })),
-        );
-        refuses(STRUCTURE, with(event(), "/evtData/offers", json!(["a"])));
-        refuses(
-            STRUCTURE,
-            with(event(), "/evtData/Items", json!([{ "id": 1 }])),
-        );
-        refuses(
-            STRUCTURE,
-            with(profile(), "/profileData/plans", json!(["a"])),
-        );
-    }
-
-    #[test]
-    fn refuses_null() {
-        refuses(STRUCTURE, with(event(), "/evtData/plan", json!(null)));
-        refuses(STRUCTURE, with(profile(), "/profileData/plan", json!(null)));
-    }
-
-    #[test]
-    fn refuses_a_text_over_512_bytes() {
-        accepts(with(event(), "/evtData/plan", json!("é".repeat(256))));
-        refuses(
-            STRUCTURE,
-            with(event(), "/evtData/plan", json!("é".repeat(257))),
-        );
-    }
-
-    #[test]
-    fn refuses_a_date_that_is_not_digits() {
-        for date in ["$D_", "$D_soon", "$D_-1", "$D_1.5"] {
-            refuses(STRUCTURE, with(event(), "/evtData/at", json!(date)));
-        }
-        accepts(with(event(), "/evtData/at", json!("$D_1803975300")));
-    }
-
-    #[test]
-    fn refuses_charged_without_a_numeric_amount() {
-        refuses(STRUCTURE, without(charged(), "/evtData/Amount"));
-        refuses(STRUCTURE, with(charged(), "/evtData/Amount", json!("9.99")));
-    }
-
-    #[test]
-    fn refuses_items_that_are_too_many_or_not_flat() {
-        let item = json!({ "plan": "yearly" });
-        accepts(with(
-            charged(),
-            "/evtData/Items",
-            json!(vec![item.clone(); 50]),
-        ));
-        refuses(
-            STRUCTURE,
-            with(charged(), "/evtData/Items", json!(vec![item; 51])),
-        );
-        refuses(STRUCTURE, with(charged(), "/evtData/Items", json!([1])));
-        refuses(
-            STRUCTURE,
-            with(charged(), "/evtData/Items", json!([{ "a": {} }])),
-        );
-    }
-
-    #[test]
-    fn refuses_a_profile_without_properties_object() {
-        refuses(STRUCTURE, without(profile(), "/profileData"));
-        refuses(STRUCTURE, with(profile(), "/profileData", json!("yearly")));
-    }
-
-    #[test]
-    fn refuses_a_system_profile_field() {
-        refuses(
-            STRUCTURE,
-            with(profile(), "/profileData/Name", json!("Ada")),
-        );
-        refuses(
-            515,
-            with(profile(), "/profileData/email", json!("a@example.com")),
-        );
-        refuses(
-            STRUCTURE,
-            with(profile(), "/profileData/MSG-push", json!(true)),
-        );
-    }
-
-    #[test]
-    fn refuses_an_impossible_profile_key() {
-        for key in ["plan#", "a.b", "", &"é".repeat(61)] {
-            refuses(
-                STRUCTURE,
-                with(profile(), "/profileData", json!({ key: 1 })),
-            );
-        }
-        accepts(with(
-            profile(),
-            "/profileData",
-            json!({ "é".repeat(60): 1 }),
-        ));
-    }
-
-    #[test]
-    fn refuses_an_impossible_profile_operation() {
-        for operation in [
-            json!({}),
-            json!({ "$add": [] }),
-            json!({ "$add": "a" }),
-            json!({ "$add": [1] }),
-            json!({ "$add": vec!["a"; 101] }),
-            json!({ "$incr": "1" }),
-            json!({ "$set": ["a"] }),
-            json!({ "$add": ["a"], "$remove": ["b"] }),
-        ] {
-            refuses(STRUCTURE, with(profile(), "/profileData/plans", operation));
-        }
-        accepts(with(
-            profile(),
-            "/profileData/plans",
-            json!({ "$remove": vec!["a"; 100] }),
-        ));
-        accepts(with(
-            profile(),
-            "/profileData/renewals",
-            json!({ "$incr": 1 }),
-        ));
-    }
-
-    #[test]
-    fn takes_only_bodies_of_1_to_1000_records() {
-        let body = |n: usize| json!({ "d": vec![event(); n] }).to_string();
-        assert_eq!(records(body(1000).as_bytes()).unwrap().len(), 1000);
-        for body in [
+    fn accepts_only_bodies_of_1_to_1000_records() {
+        let body = |n: usize| json!({ "d": vec![record("event"); n] });
+        let count = |body: Value| records(body.to_string().as_bytes()).map(|records| records.len());
+        assert_eq!(count(body(1000)), Some(1000));
+        for refused in [
             body(0),
             body(1001),
-            json!({ "d": [1] }).to_string(),
-            json!({ "d": [event()], "e": 1 }).to_string(),
-            json!([event()]).to_string(),
-            "{".to_owned(),
+            json!({ "d": [1] }),
+            json!({ "d": [{}], "e": 1 }),
+            json!([{}]),
         ] {
-            assert_eq!(records(body.as_bytes()), None);
+            assert_eq!(count(refused), None);
         }
+        assert_eq!(records(b"{"), None);
     }
 
     #[test]
     fn words_refusals_as_recorded() {
-        let worded = |code| {
-            let entry = Refusal::new(code).into_answer(2, object(&event()).clone());
-            entry["error"].as_str().unwrap().to_owned()
-        };
+        let worded = |code| Refusal::new(code).into_answer(2, Map::new())["error"].clone();
         assert_eq!(
             worded(509),
             "Event name is mandatory. Skipped record number : 2"
@@ -1055,61 +783,73 @@ mod tests {
         );
     }
 
-    fn event() -> Value {
-        json!({
-            "identity": "u-1842",
-            "type": "event",
-            "evtName": "SUBSCRIPTION_RENEWED",
-            "ts": 1_772_439_330,
-            "evtData": { "plan": "yearly", "price": 10.0, "next_renewal_at": "$D_1803975300" },
-        })
+    #[tokio::test]
+    async fn refuses_the_sixteenth_concurrent_upload() {
+        let clevertap = CleverTap::new(ACCOUNT_ID, PASSCODE);
+        let (listener, url) = listen().await;
+        tokio::spawn(clevertap.clone().serve(listener));
+        let upload = || {
+            let request = plain_client()
+                .post(format!("{url}{UPLOAD_PATH}"))
+                .header("x-clevertap-account-id", ACCOUNT_ID)
+                .header("x-clevertap-passcode", PASSCODE)
+                .header(CONTENT_TYPE, "application/json")
+                .body(json!({ "d": [record("event")] }).to_string());
+            async move {
+                request
+                    .send()
+                    .await
+                    .map(|response| response.status().as_u16())
+            }
+        };
+        clevertap.script(vec![Reply::Silent; MAX_CONCURRENT_UPLOADS]);
+        let mut waiting = JoinSet::new();
+        for _ in 0..MAX_CONCURRENT_UPLOADS {
+            waiting.spawn(upload());
+        }
+        clevertap.wait_for_uploads(MAX_CONCURRENT_UPLOADS).await;
+        assert_eq!(upload().await.unwrap(), 429);
+        assert_eq!(clevertap.accepted(), Vec::<Value>::new());
+
+        clevertap.close_connections();
+        assert!(waiting.join_all().await.iter().all(Result::is_err));
+        assert_eq!(upload().await.unwrap(), 200);
     }
 
-    fn profile() -> Value {
-        json!({
-            "objectId": "__hA1B2",
-            "type": "profile",
-            "ts": 1_772_439_330,
-            "profileData": { "has_active_subscription": true, "active_plans": { "$add": ["yearly"] } },
-        })
+    /// A record that every rule accepts.
+    fn record(name: &str) -> Value {
+        match name {
+            "event" => json!({
+                "identity": "u-1842", "type": "event", "evtName": "SUBSCRIPTION_RENEWED", "ts": 1_772_439_330,
+                "evtData": { "plan": "yearly", "price": 10.0, "next_renewal_at": "$D_1803975300" },
+            }),
+            "charged" => json!({
+                "identity": "u-1842", "type": "event", "evtName": "Charged",
+                "evtData": { "Amount": 9.99, "Items": [{ "plan": "yearly" }] },
+            }),
+            "profile" => json!({
+                "objectId": "__hA1B2", "type": "profile", "ts": 1_772_439_330,
+                "profileData": { "has_active_subscription": true, "active_plans": { "$add": ["yearly"] } },
+            }),
+            _ => unreachable!("{name} is not a record of these tests"),
+        }
     }
 
-    fn charged() -> Value {
-        let properties = json!({ "Amount": 9.99, "Items": [{ "plan": "yearly" }] });
-        with(
-            with(event(), "/evtName", json!("Charged")),
-            "/evtData",
-            properties,
-        )
-    }
-
-    /// The record with the value at the pointer set or replaced.
-    fn with(mut record: Value, pointer: &str, value: Value) -> Value {
-        let (parent, key) = pointer.rsplit_once('/').unwrap();
-        record.pointer_mut(parent).unwrap()[key] = value;
-        record
-    }
-
-    /// The record without the value at the pointer.
-    fn without(mut record: Value, pointer: &str) -> Value {
+    fn with(name: &str, pointer: &str, value: Option<Value>) -> Value {
+        let mut record = record(name);
+        assert_eq!(code(&record), None, "{record}");
         let (parent, key) = pointer.rsplit_once('/').unwrap();
         let parent = record.pointer_mut(parent).unwrap();
-        parent.as_object_mut().unwrap().remove(key).unwrap();
+        match value {
+            Some(value) => parent[key] = value,
+            None => drop(parent.as_object_mut().unwrap().remove(key).unwrap()),
+        }
         record
     }
 
-    fn object(record: &Value) -> &Map<String, Value> {
-        record.as_object().unwrap()
-    }
-
-    #[track_caller]
-    fn accepts(record: Value) {
-        assert_eq!(check(object(&record)), Ok(()), "{record}");
-    }
-
-    #[track_caller]
-    fn refuses(code: u16, record: Value) {
-        let verdict = check(object(&record)).map_err(|refusal| refusal.code);
-        assert_eq!(verdict, Err(code), "{record}");
+    fn code(record: &Value) -> Option<u16> {
+        check(record.as_object().unwrap())
+            .err()
+            .map(|refusal| refusal.code)
     }
 }

@@ -1,10 +1,5 @@
-//! The HTTP/1.1 server under every stand-in: it counts connections and requests, and ends connections on demand.
+//! The HTTP/1.1 server under every stand-in: it counts, adds latency and ends connections on demand.
 //! It does not know what it serves.
-
-use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -15,22 +10,52 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use socket2::{SockRef, Socket};
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
 
-/// What becomes of a request and of the connection it came on.
+/// How a request ends, and the connection that it came on.
 pub enum Ending {
     Answer(Response<Full<Bytes>>),
     /// The connection closes in the orderly way, without an answer.
     Close,
-    /// The peer sees a TCP reset; on a stream that is not plain TCP, a close.
+    /// The peer sees a TCP reset; on a stream that is not from a listener, a close.
     Reset,
 }
 
+/// What a service on another machine would add.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Latency {
+    /// Before each new connection is served.
+    pub connection: Duration,
+    /// Before each request is answered.
+    pub request: Duration,
+}
+
+/// A socket that accepts connections, plain (`From<TcpListener>`) or under TLS ([`crate::tls::Authority`]).
+pub struct Listener {
+    pub(crate) tcp: TcpListener,
+    pub(crate) tls: Option<TlsAcceptor>,
+}
+
+/// The connections of one server. Clones share them.
+#[derive(Clone, Default)]
+pub struct Connections(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    connections: AtomicUsize,
+    requests: AtomicUsize,
+    latency: Mutex<Latency>,
+    closing: watch::Sender<()>,
+}
+
 impl Ending {
-    /// An answer with a body of the given content type.
-    ///
     /// # Panics
     /// When `status` is not an HTTP status, which is a mistake in the test.
     pub fn answer(status: u16, content_type: &'static str, body: impl Into<Bytes>) -> Self {
@@ -41,30 +66,32 @@ impl Ending {
             .insert(CONTENT_TYPE, content_type.parse().expect("a header value"));
         Self::Answer(response)
     }
+
+    /// A header more, on an answer.
+    #[must_use]
+    pub fn with_header(mut self, name: &'static str, value: &str) -> Self {
+        if let Self::Answer(response) = &mut self {
+            let value = value.parse().expect("a header value");
+            response.headers_mut().insert(name, value);
+        }
+        self
+    }
 }
 
-/// The connections of one server. Clones share them.
-#[derive(Clone)]
-pub struct Connections(Arc<Shared>);
-
-struct Shared {
-    accepted: AtomicUsize,
-    requests: AtomicUsize,
-    closing: watch::Sender<()>,
+impl From<TcpListener> for Listener {
+    fn from(tcp: TcpListener) -> Self {
+        Self { tcp, tls: None }
+    }
 }
 
 impl Connections {
     pub fn new() -> Self {
-        Self(Arc::new(Shared {
-            accepted: AtomicUsize::new(0),
-            requests: AtomicUsize::new(0),
-            closing: watch::Sender::new(()),
-        }))
+        Self::default()
     }
 
     /// Connections accepted so far, closed ones included.
-    pub fn accepted(&self) -> usize {
-        self.0.accepted.load(Ordering::SeqCst)
+    pub fn connections(&self) -> usize {
+        self.0.connections.load(Ordering::SeqCst)
     }
 
     /// Requests whose whole body has arrived so far.
@@ -72,25 +99,44 @@ impl Connections {
         self.0.requests.load(Ordering::SeqCst)
     }
 
-    /// Closes every open connection, as a server does to idle ones; requests under way get no answer.
-    pub fn close_all(&self) {
+    pub fn set_latency(&self, latency: Latency) {
+        *self.0.latency.lock().unwrap() = latency;
+    }
+
+    /// Closes every open connection, as a server does to idle ones; requests in progress get no answer.
+    pub fn close_connections(&self) {
         self.0.closing.send_replace(());
     }
 
     /// Accepts for ever; each connection runs in its own task.
-    pub async fn serve_listener<H, F>(&self, listener: TcpListener, handle: H)
+    pub async fn serve_listener<H, F>(&self, listener: impl Into<Listener>, handle: H)
     where
         H: Fn(Request<Bytes>) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Ending> + Send + 'static,
     {
+        let Listener { tcp, tls } = listener.into();
         loop {
             // A failed accept concerns one peer that has already gone, never the listener.
-            let Ok((stream, _)) = listener.accept().await else {
+            let Ok((stream, _)) = tcp.accept().await else {
                 continue;
             };
-            let connections = self.clone();
-            let handle = handle.clone();
-            tokio::spawn(async move { connections.serve_tcp(stream, handle).await });
+            self.0.connections.fetch_add(1, Ordering::SeqCst);
+            let (connections, tls, handle) = (self.clone(), tls.clone(), handle.clone());
+            tokio::spawn(async move {
+                // Without it small answers wait for the peer's acknowledgement.
+                let _ = stream.set_nodelay(true);
+                // The server owns the stream, so a reset goes through a second handle to the same socket.
+                let socket = SockRef::from(&stream).try_clone().ok();
+                sleep(connections.latency().connection).await;
+                match tls {
+                    None => connections.run(stream, socket, handle).await,
+                    Some(tls) => {
+                        if let Ok(stream) = tls.accept(stream).await {
+                            connections.run(stream, socket, handle).await;
+                        }
+                    }
+                }
+            });
         }
     }
 
@@ -101,20 +147,11 @@ impl Connections {
         H: Fn(Request<Bytes>) -> F + Send + Sync + 'static,
         F: Future<Output = Ending> + Send + 'static,
     {
+        self.0.connections.fetch_add(1, Ordering::SeqCst);
         self.run(stream, None, handle).await;
     }
 
-    async fn serve_tcp<H, F>(&self, stream: TcpStream, handle: H)
-    where
-        H: Fn(Request<Bytes>) -> F + Send + Sync + 'static,
-        F: Future<Output = Ending> + Send + 'static,
-    {
-        // The server owns the stream, so a reset goes through a second handle to the same socket.
-        // It lives no longer than the server, or the connection would stay open.
-        let socket = SockRef::from(&stream).try_clone().ok();
-        self.run(stream, socket, handle).await;
-    }
-
+    /// The second handle to the socket lives no longer than this, or the connection would stay open.
     async fn run<S, H, F>(&self, stream: S, socket: Option<Socket>, handle: H)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -122,13 +159,12 @@ impl Connections {
         F: Future<Output = Ending> + Send + 'static,
     {
         let mut closing = self.0.closing.subscribe();
-        self.0.accepted.fetch_add(1, Ordering::SeqCst);
-        let socket = socket.as_ref();
-        let handle = &handle;
+        let (socket, handle) = (socket.as_ref(), &handle);
         let service = service_fn(move |request: Request<Incoming>| async move {
             let (head, body) = request.into_parts();
             let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
             self.0.requests.fetch_add(1, Ordering::SeqCst);
+            sleep(self.latency().request).await;
             match handle(Request::from_parts(head, body)).await {
                 Ending::Answer(response) => Ok(response),
                 // A service that fails makes hyper drop the connection without an answer.
@@ -144,11 +180,22 @@ impl Connections {
         });
         let server = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
         tokio::select! {
-            // Closing comes first, so that no request sent after `close_all` is answered.
+            // Closing comes first, so that no request sent after `close_connections` is answered.
             biased;
             _ = closing.changed() => {}
             // How a connection ended is the peer's to judge.
             _ = server => {}
         }
+    }
+
+    fn latency(&self) -> Latency {
+        *self.0.latency.lock().unwrap()
+    }
+}
+
+/// tokio's own sleep may take a millisecond for nothing.
+async fn sleep(time: Duration) {
+    if !time.is_zero() {
+        tokio::time::sleep(time).await;
     }
 }

@@ -1,4 +1,5 @@
-//! A function with everything it talks to, each on a port of its own. Asserts nothing.
+//! A function with everything it talks to, each on a port of its own.
+//! It does not know what the function should do.
 
 use crate::clevertap::CleverTap;
 use crate::lambda::{Function, RuntimeApi};
@@ -14,6 +15,8 @@ pub const ACCOUNT_ID: &str = "ABC-123-4567";
 pub const PASSCODE: &str = "passcode-of-the-tests";
 pub const SHARED_SECRET: &str = "shared-secret-of-the-tests";
 pub const SECRET_ID: &str = "relay";
+
+const EVENT_ID: &str = "0d6f8f0e-6f0b-4d0e-9a44-6a0f1f9f2c11";
 
 pub struct World {
     pub clevertap: CleverTap,
@@ -33,7 +36,7 @@ pub struct Answer {
 pub fn body() -> Vec<u8> {
     json!({
         "event_name": "SUBSCRIPTION_RENEWED",
-        "event_id": "0d6f8f0e-6f0b-4d0e-9a44-6a0f1f9f2c11",
+        "event_id": EVENT_ID,
         "event_created_at_ms": 1_772_439_330_250_u64,
         "user_id": "u-1842",
         "plan": "yearly",
@@ -47,29 +50,23 @@ pub fn secret_value(passcode: &str, shared_secret: &str) -> String {
     json!({ "clevertap_passcode": passcode, "purchasely_shared_secret": shared_secret }).to_string()
 }
 
-/// The answer to a webhook that was relayed, stored or deliberately not sent.
 pub fn answered(status: u64, body: Value) -> Answer {
     Answer { status, body }
 }
 
-/// The answer to [`body`] where nothing was lost and nothing relayed.
+/// The answer to [`body`] that makes Purchasely send it again.
 pub fn unavailable() -> Answer {
-    let body =
-        json!({ "error": "unavailable", "event_id": "0d6f8f0e-6f0b-4d0e-9a44-6a0f1f9f2c11" });
-    answered(503, body)
+    answered(503, json!({ "error": "unavailable", "event_id": EVENT_ID }))
 }
 
 /// The answer to [`body`] once CleverTap has it.
 pub fn relayed() -> Answer {
-    let body = json!({ "status": "relayed", "event_id": "0d6f8f0e-6f0b-4d0e-9a44-6a0f1f9f2c11" });
-    answered(200, body)
+    answered(200, json!({ "status": "relayed", "event_id": EVENT_ID }))
 }
 
 pub fn now_seconds() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap()
-        .as_secs()
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.expect("a clock after 1970").as_secs()
 }
 
 impl World {
@@ -112,10 +109,10 @@ impl World {
         }
     }
 
-    /// Posts a body, rightly signed, through an HTTP API.
+    /// Posts a body, correctly signed, through an HTTP API.
     pub async fn post(&self, body: &[u8]) -> Answer {
-        self.invoke(&signed(body, SHARED_SECRET).envelope(Front::HttpApi))
-            .await
+        let event = signed(body, SHARED_SECRET).envelope(Front::HttpApi);
+        self.invoke(&event).await
     }
 
     /// Invokes the function with an event and reads its HTTP answer.
@@ -133,7 +130,7 @@ impl World {
         }
     }
 
-    /// The line of the last event, as JSON.
+    /// The first line of the log that the predicate accepts, as JSON.
     pub async fn line(&self, is_it: impl Fn(&Value) -> bool) -> Value {
         let read = |line: &str| serde_json::from_str::<Value>(line).unwrap_or_default();
         let line = self.function.wait_for_log(|line| is_it(&read(line))).await;

@@ -1,91 +1,123 @@
-//! A Lambda Runtime API for tests that run the real binary, and the process of such a binary.
+//! A Lambda Runtime API, and the process of a function that polls it.
 //! It does not know what the function does: it hands events over and takes answers back.
 //!
 //! It follows <https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html>. Like Lambda, it gives up on the
-//! invocations of a function that ends; unlike Lambda, it never starts one by itself.
+//! invocations of a function that ends or takes too long; unlike Lambda, it never starts one by itself.
 
+use crate::connections::{Connections, Ending};
+use crate::process;
+use bytes::Bytes;
+use hyper::{Method, Request};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::fmt::Display;
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-use bytes::Bytes;
-use hyper::{Method, Request};
-use serde_json::{Value, json};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::net::TcpListener;
-use tokio::process::Command;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::process::{ChildStdin, Command};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 
-use crate::connections::{Connections, Ending};
-
-/// The version of the Runtime API, as every path starts with it.
+/// How every path of the API begins.
 const VERSION: &str = "/2018-06-01/runtime/";
-
-/// The function's name, in its environment and in its ARN.
 const FUNCTION_NAME: &str = "relay";
-
-/// The ARN that every invocation carries.
 const FUNCTION_ARN: &str = "arn:aws:lambda:eu-west-1:123456789012:function:relay";
-
-/// The timeout that the deadline of an invocation is made of.
+/// The function's timeout, from the moment it gets an event.
 const FUNCTION_TIMEOUT: Duration = Duration::from_secs(9);
-
-/// How long a test waits for anything. Far beyond every timeout of the function, so that only a hang is cut off.
+/// How long a test waits for anything. Far beyond every timeout of the function, so that it cuts off only hangs.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A Lambda Runtime API on a port of its own. Clones are the same server.
 #[derive(Clone)]
 pub struct RuntimeApi(Arc<State>);
 
-struct State {
-    address: SocketAddr,
-    queue: mpsc::UnboundedSender<Invocation>,
-    queued: tokio::sync::Mutex<mpsc::UnboundedReceiver<Invocation>>,
-    /// Those without an answer, queued or under way, by request id.
-    unanswered: Mutex<HashMap<String, oneshot::Sender<Result<Value, Value>>>>,
-    phase: watch::Sender<Phase>,
-    init_error: Mutex<Option<Value>>,
+/// How one invocation went.
+#[derive(Debug)]
+pub struct Invocation {
+    /// The function's response, or the error that it reported or that Lambda would report for it.
+    pub result: Result<Value, Value>,
+    pub handed_over_at: Instant,
+    /// When the whole answer had arrived.
+    pub answered_at: Instant,
 }
 
-struct Invocation {
+/// The process of a function, killed on drop.
+pub struct Function {
+    /// When it was spawned.
+    pub started_at: Instant,
+    /// Open as long as the function is there, if the command has it piped.
+    pub stdin: Option<ChildStdin>,
+    pid: u32,
+    log: watch::Receiver<Vec<String>>,
+    exit: watch::Receiver<Option<ExitStatus>>,
+    kill: Arc<Notify>,
+    /// The task that owns the process: the process ends with it.
+    owner: AbortHandle,
+}
+
+struct State {
+    address: SocketAddr,
+    timeout: Duration,
+    queue: mpsc::UnboundedSender<Event>,
+    queued: tokio::sync::Mutex<mpsc::UnboundedReceiver<Event>>,
+    /// Those who wait for an answer, by request id; the event is queued or in progress.
+    callers: Mutex<HashMap<String, Caller>>,
+    phase: watch::Sender<Phase>,
+    init_error: Mutex<Option<Value>>,
+    /// Ends the process of the present function.
+    kill: Mutex<Arc<Notify>>,
+}
+
+struct Event {
     request_id: String,
-    event: String,
+    json: String,
+}
+
+struct Caller {
+    handed_over: Option<oneshot::Sender<Instant>>,
+    answer: oneshot::Sender<(Instant, Result<Value, Value>)>,
 }
 
 /// How far the function has come.
 #[derive(Clone, Copy, PartialEq)]
 enum Phase {
     Starting,
-    /// It has asked for an event.
-    Ready,
+    /// It called `next` for the first time at this moment.
+    Ready(Instant),
     Ended,
 }
 
 impl RuntimeApi {
     /// Starts the server on a free port of the loopback interface.
     pub async fn start() -> Self {
+        Self::start_with_timeout(FUNCTION_TIMEOUT).await
+    }
+
+    /// The same for a function that is configured with another timeout.
+    pub async fn start_with_timeout(timeout: Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let (queue, queued) = mpsc::unbounded_channel();
         let api = Self(Arc::new(State {
             address: listener.local_addr().expect("a bound address"),
+            timeout,
             queue,
             queued: tokio::sync::Mutex::new(queued),
-            unanswered: Mutex::default(),
+            callers: Mutex::default(),
             phase: watch::Sender::new(Phase::Starting),
             init_error: Mutex::default(),
+            kill: Mutex::default(),
         }));
         let server = api.clone();
-        tokio::spawn(async move {
-            Connections::new()
-                .serve_listener(listener, move |request| server.clone().answer(request))
-                .await;
-        });
+        let answer = move |request| server.clone().answer(request);
+        tokio::spawn(async move { Connections::new().serve_listener(listener, answer).await });
         api
     }
 
@@ -96,45 +128,73 @@ impl RuntimeApi {
 
     /// Queues an event and resolves with the function's response, or with the error that it reports.
     ///
-    /// A [`Value`] is sent as its JSON, a text as it stands. An invocation whose function ends is the error
-    /// `Runtime.ExitError`, as it is for Lambda's callers.
+    /// A [`Value`] is sent as its JSON, a text as it stands. As for Lambda's callers, a function that ends is the
+    /// error `Runtime.ExitError`, and one that has not answered within its timeout is killed and is the
+    /// error `Sandbox.Timedout`.
     pub async fn invoke(&self, event: impl Display) -> Result<Value, Value> {
-        let request_id = next_request_id();
-        let (sender, answer) = oneshot::channel();
-        {
-            let mut unanswered = self.0.unanswered.lock().unwrap();
-            if *self.0.phase.borrow() == Phase::Ended {
-                return Err(exit_error());
-            }
-            unanswered.insert(request_id.clone(), sender);
-        }
-        let invocation = Invocation {
-            request_id,
-            event: event.to_string(),
-        };
-        self.0.queue.send(invocation).expect("a receiver");
-        patiently("an answer of the function", answer)
-            .await
-            .expect("a sender is used, never dropped")
+        self.invoke_timed(event).await.result
     }
 
-    /// Resolves when the function asks for its first event.
+    /// The same, with the times between which the function had the event.
+    pub async fn invoke_timed(&self, event: impl Display) -> Invocation {
+        let request_id = next_request_id();
+        let (handed_over, hand_over) = oneshot::channel();
+        let (answer, answered) = oneshot::channel();
+        let caller = Caller {
+            handed_over: Some(handed_over),
+            answer,
+        };
+        {
+            let mut callers = self.0.callers.lock().unwrap();
+            if *self.0.phase.borrow() == Phase::Ended {
+                let now = Instant::now();
+                return Invocation {
+                    result: Err(exit_error()),
+                    handed_over_at: now,
+                    answered_at: now,
+                };
+            }
+            callers.insert(request_id.clone(), caller);
+        }
+        let event = Event {
+            request_id: request_id.clone(),
+            json: event.to_string(),
+        };
+        let _ = self.0.queue.send(event);
+        let hand_over = patiently("the function to take an event", hand_over).await;
+        // Without a hand-over the function has ended, which is the answer.
+        let handed_over_at = hand_over.unwrap_or_else(|_| Instant::now());
+        let deadline = handed_over_at + self.0.timeout;
+        let answered = tokio::time::timeout_at(deadline.into(), answered).await;
+        let (answered_at, result) = if let Ok(answer) = answered {
+            answer.expect("an answer is sent before its sender is dropped")
+        } else {
+            self.0.callers.lock().unwrap().remove(&request_id);
+            self.0.kill.lock().unwrap().notify_one();
+            (Instant::now(), Err(timed_out(&request_id, self.0.timeout)))
+        };
+        Invocation {
+            result,
+            handed_over_at,
+            answered_at,
+        }
+    }
+
+    /// Resolves when the function first calls `next`, with the time of that.
     ///
     /// # Panics
     /// When the function ends before.
-    pub async fn wait_until_ready(&self) {
+    pub async fn wait_until_ready(&self) -> Instant {
         let mut phase = self.0.phase.subscribe();
-        let reached = patiently(
-            "the first event to be asked for",
-            phase.wait_for(|phase| *phase != Phase::Starting),
-        )
-        .await
-        .map(|phase| *phase);
-        assert!(
-            reached.is_ok_and(|phase| phase == Phase::Ready),
-            "the function ended before it asked for an event; init error: {:?}",
-            self.init_error(),
-        );
+        let started = phase.wait_for(|phase| *phase != Phase::Starting);
+        let phase = patiently("the function to call next", started).await;
+        match phase.as_deref() {
+            Ok(Phase::Ready(at)) => *at,
+            _ => panic!(
+                "the function ended before it called next; init error: {:?}",
+                self.init_error()
+            ),
+        }
     }
 
     /// What the function reported to `/init/error`, if anything.
@@ -148,10 +208,10 @@ impl RuntimeApi {
         match (request.method(), path.as_slice()) {
             (&Method::GET, ["invocation", "next"]) => self.next().await,
             (&Method::POST, ["invocation", request_id, "response"]) => {
-                self.settle(request_id, Ok(json_or_text(request.body())))
+                self.settle(request_id, Ok, request.body())
             }
             (&Method::POST, ["invocation", request_id, "error"]) => {
-                self.settle(request_id, Err(json_or_text(request.body())))
+                self.settle(request_id, Err, request.body())
             }
             (&Method::POST, ["init", "error"]) => {
                 *self.0.init_error.lock().unwrap() = Some(json_or_text(request.body()));
@@ -163,52 +223,59 @@ impl RuntimeApi {
 
     /// Waits for an event and hands it over.
     async fn next(&self) -> Ending {
-        self.0.phase.send_replace(Phase::Ready);
+        self.0.phase.send_if_modified(|phase| {
+            let is_first = !matches!(phase, Phase::Ready(_));
+            if is_first {
+                *phase = Phase::Ready(Instant::now());
+            }
+            is_first
+        });
         let mut queued = self.0.queued.lock().await;
         loop {
-            let invocation = queued.recv().await.expect("self holds a sender");
-            let unanswered = self.0.unanswered.lock().unwrap();
+            let event = queued.recv().await.expect("self has a sender");
+            let mut callers = self.0.callers.lock().unwrap();
             // An invocation may have failed with the function that was there before.
-            if unanswered.contains_key(&invocation.request_id) {
-                return handed_over(&invocation);
+            if let Some(caller) = callers.get_mut(&event.request_id) {
+                let answer = handed_over(event, self.0.timeout);
+                if let Some(sender) = caller.handed_over.take() {
+                    let _ = sender.send(Instant::now());
+                }
+                return answer;
             }
         }
     }
 
-    fn settle(&self, request_id: &str, answer: Result<Value, Value>) -> Ending {
-        let sender = self.0.unanswered.lock().unwrap().remove(request_id);
-        let Some(sender) = sender else {
+    fn settle(
+        &self,
+        request_id: &str,
+        kind: fn(Value) -> Result<Value, Value>,
+        body: &[u8],
+    ) -> Ending {
+        let answered_at = Instant::now();
+        let Some(caller) = self.0.callers.lock().unwrap().remove(request_id) else {
             return refusal(400, "InvalidRequestID");
         };
         // The test may have stopped waiting.
-        let _ = sender.send(answer);
+        let _ = caller.answer.send((answered_at, kind(json_or_text(body))));
         accepted()
     }
 
     /// Fails every invocation that the ended function can no longer answer.
     fn function_ended(&self) {
-        let mut unanswered = self.0.unanswered.lock().unwrap();
+        let mut callers = self.0.callers.lock().unwrap();
         self.0.phase.send_replace(Phase::Ended);
-        for (_, sender) in unanswered.drain() {
-            let _ = sender.send(Err(exit_error()));
+        for (_, caller) in callers.drain() {
+            let _ = caller.answer.send((Instant::now(), Err(exit_error())));
         }
     }
-}
-
-/// The process of a function, killed on drop.
-pub struct Function {
-    pid: u32,
-    log: watch::Receiver<Vec<String>>,
-    exit: watch::Receiver<Option<ExitStatus>>,
-    /// The task that owns the process: the process dies with it.
-    keeper: AbortHandle,
 }
 
 impl Function {
     /// Starts `binary` as Lambda does, with nothing in its environment but Lambda's own variables and `env`,
     /// which wins over them. The function before it has ended or been dropped: an API serves one at a time.
     pub fn spawn(binary: impl AsRef<Path>, api: &RuntimeApi, env: &[(&str, &str)]) -> Self {
-        let mut child = Command::new(binary.as_ref())
+        let mut command = Command::new(binary.as_ref());
+        command
             .env_clear()
             .env("AWS_LAMBDA_FUNCTION_NAME", FUNCTION_NAME)
             .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128")
@@ -218,37 +285,72 @@ impl Function {
             .env("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE")
             .env("AWS_SECRET_ACCESS_KEY", "not-a-secret")
             .envs(env.iter().copied())
-            .stdin(Stdio::null())
+            .stdin(Stdio::null());
+        Self::spawn_command(command, api)
+    }
+
+    /// Starts any command that polls `api`, with the environment and the standard input that it says.
+    pub fn spawn_command(mut command: Command, api: &RuntimeApi) -> Self {
+        command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap_or_else(|error| panic!("{} starts: {error}", binary.as_ref().display()));
+            .kill_on_drop(true);
         api.0.phase.send_replace(Phase::Starting);
+        let started_at = Instant::now();
+        let spawned = command.spawn();
+        let mut child =
+            spawned.unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
+        let kill = Arc::new(Notify::new());
+        *api.0.kill.lock().unwrap() = Arc::clone(&kill);
 
         let pid = child.id().expect("a process that was not waited for");
+        let stdin = child.stdin.take();
         let stdout = child.stdout.take().expect("a piped stdout");
         let stderr = child.stderr.take().expect("a piped stderr");
         let (lines, log) = watch::channel(Vec::new());
         let (exited, exit) = watch::channel(None);
-        let api = api.clone();
-        let keeper = tokio::spawn(async move {
-            // Every line is in the log before the exit is told.
-            let (status, (), ()) = tokio::join!(
-                child.wait(),
-                collect(stdout, &lines),
-                collect(stderr, &lines)
-            );
-            // Whoever sees the exit may start the next function, so the API hears of it first.
+        let (api, killed) = (api.clone(), Arc::clone(&kill));
+        let owner = tokio::spawn(async move {
+            let ended = async {
+                tokio::select! {
+                    status = child.wait() => status,
+                    () = killed.notified() => {
+                        let _ = child.start_kill();
+                        child.wait().await
+                    }
+                }
+            };
+            // Every line is in the log before the exit is visible.
+            let (status, (), ()) =
+                tokio::join!(ended, collect(stdout, &lines), collect(stderr, &lines));
+            // Whoever sees the exit may start the next function, so the API is first.
             api.function_ended();
             exited.send_replace(Some(status.expect("a process that can be waited for")));
         });
         Self {
+            started_at,
+            stdin,
             pid,
             log,
             exit,
-            keeper: keeper.abort_handle(),
+            kill,
+            owner: owner.abort_handle(),
         }
+    }
+
+    /// The id of the process, valid until it has ended.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// User and system time of its threads.
+    pub fn cpu_time(&self) -> io::Result<Duration> {
+        process::cpu_time(self.pid)
+    }
+
+    /// The most memory that it has had at once, in bytes.
+    pub fn peak_memory(&self) -> io::Result<u64> {
+        process::peak_memory(self.pid)
     }
 
     /// The lines on stdout and stderr so far. Each stream is in order; their mixture is approximate.
@@ -276,46 +378,40 @@ impl Function {
     /// Resolves when the process has ended, by itself or by a signal, and its last line is in the log.
     pub async fn wait_for_exit(&self) -> ExitStatus {
         let mut exit = self.exit.clone();
-        let exit = patiently("the process to end", exit.wait_for(Option::is_some))
-            .await
-            .expect("a keeper that tells the exit");
-        exit.expect("an exit status")
+        let exit = patiently("the process to end", exit.wait_for(Option::is_some)).await;
+        exit.expect("its owner sends the status").expect("a status")
     }
 
     /// Stops the process as Lambda freezes an environment between invocations.
     pub fn freeze(&self) {
-        self.signal("STOP");
+        self.signal(Signal::SIGSTOP);
     }
 
     /// Lets a frozen process go on.
     pub fn thaw(&self) {
-        self.signal("CONT");
+        self.signal(Signal::SIGCONT);
     }
 
-    /// Ends the process as Lambda ends an environment: invocations under way fail with `Runtime.ExitError`.
+    /// Ends the process as Lambda ends an environment: invocations in progress fail with `Runtime.ExitError`.
     pub fn kill(&self) {
-        self.signal("KILL");
+        self.kill.notify_one();
     }
 
-    fn signal(&self, name: &str) {
+    fn signal(&self, signal: Signal) {
         // The system may have given the id of a process that has ended to another one.
         assert!(self.exit.borrow().is_none(), "the function has ended");
-        // The shell's own `kill` needs no package.
-        let status = std::process::Command::new("sh")
-            .args(["-c", &format!("kill -s {name} {}", self.pid)])
-            .status()
-            .expect("a shell");
-        assert!(status.success(), "SIG{name} was sent");
+        let pid = i32::try_from(self.pid).expect("a process id");
+        kill(Pid::from_raw(pid), signal).expect("the process takes the signal");
     }
 }
 
 impl Drop for Function {
     fn drop(&mut self) {
-        self.keeper.abort();
+        self.owner.abort();
     }
 }
 
-/// Adds what the stream says to the log, line by line, until it ends.
+/// Adds what comes from the stream to the log, line by line, until it ends.
 async fn collect(stream: impl AsyncRead + Unpin, log: &watch::Sender<Vec<String>>) {
     let mut lines = BufReader::new(stream).split(b'\n');
     while let Ok(Some(line)) = lines.next_segment().await {
@@ -339,31 +435,16 @@ fn next_request_id() -> String {
 }
 
 /// The answer to `/invocation/next`.
-fn handed_over(invocation: &Invocation) -> Ending {
-    let request_id = &invocation.request_id;
+fn handed_over(event: Event, timeout: Duration) -> Ending {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let deadline = now.expect("a clock after 1970") + FUNCTION_TIMEOUT;
-    let unique = request_id.replace('-', "");
+    let deadline_ms = (now.expect("a clock after 1970") + timeout).as_millis();
+    let unique = event.request_id.replace('-', "");
     let trace_id = format!("Root=1-67f1a2b3-{};Sampled=0", &unique[8..]);
-    let mut ending = Ending::answer(200, "application/json", invocation.event.clone());
-    if let Ending::Answer(response) = &mut ending {
-        for (name, value) in [
-            ("lambda-runtime-aws-request-id", request_id.clone()),
-            (
-                "lambda-runtime-deadline-ms",
-                deadline.as_millis().to_string(),
-            ),
-            (
-                "lambda-runtime-invoked-function-arn",
-                FUNCTION_ARN.to_owned(),
-            ),
-            ("lambda-runtime-trace-id", trace_id),
-        ] {
-            let value = value.parse().expect("a header value");
-            response.headers_mut().insert(name, value);
-        }
-    }
-    ending
+    Ending::answer(200, "application/json", event.json)
+        .with_header("lambda-runtime-aws-request-id", &event.request_id)
+        .with_header("lambda-runtime-deadline-ms", &deadline_ms.to_string())
+        .with_header("lambda-runtime-invoked-function-arn", FUNCTION_ARN)
+        .with_header("lambda-runtime-trace-id", &trace_id)
 }
 
 fn accepted() -> Ending {
@@ -375,16 +456,96 @@ fn refusal(status: u16, error_type: &str) -> Ending {
     Ending::answer(status, "application/json", body.to_string())
 }
 
-/// What Lambda tells a caller whose function ended.
+/// What Lambda returns to a caller whose function ended.
 fn exit_error() -> Value {
-    json!({
-        "errorType": "Runtime.ExitError",
-        "errorMessage": "the function ended before it answered",
-    })
+    let message = "the function ended before it answered";
+    json!({ "errorType": "Runtime.ExitError", "errorMessage": message })
+}
+
+/// What Lambda returns to a caller whose function took too long.
+fn timed_out(request_id: &str, timeout: Duration) -> Value {
+    let seconds = timeout.as_secs_f64();
+    let message =
+        format!("RequestId: {request_id} Error: Task timed out after {seconds:.2} seconds");
+    json!({ "errorType": "Sandbox.Timedout", "errorMessage": message })
 }
 
 /// A body that is not JSON is a text: Lambda passes on whatever the function returns.
 fn json_or_text(body: &[u8]) -> Value {
     serde_json::from_slice(body)
         .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(body).into_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::plain_client;
+
+    /// A process that lives until it is killed; the test itself polls the API for it.
+    fn idle_process(api: &RuntimeApi) -> Function {
+        let mut command = Command::new("sleep");
+        command.arg("600");
+        Function::spawn_command(command, api)
+    }
+
+    async fn next(api: &RuntimeApi) -> (String, Value) {
+        let url = format!("http://{}{VERSION}invocation/next", api.address());
+        let response = plain_client().get(url).send().await.unwrap();
+        let id = response.headers()["lambda-runtime-aws-request-id"]
+            .to_str()
+            .unwrap()
+            .to_owned();
+        (
+            id,
+            serde_json::from_str(&response.text().await.unwrap()).unwrap(),
+        )
+    }
+
+    #[tokio::test]
+    async fn an_invocation_has_the_times_between_which_the_function_had_the_event() {
+        let api = RuntimeApi::start().await;
+        let function = idle_process(&api);
+        let answers = async {
+            let (id, event) = next(&api).await;
+            let url = format!("http://{}{VERSION}invocation/{id}/response", api.address());
+            let body = json!({ "answer_to": event }).to_string();
+            plain_client().post(url).body(body).send().await.unwrap();
+        };
+        let (invocation, ()) = tokio::join!(api.invoke_timed(json!({ "number": 1 })), answers);
+        assert_eq!(
+            invocation.result,
+            Ok(json!({ "answer_to": { "number": 1 } }))
+        );
+        let ready_at = api.wait_until_ready().await;
+        assert!(function.started_at <= ready_at);
+        assert!(ready_at <= invocation.handed_over_at);
+        assert!(invocation.handed_over_at <= invocation.answered_at);
+        assert!(function.peak_memory().unwrap() > 0);
+        function.cpu_time().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_function_that_takes_too_long_is_killed() {
+        let api = RuntimeApi::start_with_timeout(Duration::from_millis(50)).await;
+        let function = idle_process(&api);
+        let (result, _) = tokio::join!(api.invoke("{}"), next(&api));
+        assert_eq!(result.unwrap_err()["errorType"], "Sandbox.Timedout");
+        assert!(!function.wait_for_exit().await.success());
+        assert_eq!(
+            api.invoke("{}").await.unwrap_err()["errorType"],
+            "Runtime.ExitError"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_function_that_ends_fails_its_invocation() {
+        let api = RuntimeApi::start().await;
+        let function = idle_process(&api);
+        let ends = async {
+            next(&api).await;
+            function.kill();
+        };
+        let (result, ()) = tokio::join!(api.invoke("{}"), ends);
+        assert_eq!(result.unwrap_err()["errorType"], "Runtime.ExitError");
+    }
 }

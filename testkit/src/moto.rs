@@ -1,8 +1,9 @@
-//! Queues and a table of moto's server, reached through the real AWS SDK. Asserts nothing.
+//! Queues and a table of moto's server, reached through the real AWS SDK.
+//! It does not know what the function writes to them.
 //!
 //! All tests of a process share one server; each makes resources of its own in it.
 
-use crate::process::{free_port, plain_client, tool};
+use crate::process::{plain_client, tool};
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType,
@@ -13,12 +14,12 @@ use purchasely_clevertap::aws::claims::KEY;
 use purchasely_clevertap::http::SharedHttp;
 use serde_json::{Value, json};
 use std::collections::HashMap;
-use std::process::{Child, Stdio};
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
-use tokio::net::TcpStream;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, oneshot};
 
 static SERVER: OnceCell<String> = OnceCell::const_new();
 /// Their standard inputs stay open as long as this process lives.
@@ -42,30 +43,35 @@ pub async fn endpoint() -> String {
 
 /// Starts a server that no other test uses, and returns its address.
 pub async fn start() -> String {
-    let port = free_port().await;
     // The shell ends the server when this process, which holds its standard input, ends.
-    let script =
-        format!("\"$0\" --host 127.0.0.1 --port {port} & server=$!; read -r _; kill $server");
-    let shell = std::process::Command::new("sh")
-        .args(["-c", &script])
+    let script = r#""$0" --host 127.0.0.1 --port 0 & server=$!; read -r _; kill $server"#;
+    let mut shell = Command::new("sh")
+        .args(["-c", script])
         .arg(tool("MOTO_SERVER", "moto_server"))
         // AWS's own policies, which roles are given.
         .env("MOTO_IAM_LOAD_MANAGED_POLICIES", "true")
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn()
         .expect("a shell");
+    let output = BufReader::new(shell.stderr.take().expect("a piped stderr"));
     SHELLS.lock().unwrap().push(shell);
-    let listening = async {
-        while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(100)).await;
+    let (send_url, url) = oneshot::channel();
+    // It reads to the end, or the server would block on a full pipe.
+    std::thread::spawn(move || {
+        let mut send_url = Some(send_url);
+        for line in output.lines().map_while(Result::ok) {
+            if let Some((_, url)) = line.split_once("Running on ")
+                && let Some(send_url) = send_url.take()
+            {
+                let _ = send_url.send(url.trim().to_owned());
+            }
         }
-    };
-    tokio::time::timeout(Duration::from_mins(1), listening)
-        .await
-        .expect("moto listens");
-    format!("http://127.0.0.1:{port}")
+    });
+    let url = tokio::time::timeout(Duration::from_mins(1), url).await;
+    url.expect("moto starts in time")
+        .expect("moto prints its URL")
 }
 
 impl Resources {
@@ -118,70 +124,61 @@ impl Resources {
 
     /// Takes the dead letters out, each as its body, group and attributes.
     pub async fn letters(&self) -> Vec<Value> {
+        let url = &self.dead_letter_queue_url;
         let mut letters = Vec::new();
         loop {
-            let received = self
+            let receive = self
                 .sqs
                 .receive_message()
-                .queue_url(&self.dead_letter_queue_url)
-                .max_number_of_messages(10)
+                .queue_url(url)
+                .max_number_of_messages(10);
+            let receive = receive
                 .message_attribute_names("All")
-                .message_system_attribute_names(MessageSystemAttributeName::All)
-                .send()
-                .await
-                .expect("the queue answers");
+                .message_system_attribute_names(MessageSystemAttributeName::All);
+            let received = receive.send().await.expect("the queue answers");
             let messages = received.messages.unwrap_or_default();
             if messages.is_empty() {
                 return letters;
             }
             for message in messages {
                 letters.push(letter(&message));
-                // Until it is deleted it holds back the next of its group.
-                self.sqs
+                // Until it is deleted it blocks the next of its group.
+                let handle = message.receipt_handle.expect("a handle");
+                let delete = self
+                    .sqs
                     .delete_message()
-                    .queue_url(&self.dead_letter_queue_url)
-                    .receipt_handle(message.receipt_handle.expect("a handle"))
-                    .send()
-                    .await
-                    .expect("the queue answers");
+                    .queue_url(url)
+                    .receipt_handle(handle);
+                delete.send().await.expect("the queue answers");
             }
         }
     }
 
     /// The state of a claim: `None`, `in_progress` or `done`.
     pub async fn claim(&self, key: &str) -> Option<String> {
-        let item = self
+        let key = AttributeValue::S(key.to_owned());
+        let get = self
             .dynamodb
             .get_item()
             .table_name(&self.table)
-            .key(KEY, AttributeValue::S(key.to_owned()))
-            .send()
-            .await
-            .expect("the table answers")
-            .item?;
+            .key(KEY, key);
+        let item = get.send().await.expect("the table answers").item?;
         Some(item["state"].as_s().unwrap().clone())
     }
 
     /// Puts a claim in progress that may be taken over at `until_ms`.
     pub async fn claim_in_progress(&self, key: &str, until_ms: u128) {
-        self.dynamodb
-            .put_item()
-            .table_name(&self.table)
+        let put = self.dynamodb.put_item().table_name(&self.table);
+        let put = put
             .item(KEY, AttributeValue::S(key.to_owned()))
             .item("state", AttributeValue::S("in_progress".to_owned()))
-            .item("until_ms", AttributeValue::N(until_ms.to_string()))
-            .send()
-            .await
-            .expect("the table answers");
+            .item("until_ms", AttributeValue::N(until_ms.to_string()));
+        put.send().await.expect("the table answers");
     }
 
     pub async fn delete_table(&self) {
-        self.dynamodb
-            .delete_table()
-            .table_name(&self.table)
-            .send()
-            .await
-            .expect("the table is deleted");
+        let delete = self.dynamodb.delete_table().table_name(&self.table);
+        delete.send().await.expect("the table is deleted");
     }
 }
 
@@ -210,12 +207,12 @@ async fn config(endpoint: &str) -> SdkConfig {
 }
 
 async fn fifo(sqs: &aws_sdk_sqs::Client, name: &str) -> String {
-    let made = sqs
-        .create_queue()
-        .queue_name(name)
-        .attributes(QueueAttributeName::FifoQueue, "true")
+    let create = sqs.create_queue().queue_name(name);
+    let create = create.attributes(QueueAttributeName::FifoQueue, "true");
+    create
         .send()
         .await
-        .expect("a queue");
-    made.queue_url.expect("its URL")
+        .expect("a queue")
+        .queue_url
+        .expect("its URL")
 }

@@ -1,7 +1,51 @@
-//! Where the programs of this workspace and its tools are, and small needs of those who start them.
+//! Where programs are, how to end one with all that it started, and what one has used.
+//! It does not know what a program does.
 
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::Duration;
+use std::{fs, io};
 use tokio::net::TcpListener;
+use tokio::process::{Child, Command};
+
+/// How long a program may take to end after a signal.
+const ENDING: Duration = Duration::from_secs(10);
+
+/// A process and all that it started, killed on drop.
+pub struct Group {
+    child: Child,
+    id: Pid,
+}
+
+impl Group {
+    pub fn spawn(command: &mut Command) -> io::Result<Self> {
+        let child = command.process_group(0).kill_on_drop(true).spawn()?;
+        let id = child.id().and_then(|id| i32::try_from(id).ok());
+        let id = Pid::from_raw(id.expect("a process that was not waited for"));
+        Ok(Self { child, id })
+    }
+
+    /// Resolves when the process ends by itself.
+    pub async fn wait(&mut self) -> io::Result<ExitStatus> {
+        self.child.wait().await
+    }
+
+    /// Sends a signal to all of it, and kills what does not end in time.
+    pub async fn end(mut self, signal: Signal) {
+        let _ = killpg(self.id, signal);
+        let _ = tokio::time::timeout(ENDING, self.child.wait()).await;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // It fails if all of it has ended.
+        let _ = killpg(self.id, Signal::SIGKILL);
+    }
+}
 
 /// The root of the workspace.
 pub fn repository() -> &'static Path {
@@ -37,6 +81,36 @@ pub fn tool(variable: &str, name: &str) -> PathBuf {
 
 pub fn plain_client() -> reqwest::Client {
     crate::webhook::http_client().unwrap().build().unwrap()
+}
+
+/// How long the threads of a process have run. The kernel counts it in nanoseconds.
+pub fn cpu_time(pid: u32) -> io::Result<Duration> {
+    let mut nanoseconds = 0;
+    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+        // A thread may end while it is read.
+        let times = fs::read_to_string(thread?.path().join("schedstat")).unwrap_or_default();
+        let ran = times.split(' ').next().and_then(|ran| ran.parse().ok());
+        nanoseconds += ran.unwrap_or(0);
+    }
+    Ok(Duration::from_nanos(nanoseconds))
+}
+
+/// The most memory that a process has had at once, in bytes.
+pub fn peak_memory(pid: u32) -> io::Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    let kibibytes = kibibytes.ok_or_else(|| io::Error::other("its status has no VmHWM"))?;
+    Ok(kibibytes * 1024)
+}
+
+/// Variables that cargo sets for a test; in a cargo that a test starts they would cause needless compiling.
+pub fn cargo_variables() -> impl Iterator<Item = OsString> {
+    let names = std::env::vars_os().map(|(name, _)| name);
+    names.filter(|name| {
+        let name = name.to_string_lossy();
+        name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
+    })
 }
 
 pub async fn free_port() -> u16 {

@@ -1,30 +1,22 @@
-//! A stand-in for AWS Secrets Manager that holds one secret and answers `GetSecretValue`.
-//! It does not know what the secret is for, and it checks no signature: only that the request carries one.
+//! An AWS Secrets Manager with one secret, which answers `GetSecretValue`.
+//! It does not know what the secret is for, and of a request's signature only that there is one.
 //!
 //! The shapes follow <https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html>.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
-
+use crate::connections::{Connections, Ending, Listener};
 use bytes::Bytes;
 use hyper::header::AUTHORIZATION;
 use hyper::{Method, Request};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use std::collections::VecDeque;
+use std::ops::Deref;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use crate::connections::{Connections, Ending};
-
-/// The one operation it knows, as AWS JSON 1.1 names it.
 const GET_SECRET_VALUE: &str = "secretsmanager.GetSecretValue";
-
 /// How every Signature Version 4 header starts.
 const SIGNATURE_SCHEME: &str = "AWS4-HMAC-SHA256 ";
-
-/// The content type of AWS JSON 1.1.
 const AWS_JSON: &str = "application/x-amz-json-1.1";
-
-/// What stands before the name in the ARN of the secret.
 const ARN_PREFIX: &str = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:";
 
 /// A server with one secret. Clones are the same server.
@@ -42,20 +34,16 @@ pub enum Reply {
     Silent,
     /// By the rules, after this long.
     Slow(Duration),
-    /// 400 `ThrottlingException`, which the SDK takes for passing.
+    /// 400 `ThrottlingException`, which the SDK takes for transient.
     Throttled,
 }
 
 struct State {
     secret_id: String,
-    secret: Mutex<Secret>,
+    /// The current value, and the number of its version.
+    secret: Mutex<(String, u64)>,
     script: Mutex<VecDeque<Reply>>,
     connections: Connections,
-}
-
-struct Secret {
-    value: String,
-    version: u64,
 }
 
 impl SecretsManager {
@@ -63,48 +51,28 @@ impl SecretsManager {
     pub fn new(secret_id: &str, value: &str) -> Self {
         Self(Arc::new(State {
             secret_id: secret_id.to_owned(),
-            secret: Mutex::new(Secret {
-                value: value.to_owned(),
-                version: 1,
-            }),
+            secret: Mutex::new((value.to_owned(), 1)),
             script: Mutex::default(),
             connections: Connections::new(),
         }))
     }
 
     /// Accepts for ever; each connection runs in its own task.
-    pub async fn serve(self, listener: TcpListener) {
+    pub async fn serve(self, listener: impl Into<Listener>) {
         let connections = self.0.connections.clone();
-        connections
-            .serve_listener(listener, move |request| self.clone().answer(request))
-            .await;
+        let answer = move |request| self.clone().answer(request);
+        connections.serve_listener(listener, answer).await;
     }
 
     /// Makes `value` the current version of the secret.
     pub fn set_value(&self, value: &str) {
         let mut secret = self.0.secret.lock().unwrap();
-        secret.value = value.to_owned();
-        secret.version += 1;
+        *secret = (value.to_owned(), secret.1 + 1);
     }
 
     /// Answers the next requests by `replies`, one each; afterwards by the rules again.
     pub fn script(&self, replies: impl IntoIterator<Item = Reply>) {
         self.0.script.lock().unwrap().extend(replies);
-    }
-
-    /// Requests of any kind so far.
-    pub fn requests(&self) -> usize {
-        self.0.connections.requests()
-    }
-
-    /// Connections accepted so far.
-    pub fn connections(&self) -> usize {
-        self.0.connections.accepted()
-    }
-
-    /// Closes every open connection, as a server does to idle ones.
-    pub fn close_connections(&self) {
-        self.0.connections.close_all();
     }
 
     async fn answer(self, request: Request<Bytes>) -> Ending {
@@ -124,46 +92,45 @@ impl SecretsManager {
     fn get_secret_value(&self, request: &Request<Bytes>) -> Ending {
         let header = |name: &str| request.headers().get(name).and_then(|v| v.to_str().ok());
         if !header(AUTHORIZATION.as_str()).is_some_and(|v| v.starts_with(SIGNATURE_SCHEME)) {
-            return refusal(
-                400,
-                "MissingAuthenticationTokenException",
-                "Missing Authentication Token",
-            );
+            let code = "MissingAuthenticationTokenException";
+            return refusal(400, code, "Missing Authentication Token");
         }
         if request.method() != Method::POST || header("x-amz-target") != Some(GET_SECRET_VALUE) {
-            return refusal(
-                400,
-                "UnknownOperationException",
-                "The stand-in knows GetSecretValue only.",
-            );
+            let message = "The stand-in knows GetSecretValue only.";
+            return refusal(400, "UnknownOperationException", message);
         }
-        let asked: Value = serde_json::from_slice(request.body()).unwrap_or_default();
-        let Some(asked) = asked["SecretId"].as_str() else {
+        let input: Value = serde_json::from_slice(request.body()).unwrap_or_default();
+        let Some(id) = input["SecretId"].as_str() else {
             return refusal(400, "ValidationException", "SecretId is missing.");
         };
-        if asked != self.0.secret_id {
-            return refusal(
-                400,
-                "ResourceNotFoundException",
-                "Secrets Manager can't find the specified secret.",
-            );
+        if id != self.0.secret_id {
+            let message = "Secrets Manager can't find the specified secret.";
+            return refusal(400, "ResourceNotFoundException", message);
         }
-        let arn = if asked.starts_with("arn:") {
-            asked.to_owned()
+        let arn = if id.starts_with("arn:") {
+            id.to_owned()
         } else {
-            format!("{ARN_PREFIX}{asked}-AbCdEf")
+            format!("{ARN_PREFIX}{id}-AbCdEf")
         };
-        let secret = self.0.secret.lock().unwrap();
+        let (value, version) = &*self.0.secret.lock().unwrap();
         let body = json!({
             "ARN": arn,
             "CreatedDate": 1_772_439_330.0,
-            "Name": name(asked),
-            "SecretString": secret.value,
+            "Name": name(id),
+            "SecretString": value,
             // AWS gives every version an id of its own, of 32 to 64 characters.
-            "VersionId": format!("00000000-0000-4000-8000-{:012}", secret.version),
+            "VersionId": format!("00000000-0000-4000-8000-{version:012}"),
             "VersionStages": ["AWSCURRENT"],
         });
         Ending::answer(200, AWS_JSON, body.to_string())
+    }
+}
+
+impl Deref for SecretsManager {
+    type Target = Connections;
+
+    fn deref(&self) -> &Connections {
+        &self.0.connections
     }
 }
 

@@ -1,12 +1,13 @@
 //! A signed webhook, as Purchasely would post it and as API Gateway would hand it to the function.
-//! It does not know whether anybody accepts it.
+//! It does not know who accepts it.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use purchasely_clevertap::http::roots;
 use purchasely_clevertap::purchasely::signature::{SIGNATURE_HEADER, TIMESTAMP_HEADER, sign};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-/// The shared secret of the sandbox and of the envelopes in `events/api-gateway`. It protects nothing.
+/// The shared secret of `cargo relay dev` and of the envelopes in `events/api-gateway`. It protects nothing.
 pub const SAMPLE_SHARED_SECRET: &str = "sample-shared-secret";
 
 /// A raw body with the two headers that go with it.
@@ -17,11 +18,9 @@ pub struct Webhook {
     signed_at_seconds: u64,
 }
 
-/// The makings of a client that trusts the usual public roots and follows no redirect: only the door
-/// itself may acknowledge a webhook.
+/// A client that trusts the public roots and follows no redirect: only the endpoint itself may acknowledge a webhook.
 pub fn http_client() -> Result<reqwest::ClientBuilder, rustls::Error> {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    let roots = roots(None).expect("the compiled-in roots");
     http_client_trusting(roots)
 }
 
@@ -40,8 +39,8 @@ pub fn http_client_trusting(
         .retry(reqwest::retry::never()))
 }
 
-/// The form in which a front hands a request to the function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+/// The form in which the service in front invokes the function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Front {
     /// An HTTP API of API Gateway or a Function URL: payload version 2.0.
     HttpApi,
@@ -72,21 +71,17 @@ impl Webhook {
         ]
     }
 
-    /// The event that the front would invoke the function with. Deterministic.
+    /// The event that the service in front would invoke the function with. Deterministic.
     pub fn envelope(&self, front: Front) -> Value {
-        let in_base64 = front == Front::HttpApiBase64;
-        let body = if in_base64 {
-            STANDARD.encode(&self.body)
-        } else {
-            String::from_utf8_lossy(&self.body).into_owned()
-        };
+        let text = String::from_utf8_lossy(&self.body);
         match front {
-            Front::HttpApi | Front::HttpApiBase64 => self.payload_2(&body, in_base64),
-            Front::RestApi => self.payload_1(&body),
+            Front::HttpApi => self.payload_2(&text, false),
+            Front::HttpApiBase64 => self.payload_2(&STANDARD.encode(&self.body), true),
+            Front::RestApi => self.payload_1(&text),
         }
     }
 
-    /// Posts it. The timeout is Purchasely's.
+    /// Posts it; the client decides on the timeout.
     pub async fn post(&self, http: &reqwest::Client, url: &str) -> reqwest::Result<(u16, String)> {
         let mut request = http.post(url).body(self.body.clone());
         for (name, value) in self.headers() {
@@ -97,11 +92,9 @@ impl Webhook {
     }
 
     fn payload_2(&self, body: &str, in_base64: bool) -> Value {
-        let mut headers: serde_json::Map<_, _> = self.header_values();
-        headers.insert(
-            "host".into(),
-            json!("abc123.execute-api.eu-west-1.amazonaws.com"),
-        );
+        let domain = "abc123.execute-api.eu-west-1.amazonaws.com";
+        let mut headers: Map<_, _> = self.headers().map(named).into_iter().collect();
+        headers.insert("host".to_owned(), json!(domain));
         json!({
             "version": "2.0",
             "routeKey": "POST /webhooks/purchasely",
@@ -111,7 +104,7 @@ impl Webhook {
             "requestContext": {
                 "accountId": "123456789012",
                 "apiId": "abc123",
-                "domainName": "abc123.execute-api.eu-west-1.amazonaws.com",
+                "domainName": domain,
                 "domainPrefix": "abc123",
                 "http": {
                     "method": "POST",
@@ -132,10 +125,11 @@ impl Webhook {
     }
 
     fn payload_1(&self, body: &str) -> Value {
-        let headers = self.header_values();
-        let all: serde_json::Map<_, _> = headers
-            .iter()
-            .map(|(name, value)| (name.clone(), json!([value])))
+        let headers: Map<_, _> = self.headers().map(named).into_iter().collect();
+        let multi_value_headers: Map<_, _> = self
+            .headers()
+            .map(|(name, value)| (name.to_owned(), json!([value])))
+            .into_iter()
             .collect();
         json!({
             "version": "1.0",
@@ -143,7 +137,7 @@ impl Webhook {
             "path": "/webhooks/purchasely",
             "httpMethod": "POST",
             "headers": headers,
-            "multiValueHeaders": all,
+            "multiValueHeaders": multi_value_headers,
             "queryStringParameters": null,
             "multiValueQueryStringParameters": null,
             "pathParameters": null,
@@ -166,18 +160,16 @@ impl Webhook {
         })
     }
 
-    fn header_values(&self) -> serde_json::Map<String, Value> {
-        self.headers()
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), json!(value)))
-            .collect()
-    }
-
     fn signed_at(&self) -> String {
-        i64::try_from(self.signed_at_seconds)
+        let seconds = i64::try_from(self.signed_at_seconds).unwrap_or_default();
+        let moment = OffsetDateTime::from_unix_timestamp(seconds);
+        moment
             .ok()
-            .and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok())
             .and_then(|moment| moment.format(&Rfc3339).ok())
             .unwrap_or_default()
     }
+}
+
+fn named((name, value): (&'static str, &str)) -> (String, Value) {
+    (name.to_owned(), json!(value))
 }

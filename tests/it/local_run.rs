@@ -1,8 +1,10 @@
-//! The whole way as a developer walks it: `cargo lambda watch`, Secrets Manager by moto, curl's kind of request.
+//! The function as a developer runs it: `cargo lambda watch`, moto's Secrets Manager, plain HTTP requests.
+//! It does not know `cargo relay`; the tests of `tools` do.
 
 use aws_config::{BehaviorVersion, Region};
 use purchasely_clevertap::http::SharedHttp;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::Duration;
 use testkit::cargo_lambda::{Watched, wait_until_served};
 use testkit::clevertap::CleverTap;
@@ -41,10 +43,10 @@ async fn a_signed_webhook_is_relayed_through_cargo_lambda_watch_with_the_passcod
     )
     .unwrap();
     let served = wait_until_served(&http, &function.url, COMPILING).await;
-    let said = || std::fs::read_to_string(log.path()).unwrap_or_default();
-    assert_eq!(served, Ok(()), "{}", said());
+    let output = || std::fs::read_to_string(log.path()).unwrap_or_default();
+    assert_eq!(served, Ok(()), "{}", output());
 
-    let right = signed(&body(), SHARED_SECRET)
+    let correct = signed(&body(), SHARED_SECRET)
         .post(&http, &function.url)
         .await
         .unwrap();
@@ -55,14 +57,14 @@ async fn a_signed_webhook_is_relayed_through_cargo_lambda_watch_with_the_passcod
     function.end().await;
 
     let relayed = r#"{"status":"relayed","event_id":"0d6f8f0e-6f0b-4d0e-9a44-6a0f1f9f2c11"}"#;
-    assert_eq!(right, (200, relayed.to_owned()), "{}", said());
+    assert_eq!(correct, (200, relayed.to_owned()), "{}", output());
     assert_eq!(wrong, (401, r#"{"error":"unauthorized"}"#.to_owned()));
     assert_eq!(clevertap.accepted().len(), 2);
 }
 
 async fn create_secret(http: &reqwest::Client, moto_url: &str) {
     let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
-        .http_client(SharedHttp(std::sync::Arc::new(http.clone())))
+        .http_client(SharedHttp(Arc::new(http.clone())))
         .region(Region::new("eu-west-1"))
         .endpoint_url(moto_url)
         .test_credentials()
@@ -74,5 +76,5 @@ async fn create_secret(http: &reqwest::Client, moto_url: &str) {
         .secret_string(secret_value(PASSCODE, SHARED_SECRET))
         .send()
         .await
-        .expect("moto keeps a secret");
+        .expect("moto stores a secret");
 }

@@ -2,8 +2,7 @@
 //! `template.yaml` compared with them. It does not know CloudWatch: the tests read metrics out of the lines by the
 //! rules of its embedded metric format.
 
-use crate::template;
-use purchasely_clevertap::aws::queues::group_id;
+use crate::{sqs, template};
 use purchasely_clevertap::telemetry::{CLASS, FUNCTION, METRICS, NAMESPACE};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,10 +24,8 @@ struct Datapoint {
 }
 
 fn log(world: &World) -> Vec<Value> {
-    let lines = world.function.log().into_iter();
-    lines
-        .map(|line| serde_json::from_str(&line).expect("a line is JSON"))
-        .collect()
+    let parse = |line: String| serde_json::from_str(&line).expect("a line is JSON");
+    world.function.log().into_iter().map(parse).collect()
 }
 
 /// The metrics that CloudWatch reads out of the log.
@@ -96,20 +93,6 @@ async fn forge(world: &World) {
     world.invoke(&forged).await;
 }
 
-/// An event as Lambda hands it over from the event queue.
-pub fn message(event: &Value, receipt_handle: &str) -> Value {
-    json!({
-        "messageId": event["event_id"],
-        "receiptHandle": receipt_handle,
-        "body": event.to_string(),
-        "attributes": { "ApproximateReceiveCount": "1", "MessageGroupId": group_id(b"u-1842") },
-        "messageAttributes": {},
-        "eventSource": "aws:sqs",
-        "eventSourceARN": "arn:aws:sqs:eu-west-1:123456789012:events.fifo",
-        "awsRegion": "eu-west-1",
-    })
-}
-
 #[tokio::test]
 async fn each_event_counts_one_outcome_and_each_line_is_valid_embedded_metric_format() {
     let resources = Resources::make().await;
@@ -129,10 +112,9 @@ async fn each_event_counts_one_outcome_and_each_line_is_valid_embedded_metric_fo
     get["requestContext"]["http"]["method"] = "GET".into();
     world.invoke(&get).await;
     world.post(&vec![b' '; 300 * 1024]).await;
-    let batch = ["e-5", "e-6", "e-6"].map(|id| message(&renewed(id), "handle"));
+    let batch = ["e-5", "e-6", "e-6"].map(|id| sqs::message(&renewed(id), &[]));
     let batch = json!({ "Records": batch });
     world.api.invoke(batch).await.expect("an answer");
-    let events = 9 + 3;
 
     let schema = serde_json::from_str(include_str!("emf.schema.json")).unwrap();
     let schema = jsonschema::draft7::new(&schema).expect("a schema");
@@ -144,7 +126,7 @@ async fn each_event_counts_one_outcome_and_each_line_is_valid_embedded_metric_fo
     let datapoints = datapoints(&world);
     let counted = |metric| sum(&datapoints, metric);
     let outcomes = METRICS[..OUTCOMES].iter().map(|(name, _)| counted(name));
-    assert_eq!(outcomes.sum::<u64>(), events);
+    assert_eq!(outcomes.sum::<u64>(), 9 + 3);
     let expected = [
         ("Relayed", 5),
         ("Duplicate", 1),
@@ -235,21 +217,17 @@ async fn every_line_of_an_invocation_carries_its_ids_a_time_and_a_level() {
     }
 }
 
-/// An alarm of the template on a metric of the function's own.
 struct Alarm {
     name: String,
     properties: Value,
 }
 
+/// The template's alarms on the function's own metrics.
 fn alarms() -> Vec<Alarm> {
-    template::resources()
+    template::of_type("AWS::CloudWatch::Alarm")
         .into_iter()
-        .filter(|(_, resource)| resource["Type"] == "AWS::CloudWatch::Alarm")
-        .map(|(name, mut resource)| Alarm {
-            name,
-            properties: resource["Properties"].take(),
-        })
-        .filter(|alarm| alarm.properties["Namespace"] == NAMESPACE)
+        .filter(|(_, properties)| properties["Namespace"] == NAMESPACE)
+        .map(|(name, properties)| Alarm { name, properties })
         .collect()
 }
 
@@ -323,8 +301,7 @@ async fn provoke(alarm: &str) -> World {
             world.post(&body()).await;
         }
         "UnexpectedAlarm" => {
-            let neither = json!({ "neither": "a request nor a batch" });
-            world.invoke(&neither).await;
+            world.invoke(&json!({ "is": "no request or batch" })).await;
         }
         "SignatureAlarm" => {
             for _ in 0..10 {

@@ -1,8 +1,7 @@
 //! The permissions in `template.yaml`: the function's role grants what the function calls, and no more.
 //! It does not know who calls whom in the source; it runs the function under moto's IAM.
 
-use crate::monitoring::message;
-use crate::template;
+use crate::{sqs, template};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use testkit::clevertap::Reply;
@@ -247,7 +246,8 @@ async fn use_everything(world: &World, number: usize, receipt: &str) -> [Answer;
     world.clevertap.script([Reply::Status(408)]);
     let event =
         json!({ "event_name": "ACTIVATE", "event_id": format!("m-{number}"), "user_id": "u" });
-    let message = message(&event, receipt);
+    let mut message = sqs::message(&event, &[]);
+    message["receiptHandle"] = receipt.into();
     world
         .api
         .invoke(json!({ "Records": [message] }))

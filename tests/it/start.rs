@@ -1,58 +1,88 @@
-//! What a cold start asks of others. It does not know how long that takes; `make bench` measures it.
+//! A start: the configuration it refuses, and what it prepares before the first event.
+//! It does not know how long that takes; `make bench` measures it.
 
+use crate::eventually;
+use serde_json::Value;
 use testkit::clevertap::CleverTap;
-use testkit::harness::{ACCOUNT_ID, PASSCODE, World, body, listen, relayed};
+use testkit::harness::{ACCOUNT_ID, PASSCODE, World, body, function_path, listen, relayed};
+use testkit::lambda::{Function, RuntimeApi};
 
-/// Connections to Secrets Manager and requests on them, connections to CleverTap and requests on them.
-fn traffic(world: &World) -> [usize; 4] {
-    [
-        world.secrets_manager.connections(),
-        world.secrets_manager.requests(),
-        world.clevertap.connections(),
-        world.clevertap.requests(),
-    ]
-}
-
-/// A function whose first connection has been opened, however busy the machine is.
+/// A function whose start has read the secret and opened a connection.
 async fn started() -> World {
     let world = World::start(&[]).await;
-    while world.clevertap.requests() == 0 {
-        tokio::task::yield_now().await;
-    }
+    eventually("the start reads the secret and opens a connection", || {
+        world.secrets_manager.requests() > 0 && world.clevertap.requests() > 0
+    })
+    .await;
     world
 }
 
 #[tokio::test]
-async fn the_first_event_finds_one_secret_read_and_one_connection_opened() {
+async fn a_start_reads_the_secret_and_opens_a_connection_before_the_first_event() {
+    let world = started().await;
+    assert_eq!(world.clevertap.uploads().len(), 0);
+    assert_eq!(world.clevertap.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_later_event_needs_nothing_but_its_upload() {
     let world = started().await;
     assert_eq!(world.post(&body()).await, relayed());
-    // To CleverTap: the request that opens the connection, and the upload on it.
-    assert_eq!(traffic(&world), [1, 1, 1, 2]);
-}
-
-#[tokio::test]
-async fn a_later_event_asks_for_nothing_but_its_upload() {
-    let world = started().await;
-    for uploads in 1..=3 {
+    let connections = world.clevertap.connections();
+    let requests = world.clevertap.requests();
+    for uploads in 1..=10 {
         assert_eq!(world.post(&body()).await, relayed());
-        assert_eq!(world.clevertap.uploads().len(), uploads);
-        assert_eq!(traffic(&world), [1, 1, 1, 1 + uploads]);
+        assert_eq!(world.clevertap.requests(), requests + uploads);
     }
+    assert_eq!(world.clevertap.connections(), connections);
+    // The start's read, and at most one that raced it.
+    assert!(world.secrets_manager.requests() <= 2);
 }
 
 #[tokio::test]
-async fn a_first_connection_that_never_answers_holds_up_no_event() {
+async fn a_first_connection_that_never_answers_delays_no_event() {
     let clevertap = CleverTap::new(ACCOUNT_ID, PASSCODE);
     let (listener, url) = listen().await;
     let server = clevertap.clone();
     tokio::spawn(async move {
         // As if the environment had been frozen between its start and its first event.
         let _silent = listener.accept().await;
-        while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(server.clone().serve_connection(stream));
-        }
+        server.serve(listener).await;
     });
     let world = World::start(&[("CLEVERTAP_API_URL", &url)]).await;
     assert_eq!(world.post(&body()).await, relayed());
     assert_eq!(clevertap.uploads().len(), 1);
+}
+
+#[tokio::test]
+async fn every_configuration_error_is_reported_in_one_line() {
+    let api = RuntimeApi::start().await;
+    let settings = [
+        ("CLEVERTAP_REGION", "mars"),
+        ("USER_ID_AS", "email"),
+        ("UNKNOWN_FIELDS", "keep"),
+        ("SECRET_ID", "relay"),
+        ("CLEVERTAP_API_URL", "http://example.com"),
+    ];
+    let function = Function::spawn(function_path(), &api, &settings);
+    assert_eq!(function.wait_for_exit().await.code(), Some(78));
+    let log = function.log();
+    assert_eq!(log.len(), 1, "{log:?}");
+    let line: Value = serde_json::from_str(&log[0]).unwrap();
+    assert_eq!(line["level"], "ERROR");
+    let message = line["message"].as_str().unwrap();
+    for variable in [
+        "CLEVERTAP_REGION",
+        "CLEVERTAP_ACCOUNT_ID",
+        "USER_ID_AS",
+        "UNKNOWN_FIELDS",
+        "CLEVERTAP_API_URL",
+    ] {
+        let problem = format!("{variable}: ");
+        assert_eq!(
+            message.matches(&problem).count(),
+            1,
+            "{variable} in {message}"
+        );
+    }
 }

@@ -4,13 +4,25 @@
 use saphyr::{LoadableYamlNode, Scalar, Yaml};
 use serde_json::{Map, Value, json};
 
-pub fn resources() -> Map<String, Value> {
+pub fn template() -> Value {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/template.yaml");
     let text = std::fs::read_to_string(path).expect("template.yaml");
     let documents = Yaml::load_from_str(&text).expect("template.yaml is YAML");
-    let mut template = json(&documents[0]);
-    let resources: Value = template["Resources"].take();
+    json(&documents[0])
+}
+
+pub fn resources() -> Map<String, Value> {
+    let resources: Value = template()["Resources"].take();
     serde_json::from_value(resources).expect("a map of resources")
+}
+
+/// The properties of all resources of one type, by name.
+pub fn of_type(kind: &str) -> Vec<(String, Value)> {
+    let resources = resources().into_iter();
+    resources
+        .filter(|(_, resource)| resource["Type"] == kind)
+        .map(|(name, mut resource)| (name, resource["Properties"].take()))
+        .collect()
 }
 
 fn json(yaml: &Yaml<'_>) -> Value {

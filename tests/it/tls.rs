@@ -1,12 +1,13 @@
 //! Connections under TLS, with a private authority in place of the compiled-in roots.
+//! It does not know AWS's certificates; all clients share one TLS configuration.
 
 use tempfile::NamedTempFile;
-use testkit::harness::{ACCOUNT_ID, World, body, relayed, unavailable};
+use testkit::harness::{ACCOUNT_ID, World, body, function_path, relayed, unavailable};
 use testkit::lambda::{Function, RuntimeApi};
 use testkit::tls::clevertap_under_tls;
 
 #[tokio::test]
-async fn relays_over_tls_to_a_host_that_the_given_roots_know() {
+async fn a_host_that_the_configured_roots_know_receives_the_upload() {
     let (clevertap, url, roots) = clevertap_under_tls().await;
     let roots = roots.path().to_str().unwrap().to_owned();
     let world = World::start(&[("CLEVERTAP_API_URL", &url), ("SSL_CERT_FILE", &roots)]).await;
@@ -15,7 +16,7 @@ async fn relays_over_tls_to_a_host_that_the_given_roots_know() {
 }
 
 #[tokio::test]
-async fn the_passcode_is_not_sent_to_a_host_that_the_roots_do_not_know() {
+async fn a_host_that_the_roots_do_not_know_receives_no_passcode() {
     let (clevertap, url, _) = clevertap_under_tls().await;
     let world = World::start(&[("CLEVERTAP_API_URL", &url)]).await;
     assert_eq!(world.post(&body()).await, unavailable());
@@ -23,10 +24,9 @@ async fn the_passcode_is_not_sent_to_a_host_that_the_roots_do_not_know() {
 }
 
 #[tokio::test]
-async fn roots_that_cannot_be_used_end_the_start_with_the_reason() {
+async fn an_unusable_certificate_file_is_a_configuration_error() {
     let empty = NamedTempFile::new().unwrap();
-    let empty = empty.path().to_str().unwrap();
-    for file in [empty, "/nowhere/roots.pem"] {
+    for file in [empty.path().to_str().unwrap(), "/nowhere/roots.pem"] {
         let api = RuntimeApi::start().await;
         let settings = [
             ("CLEVERTAP_REGION", "in1"),
@@ -34,10 +34,9 @@ async fn roots_that_cannot_be_used_end_the_start_with_the_reason() {
             ("SECRET_ID", "relay"),
             ("SSL_CERT_FILE", file),
         ];
-        let function = Function::spawn(testkit::harness::function_path(), &api, &settings);
-        assert_eq!(function.wait_for_exit().await.code(), Some(1));
-        function
-            .wait_for_log(|line| line.contains("SSL_CERT_FILE"))
-            .await;
+        let function = Function::spawn(function_path(), &api, &settings);
+        assert_eq!(function.wait_for_exit().await.code(), Some(78));
+        let log = function.log().concat();
+        assert!(log.contains("SSL_CERT_FILE") && log.contains(file), "{log}");
     }
 }

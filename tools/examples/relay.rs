@@ -1,13 +1,14 @@
 //! The command line of `cargo relay`: parses it, runs one command and turns its result into an exit code.
+//! It does not know what a command does.
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
-use tools::Unusable;
+use tools::{Unusable, demo, dev, doctor, explain, replay, send};
 
-/// Tries, explains and checks the relay from Purchasely to CleverTap.
+/// Try, explain and check the relay from Purchasely to CleverTap.
 ///
 /// Exit codes: 0, everything is as it should be; 1, the command ran and found something that is not; 2, it
-/// could not run: the command line, a setting or a file cannot be used; 130, interrupted.
+/// could not run; 130, it was interrupted. With `--json` a command prints one JSON value per line.
 #[derive(Parser)]
 #[command(name = "cargo relay", bin_name = "cargo relay", version)]
 struct Arguments {
@@ -16,12 +17,26 @@ struct Arguments {
 }
 
 #[derive(Subcommand)]
-enum Command {}
+enum Command {
+    Demo(demo::Options),
+    Dev(dev::Options),
+    Send(send::Options),
+    Explain(explain::Options),
+    Replay(replay::Options),
+    Doctor(doctor::Options),
+}
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let ended: Result<ExitCode, Unusable> = match Arguments::parse().command {};
-    ended.unwrap_or_else(|Unusable(problems)| {
+    let result = match Arguments::parse().command {
+        Command::Demo(options) => demo::run(options).await,
+        Command::Dev(options) => dev::run(options).await,
+        Command::Send(options) => send::run(options).await,
+        Command::Explain(options) => explain::run(options).await,
+        Command::Replay(options) => replay::run(options).await,
+        Command::Doctor(options) => doctor::run(options).await,
+    };
+    result.unwrap_or_else(|Unusable(problems)| {
         for problem in problems {
             eprintln!("error: {problem}");
         }

@@ -1,143 +1,115 @@
-//! Shows what the function would send for a raw webhook body, where each field went, and why.
-//! It does not know CleverTap's answer: nothing is sent, and nothing but files is read.
+//! Explains what the function would send to CleverTap for a saved webhook, field by field.
+//! It does not know what CleverTap would answer: it sends nothing and reads only files.
 
-mod account;
 mod coverage;
-mod identity;
-mod settings;
+mod explanation;
+mod fields;
 mod text;
-mod words;
 
-use clap::Parser;
+use crate::Unusable;
+use crate::files::json_files;
+use coverage::Coverage;
+use explanation::{Explanation, explain};
 use purchasely_clevertap::config::{Config, environment};
+use serde::Serialize;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Shows the upload that the function would make of each raw webhook body, and why it is so.
+/// Settings that the function requires and the mapping does not need.
+const PLACEHOLDERS: [(&str, &str); 3] = [
+    ("CLEVERTAP_REGION", "in1"),
+    ("CLEVERTAP_ACCOUNT_ID", "PLACEHOLDER"),
+    ("SECRET_ID", "placeholder"),
+];
+
+/// Show what the function would send to CleverTap for saved webhooks, and why.
 ///
-/// Reads the function's own environment variables; those that say where to send may be missing.
+/// Reads the function's own environment variables. Those that only say where to send may be missing.
 ///
-/// Exit codes: 0, everything was explained; 1, at least one file is no event that can be mapped;
-/// 2, the command line, a setting or a file cannot be used.
-#[derive(Parser)]
+/// Exit code 1: at least one file can never be sent.
+#[derive(clap::Args)]
 #[command(after_help = "Examples:
-  cargo run --example explain -- events/TRIAL_STARTED.json
-  REVENUE_EVENT=Charged cargo run --example explain -- events/TRANSACTION_PROCESSED.json --json
-  cargo run --example explain -- --coverage events/")]
-struct Arguments {
-    /// Files that each hold one raw body.
-    #[arg(required_unless_present = "coverage")]
+  cargo relay explain events/TRIAL_STARTED.json
+  REVENUE_EVENT=Charged cargo relay explain events/TRANSACTION_PROCESSED.json --json
+  cargo relay explain --coverage events/")]
+pub struct Options {
+    /// Files with one raw webhook body each.
+    #[arg(value_name = "FILE", required_unless_present = "coverage")]
     files: Vec<PathBuf>,
-    /// Instead, hold the fields of all `.json` files in this folder against the events they come with.
+    /// Instead, show which fields are sent with which events, over all `.json` files of this folder.
     #[arg(long, value_name = "FOLDER", conflicts_with = "files")]
     coverage: Option<PathBuf>,
-    /// Print one JSON object per file (with `--coverage`, one in all).
+    /// Print one JSON object per file and line; with `--coverage`, one object in all.
     #[arg(long)]
     json: bool,
 }
 
-/// What was wrong before anything could be explained, each in a line.
-type Refused = Vec<String>;
-
-fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    match run(&arguments) {
-        Ok((shown, all_mapped)) => {
-            // A reader that has seen enough, such as `head`, is no failure.
-            let _ = std::io::stdout().write_all(shown.as_bytes());
-            if all_mapped {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            }
-        }
-        Err(refused) => {
-            for line in refused {
-                eprintln!("explain: {line}");
-            }
-            ExitCode::from(2)
-        }
-    }
-}
-
-/// What is shown, and whether every file is an event that can be mapped.
-fn run(arguments: &Arguments) -> Result<(String, bool), Refused> {
+pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
     let config = config()?;
-    let files = match &arguments.coverage {
-        Some(folder) => bodies_in(folder)?,
-        None => arguments.files.clone(),
-    };
-    let accounts: Vec<_> = read(&files)?
-        .iter()
-        .map(|(name, body)| account::of(name, body, &config.rules))
-        .collect();
-    let all_mapped = accounts.iter().all(|account| account.outcome.is_settled());
-    let shown = if arguments.coverage.is_some() {
-        let coverage = coverage::of(&accounts);
-        if arguments.json {
-            text::json(&coverage)
-        } else {
-            text::coverage(&coverage)
+    let files = match &options.coverage {
+        Some(folder) => {
+            json_files(folder).map_err(|error| format!("{}: {error}", folder.display()))?
         }
-    } else if arguments.json {
-        accounts.iter().map(text::json).collect()
-    } else {
-        let told: Vec<_> = accounts.iter().map(text::account).collect();
-        told.join("\n")
+        None => options.files,
     };
-    Ok((shown, all_mapped))
+    if files.is_empty() {
+        return Err(Unusable::from("the folder has no .json file".to_owned()));
+    }
+    let mut explanations = Vec::new();
+    let mut problems = Vec::new();
+    for file in &files {
+        let name = file.display().to_string();
+        match tokio::fs::read(file).await {
+            Ok(body) => explanations.push(explain(name, &body, &config.rules)),
+            Err(error) => problems.push(format!("{name}: {error}")),
+        }
+    }
+    if !problems.is_empty() {
+        return Err(Unusable(problems));
+    }
+    let output = match (&options.coverage, options.json) {
+        (Some(_), true) => json(&Coverage::of(&explanations)),
+        (Some(_), false) => Coverage::of(&explanations).text(),
+        (None, true) => explanations.iter().map(json).collect(),
+        (None, false) => {
+            let texts: Vec<_> = explanations.iter().map(text::explanation).collect();
+            texts.join("\n")
+        }
+    };
+    // A reader that stops early, such as `head`, is not an error.
+    let _ = std::io::stdout().write_all(output.as_bytes());
+    Ok(if explanations.iter().all(Explanation::is_settled) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
-fn config() -> Result<Config, Refused> {
-    let settings = settings::read(environment);
-    if let Some(note) = settings.note() {
-        eprintln!("explain: {note}");
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("an explanation is valid JSON") + "\n"
+}
+
+/// The function's configuration, with placeholders for what the mapping does not need.
+fn config() -> Result<Config, Unusable> {
+    let value = |name: &str| environment(name).filter(|value| !value.trim().is_empty());
+    let is_missing = |(name, _): &&(&str, &str)| value(name).is_none();
+    let missing: Vec<_> = PLACEHOLDERS.iter().filter(is_missing).collect();
+    let config = Config::from_env(|name| {
+        let placeholder = missing.iter().find(|(missing, _)| *missing == name);
+        value(name).or_else(|| placeholder.map(|(_, value)| (*value).to_owned()))
+    });
+    let config =
+        config.map_err(|errors| Unusable(errors.iter().map(ToString::to_string).collect()))?;
+    if !missing.is_empty() {
+        let names: Vec<_> = missing.iter().map(|(name, _)| *name).collect();
+        eprintln!(
+            "note: {} not set; placeholders are used. The mapping does not depend on them, except that an account id that begins with TEST- relays sandbox events",
+            names.join(", ")
+        );
     }
-    let config = settings.config.map_err(|mistakes| {
-        mistakes
-            .iter()
-            .map(ToString::to_string)
-            .collect::<Refused>()
-    })?;
     for warning in &config.warnings {
-        eprintln!("explain: {warning}");
+        eprintln!("warning: {warning}");
     }
     Ok(config)
-}
-
-/// Every file's name and content.
-fn read(files: &[PathBuf]) -> Result<Vec<(String, Vec<u8>)>, Refused> {
-    let mut bodies = Vec::new();
-    let mut refused = Vec::new();
-    for file in files {
-        let name = file.display().to_string();
-        match std::fs::read(file) {
-            Ok(body) => bodies.push((name, body)),
-            Err(error) => refused.push(format!("{name}: {error}")),
-        }
-    }
-    if refused.is_empty() {
-        Ok(bodies)
-    } else {
-        Err(refused)
-    }
-}
-
-/// The `.json` files of a folder, by name, without those of its subfolders.
-fn bodies_in(folder: &Path) -> Result<Vec<PathBuf>, Refused> {
-    let told = |error: std::io::Error| vec![format!("{}: {error}", folder.display())];
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(told)? {
-        let path = entry.map_err(told)?.path();
-        let is_json = path.extension().is_some_and(|end| end == "json");
-        if is_json && path.is_file() {
-            files.push(path);
-        }
-    }
-    if files.is_empty() {
-        return Err(vec![format!("{}: holds no .json file", folder.display())]);
-    }
-    files.sort();
-    Ok(files)
 }

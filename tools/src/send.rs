@@ -1,96 +1,157 @@
-//! Sends raw webhook bodies, signed as Purchasely signs them, or prints the event that API Gateway
-//! would make of one. It does not know what the receiver does with them.
+//! `cargo relay send`: posts webhooks signed as Purchasely signs them, or prints them as events of API Gateway.
+//! It does not know what the receiver does with them.
 
-mod webhook;
-
-use clap::Parser;
+use crate::{Unusable, http_client};
+use clap::ValueEnum;
+use reqwest::Url;
 use serde_json::json;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use webhook::{Front, SAMPLE_SHARED_SECRET, Webhook, http_client};
+use std::time::Duration;
+use testkit::harness::now_seconds;
+use testkit::webhook::{Front, SAMPLE_SHARED_SECRET, Webhook};
 
+/// The environment variable with Purchasely's client shared secret.
+const SHARED_SECRET: &str = "PURCHASELY_SHARED_SECRET";
 /// Purchasely waits this long for an answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Signs webhook bodies and posts them, or prints them as API Gateway events.
+/// Sign webhooks as Purchasely does and post them.
 ///
-/// Exit codes: 0, every body was answered with 200 (or printed); 1, at least one was not; 2, the
-/// command line or a file cannot be used.
-#[derive(Parser)]
+/// The secret comes from `PURCHASELY_SHARED_SECRET`. Without it, webhooks for this machine are signed with the
+/// secret of `cargo relay dev`. Exit code 1: at least one answer was not 200.
+#[derive(clap::Args)]
 #[command(after_help = "Examples:
-  cargo run --example send -- events/TRIAL_STARTED.json --to http://localhost:9000/webhooks/purchasely
-  cargo run --example send -- events/TRIAL_STARTED.json --envelope http-api > event.json")]
-struct Arguments {
-    /// Files that each hold one raw body.
-    #[arg(required = true)]
+  cargo relay send events/TRIAL_STARTED.json --to http://localhost:9000/
+  PURCHASELY_SHARED_SECRET=... cargo relay send webhook.json --to https://relay.example.com/webhooks/purchasely
+  cargo relay send events/TRIAL_STARTED.json --envelope http-api > event.json")]
+pub struct Options {
+    /// Files that each contain one raw body.
+    #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Where to post them.
-    #[arg(long, required_unless_present = "envelope")]
-    to: Option<String>,
-    /// Print the event of this front instead of posting.
+    #[arg(long, value_name = "URL", required_unless_present = "envelope")]
+    to: Option<Url>,
+    /// Print the event that API Gateway would invoke the function with, and post nothing.
     #[arg(long, value_enum, conflicts_with = "to")]
-    envelope: Option<Front>,
-    /// Purchasely's client shared secret; by default the sandbox's.
-    #[arg(long, env = "PURCHASELY_SHARED_SECRET", default_value = SAMPLE_SHARED_SECRET, hide_env_values = true)]
-    secret: String,
-    /// Sign as at this time, in Unix seconds, instead of now.
-    #[arg(long)]
+    envelope: Option<Envelope>,
+    /// Sign with this time instead of the present one.
+    #[arg(long, value_name = "UNIX_SECONDS")]
     at: Option<u64>,
-    /// Print one JSON object per body.
+    /// Print one JSON object per webhook.
     #[arg(long)]
     json: bool,
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let client = http_client().map(|client| client.timeout(PATIENCE).build());
-    let Ok(Ok(http)) = client else {
-        eprintln!("send: no HTTP client could be made");
-        return ExitCode::FAILURE;
-    };
-    let mut all_received = true;
-    for file in &arguments.files {
-        let body = match std::fs::read(file) {
-            Ok(body) => body,
-            Err(error) => {
-                eprintln!("send: {}: {error}", file.display());
-                return ExitCode::from(2);
+#[derive(Clone, Copy, ValueEnum)]
+enum Envelope {
+    /// HTTP API or Function URL, payload version 2.0.
+    HttpApi,
+    /// The same with the body in base64, as for a content type that is not text.
+    HttpApiBase64,
+    /// REST API, payload version 1.0.
+    RestApi,
+}
+
+/// Posts every file, even after a failure, so that one run shows all answers.
+pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
+    let secret = shared_secret(options.to.as_ref())?;
+    let signed_at = options.at.unwrap_or_else(now_seconds);
+    let webhooks = read(&options.files, &secret, signed_at)?;
+    if let Some(envelope) = options.envelope {
+        for (_, webhook) in webhooks {
+            let event = webhook.envelope(envelope.into());
+            if options.json {
+                println!("{event}");
+            } else {
+                println!("{event:#}");
             }
-        };
-        let signed_at = arguments.at.unwrap_or_else(now_seconds);
-        let webhook = Webhook::new(body, &arguments.secret, signed_at);
-        if let Some(front) = arguments.envelope {
-            println!("{:#}", webhook.envelope(front));
-            continue;
         }
-        let url = arguments.to.as_deref().unwrap_or_default();
+        return Ok(ExitCode::SUCCESS);
+    }
+    let http = http_client(TIMEOUT)?;
+    let url = options.to.as_ref().map_or("", Url::as_str);
+    let mut all_ok = true;
+    for (file, webhook) in webhooks {
         let (status, answer) = match webhook.post(&http, url).await {
             Ok((status, answer)) => (Some(status), answer),
-            Err(error) => (None, format!("no answer: {error}")),
+            Err(error) => (None, format!("no answer: {}", with_causes(&error))),
         };
-        all_received &= status == Some(200);
-        let name = file.display();
-        if arguments.json {
+        all_ok &= status == Some(200);
+        if options.json {
             println!(
                 "{}",
-                json!({ "file": name.to_string(), "status": status, "answer": answer })
+                json!({ "file": file, "status": status, "answer": answer })
             );
         } else {
             let status = status.map_or_else(|| "---".to_owned(), |status| status.to_string());
-            println!("{status}  {name}  {answer}");
+            println!("{status}  {file}  {answer}");
         }
     }
-    if all_received {
+    Ok(if all_ok {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
+    })
+}
+
+/// The sample secret is public, so it is the default for this machine only.
+pub fn shared_secret(to: Option<&Url>) -> Result<String, Unusable> {
+    match std::env::var(SHARED_SECRET) {
+        Ok(secret) if !secret.is_empty() => Ok(secret),
+        _ if to.is_none_or(is_loopback) => Ok(SAMPLE_SHARED_SECRET.to_owned()),
+        _ => Err(Unusable::from(format!(
+            "{SHARED_SECRET} is not set; set it to the client shared secret in Purchasely's console"
+        ))),
     }
 }
 
-fn now_seconds() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |elapsed| elapsed.as_secs())
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let address = host
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
+/// Reads all files before anything is sent; every unreadable one is reported.
+fn read(
+    files: &[PathBuf],
+    secret: &str,
+    signed_at: u64,
+) -> Result<Vec<(String, Webhook)>, Unusable> {
+    let (mut webhooks, mut problems) = (Vec::new(), Vec::new());
+    for file in files {
+        let name = file.display().to_string();
+        match std::fs::read(file) {
+            Ok(body) => webhooks.push((name, Webhook::new(body, secret, signed_at))),
+            Err(error) => problems.push(format!("{name}: {error}")),
+        }
+    }
+    if problems.is_empty() {
+        Ok(webhooks)
+    } else {
+        Err(Unusable(problems))
+    }
+}
+
+/// reqwest's own message does not say why.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
+}
+
+impl From<Envelope> for Front {
+    fn from(envelope: Envelope) -> Self {
+        match envelope {
+            Envelope::HttpApi => Self::HttpApi,
+            Envelope::HttpApiBase64 => Self::HttpApiBase64,
+            Envelope::RestApi => Self::RestApi,
+        }
+    }
 }

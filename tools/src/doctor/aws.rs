@@ -1,190 +1,119 @@
-//! Asks AWS by its own command line, which signs with whatever profile or single sign-on the user has.
+//! Runs the AWS CLI, which signs with whatever profile or single sign-on the user has.
 //! It does not know what the answers mean.
 
-use crate::finding::{Check, Findings};
-use crate::tools;
+use super::finding::{Findings, Id};
 use indicatif::ProgressBar;
 use serde_json::Value;
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::process::Command;
 
-const PATIENCE: Duration = Duration::from_mins(1);
-/// Codes that speak of the caller, not of what was asked for.
-const CALLERS: [&str; 9] = [
-    "ExpiredToken",
-    "ExpiredTokenException",
-    "InvalidClientTokenId",
-    "InvalidSignatureException",
-    "RequestExpired",
-    "SignatureDoesNotMatch",
-    "UnrecognizedClientException",
-    "AuthFailure",
-    "InvalidAccessKeyId",
+const COMMAND_TIMEOUT: Duration = Duration::from_mins(1);
+/// Parts of error codes that are about the caller, not about the resource.
+#[rustfmt::skip]
+const CALLER_ERRORS: [&str; 7] = [
+    "ExpiredToken", "InvalidClientTokenId", "InvalidSignature", "RequestExpired",
+    "SignatureDoesNotMatch", "UnrecognizedClient", "AuthFailure",
 ];
 
-/// AWS, as far as the user may ask it.
+/// Service, operation and options, the last of which takes a value; and the finding if AWS answers
+/// with an error.
+pub type Operation = (&'static str, Id);
+
 pub struct Aws {
-    progress: ProgressBar,
-    /// Whether nothing more can be had.
-    lost: bool,
+    pub progress: ProgressBar,
+    /// After a failure that every further command would repeat.
+    pub is_unusable: bool,
 }
 
-/// Why there is no answer to what was asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused {
-    /// AWS's own word for it.
-    pub code: String,
-    /// What AWS says of it.
-    pub message: String,
-}
-
-enum Failure {
-    /// There is no such program.
-    NoCli(String),
-    /// Nothing that is asked will be answered.
-    NoAccess(String),
-    /// This was not.
-    Refused(Refused),
+struct Failure {
+    /// AWS's error code; `None` if no command can succeed.
+    code: Option<String>,
+    message: String,
 }
 
 impl Aws {
-    /// Finds out who the user is; whatever is asked after a failure has no answer.
-    pub async fn open(progress: ProgressBar, findings: &mut Findings) -> Self {
-        let mut aws = Self {
-            progress,
-            lost: false,
-        };
-        let who = ["sts", "get-caller-identity"];
-        if let Some(who) = aws.ask(Check::AwsAccess, &who, findings).await {
-            let who = who["Arn"].as_str().unwrap_or_default().to_owned();
-            findings.ok(Check::AwsAccess, format!("AWS answers {who}"));
-        }
-        aws
-    }
-
-    /// Runs one command of the AWS CLI; a failure is told as a finding of `check`.
-    pub async fn ask(
+    /// Runs one command; `None` after a failure, which is a finding about `name`.
+    pub async fn run(
         &mut self,
-        check: Check,
-        arguments: &[&str],
+        (operation, missing): Operation,
+        name: &str,
+        value: &str,
         findings: &mut Findings,
     ) -> Option<Value> {
-        let refused = match self.try_ask(arguments, findings).await? {
-            Ok(answer) => return Some(answer),
-            Err(refused) => refused,
-        };
-        let Refused { code, message } = &refused;
-        let what = format!("aws {}: {code}: {message}", command(arguments));
-        if refused.is_denied() {
-            findings.warning(
-                check,
-                what,
-                "your AWS user lacks this read permission: an administrator can give it, or run this tool for you",
-            );
-        } else {
-            findings.error(
-                check,
-                what,
-                "check the name, and that profile and region (AWS_PROFILE, AWS_REGION) are those of the deployment",
-            );
-        }
-        None
-    }
-
-    /// The same, where a refusal may be an answer. `None` if nothing can be asked; that is told already.
-    pub async fn try_ask(
-        &mut self,
-        arguments: &[&str],
-        findings: &mut Findings,
-    ) -> Option<Result<Value, Refused>> {
-        if self.lost {
+        if self.is_unusable {
             return None;
         }
-        let command = command(arguments);
-        self.progress.set_message(format!("aws {command}"));
-        let (what, fix) = match run(arguments).await {
-            Ok(answer) => return Some(Ok(answer)),
-            Err(Failure::Refused(refused)) => return Some(Err(refused)),
-            Err(Failure::NoCli(error)) => (
-                format!("the AWS CLI cannot be run: {error}"),
-                "install it (https://docs.aws.amazon.com/cli/latest/userguide/getting-started-install.html), or name it in AWS_CLI",
-            ),
-            Err(Failure::NoAccess(message)) => {
-                let is_network = ["connect to", "Connect timeout", "in time"];
-                let fix = if is_network.iter().any(|words| message.contains(words)) {
-                    "check this machine's network and proxy, and that AWS_REGION names a region"
-                } else {
-                    "sign in (`aws sso login` or `aws configure`), and choose profile and region with AWS_PROFILE and AWS_REGION"
-                };
-                (format!("aws {command}: {message}"), fix)
-            }
+        self.progress.set_message(format!("aws {operation}"));
+        let Failure { code, message } = match execute(operation, value).await {
+            Ok(answer) => return Some(answer),
+            Err(failure) => failure,
         };
-        self.lost = true;
-        findings.error(Check::AwsAccess, what, fix);
+        if let Some(code) = code {
+            let is_denied = code.contains("AccessDenied") || code.contains("Unauthorized");
+            let id = if is_denied { Id::AwsDenied } else { missing };
+            findings.add(id, name, format!("{operation}: {code}: {message}"));
+        } else {
+            self.is_unusable = true;
+            findings.add(Id::AwsAccessFailed, "aws", message);
+        }
         None
     }
 }
 
-impl Refused {
-    /// Whether the user may not know, which says nothing of what there is.
-    pub fn is_denied(&self) -> bool {
-        self.code.contains("AccessDenied") || self.code.contains("Unauthorized")
-    }
+/// The AWS CLI that `AWS_CLI` names, else the one in PATH.
+pub fn program() -> String {
+    let named = std::env::var("AWS_CLI").ok();
+    let named = named.filter(|path| !path.is_empty());
+    named.unwrap_or_else(|| "aws".to_owned())
 }
 
-/// What a command is told by: the service and the operation.
-fn command(arguments: &[&str]) -> String {
-    arguments[..2].join(" ")
-}
-
-async fn run(arguments: &[&str]) -> Result<Value, Failure> {
-    let mut command = Command::new(tools::aws_cli());
+async fn execute(operation: &str, value: &str) -> Result<Value, Failure> {
+    let mut command = Command::new(program());
     command
-        .args(arguments)
+        .args(operation.split(' '))
+        .arg(value)
         .args(["--output", "json"])
         .args(["--cli-connect-timeout", "10", "--cli-read-timeout", "20"])
         .env("AWS_PAGER", "")
         .env("AWS_CLI_AUTO_PROMPT", "off")
         .stdin(Stdio::null())
         .kill_on_drop(true);
-    // Named alike by every other tool, but not by the AWS CLI 1.
+    // Version 1 of the AWS CLI reads the region only from the other name, and no endpoint for SQS.
     if let Ok(region) = std::env::var("AWS_REGION") {
         command.env("AWS_DEFAULT_REGION", region);
     }
-    let output = tokio::time::timeout(PATIENCE, command.output())
-        .await
-        .map_err(|_| Failure::NoAccess("no answer in time".to_owned()))?
-        .map_err(|error| Failure::NoCli(error.to_string()))?;
-    if output.status.success() {
-        return serde_json::from_slice(&output.stdout)
-            .map_err(|_| Failure::NoAccess("its answer is not JSON".to_owned()));
+    if let Ok(endpoint) = std::env::var("AWS_ENDPOINT_URL") {
+        command.args(["--endpoint-url", &endpoint]);
     }
-    Err(failure(&String::from_utf8_lossy(&output.stderr)))
+    let unusable = |message| Failure {
+        code: None,
+        message,
+    };
+    let output = tokio::time::timeout(COMMAND_TIMEOUT, command.output())
+        .await
+        .map_err(|_| unusable("no answer within a minute".to_owned()))?
+        .map_err(|error| unusable(format!("the AWS CLI cannot be run: {error}")))?;
+    if !output.status.success() {
+        return Err(failure(&String::from_utf8_lossy(&output.stderr)));
+    }
+    serde_json::from_slice(&output.stdout).map_err(|error| unusable(error.to_string()))
 }
 
-/// The CLI says `An error occurred (Code) when calling the Operation operation: message`.
-fn failure(said: &str) -> Failure {
-    const ERROR: &str = "An error occurred (";
-    let mut lines = said.lines().filter(|line| !line.trim().is_empty());
-    let told = lines.clone().find(|line| line.contains(ERROR));
-    let line = told.or_else(|| lines.next_back());
-    let line = line.unwrap_or("it failed without a word").trim();
-    let parts = line
-        .split_once("An error occurred (")
-        .and_then(|(_, rest)| {
-            let (code, rest) = rest.split_once(')')?;
-            Some((
-                code,
-                rest.split_once(": ").map_or(rest, |(_, message)| message),
-            ))
-        });
-    match parts {
-        Some((code, _)) if CALLERS.contains(&code) => Failure::NoAccess(line.to_owned()),
-        Some((code, message)) => Failure::Refused(Refused {
-            code: code.to_owned(),
-            message: message.to_owned(),
-        }),
-        None => Failure::NoAccess(line.to_owned()),
+/// The CLI prints `An error occurred (Code) when calling the Operation operation: message`.
+fn failure(stderr: &str) -> Failure {
+    let mut lines = stderr.lines().filter(|line| !line.trim().is_empty());
+    let answered = lines.clone().find_map(|line| {
+        let (code, rest) = line.split_once("An error occurred (")?.1.split_once(')')?;
+        let message = rest.split_once(": ").map_or(rest, |(_, message)| message);
+        Some((code, message))
+    });
+    let (code, message) = answered.unwrap_or(("", lines.next_back().unwrap_or("failed")));
+    let is_caller = code.is_empty() || CALLER_ERRORS.iter().any(|part| code.contains(part));
+    Failure {
+        code: (!is_caller).then(|| code.to_owned()),
+        message: format!("{} {message}", if is_caller { code } else { "" })
+            .trim()
+            .to_owned(),
     }
 }

@@ -1,209 +1,348 @@
-//! What is deployed, found by the name of a stack or of a function. It does not know how the single
-//! resources should be.
+//! What is deployed as a stack or a function: AWS describes each resource, and this compares it with
+//! what the function needs. It reads no template: CloudFormation itself detects drift from it.
 
-use crate::aws::Aws;
-use crate::finding::{Check, Findings};
-use crate::resources::{DEPLOY_AGAIN, FUNCTION, OWN_FUNCTION, Resources, in_words};
-use crate::settings::Variables;
-use crate::template::{self, Stack, plain};
+use super::aws::{Aws, Operation};
+use super::finding::{Findings, Id};
+use super::local::Variables;
+use purchasely_clevertap::aws::claims::{EXPIRES_AT, KEY};
 use serde_json::Value;
+use std::collections::BTreeSet;
+use std::time::Duration;
+use tokio::time::Instant;
 
-/// Differences in one finding.
-const MOST_TOLD: usize = 6;
-/// What was learned of a deployment.
+/// Every operation that is asked of AWS.
+#[rustfmt::skip]
+mod operation {
+    use super::{Id, Operation};
+
+    pub const CALLER: Operation = ("sts get-caller-identity --query", Id::AwsAccessFailed);
+    pub const STACK: Operation = ("cloudformation describe-stacks --stack-name", Id::StackMissing);
+    pub const DETECT_DRIFT: Operation = ("cloudformation detect-stack-drift --stack-name", Id::DriftUnknown);
+    pub const DRIFT_STATUS: Operation = ("cloudformation describe-stack-drift-detection-status --stack-drift-detection-id", Id::DriftUnknown);
+    pub const DRIFTS: Operation = ("cloudformation describe-stack-resource-drifts --stack-resource-drift-status-filters MODIFIED DELETED --stack-name", Id::DriftUnknown);
+    pub const ALARMS: Operation = ("cloudwatch describe-alarms --alarm-name-prefix", Id::AlarmsMissing);
+    pub const SUBSCRIPTIONS: Operation = ("sns list-subscriptions-by-topic --topic-arn", Id::AlarmTopicUnconfirmed);
+    pub const FUNCTION: Operation = ("lambda get-function-configuration --function-name", Id::FunctionMissing);
+    pub const FUNCTION_URL: Operation = ("lambda get-function-url-config --function-name", Id::WebhookUnknown);
+    pub const EVENT_SOURCES: Operation = ("lambda list-event-source-mappings --function-name", Id::EventSourceMissing);
+    pub const QUEUE: Operation = ("sqs get-queue-attributes --attribute-names All --queue-url", Id::QueueMissing);
+    pub const TABLE: Operation = ("dynamodb describe-table --table-name", Id::ClaimsTableMissing);
+    pub const TIME_TO_LIVE: Operation = ("dynamodb describe-time-to-live --table-name", Id::ClaimsTableMissing);
+}
+
+/// What the function needs of each resource; a field that AWS leaves out is empty.
+#[rustfmt::skip]
+mod needs {
+    use super::{EXPIRES_AT, Id, KEY, Need, Rule::{AtLeast, Is, Not}};
+
+    pub const FUNCTION: &[Need] = &[
+        ("/Timeout", Is("9"), Id::FunctionTimeout),
+        ("/Runtime", Is("provided.al2023"), Id::FunctionRuntime),
+        ("/MemorySize", AtLeast(256), Id::FunctionMemory),
+        ("/State", Not("Failed"), Id::FunctionFailed),
+        ("/LastUpdateStatus", Not("Failed"), Id::FunctionFailed),
+        ("/LastUpdateStatus", Not("InProgress"), Id::FunctionUpdating),
+    ];
+    pub const DEAD_LETTER_QUEUE: &[Need] = &[
+        ("/FifoQueue", Is("true"), Id::QueueStandard),
+        ("/MessageRetentionPeriod", AtLeast(14 * 24 * 60 * 60), Id::QueueAttributes),
+        ("/ApproximateNumberOfMessages", Is("0"), Id::DeadLetters),
+    ];
+    pub const EVENT_QUEUE: &[Need] = &[
+        ("/FifoQueue", Is("true"), Id::QueueStandard),
+        ("/MessageRetentionPeriod", AtLeast(14 * 24 * 60 * 60), Id::QueueAttributes),
+        // Lambda recommends six times the function's timeout.
+        ("/VisibilityTimeout", AtLeast(6 * 9), Id::QueueAttributes),
+    ];
+    pub const EVENT_SOURCE: &[Need] = &[
+        ("/State", Not("Disabled"), Id::EventSourceDisabled),
+        ("/State", Not("Disabling"), Id::EventSourceDisabled),
+        ("/FunctionResponseTypes/0", Is("ReportBatchItemFailures"), Id::EventSourceReport),
+    ];
+    pub const TABLE: &[Need] = &[
+        ("/KeySchema/0/AttributeName", Is(KEY), Id::ClaimsTableKey),
+        ("/KeySchema/1/AttributeName", Is(""), Id::ClaimsTableKey),
+        ("/TimeToLive/TimeToLiveStatus", Is("ENABLED"), Id::ClaimsTableExpiry),
+        ("/TimeToLive/AttributeName", Is(EXPIRES_AT), Id::ClaimsTableExpiry),
+    ];
+}
+
+/// Drift detection may take several minutes, says
+/// <https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/detect-drift-stack.html>.
+const DRIFT_TIMEOUT: Duration = Duration::from_mins(5);
+const DRIFT_POLL: Duration = Duration::from_secs(2);
+
+/// A field as a JSON pointer, and the finding if it breaks the rule.
+type Need = (&'static str, Rule, Id);
+
+#[derive(Clone, Copy)]
+enum Rule {
+    Is(&'static str),
+    Not(&'static str),
+    AtLeast(u64),
+}
+
+/// Describes deployed resources. A check returns early when AWS does not answer; that is a finding.
+pub struct Inspector<'a> {
+    pub aws: &'a mut Aws,
+    pub findings: &'a mut Findings,
+}
+
 #[derive(Debug, Default)]
 pub struct Deployment {
-    /// The function's own variables.
+    /// The function's environment.
     pub variables: Option<Variables>,
-    /// Where webhooks go.
     pub webhook_url: Option<String>,
 }
 
-/// Looks at a stack and at what its template made.
-pub async fn stack(
-    aws: &mut Aws,
-    name: &str,
-    template: &Value,
-    findings: &mut Findings,
-) -> Deployment {
-    let arguments = ["cloudformation", "describe-stacks", "--stack-name", name];
-    let Some(answer) = aws.ask(Check::Stack, &arguments, findings).await else {
-        return Deployment::default();
-    };
-    let described = &answer["Stacks"][0];
-    judge_status(name, described, findings);
-    let mut stack = Stack {
-        parameters: pairs(&described["Parameters"], "ParameterKey", "ParameterValue"),
-        names: [("AWS::StackName".to_owned(), name.to_owned())].into(),
-    };
-    let webhook_url = pairs(&described["Outputs"], "OutputKey", "OutputValue").remove("WebhookUrl");
-    if webhook_url.is_none() {
-        findings.warning(
-            Check::Webhook,
-            format!("the stack {name} has no output WebhookUrl"),
-            "name the address with --url",
-        );
+impl Inspector<'_> {
+    /// Finds out who the AWS CLI signs for.
+    pub async fn caller(&mut self) -> Option<()> {
+        let arn = self.ask(operation::CALLER, "aws", "Arn").await?;
+        self.add(Id::AwsAccess, "aws", &["you are", &text(&arn)]);
+        Some(())
     }
 
-    let arguments = [
-        "cloudformation",
-        "get-template",
-        "--stack-name",
-        name,
-        "--template-stage",
-        "Original",
-    ];
-    if let Some(answer) = aws.ask(Check::Template, &arguments, findings).await {
-        compare_templates(template, &answer["TemplateBody"], findings);
+    /// Checks a stack and the resources it made.
+    pub async fn stack(&mut self, name: &str) -> Option<Deployment> {
+        let mut answer = self.describe(operation::STACK, name).await?;
+        let stack = answer["Stacks"][0].take();
+        let status = text(&stack["StackStatus"]);
+        let id = match status.as_str() {
+            "CREATE_COMPLETE" | "UPDATE_COMPLETE" | "IMPORT_COMPLETE" => Id::Stack,
+            "UPDATE_ROLLBACK_COMPLETE" => Id::StackRolledBack,
+            status if status.ends_with("_IN_PROGRESS") => Id::StackBusy,
+            _ => Id::StackFailed,
+        };
+        self.add(id, name, &[&status, &text(&stack["StackStatusReason"])]);
+        if id != Id::StackBusy {
+            self.drift(name).await;
+        }
+        self.alarms(name).await;
+        let outputs = list(&stack["Outputs"]).iter();
+        let pairs =
+            outputs.map(|output| (text(&output["OutputKey"]), text(&output["OutputValue"])));
+        let mut outputs: Variables = pairs.collect();
+        let Some(function) = outputs.remove("FunctionName") else {
+            self.add(Id::StackMissing, name, &["has no output FunctionName"]);
+            return None;
+        };
+        Some(Deployment {
+            variables: self.configuration(&function).await,
+            webhook_url: outputs.remove("WebhookUrl"),
+        })
     }
 
-    let arguments = [
-        "cloudformation",
-        "list-stack-resources",
-        "--stack-name",
-        name,
-    ];
-    let Some(answer) = aws.ask(Check::Stack, &arguments, findings).await else {
-        return Deployment {
-            variables: None,
+    /// Checks a function that no stack made.
+    pub async fn function(&mut self, name: &str) -> Option<Deployment> {
+        let variables = Some(self.configuration(name).await?);
+        let mut webhook_url = None;
+        if let Some(config) = self.describe(operation::FUNCTION_URL, name).await {
+            let authentication = text(&config["AuthType"]);
+            if authentication == "NONE" {
+                webhook_url = Some(text(&config["FunctionUrl"]));
+            } else {
+                self.add(Id::WebhookUrlAuth, name, &["AuthType is", &authentication]);
+            }
+        }
+        Some(Deployment {
+            variables,
             webhook_url,
+        })
+    }
+
+    async fn drift(&mut self, stack: &str) -> Option<()> {
+        let started = self.describe(operation::DETECT_DRIFT, stack).await?;
+        let id = text(&started["StackDriftDetectionId"]);
+        let deadline = Instant::now() + DRIFT_TIMEOUT;
+        let answer = loop {
+            let answer = self.ask(operation::DRIFT_STATUS, stack, &id).await?;
+            if answer["DetectionStatus"] != "DETECTION_IN_PROGRESS" || Instant::now() > deadline {
+                break answer;
+            }
+            tokio::time::sleep(DRIFT_POLL).await;
         };
-    };
-    let listed = &answer["StackResourceSummaries"];
-    stack
-        .names
-        .extend(pairs(listed, "LogicalResourceId", "PhysicalResourceId"));
-    let function = stack.names.get("Function").cloned();
-    let variables = if let Some(function) = function {
-        let resources = Resources {
-            template,
-            stack: &stack,
-        };
-        resources
-            .function(aws, &function, &FUNCTION, findings)
-            .await
-    } else {
-        findings.error(
-            Check::Function,
-            format!("the stack {name} has no resource `Function`"),
-            "name the stack that this project's template made",
-        );
-        None
-    };
-    Deployment {
-        variables,
-        webhook_url,
-    }
-}
-
-/// Looks at a function that was deployed without a stack.
-pub async fn function(
-    aws: &mut Aws,
-    name: &str,
-    template: &Value,
-    findings: &mut Findings,
-) -> Deployment {
-    let resources = Resources {
-        template,
-        stack: &Stack::default(),
-    };
-    let variables = resources.function(aws, name, &OWN_FUNCTION, findings).await;
-    let webhook_url = if variables.is_some() {
-        function_url(aws, name, findings).await
-    } else {
-        None
-    };
-    Deployment {
-        variables,
-        webhook_url,
-    }
-}
-
-async fn function_url(aws: &mut Aws, name: &str, findings: &mut Findings) -> Option<String> {
-    let arguments = ["lambda", "get-function-url-config", "--function-name", name];
-    let (what, fix) = match aws.try_ask(&arguments, findings).await? {
-        Ok(answer) if answer["AuthType"] == "NONE" => {
-            return answer["FunctionUrl"].as_str().map(str::to_owned);
+        let status = text(&answer["DetectionStatus"]);
+        if status != "DETECTION_COMPLETE" {
+            let reason = text(&answer["DetectionStatusReason"]);
+            self.add(Id::DriftUnknown, stack, &[&status, &reason]);
+        } else if answer["StackDriftStatus"] == "IN_SYNC" {
+            self.add(Id::Drift, stack, &["is as its template says"]);
+            return Some(());
         }
-        Ok(answer) => (
-            format!("the Function URL asks for {}", plain(&answer["AuthType"])),
-            format!("`aws lambda update-function-url-config --function-name {name} --auth-type NONE`: the signature is the authentication"),
-        ),
-        Err(refused) if refused.code == "ResourceNotFoundException" => (
-            format!("{name} has no Function URL"),
-            "deploy with --enable-function-url, or name the address that stands before the function with --url".to_owned(),
-        ),
-        Err(refused) => (
-            format!("the Function URL cannot be read: {}: {}", refused.code, refused.message),
-            "name it with --url".to_owned(),
-        ),
-    };
-    findings.warning(Check::Webhook, what, fix);
-    None
-}
-
-fn judge_status(name: &str, described: &Value, findings: &mut Findings) {
-    let status = described["StackStatus"].as_str().unwrap_or_default();
-    let reason = described["StackStatusReason"].as_str().unwrap_or_default();
-    let told = format!("{name} is {status} {reason}");
-    let told = told.trim_end();
-    match status {
-        "CREATE_COMPLETE" | "UPDATE_COMPLETE" | "IMPORT_COMPLETE" => {
-            findings.ok(Check::Stack, told);
+        // A failed detection has results too, for the resources it could read.
+        let drifts = self.describe(operation::DRIFTS, stack).await?;
+        for resource in list(&drifts["StackResourceDrifts"]) {
+            let name = text(&resource["LogicalResourceId"]);
+            let status = text(&resource["StackResourceDriftStatus"]);
+            // Without the values: nobody has reviewed what is in them.
+            let paths = texts(&resource["PropertyDifferences"], "/PropertyPath");
+            self.add(Id::DriftFound, &name, &[&status, &paths.join(", ")]);
         }
-        "UPDATE_ROLLBACK_COMPLETE" => findings.warning(
-            Check::Stack,
-            format!("{told}: the last deployment failed, the one before it runs"),
-            "look at the stack's events for the first failure, mend it and deploy again",
-        ),
-        passing if passing.ends_with("_IN_PROGRESS") => findings.warning(
-            Check::Stack,
-            told,
-            "a deployment is under way: run it again when it has ended",
-        ),
-        _ => findings.error(
-            Check::Stack,
-            told,
-            "look at the stack's events for the first failure; a stack that was never created must be deleted before the next `sam deploy`",
-        ),
+        Some(())
     }
-}
 
-fn compare_templates(local: &Value, deployed: &Value, findings: &mut Findings) {
-    // The AWS CLI gives a JSON template as an object.
-    let deployed = match deployed {
-        Value::String(text) => template::read(text),
-        other => template::read(&other.to_string()),
-    };
-    let deployed = match deployed {
-        Ok(deployed) => deployed,
-        Err(error) => {
-            return findings.warning(
-                Check::Template,
-                format!("the deployed template cannot be read: {error}"),
-                DEPLOY_AGAIN,
-            );
+    async fn alarms(&mut self, stack: &str) -> Option<()> {
+        // The template's names for its alarms: the stack's name, a hyphen and one word.
+        let prefix = format!("{stack}-");
+        let answer = self.ask(operation::ALARMS, stack, &prefix).await?;
+        let mut names = Vec::new();
+        let mut without_receiver = Vec::new();
+        let mut topics = BTreeSet::new();
+        for alarm in list(&answer["MetricAlarms"]) {
+            let name = text(&alarm["AlarmName"]);
+            if name[prefix.len()..].contains('-') {
+                continue;
+            }
+            let actions = texts(&alarm["AlarmActions"], "");
+            if alarm["ActionsEnabled"] == false || actions.is_empty() {
+                without_receiver.push(name.clone());
+            }
+            names.push(name);
+            topics.extend(actions.into_iter().filter(|arn| arn.contains(":sns:")));
         }
-    };
-    let differences = template::differences(local, &deployed);
-    if differences.is_empty() {
-        findings.ok(Check::Template, "deployed as it is here");
-        return;
+        if names.is_empty() {
+            self.add(Id::AlarmsMissing, stack, &["has no alarms"]);
+        } else if without_receiver.is_empty() {
+            self.add(Id::Alarms, stack, &[&names.join(", ")]);
+        } else {
+            let names = without_receiver.join(", ");
+            self.add(Id::AlarmsUnreceived, stack, &["nobody receives", &names]);
+        }
+        for topic in topics {
+            let answer = self.describe(operation::SUBSCRIPTIONS, &topic).await?;
+            // Until somebody confirms it, a subscription has `PendingConfirmation` for an ARN.
+            let arns = texts(&answer["Subscriptions"], "/SubscriptionArn");
+            if !arns.iter().any(|arn| arn.starts_with("arn:")) {
+                let what = "has no confirmed subscription";
+                self.add(Id::AlarmTopicUnconfirmed, &topic, &[what]);
+            }
+        }
+        Some(())
     }
-    let mut told: Vec<_> = differences.iter().take(MOST_TOLD).map(in_words).collect();
-    if differences.len() > MOST_TOLD {
-        told.push(format!("and {} more", differences.len() - MOST_TOLD));
+
+    /// The function's configuration and the resources it names. Returns its environment.
+    async fn configuration(&mut self, name: &str) -> Option<Variables> {
+        let function = self.describe(operation::FUNCTION, name).await?;
+        self.compare(Id::Function, name, &function, needs::FUNCTION);
+        let environment = &function["Environment"];
+        if environment["Error"].is_object() {
+            let message = text(&environment["Error"]["Message"]);
+            self.add(Id::AwsDenied, name, &["environment:", &message]);
+            return None;
+        }
+        let variables = environment["Variables"].as_object().into_iter().flatten();
+        let variables = variables.map(|(name, value)| (name.clone(), text(value)));
+        let mut variables: Variables = variables.collect();
+        variables.retain(|_, value| !value.trim().is_empty());
+        let mut dead_letter_arn = None;
+        if let Some(url) = variables.get("DEAD_LETTER_QUEUE_URL")
+            && let Some(answer) = self.describe(operation::QUEUE, url).await
+        {
+            let queue = &answer["Attributes"];
+            self.compare(Id::Queue, url, queue, needs::DEAD_LETTER_QUEUE);
+            dead_letter_arn = Some(text(&queue["QueueArn"]));
+        }
+        if let Some(url) = variables.get("EVENT_QUEUE_URL") {
+            self.event_queue(name, url, dead_letter_arn).await;
+        }
+        if let Some(table) = variables.get("DEDUPLICATION_TABLE") {
+            self.claims_table(table).await;
+        }
+        Some(variables)
     }
-    findings.warning(
-        Check::Template,
-        format!("the deployed template is another: {}", told.join("; ")),
-        DEPLOY_AGAIN,
-    );
+
+    /// `dead_letter_arn` is the queue that the function sends dead letters to, if it could be read.
+    async fn event_queue(
+        &mut self,
+        function: &str,
+        url: &str,
+        dead_letter_arn: Option<String>,
+    ) -> Option<()> {
+        let answer = self.describe(operation::QUEUE, url).await?;
+        let queue = &answer["Attributes"];
+        self.compare(Id::Queue, url, queue, needs::EVENT_QUEUE);
+        let policy = serde_json::from_str(&text(&queue["RedrivePolicy"]));
+        let target = text(&policy.unwrap_or(Value::Null)["deadLetterTargetArn"]);
+        if target.is_empty() || dead_letter_arn.is_some_and(|arn| target != arn) {
+            self.add(Id::QueueRedrive, url, &["deadLetterTargetArn is", &target]);
+        }
+        let arn = text(&queue["QueueArn"]);
+        let answer = self.describe(operation::EVENT_SOURCES, function).await?;
+        let mut mappings = list(&answer["EventSourceMappings"]).iter();
+        if let Some(mapping) = mappings.find(|mapping| mapping["EventSourceArn"] == *arn) {
+            let uuid = text(&mapping["UUID"]);
+            self.compare(Id::EventSource, &uuid, mapping, needs::EVENT_SOURCE);
+        } else {
+            self.add(Id::EventSourceMissing, function, &["does not read", &arn]);
+        }
+        Some(())
+    }
+
+    async fn claims_table(&mut self, name: &str) -> Option<()> {
+        let mut table = self.describe(operation::TABLE, name).await?["Table"].take();
+        let mut answer = self.describe(operation::TIME_TO_LIVE, name).await?;
+        table["TimeToLive"] = answer["TimeToLiveDescription"].take();
+        self.compare(Id::ClaimsTable, name, &table, needs::TABLE);
+        Some(())
+    }
+
+    /// A finding for each need that is not met, or `ok`.
+    fn compare(&mut self, ok: Id, name: &str, actual: &Value, needs: &[Need]) {
+        let mut met = Vec::new();
+        for (pointer, rule, id) in needs {
+            let value = actual.pointer(pointer).unwrap_or(&Value::Null);
+            let value = value
+                .as_u64()
+                .map_or_else(|| text(value), |number| number.to_string());
+            let (is_met, wanted) = match rule {
+                Rule::Is(wanted) => (value == *wanted, format!(", not `{wanted}`")),
+                Rule::Not(unwanted) => (value != *unwanted, String::new()),
+                Rule::AtLeast(least) => (
+                    value.parse().is_ok_and(|number: u64| number >= *least),
+                    format!(", less than {least}"),
+                ),
+            };
+            let field = pointer.trim_start_matches('/');
+            if is_met {
+                met.push(format!("{field} {value}"));
+            } else {
+                let reason = text(&actual[format!("{field}Reason")]);
+                let what = format!("{field} is `{value}`{wanted}");
+                self.add(*id, name, &[&what, &reason]);
+            }
+        }
+        if met.len() == needs.len() {
+            self.add(ok, name, &[&met.join(", ")]);
+        }
+    }
+
+    async fn describe(&mut self, operation: Operation, name: &str) -> Option<Value> {
+        self.ask(operation, name, name).await
+    }
+
+    async fn ask(&mut self, operation: Operation, name: &str, value: &str) -> Option<Value> {
+        self.aws.run(operation, name, value, self.findings).await
+    }
+
+    fn add(&mut self, id: Id, name: &str, words: &[&str]) {
+        self.findings.add(id, name, words.join(" ").trim_end());
+    }
 }
 
-/// A list of objects as names and values.
-fn pairs(list: &Value, name: &str, value: &str) -> std::collections::BTreeMap<String, String> {
-    let list = list.as_array().into_iter().flatten();
-    list.map(|entry| (plain(&entry[name]), plain(&entry[value])))
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+/// The texts at a JSON pointer within each element of a list.
+fn texts(values: &Value, pointer: &str) -> Vec<String> {
+    let values = list(values).iter();
+    values
+        .filter_map(|value| value.pointer(pointer))
+        .map(text)
         .collect()
 }

@@ -1,222 +1,296 @@
-//! What was found: one word for each kind of check, how bad it is, what it means and how to mend it.
+//! Everything the doctor can find, in one table, and the findings of one run.
 //! It does not know how anything is checked.
-
-#![allow(
-    dead_code,
-    reason = "each program that includes this file uses another part of it"
-)]
 
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::fmt::Write;
 
-/// A kind of check. Its word is stable; the README lists all of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Check {
-    Rustc,
-    RustTarget,
-    CargoLambda,
-    Zig,
-    Sam,
-    AwsCli,
-    Python,
-    EnvFile,
-    Setting,
-    UnknownVariable,
-    Promise,
-    Settings,
-    RootCertificates,
-    Secret,
-    SandboxPasscode,
-    Clevertap,
-    ClevertapSandbox,
-    Clock,
-    AwsAccess,
-    Stack,
-    Template,
-    Function,
-    EventSource,
-    Queue,
-    ClaimsTable,
-    Webhook,
-    WebhookSecret,
-}
-
-/// Every check with its word, under the heading that it is told under. In the order of the answer.
-#[rustfmt::skip]
-pub const CHECKS: &[(Check, &str, &str)] = &[
-    (Check::Rustc, "rustc", "Tools"),
-    (Check::RustTarget, "rust_target", "Tools"),
-    (Check::CargoLambda, "cargo_lambda", "Tools"),
-    (Check::Zig, "zig", "Tools"),
-    (Check::Sam, "sam", "Tools"),
-    (Check::AwsCli, "aws_cli", "Tools"),
-    (Check::Python, "python3", "Tools"),
-    (Check::AwsAccess, "aws_access", "Deployed"),
-    (Check::Stack, "stack", "Deployed"),
-    (Check::Template, "template", "Deployed"),
-    (Check::Function, "function", "Deployed"),
-    (Check::EventSource, "event_source", "Deployed"),
-    (Check::Queue, "queue", "Deployed"),
-    (Check::ClaimsTable, "claims_table", "Deployed"),
-    (Check::EnvFile, "env_file", "Settings"),
-    (Check::Setting, "setting", "Settings"),
-    (Check::UnknownVariable, "unknown_variable", "Settings"),
-    (Check::Promise, "promise", "Settings"),
-    (Check::RootCertificates, "root_certificates", "Settings"),
-    (Check::Settings, "settings", "Settings"),
-    (Check::Secret, "secret", "Secret"),
-    (Check::SandboxPasscode, "sandbox_passcode", "Secret"),
-    (Check::Clevertap, "clevertap", "CleverTap"),
-    (Check::ClevertapSandbox, "clevertap_sandbox", "CleverTap"),
-    (Check::Webhook, "webhook", "Webhook"),
-    (Check::WebhookSecret, "webhook_secret", "Webhook"),
-    (Check::Clock, "clock", "Clock"),
-];
-
-/// How much a finding matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
-    /// As it should be.
     Ok,
-    /// It works, or it cannot be told from here.
+    /// It works, or it cannot be checked from here.
     Warning,
-    /// Webhooks are not relayed, or a promise is broken.
+    /// Webhooks are not relayed, or a guarantee is lost.
     Error,
 }
 
-/// One finding.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
-    pub check: Check,
+/// One row of the table.
+#[derive(Debug)]
+pub struct Check {
+    /// Stable; scripts may depend on it.
+    pub id: &'static str,
+    /// The heading it is printed under.
+    pub group: &'static str,
     pub level: Level,
-    /// What it is, in a sentence.
-    pub what: String,
-    /// What to do about it; `None` where there is nothing to do.
-    pub fix: Option<String>,
+    /// For `Ok` what was checked, else the likely cause.
+    pub meaning: &'static str,
+    /// `NAME` stands for what the finding is about; empty for `Ok`.
+    pub fix: &'static str,
 }
 
-/// Everything that was found.
+macro_rules! checks {
+    ($($group:literal { $($key:ident $id:literal $level:ident $meaning:literal $($fix:literal)?;)* })*) => {
+        /// The key of a row.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Id { $($($key,)*)* }
+
+        /// Every finding there can be, in the order of the output.
+        pub const CHECKS: &[Check] = &[$($(Check {
+            id: $id,
+            group: $group,
+            level: Level::$level,
+            meaning: $meaning,
+            fix: concat!($($fix)?),
+        },)*)*];
+    };
+}
+
+checks! {
+"Tools" {
+    Tool "tool" Ok "A tool for building or deploying is installed and recent enough.";
+    ToolMissing "tool_missing" Warning "It is not installed or not in PATH, or prints no version. Each way to deploy needs other tools."
+        "Run `make tools` and activate `.tools/venv`, or install it with pip as `requirements/` says.";
+    ToolOutdated "tool_outdated" Error "Older versions are known not to build or deploy this project."
+        "Run `make tools` and activate `.tools/venv`, or upgrade NAME.";
+}
+"Deployed" {
+    AwsAccess "aws_access" Ok "The AWS CLI runs, and AWS accepts the caller.";
+    AwsAccessFailed "aws_access_failed" Error "No AWS CLI, no valid credentials, no region or no network."
+        "Install the AWS CLI or name it in AWS_CLI; sign in (`aws sso login` or `aws configure`); set AWS_PROFILE and AWS_REGION.";
+    AwsDenied "aws_denied" Warning "The caller lacks a read permission, so this was not checked."
+        "Ask an administrator for the permission, or to run this command.";
+    Stack "stack" Ok "The stack exists, and its last deployment succeeded.";
+    StackMissing "stack_missing" Error "There is no such stack of this project, or AWS_PROFILE and AWS_REGION belong to another account or region."
+        "Check the name with `aws cloudformation list-stacks`, and the profile and region.";
+    StackFailed "stack_failed" Error "The last deployment failed."
+        "Find the first failure with `aws cloudformation describe-stack-events --stack-name NAME`. Delete a stack that was never created before deploying again.";
+    StackRolledBack "stack_rolled_back" Warning "The last deployment failed; the one before it runs."
+        "Find the first failure with `aws cloudformation describe-stack-events --stack-name NAME`, fix it and deploy again.";
+    StackBusy "stack_busy" Warning "A deployment is in progress."
+        "Run this command again when it has finished.";
+    Drift "drift" Ok "CloudFormation finds no resource that differs from the stack's template.";
+    DriftFound "drift_found" Warning "Somebody changed or deleted the resource outside the stack."
+        "Set the properties back (the CloudFormation console shows both values under Stack actions, View drift results), or change the template and deploy. A deployment alone does not undo such changes.";
+    DriftUnknown "drift_unknown" Warning "CloudFormation did not finish drift detection. It needs permission to read each resource."
+        "Run `aws cloudformation detect-stack-drift --stack-name NAME`, or open View drift results in the CloudFormation console.";
+    Function "function" Ok "The function's state, timeout, runtime and memory.";
+    FunctionMissing "function_missing" Error "There is no such function, or AWS_PROFILE and AWS_REGION belong to another account or region."
+        "Check the name with `aws lambda list-functions`, and the profile and region.";
+    FunctionFailed "function_failed" Error "Lambda could not apply the last update or cannot run the function."
+        "Fix what the reason names and deploy again.";
+    FunctionUpdating "function_updating" Warning "An update is in progress."
+        "Run this command again when it has finished.";
+    FunctionTimeout "function_timeout" Error "The function works for up to 8 s and must end before API Gateway gives up at 9.5 s and Purchasely at 10 s."
+        "`aws lambda update-function-configuration --function-name NAME --timeout 9`";
+    FunctionRuntime "function_runtime" Error "The binary needs the runtime provided.al2023."
+        "`aws lambda update-function-configuration --function-name NAME --runtime provided.al2023`";
+    FunctionMemory "function_memory" Warning "Lambda gives CPU in proportion to memory; with less than 256 MB a cold start takes longer."
+        "`aws lambda update-function-configuration --function-name NAME --memory-size 256`";
+    EventSource "event_source" Ok "The function reads the event queue and reports failed messages one by one.";
+    EventSourceMissing "event_source_missing" Error "Nothing connects the event queue with the function: messages in the queue are never relayed."
+        "`aws lambda create-event-source-mapping --function-name NAME --event-source-arn <ARN of the event queue> --batch-size 10 --function-response-types ReportBatchItemFailures --scaling-config MaximumConcurrency=2`";
+    EventSourceDisabled "event_source_disabled" Error "Somebody disabled the event source mapping: messages in the event queue wait."
+        "`aws lambda update-event-source-mapping --uuid NAME --enabled`";
+    EventSourceReport "event_source_report" Error "Without ReportBatchItemFailures, SQS deletes a whole batch when the function reports a failed message."
+        "`aws lambda update-event-source-mapping --uuid NAME --function-response-types ReportBatchItemFailures`";
+    Queue "queue" Ok "The event queue and the dead-letter queue.";
+    QueueMissing "queue_missing" Error "The queue in EVENT_QUEUE_URL or DEAD_LETTER_QUEUE_URL was deleted, or is in another account or region."
+        "Create it again and set the variable to its URL. A stack can be deleted and deployed again.";
+    QueueStandard "queue_standard" Error "It is not a FIFO queue: a user's events lose their order."
+        "A queue's kind cannot be changed: create a FIFO queue and use its URL.";
+    QueueRedrive "queue_redrive" Error "The event queue's RedrivePolicy does not lead to the dead-letter queue, so dead letters cannot be redriven."
+        "`aws sqs set-queue-attributes --queue-url NAME --attributes '{\"RedrivePolicy\":\"{\\\"deadLetterTargetArn\\\":\\\"<ARN of the dead-letter queue>\\\",\\\"maxReceiveCount\\\":\\\"1000\\\"}\"}'`";
+    QueueAttributes "queue_attributes" Warning "Messages are deleted before the documented 14 days, or delivered again while the function still works on them."
+        "`aws sqs set-queue-attributes --queue-url NAME --attributes MessageRetentionPeriod=1209600,VisibilityTimeout=300`";
+    DeadLetters "dead_letters" Warning "Events that could not be relayed wait in the dead-letter queue, for 14 days at most."
+        "Fix the cause and redrive them: docs/operations.md, Dead letters.";
+    ClaimsTable "claims_table" Ok "The key and the time to live of the table of relayed events.";
+    ClaimsTableMissing "claims_table_missing" Error "The table in DEDUPLICATION_TABLE was deleted, or is in another account or region: events may be relayed twice."
+        "Create it again and set the variable to its name. A stack can be deleted and deployed again.";
+    ClaimsTableKey "claims_table_key" Error "The table's key must be the single string `event_id`."
+        "A key cannot be changed: create another table and use its name.";
+    ClaimsTableExpiry "claims_table_expiry" Warning "Time to live is off, so items are never deleted."
+        "`aws dynamodb update-time-to-live --table-name NAME --time-to-live-specification AttributeName=expires_at,Enabled=true`";
+    Alarms "alarms" Ok "Every alarm of the stack has a receiver.";
+    AlarmsMissing "alarms_missing" Warning "The stack was deployed with Monitoring=false."
+        "Deploy with Monitoring=true and AlarmEmail or AlarmTopicArn.";
+    AlarmsUnreceived "alarms_unreceived" Warning "Neither AlarmEmail nor AlarmTopicArn is set, or the alarm's actions are disabled: nobody learns of it."
+        "Deploy with AlarmEmail or AlarmTopicArn, and enable the actions with `aws cloudwatch enable-alarm-actions`.";
+    AlarmTopicUnconfirmed "alarm_topic_unconfirmed" Warning "The alarms go to a topic without a confirmed subscription."
+        "Open the link in the mail `AWS Notification - Subscription Confirmation`, or subscribe somebody to NAME.";
+}
+"Settings" {
+    Settings "settings" Ok "The function accepts its settings.";
+    SettingsAbsent "settings_absent" Warning "None of the function's variables is set in this environment, so none was checked."
+        "Name a file with --env-file, or check a deployment with --stack or --function.";
+    EnvFileInvalid "env_file_invalid" Error "`cargo lambda deploy --env-file` could not read it or would read something else."
+        "Write one NAME=value per line; put a value with spaces, `=`, `#` or quotes into quotes.";
+    SettingInvalid "setting_invalid" Error "The function does not start with this value."
+        "Correct NAME; docs/settings.md lists what each setting takes.";
+    SettingDoubtful "setting_doubtful" Warning "The function starts, but this is rarely intended."
+        "Correct it unless it is intended.";
+    SettingUnknown "setting_unknown" Warning "The function does not read this variable: a typing error?"
+        "Compare NAME with docs/settings.md, or remove it.";
+    GuaranteeMissing "guarantee_missing" Warning "A queue or the table is not configured, so the function cannot guarantee this."
+        "Deploy with SAM and KeepEvents=true, or create the resource: docs/deploy.md.";
+}
+"Secret" {
+    Secret "secret" Ok "The secret can be read and has the keys the function needs.";
+    SecretUnreadable "secret_unreadable" Error "It does not exist, holds no text value, or is in another account or region."
+        "Store the JSON of docs/deploy.md with `aws secretsmanager put-secret-value --secret-id <id> --secret-string file://secret.json`.";
+    SecretInvalid "secret_invalid" Error "The function refuses this value and answers 503."
+        "Correct the JSON and store it with `aws secretsmanager put-secret-value --secret-id <id> --secret-string file://secret.json`.";
+    SecretKeyUnknown "secret_key_unknown" Warning "The function does not read these keys: a typing error?"
+        "Use clevertap_passcode, purchasely_shared_secret, purchasely_shared_secret_previous, clevertap_sandbox_passcode.";
+    SandboxPasscodeMissing "sandbox_passcode_missing" Error "CLEVERTAP_SANDBOX_ACCOUNT_ID is set, but the secret has no clevertap_sandbox_passcode: testers' events are answered 503."
+        "Add the sandbox account's passcode to the JSON and store it again.";
+}
+"CleverTap" {
+    Clevertap "clevertap" Ok "Region, account id and passcode belong together.";
+    ClevertapSkipped "clevertap_skipped" Warning "Without valid settings and a passcode there is nothing to send."
+        "Fix the settings or the secret first, or name a file with --secret-file.";
+    ClevertapUnreachable "clevertap_unreachable" Error "No connection or no answer: network, DNS, proxy, CLEVERTAP_API_URL or SSL_CERT_FILE."
+        "Check them on this machine and run this command again.";
+    ClevertapCredentials "clevertap_credentials" Error "Passcode, account id and region do not belong together. CleverTap answers a wrong region like a wrong passcode."
+        "Compare all three with Settings, Project in CleverTap's dashboard; the region is in the dashboard's address.";
+    ClevertapBusy "clevertap_busy" Warning "A temporary fault of CleverTap's, or other uploads to the account: it takes 15 at once."
+        "Run this command again in a few minutes.";
+    ClevertapRefused "clevertap_refused" Warning "Region, account id and passcode belong together, but CleverTap refused the test record."
+        "Look the code up in docs/operations.md if the function's log has it too.";
+    ClevertapUnexpected "clevertap_unexpected" Error "CleverTap does not document such an answer; a proxy or another server may have given it."
+        "Check CLEVERTAP_API_URL and any proxy.";
+}
+"Webhook" {
+    Webhook "webhook" Ok "The function refuses an unsigned request with 401.";
+    WebhookSkipped "webhook_skipped" Warning "PURCHASELY_SIGNATURE is off, so the function might relay the test request."
+        "Set it to `required` unless the sender cannot sign.";
+    WebhookUnknown "webhook_unknown" Warning "The deployment has no public address that could be found."
+        "Name the address with --url.";
+    WebhookUrlAuth "webhook_url_auth" Error "The Function URL requires AWS credentials, which Purchasely does not have."
+        "`aws lambda update-function-url-config --function-name NAME --auth-type NONE`; the signature is the authentication.";
+    WebhookUnreachable "webhook_unreachable" Error "No connection or no answer: a wrong address, or this machine's network."
+        "Compare the address with the stack's output WebhookUrl or `aws lambda get-function-url-config`.";
+    WebhookUnsigned "webhook_unsigned" Error "The function accepts unsigned requests, or this is not the function."
+        "Set PURCHASELY_SIGNATURE=required unless the sender cannot sign; else correct the address.";
+    WebhookRedirect "webhook_redirect" Error "The address redirects, and Purchasely does not follow."
+        "Give Purchasely the address it redirects to, starting with https.";
+    WebhookIntercepted "webhook_intercepted" Error "Something in front of the function refuses the request."
+        "Remove the authorizer or proxy: the signature is the authentication.";
+    WebhookForbidden "webhook_forbidden" Error "AWS refuses the request before the function runs: a missing permission of a Function URL, a firewall (WAF) or a resource policy."
+        "Deploy again with cargo lambda 1.9.2 or later, which sets both permissions; else check WAF and resource policy.";
+    WebhookPath "webhook_path" Error "There is no such path. With SAM it is /webhooks/purchasely; a Function URL takes every path."
+        "Use the stack's output WebhookUrl unchanged.";
+    WebhookThrottled "webhook_throttled" Error "API Gateway or Lambda throttles requests."
+        "Run this command again; if it persists, raise ThrottlingRate or the function's concurrency.";
+    WebhookUnavailable "webhook_unavailable" Error "The function runs, but could not answer."
+        "Read its log: with `secret_unavailable`, store the secret or give the role secretsmanager:GetSecretValue.";
+    WebhookFailing "webhook_failing" Error "The function could not start or run."
+        "Read its log for a configuration error; else check the architecture and the timeout.";
+    WebhookUnexpected "webhook_unexpected" Error "This is not an answer of the function."
+        "Compare the address with the stack's output WebhookUrl or the Function URL.";
+    WebhookSecret "webhook_secret" Ok "The function refuses a wrong signature with 401, so it can read its secret.";
+    WebhookSecretMissing "webhook_secret_missing" Error "The function runs, but cannot read its secret."
+        "Store the secret; else check SECRET_ID and the role's secretsmanager:GetSecretValue. The log line before `secret_unavailable` says which.";
+    WebhookSecretUnknown "webhook_secret_unknown" Warning "The answer to a wrong signature is neither 401 nor 503."
+        "Run this command again; if it persists, find the request in the function's log.";
+}
+"Clock" {
+    Clock "clock" Ok "This machine's clock agrees with the server's.";
+    ClockOff "clock_off" Warning "This machine's clock is more than a minute off. What it signs may be refused with a short PURCHASELY_SIGNATURE_TOLERANCE_SECONDS."
+        "Let the system set its clock (`timedatectl set-ntp true`, or the settings for date and time).";
+    ClockWrong "clock_wrong" Error "This machine's clock is more than five minutes off. AWS refuses what it signs."
+        "Let the system set its clock (`timedatectl set-ntp true`, or the settings for date and time).";
+}
+}
+
+#[derive(Debug)]
+struct Finding {
+    id: Id,
+    /// A file, a resource, an address.
+    name: String,
+    what: String,
+}
+
+/// What one run found.
 #[derive(Debug, Default)]
 pub struct Findings(Vec<Finding>);
 
-impl Check {
-    /// Its word.
-    pub fn word(self) -> &'static str {
-        row(self).1
-    }
-
-    fn heading(self) -> &'static str {
-        row(self).2
-    }
-
-    fn place(self) -> usize {
-        CHECKS
-            .iter()
-            .position(|(check, ..)| *check == self)
-            .unwrap_or(CHECKS.len())
+impl Id {
+    pub fn check(self) -> &'static Check {
+        &CHECKS[self as usize]
     }
 }
 
-fn row(check: Check) -> &'static (Check, &'static str, &'static str) {
-    CHECKS
-        .iter()
-        .find(|(known, ..)| *known == check)
-        .expect("every check is listed")
-}
-
-impl Level {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Warning => "warning",
-            Self::Error => "error",
-        }
+impl Finding {
+    fn fix(&self) -> String {
+        self.id.check().fix.replace("NAME", &self.name)
     }
 }
 
 impl Findings {
-    /// It is as it should be.
-    pub fn ok(&mut self, check: Check, what: impl Into<String>) {
-        self.add(check, Level::Ok, what.into(), None);
-    }
-
-    /// It works, or it cannot be told from here.
-    pub fn warning(&mut self, check: Check, what: impl Into<String>, fix: impl Into<String>) {
-        self.add(check, Level::Warning, what.into(), Some(fix.into()));
-    }
-
-    /// Webhooks are not relayed, or a promise is broken.
-    pub fn error(&mut self, check: Check, what: impl Into<String>, fix: impl Into<String>) {
-        self.add(check, Level::Error, what.into(), Some(fix.into()));
-    }
-
-    fn add(&mut self, check: Check, level: Level, what: String, fix: Option<String>) {
+    /// Neither `name` nor `what` may contain a value of the secret or a user id.
+    pub fn add(&mut self, id: Id, name: impl Into<String>, what: impl Into<String>) {
         self.0.push(Finding {
-            check,
-            level,
-            what,
-            fix,
+            id,
+            name: name.into(),
+            what: what.into(),
         });
     }
 
-    /// Whether nothing of this kind was found to be amiss.
-    pub fn is_clean(&self, check: Check) -> bool {
-        let mut of = self.0.iter().filter(|finding| finding.check == check);
-        of.all(|finding| finding.level == Level::Ok)
+    pub fn contains_group(&self, group: &str) -> bool {
+        self.0.iter().any(|found| found.id.check().group == group)
     }
 
-    /// The worst level of all.
     pub fn worst(&self) -> Level {
-        let levels = self.0.iter().map(|finding| finding.level);
+        let levels = self.0.iter().map(|found| found.id.check().level);
         levels.max().unwrap_or(Level::Ok)
     }
 
-    /// One line per finding, under headings, and one for all.
     pub fn text(&self) -> String {
-        let width = CHECKS.iter().map(|(_, word, _)| word.len()).max();
+        let width = CHECKS.iter().map(|check| check.id.len()).max();
         let width = width.unwrap_or_default();
         let mut text = String::new();
-        let mut heading = "";
-        for finding in self.ordered() {
-            if finding.check.heading() != heading {
-                heading = finding.check.heading();
-                let _ = writeln!(text, "{heading}");
+        let mut group = "";
+        for found in self.ordered() {
+            let check = found.id.check();
+            if check.group != group {
+                group = check.group;
+                let _ = writeln!(text, "{group}");
             }
-            let Finding {
-                check, level, what, ..
-            } = finding;
-            let _ = writeln!(
-                text,
-                "  {:<7}  {:<width$}  {what}",
-                level.word(),
-                check.word()
-            );
-            if let Some(fix) = &finding.fix {
-                let _ = writeln!(text, "  {:<7}  {:<width$}  → {fix}", "", "");
+            let level = match check.level {
+                Level::Ok => "ok",
+                Level::Warning => "warning",
+                Level::Error => "error",
+            };
+            let Finding { name, what, .. } = found;
+            let _ = writeln!(text, "  {level:<7}  {:<width$}  {name}: {what}", check.id);
+            if check.level > Level::Ok {
+                let indent = " ".repeat(width + 13);
+                let _ = writeln!(text, "{indent}cause: {}", check.meaning);
+                let _ = writeln!(text, "{indent}fix:   {}", found.fix());
             }
         }
         let [ok, warnings, errors] = self.counts();
-        let _ = writeln!(text, "\n{ok} ok, {warnings} to look at, {errors} wrong");
+        let _ = writeln!(text, "\n{ok} ok, {warnings} warnings, {errors} errors");
         text
     }
 
-    /// The same as one object.
     pub fn json(&self) -> Value {
-        let [ok, warning, error] = self.counts();
-        let findings: Vec<_> = self
-            .ordered()
-            .iter()
-            .map(|finding| {
-                json!({
-                    "id": finding.check.word(),
-                    "level": finding.level,
-                    "what": finding.what,
-                    "fix": finding.fix,
-                })
+        let findings = self.ordered().into_iter().map(|found| {
+            let check = found.id.check();
+            let is_ok = check.level == Level::Ok;
+            json!({
+                "id": check.id,
+                "level": check.level,
+                "name": found.name,
+                "what": found.what,
+                "cause": (!is_ok).then_some(check.meaning),
+                "fix": (!is_ok).then(|| found.fix()),
             })
-            .collect();
+        });
+        let findings: Vec<_> = findings.collect();
+        let [ok, warning, error] = self.counts();
         json!({
             "findings": findings,
             "summary": { "ok": ok, "warning": warning, "error": error },
@@ -225,12 +299,14 @@ impl Findings {
 
     fn ordered(&self) -> Vec<&Finding> {
         let mut findings: Vec<_> = self.0.iter().collect();
-        findings.sort_by_key(|finding| finding.check.place());
+        findings.sort_by_key(|found| found.id as usize);
         findings
     }
 
     fn counts(&self) -> [usize; 3] {
-        [Level::Ok, Level::Warning, Level::Error]
-            .map(|level| self.0.iter().filter(|found| found.level == level).count())
+        [Level::Ok, Level::Warning, Level::Error].map(|level| {
+            let levels = self.0.iter().map(|found| found.id.check().level);
+            levels.filter(|&found| found == level).count()
+        })
     }
 }

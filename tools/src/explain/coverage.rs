@@ -1,181 +1,117 @@
-//! Which fields come with which events, and what becomes of them, over many files.
-//! It does not know the files' folder, nor how the matrix is shown.
+//! Which fields come with which events, and what happens to them, over many files.
+//! It does not know why a field is sent or not.
 
-use super::account::{Explanation, Outcome};
+use super::explanation::Explanation;
+use super::text::table;
 use purchasely_clevertap::purchasely::catalogue::{FIELDS, MONEY_PREFIXES, currency};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The matrix. As JSON its keys are stable.
-#[derive(Debug, Serialize)]
+/// Up to this many events are listed by name.
+const MAX_LISTED_EVENTS: usize = 4;
+
+#[derive(Default, Serialize)]
 pub struct Coverage {
-    /// How many files were read.
-    pub files: usize,
-    /// The events they hold, by name.
-    pub events: Vec<String>,
-    /// One row per field, by name.
-    pub fields: Vec<Row>,
-    /// Documented fields that no file holds.
-    pub never_seen: Vec<String>,
-    /// Files that are no event that can be mapped.
-    pub not_mapped: Vec<NotMapped>,
+    files: usize,
+    events: BTreeSet<String>,
+    /// By name: every field of the files and every documented one.
+    fields: BTreeMap<String, Row>,
+    /// Files that can never be sent, with the reason.
+    not_mapped: BTreeMap<String, String>,
 }
 
-/// One field over all files.
-#[derive(Debug, Serialize)]
-pub struct Row {
-    /// Its name; `object.field` inside an object.
-    pub field: String,
-    /// What becomes of it.
-    pub status: Status,
-    /// Files in which a property carries it.
-    pub mapped: usize,
-    /// Files in which it is left behind.
-    pub dropped: usize,
-    /// Files without it.
-    pub absent: usize,
-    /// Each fate, with the number of files.
-    pub fates: BTreeMap<&'static str, usize>,
-    /// The fates that left it behind.
-    #[serde(skip)]
-    pub left_by: BTreeSet<&'static str>,
-    /// Each event with its fates there; none where the event comes without it.
-    pub events: BTreeMap<String, BTreeSet<&'static str>>,
-}
-
-/// What becomes of a field.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Status {
-    /// At least one file's is sent.
-    Mapped,
-    /// It is left behind wherever it comes.
-    Dropped,
-    /// It is documented, but in no file.
-    NeverSeen,
-}
-
-/// A file that is no event that can be mapped.
-#[derive(Debug, Serialize)]
-pub struct NotMapped {
-    /// The file.
-    pub file: String,
-    /// Unmappable or unreadable.
-    pub outcome: Outcome,
-    /// Why.
-    pub why: String,
-}
-
-/// Holds the fields of these files against their events.
-#[must_use]
-pub fn of(accounts: &[Explanation]) -> Coverage {
-    let named = |account: &Explanation| account.event.as_ref().map(|event| event.name.clone());
-    let events: BTreeSet<_> = accounts.iter().filter_map(named).collect();
-    let row = |field: &str| Row {
-        field: field.to_owned(),
-        status: Status::NeverSeen,
-        mapped: 0,
-        dropped: 0,
-        absent: 0,
-        fates: BTreeMap::new(),
-        left_by: BTreeSet::new(),
-        events: events
-            .iter()
-            .map(|name| (name.clone(), BTreeSet::new()))
-            .collect(),
-    };
-    let mut rows = BTreeMap::new();
-    for account in accounts {
-        for field in &account.fields {
-            let row = rows
-                .entry(field.field.clone())
-                .or_insert_with(|| row(&field.field));
-            if field.property.is_some() {
-                row.mapped += 1;
-            } else {
-                row.dropped += 1;
-                row.left_by.insert(field.fate);
-            }
-            *row.fates.entry(field.fate).or_default() += 1;
-            if let Some(name) = named(account)
-                && let Some(cell) = row.events.get_mut(&name)
-            {
-                cell.insert(field.fate);
-            }
-        }
-    }
-    let never_seen = never_seen(&rows.keys().map(String::as_str).collect::<Vec<_>>());
-    rows.extend(never_seen.iter().map(|field| (field.clone(), row(field))));
-    let read = accounts.iter().filter_map(named).count();
-    Coverage {
-        files: accounts.len(),
-        fields: rows.into_values().map(|row| row.counted(read)).collect(),
-        events: events.into_iter().collect(),
-        never_seen,
-        not_mapped: accounts
-            .iter()
-            .filter(|account| !account.outcome.is_settled())
-            .map(|account| NotMapped {
-                file: account.file.clone(),
-                outcome: account.outcome,
-                why: account.why.clone().unwrap_or_default(),
-            })
-            .collect(),
-    }
-}
-
-/// The documented fields that are not among these. Names that end in a currency count as one.
-fn never_seen(seen: &[&str]) -> Vec<String> {
-    let is_missing = |wanted: &str| {
-        let inside = format!("{wanted}.");
-        !seen
-            .iter()
-            .any(|field| *field == wanted || field.starts_with(&inside))
-    };
-    let fields = FIELDS
-        .iter()
-        .map(|(name, _)| *name)
-        .filter(|name| is_missing(name));
-    let money = MONEY_PREFIXES.iter().filter(|prefix| {
-        let is_one = |field: &&str| field.starts_with(**prefix) && currency(field).is_some();
-        !seen.iter().any(is_one)
-    });
-    let money = money.map(|prefix| format!("{prefix}<currency>"));
-    fields.map(str::to_owned).chain(money).collect()
-}
-
-impl Row {
-    /// Settles what depends on all `files`.
-    fn counted(mut self, files: usize) -> Self {
-        self.absent = files.saturating_sub(self.mapped + self.dropped);
-        self.status = match (self.mapped, self.dropped) {
-            (0, 0) => Status::NeverSeen,
-            (0, _) => Status::Dropped,
-            _ => Status::Mapped,
-        };
-        self
-    }
-
-    /// The events that come with it.
-    #[must_use]
-    pub fn found_in(&self) -> Vec<&str> {
-        let found = self.events.iter().filter(|(_, fates)| !fates.is_empty());
-        found.map(|(name, _)| name.as_str()).collect()
-    }
-
-    /// The events that come without it.
-    #[must_use]
-    pub fn absent_from(&self) -> Vec<&str> {
-        let absent = self.events.iter().filter(|(_, fates)| fates.is_empty());
-        absent.map(|(name, _)| name.as_str()).collect()
-    }
+#[derive(Default, Serialize)]
+struct Row {
+    /// Files in which a property carries the field.
+    mapped: usize,
+    /// Files in which the field is not sent.
+    dropped: usize,
+    /// The outcomes of the field, with the number of files.
+    outcomes: BTreeMap<&'static str, usize>,
+    /// Events that come with the field.
+    events: BTreeSet<String>,
 }
 
 impl Coverage {
-    /// How many fields end so.
-    #[must_use]
-    pub fn count(&self, status: Status) -> usize {
-        let so = self.fields.iter().filter(|row| row.status == status);
-        so.count()
+    pub fn of(explanations: &[Explanation]) -> Self {
+        let mut coverage = Self {
+            files: explanations.len(),
+            ..Self::default()
+        };
+        for explanation in explanations {
+            if !explanation.is_settled() {
+                let why = explanation.why.clone();
+                coverage.not_mapped.insert(explanation.file.clone(), why);
+            }
+            coverage.events.extend(explanation.name.clone());
+            for field in &explanation.fields {
+                let row = coverage.fields.entry(field.name.clone()).or_default();
+                match field.property {
+                    Some(_) => row.mapped += 1,
+                    None => row.dropped += 1,
+                }
+                *row.outcomes.entry(field.outcome).or_default() += 1;
+                row.events.extend(explanation.name.clone());
+            }
+        }
+        for field in coverage.never_seen() {
+            coverage.fields.insert(field, Row::default());
+        }
+        coverage
+    }
+
+    /// The documented fields without a row. All currencies of an amount count as one field.
+    fn never_seen(&self) -> Vec<String> {
+        let seen = |is_it: &dyn Fn(&str) -> bool| self.fields.keys().any(|field| is_it(field));
+        let fields = FIELDS.iter().map(|(name, _)| *name);
+        let fields = fields.filter(|name| !seen(&|field| field.split('.').next() == Some(name)));
+        let money = MONEY_PREFIXES.iter().filter(|prefix| {
+            !seen(&|field| field.starts_with(**prefix) && currency(field).is_some())
+        });
+        let money = money.map(|prefix| format!("{prefix}<currency>"));
+        fields.map(str::to_owned).chain(money).collect()
+    }
+
+    pub fn text(&self) -> String {
+        let mut rows =
+            vec![["field", "mapped", "dropped", "outcomes", "events"].map(str::to_owned)];
+        rows.extend(self.fields.iter().map(|(field, row)| {
+            let outcomes = row.outcomes.iter().map(|(word, n)| format!("{word} {n}"));
+            [
+                field.clone(),
+                row.mapped.to_string(),
+                row.dropped.to_string(),
+                outcomes.collect::<Vec<_>>().join(", "),
+                self.events_with(row),
+            ]
+        }));
+        let not_mapped = self.not_mapped.iter();
+        let not_mapped = not_mapped.map(|(file, why)| format!("{file}: not mapped: {why}\n"));
+        let count = |is_it: fn(&Row) -> bool| self.fields.values().filter(|row| is_it(row)).count();
+        format!(
+            "{}\n{}{} files, {} events, {} fields: {} mapped, {} never sent, {} documented but in no file; {} files not mapped\n",
+            table(&rows),
+            not_mapped.collect::<String>(),
+            self.files,
+            self.events.len(),
+            self.fields.len(),
+            count(|row| row.mapped > 0),
+            count(|row| row.mapped == 0 && row.dropped > 0),
+            count(|row| row.mapped + row.dropped == 0),
+            self.not_mapped.len(),
+        )
+    }
+
+    fn events_with(&self, row: &Row) -> String {
+        let list = |names: Vec<&String>| names.into_iter().cloned().collect::<Vec<_>>().join(", ");
+        let with: Vec<_> = row.events.iter().collect();
+        let without: Vec<_> = self.events.difference(&row.events).collect();
+        match (with.len(), without.len()) {
+            (0, _) => "in none".to_owned(),
+            (_, 0) => "in all".to_owned(),
+            (1..=MAX_LISTED_EVENTS, _) => format!("only in {}", list(with)),
+            (_, 1..=MAX_LISTED_EVENTS) => format!("in all but {}", list(without)),
+            (n, _) => format!("in {n} of {}", self.events.len()),
+        }
     }
 }

@@ -1,174 +1,193 @@
-//! One run through saved events: in order, no faster than allowed, no user's later event after an
-//! earlier one that failed. It does not know how an event reaches its receiver.
+//! One run through saved events: in order, at a limited rate, and past a failed event only for other users.
+//! It does not know how an event reaches its receiver.
 
-use super::destination::{Answer, Destination, Trouble};
+use super::destination::{DRY_RUN, Delivered, Destination, Failure, Scope};
 use super::saved::Saved;
 use super::state::State;
-use super::summary::{Outcome, Summary};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 
-/// After as many events in a row that failed, the trouble is the receiver's and not theirs.
-const GIVE_UP_AFTER: usize = 10;
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// After this many failed events in a row the receiver is at fault, not the events.
+const MAX_FAILURES_IN_A_ROW: usize = 10;
+/// Four retries then take longer than the 10 s of a claim that a lost attempt may have left.
+const FIRST_DELAY: Duration = Duration::from_millis(1500);
+const MAX_DELAY: Duration = Duration::from_secs(30);
 
-/// How fast and how stubborn.
-#[derive(Debug, Clone, Copy)]
-pub struct Pace {
-    /// From one attempt to the next, whatever they are for.
-    pub between: Duration,
-    /// How often an event is sent again.
-    pub retries: u32,
-    /// Before the first repetition; doubles with each.
-    pub first_wait: Duration,
+/// How one event ended.
+pub enum Outcome {
+    Delivered(Delivered),
+    /// Delivered before, by an earlier run or as another copy.
+    Skipped,
+    Failed(Failure),
+    /// Not sent, because an earlier event of the user failed.
+    Blocked,
+    /// Not sent, because the run ended before.
+    NotSent,
 }
 
 /// Why a run ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(PartialEq)]
 pub enum End {
-    /// Every event was looked at.
     Complete,
-    /// It was told to stop.
     Interrupted,
-    /// No further event could have got through.
+    /// No further event could be delivered.
     GaveUp(String),
-    /// An event was acknowledged and the state file does not say so.
+    /// An event was delivered, but is not in the state file.
     StateLost(String),
 }
 
-/// What a run tells of an event that it is done with; the text is what the trouble was, if any.
-pub type Told<'t> = dyn FnMut(&Saved, &Outcome, Option<&str>) + 't;
+/// How many events ended how.
+#[derive(Default)]
+pub struct Summary {
+    pub outcomes: BTreeMap<String, usize>,
+    /// Events that are not delivered.
+    pub undelivered: usize,
+}
 
-struct Run<'r> {
+pub struct Run<'r> {
     destination: &'r Destination,
-    pace: Pace,
+    retries: u32,
     attempts: Interval,
-    interrupted: watch::Receiver<bool>,
+    stop: watch::Receiver<bool>,
 }
 
-/// How the sending of one event ended.
-enum Sent {
-    Acknowledged {
-        outcome: Outcome,
-        kept: bool,
-    },
-    Failed(Trouble),
-    /// It failed, and so would every other.
-    Hopeless(Trouble),
-    /// It was not begun.
-    Interrupted,
-}
+impl<'r> Run<'r> {
+    /// At most `rate` attempts per second. When `stop` becomes true the run ends after the current attempt.
+    pub fn new(to: &'r Destination, rate: f64, retries: u32, stop: watch::Receiver<bool>) -> Self {
+        let mut attempts = interval(Duration::from_secs_f64(1.0 / rate));
+        // No burst after a slow answer.
+        attempts.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self {
+            destination: to,
+            retries,
+            attempts,
+            stop,
+        }
+    }
 
-/// Sends the events that the state does not hold, one after another. Setting `interrupted` ends the
-/// run after the attempt under way.
-pub async fn run(
-    events: &[Saved],
-    destination: &Destination,
-    state: &mut State,
-    pace: Pace,
-    interrupted: watch::Receiver<bool>,
-    told: &mut Told<'_>,
-) -> (Summary, End) {
-    let mut attempts = interval(pace.between);
-    // Time lost on a slow answer is not caught up with by a burst.
-    attempts.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut run = Run {
-        destination,
-        pace,
-        attempts,
-        interrupted,
-    };
-    let mut summary = Summary::default();
-    let mut end = End::Complete;
-    let mut failed_users = HashSet::new();
-    let mut failed_in_a_row = 0;
-    for event in events {
-        let user = event.user.as_deref();
-        let mut trouble = None;
-        let outcome = if state.holds(&event.key()) {
-            Outcome::Skipped
-        } else if end != End::Complete {
-            Outcome::NotSent
-        } else if user.is_some_and(|user| failed_users.contains(user)) {
-            Outcome::Held
-        } else {
-            match run.send(event).await {
-                Sent::Acknowledged { outcome, kept } => {
-                    failed_in_a_row = 0;
-                    if kept && let Err(error) = state.acknowledge(event.key(), outcome.to_string())
-                    {
+    /// Sends the events that the state does not contain; `report` is called for each event.
+    pub async fn send_all(
+        &mut self,
+        events: &[Saved],
+        state: &mut State,
+        mut report: impl FnMut(&Saved, &Outcome),
+    ) -> (Summary, End) {
+        let mut summary = Summary::default();
+        let mut end = End::Complete;
+        let mut blocked_users = HashSet::new();
+        let mut failures_in_a_row = 0;
+        for event in events {
+            let outcome = if state.contains(&event.key()) {
+                Outcome::Skipped
+            } else if end != End::Complete {
+                Outcome::NotSent
+            } else if event
+                .user
+                .as_ref()
+                .is_some_and(|user| blocked_users.contains(user))
+            {
+                Outcome::Blocked
+            } else {
+                self.send(event).await
+            };
+            match &outcome {
+                Outcome::Delivered(delivered) => {
+                    failures_in_a_row = 0;
+                    let added = match delivered.as_str() {
+                        DRY_RUN => Ok(()),
+                        _ => state.add(event.key(), delivered.clone()),
+                    };
+                    if let Err(error) = added {
                         end = End::StateLost(error.to_string());
                     }
-                    outcome
                 }
-                Sent::Failed(Trouble { status, detail }) => {
-                    failed_users.extend(user);
-                    failed_in_a_row += 1;
-                    if failed_in_a_row == GIVE_UP_AFTER {
-                        end = End::GaveUp(format!("{GIVE_UP_AFTER} events in a row failed"));
+                Outcome::Failed(failure) => {
+                    blocked_users.extend(&event.user);
+                    failures_in_a_row += 1;
+                    if failure.scope == Scope::AllEvents {
+                        end =
+                            End::GaveUp(format!("no event can be delivered ({})", failure.status));
+                    } else if failures_in_a_row == MAX_FAILURES_IN_A_ROW {
+                        end = End::GaveUp(format!("{failures_in_a_row} events in a row failed"));
                     }
-                    trouble = Some(detail);
-                    Outcome::Failed(status)
                 }
-                Sent::Hopeless(Trouble { status, detail }) => {
-                    end = End::GaveUp(format!("no event can get through ({status})"));
-                    trouble = Some(detail);
-                    Outcome::Failed(status)
-                }
-                Sent::Interrupted => {
-                    end = End::Interrupted;
-                    Outcome::NotSent
-                }
+                Outcome::Skipped | Outcome::Blocked | Outcome::NotSent => {}
             }
-        };
-        told(event, &outcome, trouble.as_deref());
-        summary.add(outcome);
+            if end == End::Complete && *self.stop.borrow() && !outcome.is_delivered() {
+                end = End::Interrupted;
+            }
+            report(event, &outcome);
+            summary.add(&outcome);
+        }
+        (summary, end)
     }
-    // Between the repetitions of an event that is the last.
-    if end == End::Complete && *run.interrupted.borrow() && !summary.all_acknowledged() {
-        end = End::Interrupted;
-    }
-    (summary, end)
-}
 
-impl Run<'_> {
-    async fn send(&mut self, event: &Saved) -> Sent {
+    async fn send(&mut self, event: &Saved) -> Outcome {
         let mut attempt = 0;
         loop {
             tokio::select! {
                 biased;
-                Ok(_) = self.interrupted.wait_for(|&stop| stop) => return Sent::Interrupted,
+                Ok(_) = self.stop.wait_for(|&stop| stop) => return Outcome::NotSent,
                 _ = self.attempts.tick() => {}
             }
-            let trouble = match self.destination.send(event).await {
-                Answer::Acknowledged { outcome, kept } => {
-                    return Sent::Acknowledged { outcome, kept };
-                }
-                Answer::Refused(trouble) => return Sent::Failed(trouble),
-                Answer::Closed(trouble) => return Sent::Hopeless(trouble),
-                Answer::Busy(trouble) => trouble,
+            let failure = match self.destination.send(event).await {
+                Ok(delivered) => return Outcome::Delivered(delivered),
+                Err(failure) => failure,
             };
-            if attempt == self.pace.retries {
-                return Sent::Failed(trouble);
+            if failure.scope != Scope::Attempt || attempt == self.retries {
+                return Outcome::Failed(failure);
             }
             tokio::select! {
                 biased;
-                Ok(_) = self.interrupted.wait_for(|&stop| stop) => return Sent::Failed(trouble),
-                () = sleep(self.pace.wait_after(attempt)) => {}
+                Ok(_) = self.stop.wait_for(|&stop| stop) => return Outcome::Failed(failure),
+                () = sleep(delay_after(attempt)) => {}
             }
             attempt += 1;
         }
     }
 }
 
-impl Pace {
-    /// Half of it is chance, so that repetitions do not fall in step with the trouble.
-    fn wait_after(&self, attempt: u32) -> Duration {
-        let longest = self.first_wait * 2_u32.pow(attempt.min(10));
-        longest
-            .min(LONGEST_WAIT)
-            .mul_f64(0.5 + fastrand::f64() / 2.0)
+/// Doubles; up to half of it is left to chance.
+fn delay_after(attempt: u32) -> Duration {
+    let delay = (FIRST_DELAY * 2_u32.pow(attempt.min(10))).min(MAX_DELAY);
+    delay.mul_f64(0.5 + fastrand::f64() / 2.0)
+}
+
+impl Outcome {
+    fn is_delivered(&self) -> bool {
+        matches!(self, Self::Delivered(_) | Self::Skipped)
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Delivered(delivered) => f.write_str(delivered),
+            Self::Skipped => f.write_str("skipped"),
+            Self::Failed(Failure { status, .. }) => write!(f, "failed ({status})"),
+            Self::Blocked => f.write_str("blocked"),
+            Self::NotSent => f.write_str("not_sent"),
+        }
+    }
+}
+
+impl Summary {
+    pub fn add(&mut self, outcome: &Outcome) {
+        *self.outcomes.entry(outcome.to_string()).or_default() += 1;
+        self.undelivered += usize::from(!outcome.is_delivered());
+    }
+
+    /// One line per outcome, and one for all.
+    pub fn table(&self) -> String {
+        let all = ("all".to_owned(), self.outcomes.values().sum());
+        let rows = self
+            .outcomes
+            .iter()
+            .map(|(outcome, n)| (outcome.clone(), *n));
+        let line = |(outcome, n): (String, usize)| format!("{outcome:<30}{n:>7}\n");
+        rows.chain([all]).map(line).collect()
     }
 }

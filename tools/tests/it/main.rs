@@ -1,1 +1,7 @@
 //! Runs the `relay` tool as people run it.
+
+mod demo;
+mod doctor;
+mod explain;
+mod replay;
+mod tool;

@@ -1,828 +1,427 @@
-//! Holds `cargo run --example replay` to its word: the order, the bytes, and nothing sent past a failure.
+//! `cargo relay replay`: what reaches the function or its queue, in which order, and what a later run sends.
 
-#[path = "../../examples/replay/destination.rs"]
-mod destination;
-#[path = "../../examples/replay/run.rs"]
-mod run;
-#[path = "../../examples/replay/saved.rs"]
-mod saved;
-#[path = "../../examples/replay/state.rs"]
-mod state;
-#[path = "../../examples/replay/summary.rs"]
-mod summary;
-
-use crate::connections::{Connections, Ending};
-use crate::local_run::plain_client;
-use crate::webhook::Webhook;
-use crate::world::{SHARED_SECRET, listen};
-use aws_config::{BehaviorVersion, Region};
+use crate::tool::{self, Finished};
 use bytes::Bytes;
-use destination::{
-    Answer, BadAddress, Destination, Door, Kind, Profiles, Queue, address, judge, kind, receiver,
-    region,
-};
-use http::{HeaderMap, Request};
-use purchasely_clevertap::aws::http::SharedClient;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use purchasely_clevertap::aws::queues::group_id;
-use purchasely_clevertap::handler::REPLAYED_HEADER;
-use purchasely_clevertap::purchasely::signature::{SIGNATURE_HEADER, TIMESTAMP_HEADER};
-use reqwest::Url;
-use run::{End, Pace};
-use saved::{Place, Saved, bodies, in_order};
-use secrecy::SecretString;
 use serde_json::{Value, json};
-use state::{State, Unusable, beside};
 use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
-use summary::{Outcome, Summary};
 use tempfile::TempDir;
-use tokio::sync::watch;
+use testkit::connections::{Connections, Ending};
+use testkit::harness::{SHARED_SECRET, World, listen, signed};
+use testkit::hyper::Request;
+use testkit::moto::Resources;
+use testkit::webhook::Front;
 
-const RECEIVER: &str = "https://relay.example/webhooks/purchasely";
-const QUEUE_PATH: &str = "/123456789012/events.fifo";
+const VARIABLES: [(&str, &str); 4] = [
+    ("AWS_REGION", "eu-west-1"),
+    ("PURCHASELY_SHARED_SECRET", SHARED_SECRET),
+    ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"),
+    ("AWS_SECRET_ACCESS_KEY", "not-a-secret"),
+];
 
-#[track_caller]
-fn check_bodies(file: &[u8], expected: &[(Place, &[u8])]) {
-    let found = bodies(file).unwrap();
-    let found: Vec<_> = found.iter().map(|body| (body.place, body.bytes)).collect();
-    assert_eq!(found, expected);
-}
-
-#[test]
-fn every_line_is_a_body_as_it_stands() {
-    check_bodies(
-        b"{\"a\": 1.10,\"b\":\"\\u00e9\"}\n\n  { \"a\":1e2 }  \r\n{}",
-        &[
-            (Place::Line(1), b"{\"a\": 1.10,\"b\":\"\\u00e9\"}"),
-            (Place::Line(3), b"  { \"a\":1e2 }  "),
-            (Place::Line(4), b"{}"),
-        ],
-    );
-}
-
-#[test]
-fn every_element_is_a_body_as_it_stands() {
-    check_bodies(
-        b"\xef\xbb\xbf [ {\"a\" :1.10} ,\n{\n  \"b\": 9007199254740993\n} ]\n",
-        &[
-            (Place::Element(1), b"{\"a\" :1.10}"),
-            (Place::Element(2), b"{\n  \"b\": 9007199254740993\n}"),
-        ],
-    );
-    check_bodies(b"[]", &[]);
-}
-
-#[test]
-fn a_file_with_one_object_is_one_body_with_all_its_bytes() {
-    check_bodies(
-        b"{\n\t\"a\": 1\n}\n",
-        &[(Place::Whole, b"{\n\t\"a\": 1\n}\n")],
-    );
-    check_bodies(b"", &[]);
-    check_bodies(b"\n\n", &[]);
-}
-
-#[test]
-fn every_sample_is_read_byte_for_byte() {
-    let events = saved::read(&[PathBuf::from("events")]).unwrap();
-    assert!(events.len() > 40, "the samples were found");
-    for event in events {
-        assert_eq!(event.body, std::fs::read(&event.source).unwrap());
-        assert!(event.created_at_ms.is_some(), "{}", event.source);
-    }
-}
-
-#[test]
-fn what_is_no_webhook_is_named_with_its_place() {
-    for (file, expected) in [
-        (&b"{}\n{\"a\":\n{}"[..], "line 2 is not a JSON object"),
-        (b"{}\n7\n", "line 2 is not a JSON object"),
-        (b"\n{\n}\n{\n}", "line 2 is not a JSON object"),
-        (b"\xff", "line 1 is not a JSON object"),
-        (b"[{},[]]", "element 2 is not a JSON object"),
-        (b"[{}", "is not a readable JSON array"),
-    ] {
-        let refused = bodies(file).unwrap_err().to_string();
-        assert!(refused.starts_with(expected), "{refused}");
-    }
-}
-
-#[test]
-fn all_mistakes_are_told_at_once() {
-    let folder = TempDir::new().unwrap();
-    let empty = folder.path().join("empty.json");
-    let broken = folder.path().join("broken.json");
-    std::fs::write(&empty, "").unwrap();
-    std::fs::write(&broken, "7").unwrap();
-    let mistakes = saved::read(&[folder.path().join("none"), broken.clone()]).unwrap_err();
-    assert_eq!(mistakes.len(), 2, "{mistakes:?}");
-    assert!(mistakes[1].starts_with(&format!("{}: line 1", broken.display())));
-    let mistakes = saved::read(&[empty]).unwrap_err();
-    assert_eq!(mistakes, ["there is no webhook in what was given"]);
-}
-
-#[test]
-fn a_folder_is_read_by_name_and_only_its_json_files() {
-    let folder = TempDir::new().unwrap();
-    for (name, content) in [
-        ("b.json", "{\"event_name\":\"B\"}"),
-        (
-            "a.json",
-            "[{\"event_name\":\"A1\"},{\"event_name\":\"A2\"}]",
-        ),
-        ("a.json.replay", "7"),
-        ("notes.txt", "7"),
-    ] {
-        std::fs::write(folder.path().join(name), content).unwrap();
-    }
-    let events = saved::read(&[folder.path().to_owned()]).unwrap();
-    let names: Vec<_> = events.iter().map(|event| event.name.as_deref()).collect();
-    assert_eq!(names, [Some("A1"), Some("A2"), Some("B")]);
-    assert!(events[1].source.ends_with("a.json, element 2"));
-}
-
-fn saved(body: &Value) -> Saved {
-    Saved::new(body.to_string().into_bytes(), "here".to_owned()).unwrap()
-}
-
-#[test]
-fn events_go_in_the_order_in_which_they_happened() {
-    let events = [
-        json!({ "event_id": "no time" }),
-        json!({ "event_id": "later", "event_created_at_ms": 2000 }),
-        json!({ "event_id": "text", "event_created_at": "1970-01-01T00:00:01.500Z" }),
-        json!({ "event_id": "same, first", "event_created_at_ms": 1000 }),
-        json!({ "event_id": "unreadable time", "event_created_at": "yesterday" }),
-        json!({ "event_id": "same, second", "event_created_at_ms": "1000" }),
-    ];
-    let named = |event: Value| {
-        let mut event = event;
-        event["event_name"] = json!("A");
-        saved(&event)
-    };
-    let ordered = in_order(events.into_iter().map(named).collect());
-    let ids: Vec<_> = ordered
-        .iter()
-        .filter_map(|event| event.id.as_deref())
-        .collect();
-    assert_eq!(
-        ids,
-        [
-            "same, first",
-            "same, second",
-            "text",
-            "later",
-            "no time",
-            "unreadable time"
-        ]
-    );
-}
-
-#[test]
-fn the_user_is_the_one_whom_the_function_sees() {
-    for (fields, user) in [
-        (
-            json!({ "user_id": "u", "anonymous_user_id": "a" }),
-            Some("u"),
-        ),
-        (
-            json!({ "user_id": " ", "anonymous_user_id": "a" }),
-            Some("a"),
-        ),
-        (json!({ "user_id": "u", "clevertap_id": "c" }), Some("c")),
-        (json!({ "plan": "p" }), None),
-    ] {
-        let mut event = fields.clone();
-        event["event_name"] = json!("A");
-        assert_eq!(saved(&event).user.as_deref(), user, "{fields}");
-        assert_eq!(saved(&fields).user, None, "it has no name: {fields}");
-    }
-}
-
+/// A folder with `saved.ndjson`.
 struct Folder(TempDir);
 
 impl Folder {
-    fn new() -> Self {
-        Self(TempDir::new().unwrap())
+    fn new(content: &str) -> Self {
+        let folder = Self(TempDir::new().unwrap());
+        folder.write("saved.ndjson", content);
+        folder
     }
 
-    fn state(&self) -> PathBuf {
-        self.0.path().join("saved.ndjson.replay")
+    fn of(events: &[Value]) -> Self {
+        let lines = events.iter().map(|event| format!("{event}\n"));
+        Self::new(&lines.collect::<String>())
     }
-}
 
-fn key(n: usize) -> String {
-    format!("id:e-{n}")
-}
-
-#[test]
-fn what_was_acknowledged_is_known_to_the_next_run() {
-    let folder = Folder::new();
-    let mut state = State::resume(&folder.state(), RECEIVER).unwrap();
-    assert!(!state.holds(&key(1)));
-    state.acknowledge(key(1), "relayed".to_owned()).unwrap();
-    assert!(state.holds(&key(1)));
-    let written = std::fs::read_to_string(folder.state()).unwrap();
-    assert_eq!(
-        written,
-        format!(
-            "{{\"replayed_to\":\"{RECEIVER}\"}}\n{{\"key\":\"id:e-1\",\"outcome\":\"relayed\"}}\n"
-        ),
-        "before the run has ended"
-    );
-    drop(state);
-    assert!(
-        State::resume(&folder.state(), RECEIVER)
-            .unwrap()
-            .holds(&key(1))
-    );
-    assert!(State::peek(&folder.state(), None).unwrap().holds(&key(1)));
-    assert!(
-        !State::restart(&folder.state(), RECEIVER)
-            .unwrap()
-            .holds(&key(1))
-    );
-    assert!(
-        !State::resume(&folder.state(), RECEIVER)
-            .unwrap()
-            .holds(&key(1))
-    );
-}
-
-#[test]
-fn a_line_that_was_cut_off_spoils_no_other() {
-    let folder = Folder::new();
-    let mut state = State::resume(&folder.state(), RECEIVER).unwrap();
-    for n in 1..=2 {
-        state.acknowledge(key(n), "relayed".to_owned()).unwrap();
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
     }
-    drop(state);
-    let whole = std::fs::read(folder.state()).unwrap();
-    std::fs::write(folder.state(), &whole[..whole.len() - 5]).unwrap();
 
-    let mut state = State::resume(&folder.state(), RECEIVER).unwrap();
-    assert!(state.holds(&key(1)) && !state.holds(&key(2)));
-    state.acknowledge(key(3), "relayed".to_owned()).unwrap();
-    drop(state);
-    let state = State::resume(&folder.state(), RECEIVER).unwrap();
-    assert!(state.holds(&key(1)) && !state.holds(&key(2)) && state.holds(&key(3)));
-}
-
-#[test]
-fn a_state_is_of_one_receiver_and_of_one_run_at_a_time() {
-    let folder = Folder::new();
-    let running = State::resume(&folder.state(), RECEIVER).unwrap();
-    let second = State::resume(&folder.state(), RECEIVER);
-    assert!(matches!(second, Err(Unusable::InUse)), "{second:?}");
-    drop(running);
-    let other = State::resume(&folder.state(), "https://other.example/");
-    assert!(matches!(other, Err(Unusable::OtherReceiver(receiver)) if receiver == RECEIVER));
-    State::restart(&folder.state(), "https://other.example/").unwrap();
-}
-
-#[test]
-fn a_file_that_is_no_state_stays_as_it_is() {
-    let folder = Folder::new();
-    let content = "{\"event_name\":\"A\"}\n";
-    std::fs::write(folder.state(), content).unwrap();
-    for state in [
-        State::resume(&folder.state(), RECEIVER),
-        State::restart(&folder.state(), RECEIVER),
-        State::peek(&folder.state(), None),
-    ] {
-        assert!(matches!(state, Err(Unusable::Foreign)), "{state:?}");
+    fn write(&self, name: &str, content: &str) {
+        std::fs::write(self.path(name), content).unwrap();
     }
-    assert_eq!(std::fs::read_to_string(folder.state()).unwrap(), content);
-}
 
-#[test]
-fn a_dry_run_leaves_no_state() {
-    let folder = Folder::new();
-    assert!(
-        !State::peek(&folder.state(), Some(RECEIVER))
-            .unwrap()
-            .holds(&key(1))
-    );
-    assert!(!folder.state().exists());
-}
-
-#[test]
-fn the_state_is_beside_the_input() {
-    for (input, state) in [
-        ("saved.ndjson", "saved.ndjson.replay"),
-        ("some/saved.json", "some/saved.json.replay"),
-        ("some/folder/", "some/folder.replay"),
-    ] {
-        assert_eq!(beside(input.as_ref()), PathBuf::from(state));
+    /// The content of the state file.
+    fn state(&self) -> String {
+        std::fs::read_to_string(self.path("saved.ndjson.replay")).unwrap_or_default()
     }
-    let here = std::env::current_dir().unwrap();
-    let mut expected = here.clone().into_os_string();
-    expected.push(".replay");
-    assert_eq!(beside(".".as_ref()), here.join("..").join(&expected));
-}
 
-#[test]
-fn a_queue_shows_by_its_address() {
-    let told = |text: &str| address(text).and_then(|url| kind(&url));
-    for (text, expected) in [
-        (RECEIVER, Ok(Kind::Door)),
-        ("http://localhost:9000/", Ok(Kind::Door)),
-        (
-            "https://sqs.eu-west-1.amazonaws.com/123456789012/events.fifo",
-            Ok(Kind::Queue),
-        ),
-        (
-            "http://localhost:5000/123456789012/events.fifo",
-            Ok(Kind::Queue),
-        ),
-        (
-            "https://sqs.eu-west-1.amazonaws.com/123456789012/events",
-            Err(BadAddress::NotFifo),
-        ),
-        ("https://relay.example/prod/events.fifo", Ok(Kind::Door)),
-        ("ftp://relay.example/", Err(BadAddress::NotHttp)),
-        ("events.fifo", Err(BadAddress::NotHttp)),
-    ] {
-        assert_eq!(told(text), expected, "{text}");
+    async fn replay(&self, to: &str, options: &str) -> Finished {
+        let saved = self.path("saved.ndjson");
+        let arguments = format!("replay {} --to {to} --json {options}", saved.display());
+        tool::run(&arguments, &VARIABLES).await
     }
-    let secret = address("https://me:password@relay.example/").unwrap();
-    assert_eq!(receiver(&secret), "https://relay.example/");
-}
 
-#[test]
-fn a_queue_is_in_the_region_that_its_host_names() {
-    for (host, expected) in [
-        ("sqs.eu-west-1.amazonaws.com", Some("eu-west-1")),
-        ("sqs-fips.us-east-1.amazonaws.com", Some("us-east-1")),
-        ("sqs.cn-north-1.amazonaws.com.cn", Some("cn-north-1")),
-        ("eu-west-1.queue.amazonaws.com", Some("eu-west-1")),
-        (
-            "vpce-1-a.sqs.eu-west-1.vpce.amazonaws.com",
-            Some("eu-west-1"),
-        ),
-        ("localhost", None),
-        ("sqs.internal.example", None),
-    ] {
-        let url = Url::parse(&format!("https://{host}{QUEUE_PATH}")).unwrap();
-        assert_eq!(region(&url), expected, "{host}");
+    /// Replays and checks the exit code and the outcomes; returns the reason why the run ended.
+    async fn check(&self, to: &str, options: &str, code: i32, outcomes: Value) -> Value {
+        let replayed = self.replay(to, &format!("--rate 1000 {options}")).await;
+        let summary: Value = serde_json::from_str(&replayed.stdout).expect(&replayed.stderr);
+        let found = (replayed.code, &summary["outcomes"]);
+        assert_eq!(found, (Some(code), &outcomes), "{}", replayed.stderr);
+        summary["why"].clone()
+    }
+
+    /// Lists the order of these files with `--dry-run`.
+    async fn list(&self, names: &[&str]) -> Finished {
+        let paths = names
+            .iter()
+            .map(|name| self.path(name).display().to_string());
+        let paths = paths.collect::<Vec<_>>().join(" ");
+        tool::run(&format!("replay --dry-run --json {paths}"), &[]).await
     }
 }
 
-fn acknowledged(word: &str, reason: Option<&str>) -> Outcome {
-    Outcome::Acknowledged {
-        word: word.to_owned(),
-        reason: reason.map(str::to_owned),
-    }
+/// An event, `at` milliseconds after the first.
+fn event(id: &str, user: &str, at: u64) -> Value {
+    let created_at_ms = 1_772_439_330_250 + at;
+    json!({
+        "event_name": "SUBSCRIPTION_RENEWED", "event_id": id, "event_created_at_ms": created_at_ms,
+        "user_id": user, "plan": "yearly",
+    })
 }
 
-#[test]
-fn an_answer_says_whether_another_attempt_is_of_use() {
-    let kept = |outcome| Answer::Acknowledged {
-        outcome,
-        kept: true,
-    };
-    assert_eq!(
-        judge(
-            200,
-            r#"{"status":"ignored","reason":"sandbox","event_id":"e"}"#
-        ),
-        kept(acknowledged("ignored", Some("sandbox")))
-    );
-    assert_eq!(
-        judge(200, "<html>"),
-        kept(acknowledged("acknowledged", None))
-    );
-    assert_eq!(
-        judge(200, "{\"status\":\"\\u001b[31m\"}"),
-        kept(acknowledged("acknowledged", None)),
-        "no answer writes to the terminal"
-    );
-    assert_eq!(
-        judge(200, r#"{"status":"dry_run"}"#),
-        Answer::Acknowledged {
-            outcome: acknowledged("dry_run", None),
-            kept: false
+/// An HTTP API in front of the function.
+async fn function_url(world: &World) -> String {
+    let (listener, url) = listen().await;
+    let api = world.api.clone();
+    let handle = move |request: Request<Bytes>| {
+        let api = api.clone();
+        async move {
+            let (head, body) = request.into_parts();
+            let mut event = signed(&body, "replaced").envelope(Front::HttpApi);
+            for (name, value) in &head.headers {
+                event["headers"][name.as_str()] = value.to_str().unwrap().into();
+            }
+            let answer = api.invoke(event).await.expect("an answer");
+            let status = answer["statusCode"].as_u64().unwrap();
+            let body = answer["body"].as_str().unwrap().to_owned();
+            Ending::answer(u16::try_from(status).unwrap(), "application/json", body)
         }
-    );
-    for (status, expected) in [
-        (201, "busy"),
-        (302, "busy"),
-        (400, "refused"),
-        (401, "closed"),
-        (403, "refused"),
-        (404, "closed"),
-        (405, "closed"),
-        (413, "refused"),
-        (429, "busy"),
-        (500, "busy"),
-        (503, "busy"),
-    ] {
-        let told = match judge(status, "") {
-            Answer::Acknowledged { .. } => "acknowledged",
-            Answer::Busy(_) => "busy",
-            Answer::Refused(_) => "refused",
-            Answer::Closed(_) => "closed",
-        };
-        assert_eq!(told, expected, "{status}");
+    };
+    tokio::spawn(async move { Connections::new().serve_listener(listener, handle).await });
+    url
+}
+
+/// The ids of the events that CleverTap received, and the number of profiles.
+fn uploaded(world: &World) -> (Vec<String>, usize) {
+    let (mut ids, mut profiles) = (Vec::new(), 0);
+    for upload in world.clevertap.uploads() {
+        let upload: Value = serde_json::from_slice(&upload.body).unwrap();
+        for record in upload["d"].as_array().unwrap() {
+            match record["evtData"]["event_id"].as_str() {
+                Some(id) => ids.push(id.to_owned()),
+                None => profiles += 1,
+            }
+        }
     }
+    (ids, profiles)
 }
 
-#[test]
-fn the_summary_counts_by_outcome() {
-    let mut summary = Summary::default();
-    for outcome in [
-        Outcome::Skipped,
-        acknowledged("relayed", None),
-        acknowledged("ignored", Some("sandbox")),
-        acknowledged("relayed", None),
-    ] {
-        summary.add(outcome);
-    }
-    assert!(summary.all_acknowledged());
-    summary.add(Outcome::Held);
-    summary.add(Outcome::Failed("503".to_owned()));
-    assert!(!summary.all_acknowledged());
-    assert_eq!(
-        summary.table(),
-        "ignored (sandbox)        1\n\
-         relayed                  2\n\
-         skipped                  1\n\
-         failed (503)             1\n\
-         held                     1\n\
-         all                      6\n"
-    );
-    assert_eq!(
-        summary.json(),
-        json!([
-            { "outcome": "ignored", "reason": "sandbox", "events": 1 },
-            { "outcome": "relayed", "events": 2 },
-            { "outcome": "skipped", "events": 1 },
-            { "outcome": "failed", "reason": "503", "events": 1 },
-            { "outcome": "held", "events": 1 },
-        ])
-    );
+#[tokio::test]
+async fn the_function_relays_saved_events_in_order_once_and_without_profiles() {
+    let world = World::start(&[]).await;
+    let url = function_url(&world).await;
+    let mut tested = event("sandbox", "u", 2);
+    tested["environment"] = json!("SANDBOX");
+    let copy = event("later", "u", 3);
+    let folder = Folder::of(&[copy.clone(), event("first", "u", 1), tested, copy]);
+    let outcomes = json!({ "relayed": 2, "ignored (sandbox)": 1, "skipped": 1 });
+    folder.check(&url, "", 0, outcomes.clone()).await;
+    let ids = ["first", "later"].map(str::to_owned).to_vec();
+    assert_eq!(uploaded(&world), (ids, 0));
+
+    folder.check(&url, "", 0, json!({ "skipped": 4 })).await;
+    assert_eq!(world.clevertap.uploads().len(), 2);
+    let again = "--restart --profiles";
+    folder.check(&url, again, 0, outcomes).await;
+    assert_eq!(uploaded(&world).1, 2);
 }
 
-/// A receiver that answers by script and remembers what it was sent.
-#[derive(Clone)]
-struct Stub(Arc<Shared>);
+#[tokio::test]
+async fn the_function_relays_what_replay_writes_to_its_queue() {
+    let resources = Resources::make().await;
+    // The testkit reads this one; both are FIFO queues.
+    let queue = &resources.dead_letter_queue_url;
+    let mut odd = event("e-2", "u", 1);
+    // U+FFFE is not a character of XML, which SQS requires.
+    odd["text"] = json!("\u{fffe}");
+    let saved = [event("e-1", "u", 0), odd];
+    let folder = Folder::of(&saved);
+    folder.check(queue, "", 0, json!({ "queued": 2 })).await;
+    let mut messages = resources.letters().await;
+    assert_eq!(messages[0]["body"], saved[0].to_string());
+    assert_eq!(messages[0]["group"], group_id(b"u"));
+    assert_eq!(messages[0]["attributes"], json!({ "replayed": "true" }));
+    let odd = json!({ "encoding": "base64", "replayed": "true" });
+    assert_eq!(messages[1]["attributes"], odd);
+    let newer = Folder::of(&[event("e-3", "u", 2)]);
+    let outcomes = json!({ "queued": 1 });
+    newer.check(queue, "--profiles", 0, outcomes).await;
+    messages.extend(resources.letters().await);
 
-type Script = Box<dyn Fn(&Value, usize) -> Ending + Send + Sync>;
-
-struct Shared {
-    url: Url,
-    script: Script,
-    received: Mutex<Vec<(HeaderMap, Bytes)>>,
+    let records = messages.iter().enumerate().map(|(number, message)| {
+        let mut attributes = message["attributes"].clone();
+        for value in attributes.as_object_mut().unwrap().values_mut() {
+            *value = json!({ "stringValue": value, "dataType": "String" });
+        }
+        json!({
+            "messageId": number.to_string(), "receiptHandle": "handle", "body": message["body"],
+            "attributes": { "ApproximateReceiveCount": "1", "MessageGroupId": message["group"] },
+            "messageAttributes": attributes, "eventSource": "aws:sqs",
+        })
+    });
+    let batch = json!({ "Records": records.collect::<Vec<_>>() });
+    let world = World::start(&[]).await;
+    let answer = world.api.invoke(batch).await.unwrap();
+    assert_eq!(answer["batchItemFailures"], json!([]));
+    let ids = ["e-1", "e-2", "e-3"].map(str::to_owned).to_vec();
+    assert_eq!(uploaded(&world), (ids, 1));
 }
 
-impl Stub {
-    /// `script` is told what it was sent and how often that was sent before.
+/// A receiver that answers by a script and remembers the bodies.
+struct Receiver {
+    url: String,
+    received: Arc<Mutex<Vec<Value>>>,
+}
+
+impl Receiver {
+    /// The script gets the body and how often it came before; it returns a status and a body, or closes.
     async fn start(
-        path: &str,
-        script: impl Fn(&Value, usize) -> Ending + Send + Sync + 'static,
+        script: impl Fn(&Value, usize) -> Option<(u16, &'static str)> + Send + Sync + 'static,
     ) -> Self {
         let (listener, url) = listen().await;
-        let stub = Self(Arc::new(Shared {
-            url: Url::parse(&url).unwrap().join(path).unwrap(),
-            script: Box::new(script),
-            received: Mutex::default(),
-        }));
-        let serving = stub.clone();
-        let serve = async move {
-            let answer = move |request: Request<Bytes>| {
-                let ending = serving.answer(request);
-                async { ending }
-            };
-            Connections::new().serve_listener(listener, answer).await;
+        let received = Arc::<Mutex<Vec<Value>>>::default();
+        let (bodies, script) = (Arc::clone(&received), Arc::new(script));
+        let handle = move |request: Request<Bytes>| {
+            let body: Value = serde_json::from_slice(request.body()).unwrap();
+            let mut bodies = bodies.lock().unwrap();
+            let before = bodies.iter().filter(|other| **other == body).count();
+            let answer = script(&body, before);
+            bodies.push(body);
+            let answer = answer.map(|(status, body)| Ending::answer(status, "text/plain", body));
+            async { answer.unwrap_or(Ending::Close) }
         };
-        tokio::spawn(serve);
-        stub
+        tokio::spawn(async move { Connections::new().serve_listener(listener, handle).await });
+        Self { url, received }
     }
 
-    fn answer(&self, request: Request<Bytes>) -> Ending {
-        let (head, body) = request.into_parts();
-        let mut received = self.0.received.lock().unwrap();
-        let before = received.iter().filter(|(_, sent)| *sent == body).count();
-        received.push((head.headers, body.clone()));
-        drop(received);
-        (self.0.script)(&serde_json::from_slice(&body).unwrap(), before)
+    fn queue(&self) -> String {
+        format!("{}/123456789012/events.fifo", self.url)
     }
 
-    fn received(&self) -> Vec<(HeaderMap, Bytes)> {
-        self.0.received.lock().unwrap().clone()
-    }
-
-    /// The ids of what came, in order.
     fn ids(&self) -> Vec<String> {
-        let id = |(_, body): &(HeaderMap, Bytes)| {
-            let event: Value = serde_json::from_slice(body).unwrap();
-            event["event_id"].as_str().unwrap().to_owned()
-        };
-        self.received().iter().map(id).collect()
-    }
-
-    fn door(&self, profiles: Profiles) -> Destination {
-        Destination::Door(Door {
-            http: plain_client(),
-            url: self.0.url.clone(),
-            secret: SecretString::from(SHARED_SECRET),
-            profiles,
-        })
+        let received = self.received.lock().unwrap();
+        let id = |body: &Value| body["event_id"].as_str().unwrap().to_owned();
+        received.iter().map(id).collect()
     }
 }
 
-fn relayed() -> Ending {
-    Ending::answer(200, "application/json", r#"{"status":"relayed"}"#)
-}
-
-fn unavailable() -> Ending {
-    Ending::answer(503, "application/json", r#"{"error":"unavailable"}"#)
-}
-
-/// An event of a user, `at` milliseconds after the first.
-fn event(id: &str, user: Option<&str>, at: u64) -> Saved {
-    let mut body = json!({
-        "event_name": "SUBSCRIPTION_RENEWED",
-        "event_id": id,
-        "event_created_at_ms": 1_772_439_330_250 + at,
-    });
-    if let Some(user) = user {
-        body["user_id"] = json!(user);
-    }
-    saved(&body)
-}
-
-async fn go(
-    events: &[Saved],
-    destination: &Destination,
-    state: &mut State,
-    stop: &watch::Sender<bool>,
-) -> (Vec<(String, usize)>, End) {
-    let pace = Pace {
-        between: Duration::from_micros(100),
-        retries: 2,
-        first_wait: Duration::from_millis(1),
-    };
-    let told = &mut |_: &Saved, _: &Outcome, _: Option<&str>| {};
-    let (summary, end) = run::run(events, destination, state, pace, stop.subscribe(), told).await;
-    let rows = summary.json();
-    let rows = rows.as_array().unwrap().iter().map(|row| {
-        let outcome = row["outcome"].as_str().unwrap();
-        let outcome = match row["reason"].as_str() {
-            Some(reason) => format!("{outcome} ({reason})"),
-            None => outcome.to_owned(),
-        };
-        (
-            outcome,
-            usize::try_from(row["events"].as_u64().unwrap()).unwrap(),
-        )
-    });
-    (rows.collect(), end)
-}
-
-fn counts(rows: &[(&str, usize)]) -> Vec<(String, usize)> {
-    rows.iter()
-        .map(|&(outcome, n)| (outcome.to_owned(), n))
-        .collect()
-}
+const RELAYED: Option<(u16, &str)> = Some((200, r#"{"status":"relayed"}"#));
+const UNAVAILABLE: Option<(u16, &str)> = Some((503, r#"{"error":"unavailable"}"#));
 
 #[tokio::test]
-async fn no_event_goes_past_an_earlier_one_of_its_user_that_failed() {
-    let mends = Arc::new(Mutex::new(false));
-    let mended = Arc::clone(&mends);
-    let stub = Stub::start(
-        "/webhooks/purchasely",
-        move |event, before| match event["event_id"].as_str().unwrap() {
-            "b-1" if before < 2 => unavailable(),
-            "c-1" if !*mended.lock().unwrap() => unavailable(),
-            _ => relayed(),
-        },
-    )
+async fn a_failed_event_blocks_later_events_of_its_user_until_a_run_delivers_it() {
+    let receiver = Receiver::start(|event, before| match event["event_id"].as_str().unwrap() {
+        "b-1" if before == 0 => UNAVAILABLE,
+        "c-1" if before < 2 => UNAVAILABLE,
+        "d-1" => Some((413, r#"{"error":"payload_too_large"}"#)),
+        _ => RELAYED,
+    })
     .await;
-    let events = [
-        event("a-1", Some("a"), 0),
-        event("b-1", Some("b"), 1),
-        event("c-1", Some("c"), 2),
-        event("c-2", Some("c"), 3),
-        event("b-2", Some("b"), 4),
-        event("nobody's", None, 5),
-        event("c-3", Some("c"), 6),
-        event("a-1", Some("a"), 7),
-    ];
-    let folder = Folder::new();
-    let (stop, _) = watch::channel(false);
-    let door = stub.door(Profiles::Untouched);
+    let ids = ["a-1", "b-1", "c-1", "c-2", "b-2", "d-1", "nobody's", "a-1"];
+    let mut saved = ids.map(|id| event(id, &id[..1], 0));
+    saved[6]["user_id"] = Value::Null;
+    let folder = Folder::of(&saved);
+    let url = &receiver.url;
+    let outcomes = json!({
+        "relayed": 4, "skipped": 1, "failed (503)": 1, "failed (413)": 1, "blocked": 1,
+    });
+    folder.check(url, "--retries 1", 1, outcomes).await;
+    #[rustfmt::skip]
+    let first_run = ["a-1", "b-1", "b-1", "c-1", "c-1", "b-2", "d-1", "nobody's"];
+    assert_eq!(receiver.ids(), first_run);
 
-    let mut state = State::resume(&folder.state(), RECEIVER).unwrap();
-    let (rows, end) = go(&events, &door, &mut state, &stop).await;
-    assert_eq!(end, End::Complete);
-    let expected = [
-        ("relayed", 4),
-        ("skipped", 1),
-        ("failed (503)", 1),
-        ("held", 2),
-    ];
-    assert_eq!(rows, counts(&expected));
-    assert_eq!(
-        stub.ids(),
-        [
-            "a-1", "b-1", "b-1", "b-1", "c-1", "c-1", "c-1", "b-2", "nobody's"
-        ]
-    );
-    drop(state);
-
-    *mends.lock().unwrap() = true;
-    let mut state = State::resume(&folder.state(), RECEIVER).unwrap();
-    let (rows, end) = go(&events, &door, &mut state, &stop).await;
-    assert_eq!(end, End::Complete);
-    assert_eq!(rows, counts(&[("relayed", 3), ("skipped", 5)]));
-    assert_eq!(stub.ids()[9..], ["c-1", "c-2", "c-3"]);
+    let outcomes = json!({ "relayed": 2, "skipped": 5, "failed (413)": 1 });
+    folder.check(url, "", 1, outcomes).await;
+    assert_eq!(receiver.ids()[first_run.len()..], ["c-1", "c-2", "d-1"]);
 }
 
 #[tokio::test]
-async fn a_webhook_is_signed_anew_and_marked_unless_profiles_are_wanted() {
-    let stub = Stub::start("/", |_, _| relayed()).await;
-    let (stop, _) = watch::channel(false);
-    let raw = b" {\"event_name\" : \"A\",\"amount\":1.10} ";
-    let events = [Saved::new(raw.to_vec(), "here".to_owned()).unwrap()];
-    for profiles in [Profiles::Untouched, Profiles::Updated] {
-        let door = stub.door(profiles);
-        go(&events, &door, &mut State::empty(), &stop).await;
-    }
-    let received = stub.received();
-    assert_eq!(received.len(), 2);
-    for (headers, body) in &received {
-        assert_eq!(body[..], raw[..]);
-        let signed_at = headers[TIMESTAMP_HEADER].to_str().unwrap().parse().unwrap();
-        let expected = Webhook::new(raw.to_vec(), SHARED_SECRET, signed_at);
-        for (name, value) in expected.headers() {
-            assert_eq!(headers[name], value);
+async fn an_interrupted_run_ends_after_the_current_event_and_a_later_one_continues() {
+    let tool = Arc::new(AtomicI32::new(0));
+    let interrupted = Arc::clone(&tool);
+    let receiver = Receiver::start(move |event, _| {
+        if event["event_id"] == "2" {
+            let tool = Pid::from_raw(interrupted.load(Ordering::SeqCst));
+            kill(tool, Signal::SIGINT).unwrap();
         }
-        assert!(headers.contains_key(SIGNATURE_HEADER));
-    }
-    assert!(received[0].0.contains_key(REPLAYED_HEADER));
-    assert!(!received[1].0.contains_key(REPLAYED_HEADER));
-}
-
-#[tokio::test]
-async fn an_interrupted_run_ends_after_the_event_under_way_and_goes_on_there() {
-    let (stop, _) = watch::channel(false);
-    let pulled = stop.clone();
-    let stub = Stub::start("/", move |event, _| {
-        pulled.send_replace(event["event_id"] == "2");
-        relayed()
+        RELAYED
     })
     .await;
-    let events = ["1", "2", "3"].map(|id| event(id, Some("u"), 0));
-    let folder = Folder::new();
-    let door = stub.door(Profiles::Untouched);
-
-    let mut state = State::resume(&folder.state(), RECEIVER).unwrap();
-    let (rows, end) = go(&events, &door, &mut state, &stop).await;
-    assert_eq!(end, End::Interrupted);
-    assert_eq!(rows, counts(&[("relayed", 2), ("not_sent", 1)]));
-    drop(state);
-
-    stop.send_replace(false);
-    let mut state = State::resume(&folder.state(), RECEIVER).unwrap();
-    let (rows, end) = go(&events, &door, &mut state, &stop).await;
-    assert_eq!(end, End::Complete);
-    assert_eq!(rows, counts(&[("relayed", 1), ("skipped", 2)]));
-    assert_eq!(stub.ids(), ["1", "2", "3"]);
-}
-
-#[tokio::test]
-async fn a_wrong_secret_ends_the_run_at_once() {
-    let stub = Stub::start("/", |_, _| {
-        Ending::answer(401, "application/json", r#"{"error":"unauthorized"}"#)
-    })
-    .await;
-    let events = ["1", "2", "3"].map(|id| event(id, None, 0));
-    let (stop, _) = watch::channel(false);
-    let door = stub.door(Profiles::Untouched);
-    let (rows, end) = go(&events, &door, &mut State::empty(), &stop).await;
-    assert_eq!(
-        end,
-        End::GaveUp("no event can get through (401)".to_owned())
+    let folder = Folder::of(&["1", "2", "3"].map(|id| event(id, "u", 0)));
+    let saved = folder.path("saved.ndjson");
+    // The rate leaves two seconds between the signal and the next event.
+    let arguments = format!(
+        "replay {} --to {} --rate 0.5",
+        saved.display(),
+        receiver.url
     );
-    assert_eq!(rows, counts(&[("failed (401)", 1), ("not_sent", 2)]));
+    let mut command = tool::relay(&arguments, &VARIABLES);
+    command.stdout(Stdio::piped()).stderr(Stdio::null());
+    let child = command.spawn().unwrap();
+    let id = i32::try_from(child.id().unwrap()).unwrap();
+    tool.store(id, Ordering::SeqCst);
+    let output = child.wait_with_output().await.unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    let table = String::from_utf8(output.stdout).unwrap();
+    let words: Vec<_> = table.split_whitespace().collect();
+    assert_eq!(words, ["not_sent", "1", "relayed", "2", "all", "3"]);
+
+    let outcomes = json!({ "relayed": 1, "skipped": 2 });
+    folder.check(&receiver.url, "", 0, outcomes).await;
+    assert_eq!(receiver.ids(), ["1", "2", "3"]);
 }
 
 #[tokio::test]
-async fn ten_failures_in_a_row_end_the_run() {
-    let stub = Stub::start("/", |_, _| Ending::Close).await;
-    let events: Vec<_> = (0..15).map(|n| event(&n.to_string(), None, n)).collect();
-    let (stop, _) = watch::channel(false);
-    let door = stub.door(Profiles::Untouched);
-    let (rows, end) = go(&events, &door, &mut State::empty(), &stop).await;
-    assert_eq!(end, End::GaveUp("10 events in a row failed".to_owned()));
-    assert_eq!(rows, counts(&[("failed (no answer)", 10), ("not_sent", 5)]));
-}
-
-#[tokio::test]
-async fn what_a_function_in_a_dry_run_saw_is_sent_again() {
-    let stub = Stub::start("/", |_, _| {
-        Ending::answer(200, "application/json", r#"{"status":"dry_run"}"#)
-    })
-    .await;
-    let events = [event("1", None, 0)];
-    let (stop, _) = watch::channel(false);
-    let door = stub.door(Profiles::Untouched);
-    let mut state = State::empty();
-    for _ in 0..2 {
-        let (rows, _) = go(&events, &door, &mut state, &stop).await;
-        assert_eq!(rows, counts(&[("dry_run", 1)]));
+async fn a_run_ends_when_no_further_event_can_be_delivered() {
+    #[rustfmt::skip]
+    let cases = [
+        (Some((401, r#"{"error":"unauthorized"}"#)), "failed (401)", 1),
+        (Some((200, "<html>")), "failed (200)", 1),
+        (Some((403, r#"{"__type":"com.amazonaws.sqs#AccessDenied"}"#)), "failed (AccessDenied)", 1),
+        (None, "failed (no answer)", 10),
+    ];
+    for (answer, outcome, failed) in cases {
+        let receiver = Receiver::start(move |_, _| answer).await;
+        let url = if outcome.contains("Access") {
+            receiver.queue()
+        } else {
+            receiver.url
+        };
+        let users = (0..12).map(|n| n.to_string());
+        let events: Vec<_> = users.map(|user| event(&user, &user, 0)).collect();
+        let outcomes = json!({ outcome: failed, "not_sent": 12 - failed });
+        let folder = Folder::of(&events);
+        let why = folder.check(&url, "--retries 0", 1, outcomes).await;
+        let expected = if failed == 1 {
+            "no event can be delivered"
+        } else {
+            "10 events in a row"
+        };
+        assert!(why.as_str().unwrap().contains(expected), "{why}");
     }
 }
 
-async fn queue(stub: &Stub, profiles: Profiles) -> Destination {
-    let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
-        .http_client(SharedClient(plain_client()))
-        .region(Region::new("eu-west-1"))
-        .test_credentials()
-        .load()
+#[tokio::test]
+async fn a_queue_that_throttles_gets_the_message_again() {
+    let receiver = Receiver::start(|_, before| match before {
+        0 => Some((400, r#"{"__type":"com.amazonaws.sqs#RequestThrottled"}"#)),
+        _ => Some((200, r#"{"MessageId":"m"}"#)),
+    })
+    .await;
+    let folder = Folder::of(&[event("e-1", "u", 0)]);
+    let queue = receiver.queue();
+    folder.check(&queue, "", 0, json!({ "queued": 1 })).await;
+    let bodies = receiver.received.lock().unwrap();
+    assert_eq!(bodies.len(), 2);
+    assert_eq!(bodies[0]["MessageDeduplicationId"], group_id(b"e-1"));
+}
+
+#[tokio::test]
+async fn the_state_file_has_what_one_receiver_acknowledged_in_one_run_at_a_time() {
+    let receiver = Receiver::start(|event, before| match event["event_id"].as_str() {
+        Some("2") if before == 0 => Some((200, r#"{"status":"dry_run"}"#)),
+        _ => RELAYED,
+    })
+    .await;
+    let url = &receiver.url;
+    let folder = Folder::of(&["1", "2"].map(|id| event(id, "u", 0)));
+    let only_checked = json!({ "relayed": 1, "dry_run": 1 });
+    folder.check(url, "", 0, only_checked).await;
+    let line = |n| format!("{{\"key\":\"id:{n}\",\"outcome\":\"relayed\"}}\n");
+    let head = format!("{{\"replayed_to\":\"{url}/\"}}\n");
+    assert_eq!(folder.state(), head.clone() + &line(1));
+    let rest = json!({ "relayed": 1, "skipped": 1 });
+    folder.check(url, "", 0, rest.clone()).await;
+    assert_eq!(folder.state(), head + &line(1) + &line(2));
+
+    let other = folder.replay("http://localhost:1/", "").await;
+    other.check_unusable("start over with --restart");
+    let lock = std::fs::File::open(folder.path("saved.ndjson.replay")).unwrap();
+    lock.lock().unwrap();
+    let second = folder.replay(url, "").await;
+    second.check_unusable("another replay uses this state file");
+    drop(lock);
+
+    // As if a run was killed while it wrote.
+    let state = folder.state();
+    folder.write("saved.ndjson.replay", &state[..state.len() - 9]);
+    folder.check(url, "", 0, rest).await;
+    folder.check(url, "", 0, json!({ "skipped": 2 })).await;
+    let webhook = "{\"event_name\":\"A\"}\n";
+    folder.write("saved.ndjson.replay", webhook);
+    let foreign = folder.replay(url, "--restart").await;
+    foreign.check_unusable("not a state file of replay");
+    assert_eq!(folder.state(), webhook);
+}
+
+#[tokio::test]
+async fn a_dry_run_lists_all_kinds_of_files_in_order_and_writes_nothing() {
+    let second = r#"{"event_name":"second","event_created_at_ms":"2000"}"#;
+    let lines = format!("\u{feff}{{\"event_name\":\"timeless\"}}\n\n{second}\r\n");
+    let folder = Folder::new(&lines);
+    let first = r#"{"event_name":"first","event_created_at":"1970-01-01T00:00:01Z"}"#;
+    std::fs::create_dir(folder.path("folder")).unwrap();
+    folder.write("folder/a.json", &format!("[ {first},\n{{\"x\":1}} ]"));
+    folder.write("folder/notes.txt", "not read");
+    let third = "{\n  \"event_name\": \"third\",\n  \"event_created_at_ms\": 3000\n}\n";
+    folder.write("single.json", third);
+    let listed = folder
+        .list(&["saved.ndjson", "folder", "single.json"])
         .await;
-    Destination::Queue(Queue::new(&config, stub.0.url.clone(), profiles))
-}
-
-fn sqs_answer(status: u16, body: &'static str) -> Ending {
-    Ending::answer(status, "application/x-amz-json-1.0", body)
-}
-
-#[tokio::test]
-async fn a_message_is_what_the_function_reads_from_its_queue() {
-    let stub = Stub::start(QUEUE_PATH, |_, _| {
-        sqs_answer(200, r#"{"MessageId":"m","SequenceNumber":"1"}"#)
-    })
-    .await;
-    let events = [
-        event("e-1", Some("u"), 0),
-        // U+FFFE is no character of XML.
-        saved(&json!({ "event_name": "A", "text": "\u{fffe}" })),
+    assert!(listed.stderr.contains("2 events have no event_created_at"));
+    let plan: Value = serde_json::from_str(&listed.stdout).unwrap();
+    let root = format!("{}/", folder.0.path().display());
+    let line = |event: &Value| {
+        let source = event["source"].as_str().unwrap().replace(&root, "");
+        format!("{} from {source}", event["event_name"])
+    };
+    let order = plan["order"].as_array().unwrap().iter().map(line);
+    let expected = [
+        "\"first\" from folder/a.json, element 1",
+        "\"second\" from saved.ndjson, line 3",
+        "\"third\" from single.json",
+        "\"timeless\" from saved.ndjson, line 1",
+        "null from folder/a.json, element 2",
     ];
-    let (stop, _) = watch::channel(false);
-    for profiles in [Profiles::Untouched, Profiles::Updated] {
-        let queue = queue(&stub, profiles).await;
-        let (rows, _) = go(&events, &queue, &mut State::empty(), &stop).await;
-        assert_eq!(rows, counts(&[("queued", 2)]));
-    }
-    let sent: Vec<Value> = stub
-        .received()
-        .iter()
-        .map(|(_, body)| serde_json::from_slice(body).unwrap())
-        .collect();
-    let url = stub.0.url.as_str();
-    let text = |value: &str| json!({ "DataType": "String", "StringValue": value });
-    let raw = str::from_utf8(&events[0].body).unwrap();
-    assert_eq!(
-        sent[0],
-        json!({
-            "QueueUrl": url,
-            "MessageBody": raw,
-            "MessageGroupId": group_id(b"u"),
-            "MessageDeduplicationId": group_id(b"e-1"),
-            "MessageAttributes": { "replayed": text("true") },
-        })
-    );
-    let attributes = json!({ "encoding": text("base64"), "replayed": text("true") });
-    assert_eq!(sent[1]["MessageAttributes"], attributes);
-    assert_eq!(sent[1]["MessageGroupId"], json!(group_id(&events[1].body)));
-    assert_eq!(
-        sent[1]["MessageDeduplicationId"],
-        json!(group_id(&events[1].body))
-    );
-    assert_eq!(sent[2].get("MessageAttributes"), None);
-    assert_eq!(
-        sent[3]["MessageAttributes"],
-        json!({ "encoding": text("base64") })
-    );
+    assert_eq!(order.collect::<Vec<_>>(), expected);
+    assert_eq!(folder.state(), "");
 }
 
 #[tokio::test]
-async fn a_queue_that_throttles_is_tried_again_and_one_that_forbids_is_not() {
-    let stub = Stub::start(QUEUE_PATH, |message, before| {
-        let is_first = message["MessageGroupId"] == json!(group_id(b"first"));
-        match (is_first, before) {
-            (true, 0) => sqs_answer(400, r#"{"__type":"com.amazonaws.sqs#RequestThrottled"}"#),
-            (true, 1) => sqs_answer(500, "{}"),
-            (true, _) => sqs_answer(200, r#"{"MessageId":"m"}"#),
-            (false, _) => sqs_answer(
-                403,
-                r#"{"__type":"com.amazonaws.sqs#AccessDenied","message":"no"}"#,
-            ),
-        }
-    })
-    .await;
-    let events = ["first", "second", "third"].map(|user| event(user, Some(user), 0));
-    let (stop, _) = watch::channel(false);
-    let queue = queue(&stub, Profiles::Untouched).await;
-    let (rows, end) = go(&events, &queue, &mut State::empty(), &stop).await;
-    assert_eq!(
-        end,
-        End::GaveUp("no event can get through (AccessDenied)".to_owned())
-    );
-    let expected = [("queued", 1), ("failed (AccessDenied)", 1), ("not_sent", 1)];
-    assert_eq!(rows, counts(&expected));
-    assert_eq!(stub.received().len(), 4);
+async fn every_problem_with_the_inputs_is_an_error() {
+    let folder = Folder::new("{}\n{\"a\":\n{}");
+    folder.write("array.json", "[{},[]]");
+    folder.write("cut.json", "[{}");
+    let inputs = ["saved.ndjson", "array.json", "cut.json", "none"];
+    let unusable = folder.list(&inputs).await;
+    unusable.check_unusable("saved.ndjson: line 2 is not a JSON object");
+    unusable.check_unusable("array.json: element 2 is not a JSON object");
+    unusable.check_unusable("cut.json: not a JSON array");
+    unusable.check_unusable("none: ");
+    folder.write("saved.ndjson", "\n");
+    let empty = folder.list(&["saved.ndjson"]).await;
+    empty.check_unusable("the files contain no webhook");
+    folder.write("saved.ndjson", "{}");
+    let ftp = folder.replay("ftp://relay.example/", "").await;
+    ftp.check_unusable("http or https");
+    let queue = "https://sqs.eu-west-1.amazonaws.com/123456789012/events";
+    let unordered = folder.replay(queue, "").await;
+    unordered.check_unusable("not a FIFO queue");
 }

@@ -1,0 +1,202 @@
+//! Reads single variables: required ones, choices, lists, renames, addresses.
+//!
+//! It does not know the rules that relate one variable to another; errors and warnings are collected.
+
+use super::{ConfigError, SignaturePolicy};
+use crate::clevertap::{REGIONS, Region, limits::NameProblem};
+use http::HeaderValue;
+use reqwest::Url;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+pub struct Reader<'l> {
+    lookup: &'l dyn Fn(&str) -> Option<String>,
+    pub errors: Vec<ConfigError>,
+    pub warnings: Vec<String>,
+}
+
+impl<'l> Reader<'l> {
+    pub fn new(lookup: &'l dyn Fn(&str) -> Option<String>) -> Self {
+        Self {
+            lookup,
+            errors: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    /// A variable's value without surrounding white space, if there is one.
+    pub fn value(&self, variable: &str) -> Option<String> {
+        let value = (self.lookup)(variable)?;
+        let trimmed = value.trim();
+        (!trimmed.is_empty()).then(|| trimmed.to_owned())
+    }
+
+    pub fn error(&mut self, variable: &'static str, problem: impl Into<String>) {
+        self.errors.push(ConfigError {
+            variable,
+            problem: problem.into(),
+        });
+    }
+
+    /// Reports an error in place of a value.
+    fn invalid<T>(&mut self, variable: &'static str, problem: impl Into<String>) -> Option<T> {
+        self.error(variable, problem);
+        None
+    }
+
+    pub fn required(&mut self, variable: &'static str, allowed: &str) -> Option<String> {
+        let value = self.value(variable);
+        value.or_else(|| self.invalid(variable, format!("is not set; set it to {allowed}")))
+    }
+
+    /// The value of the allowed word; that of the first one if the variable is not set.
+    pub fn choice<T: Copy>(&mut self, variable: &'static str, allowed: &[(&str, T)]) -> T {
+        let value = self.value(variable);
+        let value = value.as_deref().unwrap_or(allowed[0].0);
+        let mut choices = allowed.iter();
+        if let Some((_, choice)) = choices.find(|(word, _)| word.eq_ignore_ascii_case(value)) {
+            return *choice;
+        }
+        let words: Vec<_> = allowed.iter().map(|(word, _)| *word).collect();
+        let allowed_words = words.join(" or ");
+        self.error(variable, format!("is `{value}`; set it to {allowed_words}"));
+        allowed[0].1
+    }
+
+    /// The words of a list separated by commas, semicolons or white space.
+    pub fn words(&self, variable: &str) -> Vec<String> {
+        let value = self.value(variable).unwrap_or_default();
+        value
+            .split(|c: char| c == ',' || c == ';' || c.is_whitespace())
+            .filter(|word| !word.is_empty())
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// `SOURCE=Target` pairs separated by semicolons or line breaks, by source.
+    pub fn renames(
+        &mut self,
+        variable: &'static str,
+        normalize_source: fn(&str) -> String,
+        check: impl Fn(&str) -> Result<(), NameProblem>,
+    ) -> BTreeMap<String, String> {
+        const FORM: &str = "write PURCHASELY_NAME=CleverTap name, separated by semicolons";
+        let mut names = BTreeMap::new();
+        let value = self.value(variable).unwrap_or_default();
+        for pair in value.split([';', '\n']).map(str::trim) {
+            if pair.is_empty() {
+                continue;
+            }
+            let (source, target) = match pair.split_once('=') {
+                None => {
+                    self.error(variable, format!("`{pair}` has no equals sign; {FORM}"));
+                    continue;
+                }
+                Some((source, target)) => (normalize_source(source.trim()), target.trim()),
+            };
+            if source.is_empty() {
+                let problem = format!("`{pair}` has no name before the equals sign; {FORM}");
+                self.error(variable, problem);
+            } else if let Err(problem) = check(target) {
+                let problem = format!("the name for {source}, `{target}`, {problem}");
+                self.error(variable, problem);
+            } else if names.insert(source.clone(), target.to_owned()).is_some() {
+                self.error(variable, format!("{source} is renamed twice"));
+            }
+        }
+        names
+    }
+
+    pub fn region(&mut self, variable: &'static str) -> Option<Region> {
+        let codes: Vec<_> = REGIONS.iter().map(|region| region.code).collect();
+        let allowed = format!(
+            "a code ({}), a region's name, the API host, or the dashboard's address copied from the browser",
+            codes.join(", ")
+        );
+        let value = self.required(variable, &allowed)?;
+        Region::parse(&value).map_or_else(
+            |problem| {
+                self.invalid(
+                    variable,
+                    format!("`{value}` {problem}; set it to {allowed}"),
+                )
+            },
+            Some,
+        )
+    }
+
+    /// An account id as an HTTP header.
+    pub fn account_id(&mut self, variable: &'static str, id: &str) -> Option<HeaderValue> {
+        if id.bytes().all(|byte| byte.is_ascii_graphic())
+            && let Ok(id) = HeaderValue::from_str(id)
+        {
+            return Some(id);
+        }
+        self.invalid(
+            variable,
+            "contains white space or a character that is not printable ASCII; it looks like ABC-123-4567",
+        )
+    }
+
+    pub fn signature(&mut self) -> SignaturePolicy {
+        const TOLERANCE: &str = "PURCHASELY_SIGNATURE_TOLERANCE_SECONDS";
+        let is_required = self.choice(
+            "PURCHASELY_SIGNATURE",
+            &[("required", true), ("off", false)],
+        );
+        let seconds = self.value(TOLERANCE).map_or(Ok(0), |value| value.parse());
+        if seconds.is_err() {
+            self.error(TOLERANCE, "is not a whole number of seconds; 0 is no limit");
+        }
+        if !is_required {
+            self.warnings.push(
+                "PURCHASELY_SIGNATURE is off: anyone who knows the address can raise events in CleverTap"
+                    .to_owned(),
+            );
+            return SignaturePolicy::Off;
+        }
+        let tolerance = seconds.ok().filter(|seconds| *seconds > 0);
+        SignaturePolicy::Required {
+            tolerance: tolerance.map(Duration::from_secs),
+        }
+    }
+
+    pub fn queue_url(&mut self, variable: &'static str) -> Option<String> {
+        let value = self.value(variable)?;
+        let url = Url::parse(&value).ok();
+        if url.is_some_and(|url| url.has_host() && url.path().len() > 1) {
+            return Some(value);
+        }
+        self.invalid(
+            variable,
+            "is not a queue's URL; it looks like https://sqs.eu-west-1.amazonaws.com/123456789012/events.fifo",
+        )
+    }
+
+    /// A URL of scheme and authority that a passcode may be sent to.
+    pub fn origin(&mut self, variable: &'static str) -> Option<String> {
+        const EXAMPLE: &str = "it looks like https://in1.api.clevertap.com";
+        let value = self.value(variable)?;
+        let Ok(url) = Url::parse(&value) else {
+            return self.invalid(variable, format!("is not a URL; {EXAMPLE}"));
+        };
+        let origin = url.origin().ascii_serialization();
+        if url.as_str() != format!("{origin}/") {
+            return self.invalid(variable, format!("is not scheme and host only; {EXAMPLE}"));
+        }
+        if url.scheme() == "https" || (url.scheme() == "http" && is_loopback(&url)) {
+            return Some(origin);
+        }
+        self.invalid(
+            variable,
+            "must be https, or http on a loopback address, because the passcode is sent there",
+        )
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || address.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+}

@@ -1,0 +1,219 @@
+//! Reads the settings that decide how events are mapped.
+//!
+//! It does not know how they are applied; it checks that they fit together, Purchasely's catalogue and
+//! CleverTap's limits.
+
+use super::reader::Reader;
+use crate::clevertap::limits::{check_event_name, check_profile_key, fold};
+use crate::mapping::identity::{IdentityRules, UserIdAs};
+use crate::mapping::profile::{self, ProfileRules};
+use crate::mapping::properties::PropertyRules;
+use crate::mapping::revenue::{CHARGED, RevenueCurrency, RevenueRules};
+use crate::mapping::{EventSwitches, Rules, SandboxRule};
+use crate::purchasely::catalogue;
+use http::HeaderValue;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// The prefix of the ids of CleverTap's test accounts.
+const TEST_ACCOUNT_PREFIX: &[u8] = b"TEST-";
+
+pub fn read(
+    reader: &mut Reader<'_>,
+    account_id: Option<&HeaderValue>,
+    sandbox_account_id: Option<&HeaderValue>,
+) -> Rules {
+    let defaults = IdentityRules::default();
+    Rules {
+        sandbox: sandbox(reader, account_id, sandbox_account_id),
+        events: switches(reader),
+        event_names: event_names(reader),
+        identity: IdentityRules {
+            user_id_as: reader.choice(
+                "USER_ID_AS",
+                &[
+                    ("identity", UserIdAs::Identity),
+                    ("object_id", UserIdAs::ObjectId),
+                ],
+            ),
+            anonymous_is_identity: reader.choice(
+                "ANONYMOUS_USER_ID_AS",
+                &[("ignore", false), ("identity", true)],
+            ),
+            clevertap_id_field: reader
+                .value("CLEVERTAP_ID_FIELD")
+                .unwrap_or(defaults.clevertap_id_field),
+        },
+        properties: PropertyRules {
+            omitted: reader.words("PROPERTIES_OMITTED").into_iter().collect(),
+            drop_unknown: reader.choice("UNKNOWN_FIELDS", &[("send", false), ("drop", true)]),
+        },
+        profile: profile(reader),
+        revenue: revenue(reader),
+    }
+}
+
+fn sandbox(
+    reader: &mut Reader<'_>,
+    account_id: Option<&HeaderValue>,
+    sandbox_account_id: Option<&HeaderValue>,
+) -> SandboxRule {
+    const VARIABLE: &str = "SANDBOX_EVENTS";
+    let is_relay = reader.choice(VARIABLE, &[("drop", false), ("relay", true)]);
+    let is_drop = reader.value(VARIABLE).is_some() && !is_relay;
+    if sandbox_account_id.is_some() {
+        if is_drop {
+            reader.error(
+                VARIABLE,
+                "is `drop`, but CLEVERTAP_SANDBOX_ACCOUNT_ID is set; remove one of the two",
+            );
+        }
+        if sandbox_account_id == account_id {
+            reader.error(
+                "CLEVERTAP_SANDBOX_ACCOUNT_ID",
+                "is the main account; remove it, or set it to another account of the same region",
+            );
+        }
+        return SandboxRule::OwnAccount;
+    }
+    let is_test = account_id.is_some_and(|id| id.as_bytes().starts_with(TEST_ACCOUNT_PREFIX));
+    if is_drop {
+        SandboxRule::Drop
+    } else if is_test {
+        SandboxRule::Whole
+    } else if is_relay {
+        SandboxRule::EventsOnly
+    } else {
+        SandboxRule::Drop
+    }
+}
+
+fn switches(reader: &mut Reader<'_>) -> EventSwitches {
+    let enabled = events(reader, "EVENTS_ENABLED");
+    let disabled = events(reader, "EVENTS_DISABLED");
+    let is_all = enabled.is_empty() || enabled.contains("ALL");
+    let is_none = disabled.contains("NONE");
+    EventSwitches {
+        enabled: (!is_all).then(|| enabled.into_iter().collect()),
+        disabled: disabled.into_iter().filter(|_| !is_none).collect(),
+    }
+}
+
+/// A list of Purchasely's event names, which are in upper case.
+fn events(reader: &mut Reader<'_>, variable: &'static str) -> BTreeSet<String> {
+    let names = reader.words(variable).into_iter();
+    let names: BTreeSet<_> = names.map(|name| name.to_uppercase()).collect();
+    for name in &names {
+        if !matches!(name.as_str(), "ALL" | "NONE") && !catalogue::is_known_event(name) {
+            reader.warnings.push(format!(
+                "{variable} lists {name}, which Purchasely does not document: check the spelling"
+            ));
+        }
+    }
+    names
+}
+
+fn event_names(reader: &mut Reader<'_>) -> HashMap<String, String> {
+    let names = reader.renames("EVENT_NAMES", str::to_uppercase, check_event_name);
+    for source in names.keys().filter(|name| !catalogue::is_known_event(name)) {
+        reader.warnings.push(format!(
+            "EVENT_NAMES renames {source}, which Purchasely does not document: check the spelling"
+        ));
+    }
+    warn_of_equal_names(reader, &names);
+    names.into_iter().collect()
+}
+
+fn warn_of_equal_names(reader: &mut Reader<'_>, renamed: &BTreeMap<String, String>) {
+    let unchanged = catalogue::EVENTS
+        .iter()
+        .map(|(name, _)| (*name, *name))
+        .filter(|(name, _)| !renamed.contains_key(*name));
+    let renamed = renamed
+        .iter()
+        .map(|(source, target)| (source.as_str(), target.as_str()));
+    let mut seen: HashMap<String, &str> = HashMap::new();
+    for (source, target) in unchanged.chain(renamed) {
+        if let Some(other) = seen.insert(fold(target), source) {
+            reader.warnings.push(format!(
+                "EVENT_NAMES gives {source} and {other} the same name, `{target}`: CleverTap cannot distinguish them"
+            ));
+        }
+    }
+}
+
+fn profile(reader: &mut Reader<'_>) -> ProfileRules {
+    const VARIABLE: &str = "USER_PROPERTIES";
+    const NAMES: &str = "USER_PROPERTY_NAMES";
+    let names = reader.renames(NAMES, str::to_owned, check_profile_key);
+    let mut properties = Vec::new();
+    match reader.value(VARIABLE) {
+        None => properties = ProfileRules::default().properties,
+        Some(value) if value.eq_ignore_ascii_case("none") => {}
+        Some(_) => {
+            for name in reader.words(VARIABLE) {
+                if !properties.contains(&name) {
+                    properties.push(name);
+                }
+            }
+        }
+    }
+    let mut seen: HashMap<String, &str> = HashMap::new();
+    for property in &properties {
+        if !profile::is_known_property(property) {
+            reader.warnings.push(format!(
+                "{VARIABLE} lists {property}, which Purchasely does not document: check the spelling"
+            ));
+        }
+        let target = names.get(property).unwrap_or(property);
+        if let Err(problem) = check_profile_key(target) {
+            let problem = format!("`{target}` {problem}; give it another name in {NAMES}");
+            reader.error(VARIABLE, problem);
+        }
+        if let Some(other) = seen.insert(fold(target), property) {
+            let problem = format!("gives {other} and {property} the same name, `{target}`");
+            reader.error(NAMES, problem);
+        }
+    }
+    for property in names.keys().filter(|name| !properties.contains(name)) {
+        reader.warnings.push(format!(
+            "{NAMES} renames {property}, which {VARIABLE} does not list: check the spelling"
+        ));
+    }
+    ProfileRules {
+        properties,
+        names: names.into_iter().collect(),
+    }
+}
+
+fn revenue(reader: &mut Reader<'_>) -> RevenueRules {
+    const VARIABLE: &str = "REVENUE_EVENT";
+    let event = reader
+        .value(VARIABLE)
+        .filter(|name| !name.eq_ignore_ascii_case("none"))
+        // CleverTap's revenue reports know this spelling only.
+        .map(|name| match fold(&name).as_str() {
+            "charged" => CHARGED.to_owned(),
+            _ => name,
+        });
+    if let Some(name) = &event {
+        if let Err(problem) = check_event_name(name) {
+            reader.error(VARIABLE, format!("`{name}` {problem}"));
+        }
+        let mut documented = catalogue::EVENTS.iter();
+        if let Some((other, _)) = documented.find(|(other, _)| fold(other) == fold(name)) {
+            reader.warnings.push(format!(
+                "{VARIABLE} is the name of Purchasely's event {other}: CleverTap cannot distinguish them"
+            ));
+        }
+    }
+    RevenueRules {
+        event,
+        currency: reader.choice(
+            "REVENUE_CURRENCY",
+            &[
+                ("integration", RevenueCurrency::Integration),
+                ("customer", RevenueCurrency::Customer),
+            ],
+        ),
+    }
+}

@@ -1,0 +1,208 @@
+//! Events that can never be relayed: stored in the dead-letter queue, acknowledged, and relayed by a redrive.
+//! It does not know the queue's alarms; `monitoring.rs` does.
+
+use crate::sqs::{failures, message, redriven};
+use crate::{
+    aws_service, event, now_ms, refuse, refusing_port, server, silent_server, with_resources,
+};
+use purchasely_clevertap::aws::queues::group_id;
+use serde_json::json;
+use std::time::Duration;
+use testkit::connections::Ending;
+use testkit::harness::{SHARED_SECRET, World, answered, signed};
+use testkit::moto::Resources;
+use testkit::webhook::Front;
+
+#[tokio::test]
+async fn an_event_that_can_never_be_relayed_is_stored_and_acknowledged() {
+    let (world, resources) = with_resources(&[]).await;
+    world.clevertap.script([refuse(2, 513)]);
+    let refused = event("e-1", "u-1").to_string();
+    let anonymous = r#"{"event_name":"ACTIVATE","event_id":"e-2"}"#;
+    let version_two = r#"{"name":"ACTIVATE","user":{}}"#;
+    for (body, reason, id) in [
+        (&refused[..], "refused", Some("e-1")),
+        ("no json", "not_json", None),
+        ("[]", "not_an_object", None),
+        (version_two, "payload_version_two", None),
+        ("{}", "no_event_name", None),
+        (anonymous, "no_identity", Some("e-2")),
+    ] {
+        let mut expected = json!({ "status": "dead_lettered", "reason": reason });
+        if let Some(id) = id {
+            expected["event_id"] = json!(id);
+        }
+        let answer = world.post(body.as_bytes()).await;
+        assert_eq!(answer, answered(200, expected), "{reason}");
+    }
+    let letters = resources.letters().await;
+    assert_eq!(letters.len(), 6);
+    let find = |reason: &str| {
+        let mut letters = letters.iter();
+        letters.find(|letter| letter["attributes"]["reason"] == reason)
+    };
+    let mut letter = find("refused").unwrap().clone();
+    let received_at = letter["attributes"]["received_at"].take();
+    assert!(received_at.as_str().unwrap().ends_with('Z'));
+    // Without `records`: the redrive of a lone event needs no list, and repeats no profile.
+    let attributes = json!({
+        "reason": "refused", "code": "513", "received_at": null,
+        "event_id": "e-1", "event_name": "SUBSCRIPTION_RENEWED",
+    });
+    let expected = json!({ "body": refused, "group": group_id(b"u-1"), "attributes": attributes });
+    assert_eq!(letter, expected);
+    let unreadable = find("not_json").unwrap();
+    assert_eq!(unreadable["group"], group_id(b"no json"));
+    assert_eq!(unreadable["attributes"].as_object().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_body_that_sqs_does_not_accept_is_stored_in_base64() {
+    let (world, resources) = with_resources(&[]).await;
+    for body in [&b"\xff\xfe"[..], b"", b"{\"event_name\":\"\\u0000\"}\x00"] {
+        let event = signed(body, SHARED_SECRET).envelope(Front::HttpApiBase64);
+        assert_eq!(world.invoke(&event).await.status, 200);
+    }
+    let letters = resources.letters().await;
+    let encodings: Vec<_> = letters
+        .iter()
+        .map(|letter| letter["attributes"]["encoding"].as_str().unwrap())
+        .collect();
+    assert_eq!(encodings, ["base64", "empty", "base64"]);
+}
+
+#[tokio::test]
+async fn a_dead_letter_sent_twice_is_two_messages_within_the_rules_of_sqs() {
+    let (url, seen) = aws_service(|_| None).await;
+    let queue = format!("{url}/123456789012/dead.fifo");
+    let settings = [
+        ("DEAD_LETTER_QUEUE_URL", &*queue),
+        ("AWS_ENDPOINT_URL_SQS", &url),
+    ];
+    let world = World::start(&settings).await;
+    let poison = json!({ "event_name": "$$$", "event_id": "e \u{1}", "user_id": "é @ user" });
+    for _ in 0..2 {
+        assert_eq!(world.post(poison.to_string().as_bytes()).await.status, 200);
+    }
+    let seen = seen.lock().unwrap();
+    let [(_, first), (_, second)] = &seen[..] else {
+        panic!("{seen:?}");
+    };
+    let id = "MessageDeduplicationId";
+    assert_ne!(first[id], second[id]);
+    for (operation, message) in seen.iter() {
+        assert_eq!(operation, "AmazonSQS.SendMessage");
+        for name in ["MessageDeduplicationId", "MessageGroupId"] {
+            let id = message[name].as_str().unwrap();
+            let is_accepted = id.len() <= 128 && id.bytes().all(|b| b.is_ascii_graphic());
+            assert!(is_accepted, "{name} {id}");
+        }
+        let attributes = message["MessageAttributes"].as_object().unwrap();
+        assert!(attributes.len() <= 10);
+        for (name, attribute) in attributes {
+            let value = attribute["StringValue"].as_str().unwrap();
+            assert!(!value.is_empty() && !value.contains('\u{1}'), "{name}");
+        }
+        assert_eq!(attributes["event_id"]["StringValue"], "e ");
+    }
+}
+
+#[tokio::test]
+async fn an_event_that_the_queue_does_not_take_is_not_acknowledged() {
+    let resources = Resources::make().await;
+    let missing = resources.dead_letter_queue_url.replace("dead", "missing");
+    let (_socket, refusing) = refusing_port();
+    for (queue, endpoint) in [
+        (&missing, &resources.endpoint),
+        (&resources.dead_letter_queue_url, &refusing),
+    ] {
+        let settings = [
+            ("DEAD_LETTER_QUEUE_URL", &**queue),
+            ("AWS_ENDPOINT_URL_SQS", endpoint),
+        ];
+        let world = World::start(&settings).await;
+        let answer = world.post(b"{}").await;
+        assert_eq!(answer, answered(503, json!({ "error": "unavailable" })));
+        let advice = |line: &str| line.contains("DEAD_LETTER_QUEUE_URL");
+        world.function.wait_for_log(advice).await;
+    }
+}
+
+#[tokio::test]
+async fn a_silent_queue_after_a_slow_refusal_is_503_in_time() {
+    let refusal = json!({ "code": 513, "error": "Skipped record number : 1" });
+    let refusal = json!({ "status": "fail", "processed": 0, "unprocessed": [refusal] });
+    let clevertap = server(move |_, request| {
+        let is_upload = request.uri().path() == "/1/upload";
+        let refusal = refusal.to_string();
+        async move {
+            tokio::time::sleep(Duration::from_secs(if is_upload { 5 } else { 0 })).await;
+            Ending::answer(200, "application/json", refusal)
+        }
+    })
+    .await;
+    let settings = [
+        ("CLEVERTAP_API_URL", &*clevertap),
+        ("USER_PROPERTIES", "none"),
+        (
+            "DEAD_LETTER_QUEUE_URL",
+            "http://localhost/123456789012/dead.fifo",
+        ),
+        ("AWS_ENDPOINT_URL_SQS", &silent_server().await),
+    ];
+    let world = World::start(&settings).await;
+    let answer = world.post(event("e-1", "u").to_string().as_bytes()).await;
+    assert_eq!(answer.status, 503);
+    let line = world.line(|line| line["outcome"] == "unavailable").await;
+    assert_eq!(line["clevertap_status"], 200, "{line}");
+}
+
+#[tokio::test]
+async fn only_the_refused_record_of_an_event_is_stored_and_redriven() {
+    let (world, resources) = with_resources(&[("REVENUE_EVENT", "Charged")]).await;
+    let mut paid = event("e-1", "u");
+    paid["event_name"] = json!("TRANSACTION_PROCESSED");
+    paid["amount_in_usd"] = json!(5.0);
+    world.clevertap.script([refuse(2, 512)]);
+    let answer = world.post(paid.to_string().as_bytes()).await;
+    assert_eq!(answer.body["status"], "dead_lettered");
+    let letter = resources.letters().await.remove(0);
+    assert_eq!(letter["attributes"]["records"], "revenue");
+
+    resources.claim_in_progress("id:e-1", now_ms() - 1).await;
+    assert_eq!(failures(&world, &[redriven(&letter)]).await, [""; 0]);
+    let accepted = world.clevertap.accepted();
+    let names: Vec<_> = accepted.iter().map(|record| &record["evtName"]).collect();
+    assert_eq!(names, ["TRANSACTION_PROCESSED", "Charged"]);
+}
+
+#[tokio::test]
+async fn a_redrive_relays_a_dead_letter_once_its_cause_is_fixed() {
+    let (world, resources) = with_resources(&[]).await;
+    let poison = json!({ "event_name": "$$$", "event_id": "e-1", "user_id": "u" });
+    let answer = world.post(poison.to_string().as_bytes()).await;
+    assert_eq!(answer.body["status"], "dead_lettered");
+    let letter = redriven(&resources.letters().await.remove(0));
+    // Redriven too early it is a dead letter again, and does not vanish.
+    assert_eq!(
+        failures(&world, std::slice::from_ref(&letter)).await,
+        [""; 0]
+    );
+    assert_eq!(resources.letters().await.len(), 1);
+
+    let settings = [&resources.settings()[..], &[("EVENT_NAMES", "$$$=Fixed")]].concat();
+    let fixed = World::start(&settings).await;
+    assert_eq!(failures(&fixed, &[letter]).await, [""; 0]);
+    assert_eq!(fixed.clevertap.accepted()[0]["evtName"], "Fixed");
+    assert_eq!(resources.claim("id:e-1").await.as_deref(), Some("done"));
+}
+
+#[tokio::test]
+async fn a_message_that_cannot_be_decoded_is_a_dead_letter() {
+    let (world, resources) = with_resources(&[]).await;
+    let mut text = message(&event("e-1", "u"), &[]);
+    text["body"] = json!("not json");
+    let encoded = message(&event("e-2", "u"), &[("encoding", "rot13")]);
+    assert_eq!(failures(&world, &[text, encoded]).await, [""; 0]);
+    assert_eq!(resources.letters().await.len(), 2);
+}

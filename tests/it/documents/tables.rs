@@ -1,0 +1,397 @@
+//! The rows of the generated tables, from the code and the template. It does not know on which page a table is.
+
+use super::{Table, path, read};
+use crate::template::{of_type, template};
+use purchasely_clevertap::clevertap::REGIONS;
+use purchasely_clevertap::config::SETTINGS;
+use purchasely_clevertap::mapping::profile::{self, DEFAULT_PROPERTIES};
+use purchasely_clevertap::mapping::{FieldOutcome, Ignored, Unmappable};
+use purchasely_clevertap::outcome::{Failure, Outcome, Permanent};
+use purchasely_clevertap::purchasely::catalogue::{
+    self, Category, EVENTS, FIELDS, Kind, MONEY_PREFIXES,
+};
+use purchasely_clevertap::purchasely::signature::InvalidSignature;
+use purchasely_clevertap::purchasely::{Event, Unreadable, Verified};
+use purchasely_clevertap::telemetry::METRICS;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+
+type Rows = Vec<String>;
+
+pub fn tables() -> BTreeMap<&'static str, Table> {
+    let all: [(_, _, fn() -> Rows); _] = [
+        (
+            "settings",
+            "variable | parameter | default | meaning",
+            settings,
+        ),
+        ("parameters", "parameter | default | meaning", parameters),
+        ("outputs", "output | meaning", outputs),
+        ("alarms", "alarm | description | more", alarms),
+        ("regions", "region | code | host", regions),
+        ("metrics", "metric | unit | meaning", metrics),
+        ("answers", "word | HTTP status | metric | when", answers),
+        (
+            "reasons",
+            "reason | answer | class | level | cause | action",
+            reasons,
+        ),
+        ("adjustments", "outcome | meaning", adjustments),
+        ("events", "category | events", events),
+        ("fields", "type | fields", fields),
+        (
+            "profile-properties",
+            "profile property | type | value",
+            profile_properties,
+        ),
+        (
+            "profile-rules",
+            "row | event | has_active_subscription | others | active_plans | condition",
+            profile_rules,
+        ),
+        ("revenue", "property | value", revenue),
+        ("source", "file | what it does", source),
+    ];
+    all.map(|(name, header, rows)| {
+        (
+            name,
+            Table {
+                header,
+                rows: rows(),
+            },
+        )
+    })
+    .into()
+}
+
+/// A value of each variant. A new variant does not compile until it is listed.
+macro_rules! each {
+    ($type:ident: $($variant:ident $(($value:expr))?),+) => {{
+        let _ = |value: $type| match value { $($type::$variant { .. } => {}),+ };
+        [$($type::$variant $(($value))?),+]
+    }};
+}
+
+fn list<'t>(names: impl IntoIterator<Item = &'t str>) -> String {
+    names
+        .into_iter()
+        .map(|name| format!("`{name}`"))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// A value as code, or words as they are.
+fn value(text: &str) -> String {
+    if text.contains(' ') {
+        text.to_owned()
+    } else {
+        list([text])
+    }
+}
+
+fn lower(variant: impl Debug) -> String {
+    format!("{variant:?}").to_lowercase()
+}
+
+/// The variables of the function in the template, with the parameter that each is set to.
+fn variables() -> BTreeMap<String, String> {
+    let (_, function) = of_type("AWS::Serverless::Function").remove(0);
+    let variables = function["Environment"]["Variables"].as_object().unwrap();
+    let parameter = |value: &Value| value["Ref"].as_str().unwrap_or_default().to_owned();
+    variables
+        .iter()
+        .map(|(name, value)| (name.clone(), parameter(value)))
+        .collect()
+}
+
+fn settings() -> Rows {
+    let mut variables = variables();
+    let mut rows = Rows::new();
+    for setting in SETTINGS {
+        let parameter = variables.remove(setting.name).unwrap_or_default();
+        let same_words = setting.name.replace('_', "") == parameter.to_uppercase();
+        assert!(
+            parameter.is_empty() || same_words,
+            "{} and {parameter}",
+            setting.name
+        );
+        let parameter = if parameter.is_empty() {
+            "–".to_owned()
+        } else {
+            list([&*parameter])
+        };
+        rows.push(format!(
+            "`{}` | {parameter} | {} | {}",
+            setting.name,
+            value(setting.default),
+            setting.meaning
+        ));
+    }
+    assert!(
+        variables.is_empty(),
+        "the function does not read {:?}",
+        variables.keys()
+    );
+    rows
+}
+
+fn parameters() -> Rows {
+    let set: BTreeSet<_> = variables().into_values().collect();
+    let template = template();
+    let others = template["Parameters"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .filter(|(name, _)| !set.contains(*name));
+    let row = |(name, parameter): (&String, &Value)| {
+        let default = parameter
+            .get("Default")
+            .map_or("must be set".to_owned(), |default| {
+                default.as_str().map_or(default.to_string(), str::to_owned)
+            });
+        let default = if default.is_empty() {
+            "not set"
+        } else {
+            &*default
+        };
+        format!(
+            "`{name}` | {} | {}",
+            value(default),
+            parameter["Description"].as_str().unwrap()
+        )
+    };
+    others.map(row).collect()
+}
+
+fn outputs() -> Rows {
+    let template = template();
+    let outputs = template["Outputs"].as_object().unwrap().iter();
+    outputs
+        .map(|(name, output)| format!("`{name}` | {}", output["Description"].as_str().unwrap()))
+        .collect()
+}
+
+fn alarms() -> Rows {
+    let row = |(_, alarm): (String, Value)| {
+        let name = alarm["AlarmName"]["Fn::Sub"]
+            .as_str()
+            .unwrap()
+            .replace("${AWS::StackName}-", "");
+        format!("`{name}` | {}", alarm["AlarmDescription"].as_str().unwrap())
+    };
+    of_type("AWS::CloudWatch::Alarm")
+        .into_iter()
+        .map(row)
+        .collect()
+}
+
+fn regions() -> Rows {
+    REGIONS
+        .iter()
+        .map(|region| format!("{} | `{}` | `{}`", region.name, region.code, region.host))
+        .collect()
+}
+
+fn metrics() -> Rows {
+    METRICS
+        .iter()
+        .map(|(name, unit)| format!("`{name}` | {unit}"))
+        .collect()
+}
+
+fn outcomes() -> Vec<Outcome> {
+    let unreadable = each!(Unreadable: NotJson, NotAnObject, VersionTwo, NoEventName);
+    let unmappable = each!(Unmappable: NoIdentity, IdentityTooLong, UnusableName, UnfitChargedId);
+    let permanent =
+        each!(Permanent: Unreadable(unreadable[0]), Unmappable(unmappable[0]), Refused(513));
+    let ignored = each!(Ignored: EventDisabled, Sandbox, Anonymous);
+    let unauthorized = each!(InvalidSignature: Missing, Deprecated, Repeated, Malformed, Mismatch, OutsideTolerance);
+    let failed = each!(Failure: NotStored(permanent[2]), CredentialsRejected(401), NoSandboxPasscode,
+        SecretUnavailable, InProgress, Blocked, Busy(429), Unreachable, ConnectionLost, TimedOut,
+        UnexpectedResponse(200), Panicked, UnknownInvocation);
+    let all = each!(Outcome: Relayed, Duplicate, DeadLettered(permanent[2]), DryRun, Ignored(ignored[0]),
+        Unauthorized(unauthorized[0]), MethodNotAllowed, PayloadTooLarge, Failed(failed[0]));
+    let expand = |outcome| match outcome {
+        Outcome::DeadLettered(_) => {
+            let unreadable = unreadable.map(Permanent::Unreadable).into_iter();
+            let unmappable = unmappable.map(Permanent::Unmappable).into_iter();
+            unreadable
+                .chain(unmappable)
+                .chain([permanent[2]])
+                .map(Outcome::DeadLettered)
+                .collect()
+        }
+        Outcome::Ignored(_) => ignored.map(Outcome::Ignored).to_vec(),
+        Outcome::Unauthorized(_) => unauthorized.map(Outcome::Unauthorized).to_vec(),
+        // The reasons of the first are those of the dead letters.
+        Outcome::Failed(_) => failed.map(Outcome::Failed)[1..].to_vec(),
+        outcome => vec![outcome],
+    };
+    all.into_iter().flat_map(expand).collect()
+}
+
+fn answers() -> Rows {
+    let rows = outcomes().into_iter().map(|outcome| outcome.row());
+    let mut rows: Rows = rows
+        .map(|row| format!("`{}` | {} | `{}`", row.word, row.http_status, row.metric))
+        .collect();
+    rows.dedup();
+    rows
+}
+
+fn reasons() -> Rows {
+    let rows = outcomes().into_iter().map(|outcome| outcome.row());
+    rows.filter_map(|row| {
+        let class = row
+            .class
+            .map_or("–".to_owned(), |class| list([class.into()]));
+        let level: &str = row.severity.into();
+        Some(format!(
+            "`{}` | `{}` | {class} | `{level}`",
+            row.reason?, row.word
+        ))
+    })
+    .collect()
+}
+
+fn adjustments() -> Rows {
+    let name = || "name".into();
+    let outcomes = each!(FieldOutcome: Sent(name()), SentAsDate(name()), Sanitized(name()), MillisecondTwin, Sensitive,
+        Omitted, Unknown, Empty, WrongType, UnusableName, Collision(name()), OverLimit, NoAmount);
+    let adjustments = outcomes.iter().filter(|outcome| outcome.is_adjustment());
+    adjustments.map(|outcome| list([outcome.into()])).collect()
+}
+
+fn events() -> Rows {
+    let row = |category| {
+        let names = EVENTS
+            .iter()
+            .filter(|(_, of)| *of == category)
+            .map(|(name, _)| *name);
+        format!("{} | {}", lower(category), list(names))
+    };
+    each!(Category: Entitlement, Lifecycle, Offer, Transactional)
+        .map(row)
+        .to_vec()
+}
+
+fn fields() -> Rows {
+    let row = |kind| {
+        let mut names: Vec<_> = FIELDS
+            .iter()
+            .filter(|(_, of)| *of == kind)
+            .map(|(name, _)| (*name).to_owned())
+            .collect();
+        match kind {
+            Kind::Decimal => names.extend(
+                MONEY_PREFIXES
+                    .iter()
+                    .map(|prefix| format!("{prefix}<currency>")),
+            ),
+            Kind::Unspecified => names.push(format!("{}<name>", catalogue::COMMITMENT_PREFIX)),
+            _ => {}
+        }
+        format!(
+            "{} | {}",
+            lower(kind),
+            list(names.iter().map(String::as_str))
+        )
+    };
+    each!(Kind: Text, Integer, Decimal, Boolean, Time, Texts, Unspecified)
+        .map(row)
+        .to_vec()
+}
+
+fn profile_properties() -> Rows {
+    let kind = |name| match name {
+        profile::HAS_ACTIVE_SUBSCRIPTION => "boolean".to_owned(),
+        profile::ACTIVE_PLANS => "multi-value text".to_owned(),
+        profile::SUBSCRIPTION_STARTED_AT => "date".to_owned(),
+        field => lower(catalogue::kind(field).unwrap()).replace("time", "date"),
+    };
+    DEFAULT_PROPERTIES
+        .iter()
+        .map(|name| format!("`{name}` | {}", kind(name)))
+        .collect()
+}
+
+/// A fact for each kind of status.
+type ByStatus = BTreeMap<&'static str, String>;
+
+/// What each row of the profile rules does, by the status where that makes a difference.
+fn profile_rules() -> Rows {
+    let statuses = [
+        ("active", "AUTO_RENEWING"),
+        ("inactive", "CANCELED"),
+        ("inactive", "ON_HOLD"),
+        ("unknown", ""),
+    ];
+    let mut rows: BTreeMap<u8, (Vec<&str>, [ByStatus; 3])> = BTreeMap::new();
+    for (name, _) in EVENTS {
+        for (kind, status) in statuses {
+            let body = format!(
+                r#"{{"event_name":"{name}","user_id":"u","subscription_status":"{status}"}}"#
+            );
+            let effect =
+                profile::effect(&Event::parse(Verified::unsigned(body.as_bytes())).unwrap());
+            let active = effect
+                .active
+                .map_or("–".to_owned(), |active| format!("`{active}`"));
+            let written = lower(effect.written).replace("nothing", "–");
+            let plans = lower(effect.plans).replace("keep", "–");
+            let (names, cells) = rows.entry(effect.row).or_default();
+            if names.last() != Some(name) {
+                names.push(name);
+            }
+            for (cell, fact) in cells.iter_mut().zip([active, written, plans]) {
+                cell.insert(kind, fact);
+            }
+        }
+    }
+    let cell = |by_status: ByStatus| match by_status.values().collect::<BTreeSet<_>>().len() {
+        1 => by_status.into_values().next().unwrap(),
+        _ => by_status
+            .iter()
+            .map(|(status, fact)| format!("{status}: {fact}"))
+            .collect::<Vec<_>>()
+            .join("; "),
+    };
+    let rows = rows.into_iter();
+    rows.map(|(row, (names, cells))| {
+        format!("{row} | {} | {}", list(names), cells.map(cell).join(" | "))
+    })
+    .collect()
+}
+
+fn revenue() -> Rows {
+    let upload: Value =
+        serde_json::from_str(&read("tests/golden/TRANSACTION_PROCESSED.json")).unwrap();
+    let records = upload["d"].as_array().unwrap();
+    let charged = records
+        .iter()
+        .find(|record| record["evtName"] == "Charged")
+        .unwrap();
+    charged["evtData"]
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(|name| list([&**name]))
+        .collect()
+}
+
+fn source() -> Rows {
+    let entries = std::fs::read_dir(path("src"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let parts = entries.filter(|path| path.is_file() || !path.with_extension("rs").exists());
+    let name = |path: std::path::PathBuf| {
+        let folder = if path.is_dir() { "/" } else { "" };
+        format!("`src/{}{folder}`", path.file_name().unwrap().display())
+    };
+    let names: BTreeSet<_> = parts
+        .map(name)
+        .filter(|name| name != "`src/lib.rs`")
+        .collect();
+    names.into_iter().collect()
+}

@@ -1,0 +1,196 @@
+//! Profile, event and revenue records, the sandbox account and dry runs, as CleverTap receives them.
+//! It does not know how each field is mapped; `golden.rs` and the unit tests of `src/mapping` do.
+
+use crate::refuse;
+use serde_json::{Value, json};
+use testkit::clevertap::{CleverTap, Reply};
+use testkit::harness::{
+    ACCOUNT_ID, PASSCODE, SHARED_SECRET, World, answered, body, listen, relayed, unavailable,
+};
+use testkit::secrets_manager::SecretsManager;
+
+const SANDBOX_ACCOUNT_ID: &str = "TEST-765-4321";
+const SANDBOX_PASSCODE: &str = "sandbox-passcode-of-the-tests";
+
+fn transaction(amount: f64) -> Vec<u8> {
+    let body = json!({
+        "event_name": "TRANSACTION_PROCESSED",
+        "event_id": "e-1",
+        "user_id": "u-1842",
+        "amount_in_usd": amount,
+        "store_transaction_id": "t-1",
+        "plan": "yearly",
+    });
+    body.to_string().into_bytes()
+}
+
+fn sandbox_body() -> Vec<u8> {
+    let mut body: Value = serde_json::from_slice(&body()).unwrap();
+    body["environment"] = json!("SANDBOX");
+    body.to_string().into_bytes()
+}
+
+fn kinds(records: &[Value]) -> Vec<&str> {
+    let kind = |record: &Value| match record["evtName"].as_str() {
+        Some("Charged") => "Charged",
+        Some(_) => "event",
+        None => "profile",
+    };
+    records.iter().map(kind).collect()
+}
+
+/// CleverTap's answers to the first uploads of a webhook; the HTTP status and the records it accepts in the end.
+#[tokio::test]
+async fn required_records_decide_and_a_profile_beside_them_never_does() {
+    let (none, renewed, paid) = (&[][..], body(), transaction(5.0));
+    let disabled = &[("EVENTS_DISABLED", "SUBSCRIPTION_RENEWED")][..];
+    let charged = &[("REVENUE_EVENT", "Charged")][..];
+    let lost = Reply::CloseBeforeAnswer;
+    let late = vec![refuse(1, 555), lost.clone(), lost];
+    #[rustfmt::skip]
+    let cases = [
+        (none, &renewed, vec![], 200, &["profile", "event"][..], None),
+        // The profile is refused, for good or for now.
+        (none, &renewed, vec![refuse(1, 516)], 200, &["event"], Some(516)),
+        (none, &renewed, vec![refuse(1, 555)], 200, &["event", "profile"], None),
+        (none, &renewed, late, 200, &["event"], Some(555)),
+        // The whole upload is refused: nothing says that it was not because of the profile.
+        (none, &renewed, vec![Reply::FailWithoutReasons], 200, &["event"], Some(200)),
+        (none, &renewed, vec![Reply::Status(400)], 200, &["event"], Some(400)),
+        // A profile without its event is required itself.
+        (disabled, &renewed, vec![], 200, &["profile"], None),
+        (disabled, &renewed, vec![refuse(1, 555); 1000], 503, &[], None),
+        // Of event and revenue the worse decides, and what was accepted is not sent again.
+        (charged, &paid, vec![], 200, &["event", "Charged"], None),
+        (charged, &paid, vec![refuse(1, 512)], 503, &["Charged"], None),
+        (charged, &paid, vec![refuse(2, 512)], 503, &["event"], None),
+        (charged, &paid, vec![refuse(2, 555)], 200, &["event", "Charged"], None),
+    ];
+    for (number, case) in cases.into_iter().enumerate() {
+        let (settings, body, replies, status, accepted, profile_refused) = case;
+        let world = World::start(settings).await;
+        world.clevertap.script(replies);
+        assert_eq!(world.post(body).await.status, status, "case {number}");
+        assert_eq!(
+            kinds(&world.clevertap.accepted()),
+            accepted,
+            "case {number}"
+        );
+        let line = world.line(|line| !line["outcome"].is_null()).await;
+        assert_eq!(
+            line["profile_refused"],
+            json!(profile_refused),
+            "case {number}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_positive_amount_is_revenue_where_a_revenue_event_is_set() {
+    let world = World::start(&[("REVENUE_EVENT", "Charged")]).await;
+    world.post(&transaction(65.0)).await;
+    world.post(&transaction(-65.0)).await;
+    let accepted = world.clevertap.accepted();
+    assert_eq!(kinds(&accepted), ["event", "Charged", "event"]);
+    let revenue = json!({
+        "Amount": 65.0,
+        "Currency": "USD",
+        "Charged ID": "t-1",
+        "source": "purchasely",
+        "Items": [{ "plan": "yearly" }],
+    });
+    assert_eq!(accepted[1]["evtData"], revenue);
+    assert_eq!(accepted[2]["evtData"]["amount_in_usd"], -65.0);
+
+    let without = World::start(&[]).await;
+    without.post(&transaction(65.0)).await;
+    assert_eq!(kinds(&without.clevertap.accepted()), ["event"]);
+}
+
+#[tokio::test]
+async fn settings_decide_names_and_properties() {
+    let settings = [
+        ("EVENT_NAMES", "TRIAL_STARTED=Trial Started"),
+        ("PROPERTIES_OMITTED", "device_id"),
+        ("UNKNOWN_FIELDS", "drop"),
+        ("ANONYMOUS_USER_ID_AS", "identity"),
+        ("SANDBOX_EVENTS", "relay"),
+    ];
+    let world = World::start(&settings).await;
+    let body = json!({
+        "event_name": "TRIAL_STARTED",
+        "environment": "SANDBOX",
+        "anonymous_user_id": "a-1",
+        "device_id": "d",
+        "brand_new": 1,
+    });
+    assert_eq!(world.post(body.to_string().as_bytes()).await.status, 200);
+    let record = &world.clevertap.accepted()[0];
+    assert_eq!(
+        (&record["identity"], &record["evtName"]),
+        (&json!("a-1"), &json!("Trial Started"))
+    );
+    let properties = json!({
+        "anonymous_user_id": "a-1", "environment": "SANDBOX", "event_name": "TRIAL_STARTED",
+    });
+    assert_eq!(record["evtData"], properties);
+}
+
+#[tokio::test]
+async fn a_sandbox_purchase_goes_to_the_main_account_as_an_event_only() {
+    let world = World::start(&[("SANDBOX_EVENTS", "relay")]).await;
+    assert_eq!(world.post(&sandbox_body()).await, relayed());
+    assert_eq!(kinds(&world.clevertap.accepted()), ["event"]);
+}
+
+#[tokio::test]
+async fn a_sandbox_purchase_goes_whole_to_an_account_of_its_own() {
+    let secret = json!({
+        "clevertap_passcode": PASSCODE,
+        "clevertap_sandbox_passcode": SANDBOX_PASSCODE,
+        "purchasely_shared_secret": SHARED_SECRET,
+    });
+    let manager = SecretsManager::new("relay", &secret.to_string());
+    let sandbox = CleverTap::new(SANDBOX_ACCOUNT_ID, SANDBOX_PASSCODE);
+    let (listener, url) = listen().await;
+    tokio::spawn(sandbox.clone().serve(listener));
+    let settings = [
+        ("CLEVERTAP_SANDBOX_ACCOUNT_ID", SANDBOX_ACCOUNT_ID),
+        ("CLEVERTAP_API_URL", &url),
+    ];
+    let world = World::start_with(manager, &settings).await;
+    assert_eq!(world.post(&sandbox_body()).await, relayed());
+    assert_eq!(kinds(&sandbox.accepted()), ["profile", "event"]);
+    // Both accounts share one address here, so a production purchase shows the other account's credentials.
+    world.post(&body()).await;
+    let production = &sandbox.uploads()[1];
+    assert_eq!(production.account_id.as_deref(), Some(ACCOUNT_ID));
+    assert_eq!(production.passcode.as_deref(), Some(PASSCODE));
+}
+
+#[tokio::test]
+async fn a_missing_sandbox_passcode_blocks_no_production_purchase() {
+    let world = World::start(&[("CLEVERTAP_SANDBOX_ACCOUNT_ID", SANDBOX_ACCOUNT_ID)]).await;
+    assert_eq!(world.post(&sandbox_body()).await, unavailable());
+    let line = world
+        .line(|line| line["reason"] == "no_sandbox_passcode")
+        .await;
+    let message = line["message"].as_str().unwrap();
+    assert!(message.contains("clevertap_sandbox_passcode"), "{line}");
+    assert_eq!(world.post(&body()).await, relayed());
+}
+
+#[tokio::test]
+async fn a_dry_run_stores_nothing_and_is_reported_as_one() {
+    let world = World::start(&[("CLEVERTAP_DRY_RUN", "true")]).await;
+    let dry_run =
+        json!({ "status": "dry_run", "event_id": "0d6f8f0e-6f0b-4d0e-9a44-6a0f1f9f2c11" });
+    assert_eq!(world.post(&body()).await, answered(200, dry_run));
+    assert_eq!(
+        world.clevertap.uploads()[0].query.as_deref(),
+        Some("dryRun=1")
+    );
+    world.clevertap.script([refuse(2, 513)]);
+    assert_eq!(world.post(&body()).await, unavailable());
+    assert_eq!(world.clevertap.accepted().len(), 0);
+}

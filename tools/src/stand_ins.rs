@@ -1,0 +1,187 @@
+//! CleverTap and Secrets Manager on this machine, for `demo` and `dev`, and what CleverTap accepted in few words.
+//! It does not know who uses them.
+
+use crate::Unusable;
+use serde_json::{Value, json};
+use testkit::clevertap::CleverTap;
+use testkit::secrets_manager::SecretsManager;
+use testkit::webhook::SAMPLE_SHARED_SECRET;
+use tokio::net::TcpListener;
+
+const ACCOUNT_ID: &str = "ABC-123-4567";
+const PASSCODE: &str = "sample-passcode";
+const SECRET_ID: &str = "purchasely-clevertap";
+const REVENUE_EVENT: &str = "Charged";
+/// Of a profile's properties, those that say most about it.
+const SHOWN_FIRST: [&str; 2] = ["has_active_subscription", "plan"];
+/// Columns of printed JSON.
+const WIDTH: usize = 100;
+
+pub struct StandIns {
+    pub clevertap: CleverTap,
+    clevertap_url: String,
+    secrets_manager_url: String,
+}
+
+/// What a record is to a reader of the output.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    Event,
+    Revenue,
+    Profile,
+}
+
+impl StandIns {
+    /// Port 0 is any free one.
+    pub async fn start(clevertap_port: u16, secrets_manager_port: u16) -> Result<Self, Unusable> {
+        let secret = json!({
+            "clevertap_passcode": PASSCODE,
+            "purchasely_shared_secret": SAMPLE_SHARED_SECRET,
+        });
+        let clevertap = CleverTap::new(ACCOUNT_ID, PASSCODE);
+        let secrets_manager = SecretsManager::new(SECRET_ID, &secret.to_string());
+        let (listener, clevertap_url) = listen(clevertap_port).await?;
+        tokio::spawn(clevertap.clone().serve(listener));
+        let (listener, secrets_manager_url) = listen(secrets_manager_port).await?;
+        tokio::spawn(secrets_manager.serve(listener));
+        Ok(Self {
+            clevertap,
+            clevertap_url,
+            secrets_manager_url,
+        })
+    }
+
+    /// The environment variables that make the function use them.
+    pub fn variables(&self) -> [(&'static str, &str); 9] {
+        [
+            ("CLEVERTAP_REGION", "in1"),
+            ("CLEVERTAP_ACCOUNT_ID", ACCOUNT_ID),
+            ("CLEVERTAP_API_URL", &self.clevertap_url),
+            ("REVENUE_EVENT", REVENUE_EVENT),
+            ("SECRET_ID", SECRET_ID),
+            (
+                "AWS_ENDPOINT_URL_SECRETS_MANAGER",
+                &self.secrets_manager_url,
+            ),
+            ("AWS_REGION", "eu-west-1"),
+            ("AWS_ACCESS_KEY_ID", "sample"),
+            ("AWS_SECRET_ACCESS_KEY", "sample"),
+        ]
+    }
+}
+
+impl Kind {
+    pub fn of(record: &Value) -> Self {
+        match record["evtName"].as_str() {
+            None => Self::Profile,
+            Some(REVENUE_EVENT) => Self::Revenue,
+            Some(_) => Self::Event,
+        }
+    }
+}
+
+/// CleverTap's key of the user.
+pub fn user(record: &Value) -> &str {
+    let id = record["identity"].as_str().or(record["objectId"].as_str());
+    id.unwrap_or_default()
+}
+
+/// A record in few words, without its user.
+pub fn describe(record: &Value) -> String {
+    let text = |value: &Value| {
+        value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned)
+    };
+    let name = text(&record["evtName"]);
+    let data = &record["evtData"];
+    match Kind::of(record) {
+        Kind::Event => {
+            let properties = data.as_object().map_or(0, serde_json::Map::len);
+            format!("event {name} ({properties} properties)")
+        }
+        Kind::Revenue => format!(
+            "revenue {name} {} {}",
+            data["Amount"],
+            text(&data["Currency"])
+        ),
+        Kind::Profile => {
+            let properties = record["profileData"].as_object().into_iter().flatten();
+            let mut names: Vec<&str> = properties.map(|(name, _)| name.as_str()).collect();
+            names.sort_by_key(|name| !SHOWN_FIRST.contains(name));
+            let (shown, rest) = names.split_at(names.len().min(2));
+            let more = match rest.len() {
+                0 => String::new(),
+                more => format!(" +{more} more"),
+            };
+            format!("profile: {}{more}", shown.join(", "))
+        }
+    }
+}
+
+/// A record as JSON with several properties in a line.
+pub fn json_lines(record: &Value) -> String {
+    let entry = |key: &str, value: &Value| format!("{}: {value}", json!(key));
+    let is_profile = Kind::of(record) == Kind::Profile;
+    let data_key = if is_profile { "profileData" } else { "evtData" };
+    let keys = ["type", "evtName", "identity", "objectId", "ts"].into_iter();
+    let head: Vec<String> = keys
+        .filter_map(|key| Some(entry(key, record.get(key)?)))
+        .collect();
+    let mut lines = format!("{{{}, \"{data_key}\": {{", head.join(", "));
+    let mut column = WIDTH;
+    let data = record[data_key].as_object().into_iter().flatten();
+    for (number, (key, value)) in data.enumerate() {
+        let entry = entry(key, value);
+        if number > 0 {
+            lines.push(',');
+        }
+        if column + entry.len() + 2 > WIDTH {
+            lines.push_str("\n ");
+            column = 1;
+        }
+        lines.push(' ');
+        lines.push_str(&entry);
+        column += entry.len() + 2;
+    }
+    lines + "\n}}"
+}
+
+async fn listen(port: u16) -> Result<(TcpListener, String), Unusable> {
+    let unusable = |error| format!("port {port}: {error}; choose another one (see --help)");
+    let listener = TcpListener::bind(("127.0.0.1", port))
+        .await
+        .map_err(unusable)?;
+    let url = format!("http://{}", listener.local_addr().map_err(unusable)?);
+    Ok((listener, url))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn describes_each_kind_of_record() {
+        let profile = json!({ "type": "profile", "identity": "u-1", "profileData": { "a": 1, "plan": 2, "z": 3 } });
+        let small = json!({ "type": "profile", "objectId": "__h1", "profileData": { "plan": 1 } });
+        let event = json!({ "type": "event", "evtName": "TRIAL_STARTED", "evtData": { "plan": "monthly" } });
+        let revenue = json!({ "type": "event", "evtName": "Charged", "evtData": { "Amount": 59.99, "Currency": "EUR" } });
+        assert_eq!(describe(&profile), "profile: plan, a +1 more");
+        assert_eq!(describe(&small), "profile: plan");
+        assert_eq!(describe(&event), "event TRIAL_STARTED (1 properties)");
+        assert_eq!(describe(&revenue), "revenue Charged 59.99 EUR");
+        assert_eq!((user(&profile), user(&small)), ("u-1", "__h1"));
+    }
+
+    #[test]
+    fn json_in_lines_is_the_same_json() {
+        let properties: Value = (0..40)
+            .map(|n| (format!("property_{n}"), json!("a, \"b\"")))
+            .collect();
+        let record =
+            json!({ "identity": "u-1", "evtName": "TRIAL_STARTED", "evtData": properties });
+        let lines = json_lines(&record);
+        assert_eq!(serde_json::from_str::<Value>(&lines).unwrap(), record);
+        assert!(lines.lines().all(|line| line.len() <= WIDTH), "{lines}");
+    }
+}

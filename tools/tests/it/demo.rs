@@ -1,0 +1,189 @@
+//! `make demo` as a newcomer runs it, and `cargo relay send` against endpoints of its own.
+
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::process::Output;
+use std::sync::{Arc, Mutex};
+use testkit::connections::{Connections, Ending};
+use testkit::harness::{body, listen};
+use testkit::process::{built, cargo_variables, repository};
+use testkit::webhook::{SAMPLE_SHARED_SECRET, Webhook};
+use tokio::process::Command;
+
+const SIGNED_AT: u64 = 1_772_439_330;
+const SHARED_SECRET: &str = "PURCHASELY_SHARED_SECRET";
+
+fn samples() -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(repository().join("events")).unwrap();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.is_file());
+    paths
+}
+
+/// A record of the committed upload of a sample.
+fn golden(sample: &str, number: usize) -> Value {
+    let path = repository().join("tests/golden").join(sample);
+    let upload: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    upload["d"][number].clone()
+}
+
+#[tokio::test]
+async fn make_demo_relays_every_sample_and_shows_one_record_of_each_kind() {
+    let mut make = Command::new("make");
+    for name in cargo_variables() {
+        make.env_remove(name);
+    }
+    let make = make
+        .arg("demo")
+        .env_remove("MAKEFLAGS")
+        .current_dir(repository());
+    let output = make.output().await.unwrap();
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{stdout}\n{stderr}");
+
+    for sample in samples() {
+        let name = sample.file_name().unwrap().to_str().unwrap();
+        let is_it = |line: &str| line.starts_with("200  ") && line.contains(&format!(" {name} "));
+        let lines: Vec<&str> = stdout.lines().filter(|line| is_it(line)).collect();
+        assert_eq!(lines.len(), 1, "{name} in\n{stdout}");
+        assert!(lines[0].contains(" event ("), "{}", lines[0]);
+    }
+    let paragraphs: Vec<&str> = stdout.trim_end().split("\n\n").collect();
+    let [.., profile, event, revenue, summary] = paragraphs.as_slice() else {
+        panic!("{stdout}");
+    };
+    let records =
+        [profile, event, revenue].map(|json| serde_json::from_str::<Value>(json).unwrap());
+    let expected = [
+        golden("TRIAL_STARTED.json", 0),
+        golden("TRIAL_STARTED.json", 1),
+        golden("TRANSACTION_PROCESSED.json", 1),
+    ];
+    assert_eq!(records, expected);
+    let sent = format!("{} webhooks sent", samples().len());
+    assert!(summary.starts_with(&sent), "{summary}");
+}
+
+#[tokio::test]
+async fn send_signs_with_the_sample_secret_for_this_machine() {
+    let (url, received) = endpoint(200).await;
+    let file = body_file();
+    let path = file.path().to_str().unwrap();
+    let output = send(&[path, "--to", &url, "--at", &SIGNED_AT.to_string()], None).await;
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(
+        text(&output.stdout),
+        format!("200  {path}  {{\"status\":\"relayed\"}}\n")
+    );
+    assert_eq!(
+        *received.lock().unwrap(),
+        [signed_with(SAMPLE_SHARED_SECRET)]
+    );
+}
+
+#[tokio::test]
+async fn send_signs_with_the_secret_of_the_environment() {
+    let (url, received) = endpoint(200).await;
+    let file = body_file();
+    let path = file.path().to_str().unwrap();
+    let arguments = [path, "--to", &url, "--at", &SIGNED_AT.to_string(), "--json"];
+    let output = send(&arguments, Some("a-real-secret")).await;
+    let answer = json!({ "file": path, "status": 200, "answer": r#"{"status":"relayed"}"# });
+    assert_eq!(
+        serde_json::from_slice::<Value>(&output.stdout).unwrap(),
+        answer
+    );
+    assert_eq!(*received.lock().unwrap(), [signed_with("a-real-secret")]);
+}
+
+#[tokio::test]
+async fn send_needs_a_secret_for_another_machine() {
+    let file = body_file();
+    let path = file.path().to_str().unwrap();
+    let output = send(&[path, "--to", "https://relay.example.com/"], None).await;
+    assert_eq!(output.status.code(), Some(2));
+    let error = format!(
+        "error: {SHARED_SECRET} is not set; set it to the client shared secret in Purchasely's console\n"
+    );
+    assert_eq!(text(&output.stderr), error);
+}
+
+#[tokio::test]
+async fn send_posts_the_rest_after_a_failure() {
+    let (url, received) = endpoint(503).await;
+    let file = body_file();
+    let path = file.path().to_str().unwrap();
+    let output = send(&[path, path, "--to", &url], None).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(received.lock().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn send_posts_nothing_if_a_file_is_missing() {
+    let (url, received) = endpoint(200).await;
+    let file = body_file();
+    let output = send(
+        &[file.path().to_str().unwrap(), "/missing.json", "--to", &url],
+        None,
+    )
+    .await;
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).starts_with("error: /missing.json: "));
+    assert_eq!(received.lock().unwrap().len(), 0);
+}
+
+#[tokio::test]
+async fn send_prints_the_event_of_api_gateway() {
+    let file = body_file();
+    let path = file.path().to_str().unwrap();
+    let output = send(&[path, "--envelope", "http-api", "--json"], None).await;
+    let event: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(event["version"], "2.0");
+    assert_eq!(event["body"], text(&body()));
+}
+
+/// An endpoint that answers with this status, and the signatures and timestamps that it received.
+async fn endpoint(status: u16) -> (String, Arc<Mutex<Vec<Vec<String>>>>) {
+    let (listener, url) = listen().await;
+    let received = Arc::new(Mutex::new(Vec::new()));
+    let list = Arc::clone(&received);
+    let names = signed_headers(SAMPLE_SHARED_SECRET).map(|(name, _)| name);
+    let answer = move |request: testkit::hyper::Request<_>| {
+        let header = |name| request.headers()[name].to_str().unwrap().to_owned();
+        list.lock().unwrap().push(names.map(header).to_vec());
+        let ending = Ending::answer(status, "application/json", r#"{"status":"relayed"}"#);
+        std::future::ready(ending)
+    };
+    tokio::spawn(async move { Connections::new().serve_listener(listener, answer).await });
+    (url, received)
+}
+
+fn signed_with(secret: &str) -> Vec<String> {
+    signed_headers(secret).map(|(_, value)| value).to_vec()
+}
+
+fn signed_headers(secret: &str) -> [(&'static str, String); 3] {
+    let webhook = Webhook::new(body(), secret, SIGNED_AT);
+    webhook
+        .headers()
+        .map(|(name, value)| (name, value.to_owned()))
+}
+
+async fn send(arguments: &[&str], secret: Option<&str>) -> Output {
+    let mut relay = Command::new(built("examples/relay"));
+    relay.arg("send").args(arguments).env_remove(SHARED_SECRET);
+    if let Some(secret) = secret {
+        relay.env(SHARED_SECRET, secret);
+    }
+    relay.output().await.unwrap()
+}
+
+fn body_file() -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), body()).unwrap();
+    file
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
