@@ -16,13 +16,14 @@ use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::sync::{OnceCell, oneshot};
 
 static SERVER: OnceCell<String> = OnceCell::const_new();
-static SHELL: OnceLock<Child> = OnceLock::new();
+/// Their standard inputs stay open as long as this process lives.
+static SHELLS: Mutex<Vec<Child>> = Mutex::new(Vec::new());
 static MADE: AtomicU32 = AtomicU32::new(0);
 
 /// An event queue, a dead-letter queue and a table of claims.
@@ -40,7 +41,8 @@ pub async fn endpoint() -> String {
     SERVER.get_or_init(start).await.clone()
 }
 
-async fn start() -> String {
+/// Starts a server that no other test uses, and returns its address.
+pub async fn start() -> String {
     // The shell ends the server when this process, which holds its standard input, ends.
     let script = r#""$0" --host 127.0.0.1 --port 0 & server=$!; read -r _; kill $server"#;
     let mut shell = Command::new("sh")
@@ -54,7 +56,7 @@ async fn start() -> String {
         .spawn()
         .expect("a shell");
     let output = BufReader::new(shell.stderr.take().expect("a piped stderr"));
-    SHELL.set(shell).expect("it is started once");
+    SHELLS.lock().unwrap().push(shell);
     let (send_url, url) = oneshot::channel();
     // It reads to the end, or the server would block on a full pipe.
     std::thread::spawn(move || {
@@ -74,7 +76,11 @@ async fn start() -> String {
 
 impl Resources {
     pub async fn make() -> Self {
-        let endpoint = endpoint().await;
+        Self::make_at(endpoint().await).await
+    }
+
+    /// The same in a server of the test's own.
+    pub async fn make_at(endpoint: String) -> Self {
         let config = config(&endpoint).await;
         let sqs = aws_sdk_sqs::Client::new(&config);
         let dynamodb = aws_sdk_dynamodb::Client::new(&config);
