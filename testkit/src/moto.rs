@@ -70,8 +70,7 @@ pub async fn start() -> String {
         }
     });
     let url = tokio::time::timeout(Duration::from_mins(1), url).await;
-    url.expect("moto starts in time")
-        .expect("moto prints its URL")
+    url.expect("moto starts in time").expect("moto prints its URL")
 }
 
 impl Resources {
@@ -89,9 +88,7 @@ impl Resources {
         let key = AttributeDefinition::builder()
             .attribute_name(KEY)
             .attribute_type(ScalarAttributeType::S);
-        let schema = KeySchemaElement::builder()
-            .attribute_name(KEY)
-            .key_type(KeyType::Hash);
+        let schema = KeySchemaElement::builder().attribute_name(KEY).key_type(KeyType::Hash);
         dynamodb
             .create_table()
             .table_name(&table)
@@ -127,11 +124,7 @@ impl Resources {
         let url = &self.dead_letter_queue_url;
         let mut letters = Vec::new();
         loop {
-            let receive = self
-                .sqs
-                .receive_message()
-                .queue_url(url)
-                .max_number_of_messages(10);
+            let receive = self.sqs.receive_message().queue_url(url).max_number_of_messages(10);
             let receive = receive
                 .message_attribute_names("All")
                 .message_system_attribute_names(MessageSystemAttributeName::All);
@@ -144,11 +137,7 @@ impl Resources {
                 letters.push(letter(&message));
                 // Until it is deleted it blocks the next of its group.
                 let handle = message.receipt_handle.expect("a handle");
-                let delete = self
-                    .sqs
-                    .delete_message()
-                    .queue_url(url)
-                    .receipt_handle(handle);
+                let delete = self.sqs.delete_message().queue_url(url).receipt_handle(handle);
                 delete.send().await.expect("the queue answers");
             }
         }
@@ -157,11 +146,7 @@ impl Resources {
     /// The state of a claim: `None`, `in_progress` or `done`.
     pub async fn claim(&self, key: &str) -> Option<String> {
         let key = AttributeValue::S(key.to_owned());
-        let get = self
-            .dynamodb
-            .get_item()
-            .table_name(&self.table)
-            .key(KEY, key);
+        let get = self.dynamodb.get_item().table_name(&self.table).key(KEY, key);
         let item = get.send().await.expect("the table answers").item?;
         Some(item["state"].as_s().unwrap().clone())
     }
@@ -185,9 +170,8 @@ impl Resources {
 fn letter(message: &Message) -> Value {
     let text = |value: &aws_sdk_sqs::types::MessageAttributeValue| value.string_value.clone();
     let attributes = message.message_attributes.iter().flatten();
-    let attributes: HashMap<_, _> = attributes
-        .map(|(name, value)| (name.clone(), text(value)))
-        .collect();
+    let attributes: HashMap<_, _> =
+        attributes.map(|(name, value)| (name.clone(), text(value))).collect();
     let system = message.attributes.as_ref().expect("system attributes");
     json!({
         "body": message.body,
@@ -209,10 +193,5 @@ async fn config(endpoint: &str) -> SdkConfig {
 async fn fifo(sqs: &aws_sdk_sqs::Client, name: &str) -> String {
     let create = sqs.create_queue().queue_name(name);
     let create = create.attributes(QueueAttributeName::FifoQueue, "true");
-    create
-        .send()
-        .await
-        .expect("a queue")
-        .queue_url
-        .expect("its URL")
+    create.send().await.expect("a queue").queue_url.expect("its URL")
 }

@@ -42,9 +42,7 @@ fn datapoints_of(line: &Value) -> Vec<Datapoint> {
         for set in directive["Dimensions"].as_array().unwrap() {
             let dimension = |name: &Value| {
                 let name = name.as_str().unwrap();
-                let value = line[name]
-                    .as_str()
-                    .expect("a dimension is a text in its line");
+                let value = line[name].as_str().expect("a dimension is a text in its line");
                 (name.to_owned(), value.to_owned())
             };
             let dimensions: BTreeMap<_, _> =
@@ -54,9 +52,7 @@ fn datapoints_of(line: &Value) -> Vec<Datapoint> {
                 found.push(Datapoint {
                     metric: metric.to_owned(),
                     dimensions: dimensions.clone(),
-                    value: line[metric]
-                        .as_u64()
-                        .expect("a metric is a whole number in its line"),
+                    value: line[metric].as_u64().expect("a metric is a whole number in its line"),
                 });
             }
         }
@@ -143,10 +139,7 @@ async fn each_event_counts_one_outcome_and_each_line_is_valid_embedded_metric_fo
         ("ProfileRefused", 0),
         ("ClaimsUnavailable", 0),
     ];
-    assert_eq!(
-        expected.map(|(metric, _)| (metric, counted(metric))),
-        expected
-    );
+    assert_eq!(expected.map(|(metric, _)| (metric, counted(metric))), expected);
 
     let known: BTreeSet<_> = METRICS.iter().map(|(name, _)| *name).collect();
     for point in &datapoints {
@@ -179,10 +172,7 @@ async fn a_refused_profile_is_counted() {
     let mut renewed = event("SUBSCRIPTION_RENEWED", "e-1");
     renewed["subscription_status"] = "AUTO_RENEWING".into();
     renewed["purchase_type"] = "RENEWING_SUBSCRIPTION".into();
-    world.clevertap.script([Reply::RefuseRecord {
-        number: 1,
-        code: 514,
-    }]);
+    world.clevertap.script([Reply::RefuseRecord { number: 1, code: 514 }]);
     post(&world, renewed).await;
     let line = world.line(|line| line["outcome"] == "relayed").await;
     assert_eq!(line["ProfileRefused"], 1);
@@ -194,9 +184,8 @@ async fn every_line_of_an_invocation_carries_its_ids_a_time_and_a_level() {
     let world = World::start(&[("AWS_LAMBDA_LOG_LEVEL", "DEBUG")]).await;
     world.post(&body()).await;
     let outcome = world.line(|line| line["outcome"] == "relayed").await;
-    let attempt = world
-        .line(|line| !line["request_id"].is_null() && line["outcome"].is_null())
-        .await;
+    let attempt =
+        world.line(|line| !line["request_id"].is_null() && line["outcome"].is_null()).await;
     for name in ["request_id", "trace_id"] {
         assert!(outcome[name].is_string(), "{name}");
         assert_eq!(outcome[name], attempt[name], "{name}");
@@ -205,15 +194,9 @@ async fn every_line_of_an_invocation_carries_its_ids_a_time_and_a_level() {
         // Lambda filters by these two; a line without them counts as INFO.
         let timestamp = line["timestamp"].as_str().expect("a timestamp");
         let rfc3339 = &time::format_description::well_known::Rfc3339;
-        assert!(
-            time::OffsetDateTime::parse(timestamp, rfc3339).is_ok(),
-            "{line}"
-        );
+        assert!(time::OffsetDateTime::parse(timestamp, rfc3339).is_ok(), "{line}");
         let level = line["level"].as_str().expect("a level");
-        assert!(
-            ["TRACE", "DEBUG", "INFO", "WARN", "ERROR"].contains(&level),
-            "{line}"
-        );
+        assert!(["TRACE", "DEBUG", "INFO", "WARN", "ERROR"].contains(&level), "{line}");
     }
 }
 
@@ -234,9 +217,7 @@ fn alarms() -> Vec<Alarm> {
 impl Alarm {
     /// Whether one period with these datapoints counts towards the alarm.
     fn is_breached_by(&self, datapoints: &[Datapoint]) -> bool {
-        let dimensions = self.properties["Dimensions"]
-            .as_array()
-            .expect("dimensions");
+        let dimensions = self.properties["Dimensions"].as_array().expect("dimensions");
         let has = |point: &Datapoint, dimension: &Value| {
             let name = dimension["Name"].as_str().expect("a text");
             match dimension["Value"].as_str() {
@@ -349,11 +330,8 @@ async fn every_alarm_on_the_functions_metrics_is_raised_by_its_own_situation_onl
 fn the_dashboard_shows_every_metric_and_no_other() {
     let dashboard = template::resources()["Dashboard"]["Properties"]["DashboardBody"].to_string();
     let before = format!(r#"[\"{NAMESPACE}\", \""#);
-    let shown: BTreeSet<_> = dashboard
-        .split(&before)
-        .skip(1)
-        .map(|rest| rest.split('\\').next().unwrap())
-        .collect();
+    let shown: BTreeSet<_> =
+        dashboard.split(&before).skip(1).map(|rest| rest.split('\\').next().unwrap()).collect();
     assert_eq!(shown, METRICS.iter().map(|(name, _)| *name).collect());
 }
 
@@ -361,21 +339,11 @@ fn the_dashboard_shows_every_metric_and_no_other() {
 async fn the_saved_queries_name_fields_that_lines_have() {
     let world = World::start(&[("AWS_LAMBDA_LOG_LEVEL", "DEBUG")]).await;
     post(&world, event("BRAND_NEW_EVENT", "e-1")).await;
-    post(
-        &world,
-        json!({ "event_name": "ACTIVATE", "event_id": "e-2" }),
-    )
-    .await;
+    post(&world, json!({ "event_name": "ACTIVATE", "event_id": "e-2" })).await;
     world.line(|line| line["event_id"] == "e-2").await;
-    let lines: Vec<Map<String, Value>> = log(&world)
-        .into_iter()
-        .map(|line| serde_json::from_value(line).unwrap())
-        .collect();
-    let fields: BTreeSet<_> = lines
-        .iter()
-        .flat_map(Map::keys)
-        .map(String::as_str)
-        .collect();
+    let lines: Vec<Map<String, Value>> =
+        log(&world).into_iter().map(|line| serde_json::from_value(line).unwrap()).collect();
+    let fields: BTreeSet<_> = lines.iter().flat_map(Map::keys).map(String::as_str).collect();
     let words = "@timestamp fields filter sort limit stats by as in asc desc or count count_distinct min max latest";
     let words: BTreeSet<_> = words.split(' ').collect();
     for (name, resource) in template::resources() {
@@ -387,11 +355,8 @@ async fn the_saved_queries_name_fields_that_lines_have() {
             .split(|c: char| !(c.is_alphanumeric() || "_@".contains(c)))
             .filter(|token| !token.is_empty() && token.parse::<u32>().is_err())
             .collect();
-        let aliases: Vec<_> = tokens
-            .windows(2)
-            .filter(|pair| pair[0] == "as")
-            .map(|pair| pair[1])
-            .collect();
+        let aliases: Vec<_> =
+            tokens.windows(2).filter(|pair| pair[0] == "as").map(|pair| pair[1]).collect();
         for token in &tokens {
             let known = fields.contains(token) || words.contains(token) || aliases.contains(token);
             assert!(known, "{name}: no line has the field `{token}`");

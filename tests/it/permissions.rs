@@ -22,19 +22,9 @@ const FUNCTION: Grants<'_> = &[
 /// The actions that AWS calls under the function's role.
 const AWS: Grants<'_> = &[
     // https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
-    (
-        "EventQueue",
-        &[
-            "sqs:ReceiveMessage",
-            "sqs:DeleteMessage",
-            "sqs:GetQueueAttributes",
-        ],
-    ),
+    ("EventQueue", &["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"]),
     ("SecretKmsKeyArn", &["kms:Decrypt"]),
-    (
-        "FunctionLogGroup",
-        &["logs:CreateLogStream", "logs:PutLogEvents"],
-    ),
+    ("FunctionLogGroup", &["logs:CreateLogStream", "logs:PutLogEvents"]),
     ("*", &["xray:PutTraceSegments", "xray:PutTelemetryRecords"]),
 ];
 
@@ -51,9 +41,7 @@ fn granted() -> BTreeMap<String, BTreeSet<String>> {
                 Value::Array(actions) => actions.clone(),
                 action => vec![action.clone()],
             };
-            let actions = actions
-                .iter()
-                .map(|action| action.as_str().unwrap().to_owned());
+            let actions = actions.iter().map(|action| action.as_str().unwrap().to_owned());
             granted.entry(resource).or_default().extend(actions);
         }
     }
@@ -77,10 +65,7 @@ fn the_role_grants_each_resource_the_listed_actions_and_no_others() {
     let mut listed = BTreeMap::<_, BTreeSet<_>>::new();
     for (resource, actions) in FUNCTION.iter().chain(AWS) {
         let actions = actions.iter().map(|action| (*action).to_owned());
-        listed
-            .entry((*resource).to_owned())
-            .or_default()
-            .extend(actions);
+        listed.entry((*resource).to_owned()).or_default().extend(actions);
     }
     assert_eq!(granted(), listed);
 }
@@ -95,19 +80,11 @@ async fn the_function_works_with_the_actions_of_its_role_and_with_none_fewer() {
     let resources = Resources::make_at(server.clone()).await;
     let secret =
         json!({ "Name": SECRET_ID, "SecretString": secret_value(PASSCODE, SHARED_SECRET) });
-    call(
-        &server,
-        "secretsmanager",
-        "secretsmanager.CreateSecret",
-        secret.to_string(),
-    )
-    .await;
+    call(&server, "secretsmanager", "secretsmanager.CreateSecret", secret.to_string()).await;
     let mut users = Vec::new();
     for left_out in left_out {
-        let actions: Vec<_> = role
-            .iter()
-            .filter(|action| Some(&action.as_str()) != left_out)
-            .collect();
+        let actions: Vec<_> =
+            role.iter().filter(|action| Some(&action.as_str()) != left_out).collect();
         users.push((left_out, create_user(&server, users.len(), &actions).await));
     }
     let mut receipts = Vec::new();
@@ -160,10 +137,7 @@ async fn create_user(server: &str, number: usize, actions: &[&String]) -> Access
         let (_, rest) = created.split_once(&format!("<{name}>")).expect(name);
         rest.split('<').next().unwrap().to_owned()
     };
-    AccessKey {
-        id: element("AccessKeyId"),
-        secret: element("SecretAccessKey"),
-    }
+    AccessKey { id: element("AccessKeyId"), secret: element("SecretAccessKey") }
 }
 
 /// Calls moto without the SDK, which the function has for three services only.
@@ -172,9 +146,7 @@ async fn call(server: &str, service: &str, action: &str, body: String) -> String
         format!("AWS4-HMAC-SHA256 Credential=admin/20260101/eu-west-1/{service}/aws4_request");
     let request = testkit::process::plain_client();
     let request = match service {
-        "moto-api" => request
-            .post(format!("{server}/moto-api/{action}"))
-            .body(body),
+        "moto-api" => request.post(format!("{server}/moto-api/{action}")).body(body),
         "iam" => request
             .post(server)
             .header("content-type", "application/x-www-form-urlencoded")
@@ -185,11 +157,7 @@ async fn call(server: &str, service: &str, action: &str, body: String) -> String
             .header("x-amz-target", action)
             .body(body),
     };
-    let answer = request
-        .header("authorization", credential)
-        .send()
-        .await
-        .expect("moto");
+    let answer = request.header("authorization", credential).send().await.expect("moto");
     let status = answer.status();
     let text = answer.text().await.expect("a text");
     assert!(status.is_success(), "{action}: {status}\n{text}");
@@ -207,13 +175,7 @@ async fn receive_a_message(server: &str, queue: &str, number: usize) -> String {
     });
     call(server, "sqs", "AmazonSQS.SendMessage", message.to_string()).await;
     let receive = json!({ "QueueUrl": queue, "VisibilityTimeout": 600 });
-    let received = call(
-        server,
-        "sqs",
-        "AmazonSQS.ReceiveMessage",
-        receive.to_string(),
-    )
-    .await;
+    let received = call(server, "sqs", "AmazonSQS.ReceiveMessage", receive.to_string()).await;
     let received: Value = serde_json::from_str(&received).expect("JSON");
     let handle = received["Messages"][0]["ReceiptHandle"].as_str();
     handle.expect("a message").to_owned()
@@ -221,10 +183,7 @@ async fn receive_a_message(server: &str, queue: &str, number: usize) -> String {
 
 async fn start(resources: &Resources, key: &AccessKey) -> World {
     let settings = [
-        (
-            "AWS_ENDPOINT_URL_SECRETS_MANAGER",
-            resources.endpoint.as_str(),
-        ),
+        ("AWS_ENDPOINT_URL_SECRETS_MANAGER", resources.endpoint.as_str()),
         ("AWS_ACCESS_KEY_ID", &key.id),
         ("AWS_SECRET_ACCESS_KEY", &key.secret),
     ];
@@ -248,11 +207,7 @@ async fn use_everything(world: &World, number: usize, receipt: &str) -> [Answer;
         json!({ "event_name": "ACTIVATE", "event_id": format!("m-{number}"), "user_id": "u" });
     let mut message = sqs::message(&event, &[]);
     message["receiptHandle"] = receipt.into();
-    world
-        .api
-        .invoke(json!({ "Records": [message] }))
-        .await
-        .expect("an answer");
+    world.api.invoke(json!({ "Records": [message] })).await.expect("an answer");
     answers
 }
 

@@ -82,21 +82,14 @@ pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
     progress.enable_steady_tick(Duration::from_millis(100));
     let mut run = Run {
         options: &options,
-        aws: Aws {
-            progress: progress.clone(),
-            is_unusable: false,
-        },
+        aws: Aws { progress: progress.clone(), is_unusable: false },
         findings: Findings::default(),
     };
     let checked = run.check().await;
     progress.finish_and_clear();
     checked?;
     let findings = run.findings;
-    let output = if options.json {
-        format!("{}\n", findings.json())
-    } else {
-        findings.text()
-    };
+    let output = if options.json { format!("{}\n", findings.json()) } else { findings.text() };
     // A reader such as `head` may close the pipe early.
     let _ = std::io::stdout().write_all(output.as_bytes());
     Ok(match findings.worst() {
@@ -135,10 +128,7 @@ impl Run<'_> {
     }
 
     async fn deployment(&mut self) -> Deployment {
-        let mut inspector = Inspector {
-            aws: &mut self.aws,
-            findings: &mut self.findings,
-        };
+        let mut inspector = Inspector { aws: &mut self.aws, findings: &mut self.findings };
         let found = if let Some(name) = &self.options.stack {
             inspector.caller().await;
             inspector.stack(name).await

@@ -49,15 +49,9 @@ pub async fn clevertap(
         role: Role::Event,
         user: User::Identity(TEST_USER.into()),
         at: Some(UnixSeconds(now_seconds().cast_signed())),
-        content: Content::Event {
-            name: TEST_EVENT.into(),
-            properties: Vec::new(),
-        },
+        content: Content::Event { name: TEST_EVENT.into(), properties: Vec::new() },
     };
-    let credentials = Credentials {
-        account_id,
-        passcode,
-    };
+    let credentials = Credentials { account_id, passcode };
     let deadline = Instant::now() + UPLOAD_TIMEOUT;
     let body = upload_body(&[&record]);
     let attempt = client.upload(credentials, body, 1, deadline).await;
@@ -138,11 +132,7 @@ pub async fn webhook(http: &reqwest::Client, url: &Url, findings: &mut Findings)
         Ok((status, answer)) => (Id::WebhookSecretUnknown, format!("{status} {answer}")),
         Err(error) => (Id::WebhookSecretUnknown, with_causes(&error.without_url())),
     };
-    findings.add(
-        id,
-        url.as_str(),
-        format!("answers a wrong signature {what}"),
-    );
+    findings.add(id, url.as_str(), format!("answers a wrong signature {what}"));
 }
 
 /// Status and the beginning of the body. The event changes nothing in CleverTap even where signatures
@@ -179,9 +169,7 @@ async fn post(
 
 /// Judges this machine's clock by the first answer with a `Date`.
 fn clock(name: &str, headers: &HeaderMap, sent: SystemTime, findings: &mut Findings) {
-    let date = headers
-        .get(header::DATE)
-        .and_then(|date| date.to_str().ok());
+    let date = headers.get(header::DATE).and_then(|date| date.to_str().ok());
     let date = date.and_then(|date| OffsetDateTime::parse(date, &Rfc2822).ok());
     let Some(date) = date.map(SystemTime::from) else {
         return;

@@ -97,10 +97,7 @@ pub fn env_file(path: &Path, findings: &mut Findings) -> Option<Variables> {
 fn assignment(line: &str) -> Option<(String, String)> {
     let is_word = |text: &str| !text.contains(|c: char| c.is_whitespace() || "=#'`\"".contains(c));
     let line = line.trim_start();
-    let (name, text) = line
-        .strip_prefix("export ")
-        .unwrap_or(line)
-        .split_once('=')?;
+    let (name, text) = line.strip_prefix("export ").unwrap_or(line).split_once('=')?;
     let (name, value) = (name.trim(), text.trim());
     let quote = value.chars().next().filter(|c| "'`\"".contains(*c));
     let (value, is_valid) = if let Some(quote) = quote {
@@ -108,10 +105,7 @@ fn assignment(line: &str) -> Option<(String, String)> {
         (quoted, !quoted.contains(quote))
     } else {
         let word = value.split(" #").next()?.trim();
-        (
-            word,
-            is_word(word) && (text.is_empty() || !value.is_empty()),
-        )
+        (word, is_word(word) && (text.is_empty() || !value.is_empty()))
     };
     let is_named = !name.is_empty() && is_word(name);
     (is_valid && is_named).then(|| (name.to_owned(), value.replace("\\n", "\n")))
@@ -121,11 +115,7 @@ fn assignment(line: &str) -> Option<(String, String)> {
 pub fn settings(source: &str, variables: &Variables, findings: &mut Findings) -> Option<Config> {
     for name in variables.keys() {
         let is_own = SETTINGS.iter().any(|known| known.name == name);
-        if !is_own
-            && !FOREIGN_PREFIXES
-                .iter()
-                .any(|prefix| name.starts_with(prefix))
-        {
+        if !is_own && !FOREIGN_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
             findings.add(Id::SettingUnknown, name, format!("set in {source}"));
         }
     }
@@ -154,11 +144,7 @@ pub fn settings(source: &str, variables: &Variables, findings: &mut Findings) ->
         config.region,
         sandbox.as_deref().unwrap_or("none"),
         revenue.map_or_else(|| "none".to_owned(), ToString::to_string),
-        if config.signature == SignaturePolicy::Off {
-            "off"
-        } else {
-            "required"
-        },
+        if config.signature == SignaturePolicy::Off { "off" } else { "required" },
     );
     findings.add(Id::Settings, source, what);
     Some(config)

@@ -143,10 +143,7 @@ impl Doctor {
             let what = format!("{}: {}", text(&found["name"]), text(&found["what"]));
             [text(&found["id"]), what, text(&found["fix"])]
         });
-        Report {
-            code,
-            findings: findings.collect(),
-        }
+        Report { code, findings: findings.collect() }
     }
 
     /// Runs commands of the AWS CLI, as a person would.
@@ -154,10 +151,7 @@ impl Doctor {
         for command in commands {
             let mut shell = Command::new("/bin/sh");
             let run = shell.args(["-c", &format!("{command} --endpoint-url $AWS_ENDPOINT_URL")]);
-            let run = run
-                .env_clear()
-                .envs(&self.variables)
-                .current_dir(self.folder.path());
+            let run = run.env_clear().envs(&self.variables).current_dir(self.folder.path());
             let output = run.output().await.unwrap();
             assert!(output.status.success(), "{command}: {output:?}");
         }
@@ -214,11 +208,7 @@ async fn publish(world: &World) -> String {
         async move {
             let answer = api.invoke(envelope).await.unwrap();
             let status = answer["statusCode"].as_u64().unwrap().try_into().unwrap();
-            Ending::answer(
-                status,
-                "application/json",
-                answer["body"].as_str().unwrap().to_owned(),
-            )
+            Ending::answer(status, "application/json", answer["body"].as_str().unwrap().to_owned())
         }
     };
     tokio::spawn(async move { connections.serve_listener(listener, answer).await });
@@ -241,22 +231,14 @@ fn every_check_has_an_id_of_its_own_and_every_problem_a_fix() {
     let ids: BTreeSet<_> = CHECKS.iter().map(|check| check.id).collect();
     assert_eq!(ids.len(), CHECKS.len());
     for check in CHECKS {
-        assert_eq!(
-            check.fix.is_empty(),
-            check.level == Level::Ok,
-            "{}",
-            check.id
-        );
+        assert_eq!(check.fix.is_empty(), check.level == Level::Ok, "{}", check.id);
     }
 }
 
 #[tokio::test]
 async fn tools_are_found_and_old_ones_are_errors() {
     let doctor = Doctor::new("")
-        .file(
-            "cargo-lambda",
-            "#!/bin/sh\necho 'cargo-lambda 1.9.1 (abc 2026-01-01Z)'",
-        )
+        .file("cargo-lambda", "#!/bin/sh\necho 'cargo-lambda 1.9.1 (abc 2026-01-01Z)'")
         .file("sam", "#!/bin/sh\necho 'SAM CLI, version 1.170.0'");
     let report = doctor.run().await;
     report.has("tool_outdated", "cargo-lambda: 1.9.1 is older than 1.9.2");
@@ -352,10 +334,7 @@ async fn clevertap_says_whether_region_account_and_passcode_belong_together() {
     clevertap.set_passcode("another");
     doctor.run().await.has("clevertap_credentials", "401");
     let doctor = doctor.set(&[("CLEVERTAP_SANDBOX_ACCOUNT_ID", SANDBOX_ACCOUNT)]);
-    let report = doctor
-        .file("secret.json", secret_with_sandbox("another"))
-        .run()
-        .await;
+    let report = doctor.file("secret.json", secret_with_sandbox("another")).run().await;
     report.has("clevertap", ACCOUNT_ID);
     report.has("clevertap_credentials", SANDBOX_ACCOUNT);
     assert!(clevertap.accepted().is_empty());
@@ -405,9 +384,7 @@ async fn the_address_is_judged_by_two_requests_that_the_function_must_refuse() {
     let nobody = format!("http://127.0.0.1:{}", free_port().await);
     let doctor = Doctor::new(&format!("--url {nobody}"));
     doctor.run().await.has("webhook_unreachable", "refused");
-    let doctor = doctor
-        .relaying_to(&nobody)
-        .set(&[("PURCHASELY_SIGNATURE", "off")]);
+    let doctor = doctor.relaying_to(&nobody).set(&[("PURCHASELY_SIGNATURE", "off")]);
     doctor.run().await.has("webhook_skipped", &nobody);
 }
 
@@ -421,10 +398,7 @@ async fn a_deployment_is_what_the_function_needs_once_the_fixes_are_run() {
     let world = World::start(&[]).await;
     let webhook_url = publish(&world).await;
     let doctor = Doctor::new("--online --stack relay").with_aws().await;
-    let queue = format!(
-        "{}/123456789012/relay",
-        doctor.variables["AWS_ENDPOINT_URL"]
-    );
+    let queue = format!("{}/123456789012/relay", doctor.variables["AWS_ENDPOINT_URL"]);
     let doctor = doctor
         .set(&[
             ("CLEVERTAP", &clevertap_url),
@@ -457,10 +431,7 @@ async fn a_deployment_is_what_the_function_needs_once_the_fixes_are_run() {
     }] });
     let doctor = doctor
         .set(&[("MAPPING", mapping)])
-        .file(
-            "describe-stack-drift-detection-status",
-            drift("DETECTION_FAILED", "DRIFTED"),
-        )
+        .file("describe-stack-drift-detection-status", drift("DETECTION_FAILED", "DRIFTED"))
         .file("describe-stack-resource-drifts", drifts);
     doctor.shell(CHANGE).await;
     let report = doctor.run().await;
@@ -469,22 +440,14 @@ async fn a_deployment_is_what_the_function_needs_once_the_fixes_are_run() {
     let by_hand = ["alarms_unreceived", "clevertap_skipped", "dead_letters", "drift_found", "drift_unknown", "queue_redrive", "secret_invalid"];
     #[rustfmt::skip]
     let by_command = ["claims_table_expiry", "event_source_disabled", "function_memory", "function_runtime", "function_timeout", "queue_attributes"];
-    assert_eq!(
-        report.problems(),
-        by_hand.into_iter().chain(by_command).collect()
-    );
+    assert_eq!(report.problems(), by_hand.into_iter().chain(by_command).collect());
     let fixes = report.findings.iter().map(|[.., fix]| fix);
     let commands = fixes.filter_map(|fix| fix.strip_prefix('`')?.strip_suffix('`'));
-    doctor
-        .shell(commands.filter(|command| !command.contains('<')))
-        .await;
+    doctor.shell(commands.filter(|command| !command.contains('<'))).await;
     assert_eq!(doctor.run().await.problems(), by_hand.into());
 
     doctor.shell(DELETE).await;
-    let doctor = Doctor {
-        arguments: "--function relay".to_owned(),
-        ..doctor
-    };
+    let doctor = Doctor { arguments: "--function relay".to_owned(), ..doctor };
     #[rustfmt::skip]
     let missing = ["claims_table_missing", "event_source_missing", "queue_missing", "queue_redrive", "secret_unreadable", "webhook_url_auth"];
     assert_eq!(doctor.run().await.problems(), missing.into());
