@@ -206,7 +206,7 @@ fn fields() -> Rows {
             .collect();
         match kind {
             Kind::Decimal => {
-                names.extend(MONEY_PREFIXES.iter().map(|prefix| format!("{prefix}<currency>")))
+                names.extend(MONEY_PREFIXES.iter().map(|prefix| format!("{prefix}<currency>")));
             }
             Kind::Unspecified => names.push(format!("{}<name>", catalogue::COMMITMENT_PREFIX)),
             _ => {}
