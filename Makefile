@@ -44,7 +44,7 @@ check: ## Format and lints.
 	cargo clippy --locked --workspace --all-targets -- --deny warnings
 	cargo clippy --locked --test package -- --deny warnings
 
-unit: $(VENV)/cargo-lambda.done $(VENV)/tools.done ## Unit, integration and end-to-end tests.
+unit: $(VENV)/cargo-lambda.done $(VENV)/tests.done ## Unit, integration and end-to-end tests.
 	cargo test --locked --workspace --exclude purchasely-clevertap-benches
 
 package: $(VENV)/zig.done ## Build the zip that Lambda runs; ARCH is arm64 or x86_64.
@@ -54,9 +54,9 @@ package: $(VENV)/zig.done ## Build the zip that Lambda runs; ARCH is arm64 or x8
 	PATH="$(abspath $(VENV)/bin):$$PATH" cargo lambda build --release --locked --skip-target-check --target $(RUST_TARGET)
 	$(VENV)/bin/python scripts/package.py $(ARCH) target/lambda/purchasely-clevertap/bootstrap
 
-# Not a part of `cargo test`, which would take minutes longer.
+# Not part of `cargo test`, which would take minutes longer.
 packaged: override ARCH := $(MACHINE)
-packaged: package ## What Lambda asks of the zip, its budget, and one webhook through it.
+packaged: package ## Check the zip: what Lambda requires, its size, a webhook and a panic.
 	PACKAGE=$(abspath $(PACKAGE)) cargo test --locked --test package
 
 golden: ## Write tests/golden again, to be reviewed as a diff.
@@ -72,24 +72,25 @@ ARGS ?= --record
 bench: ## Measure the function beside its peers; write the tables and the plot.
 	cargo bench --locked --package purchasely-clevertap-benches --bench speed -- $(ARGS)
 
-deny: $(TOOLS)/bin/cargo-deny ## What the dependency tree may hold.
+deny: $(TOOLS)/bin/cargo-deny ## Check licences, sources and versions of the dependencies.
 	$(TOOLS)/bin/cargo-deny --locked check bans licenses sources
 
-template: $(VENV)/cargo-lambda.done $(VENV)/tools.done $(CHECKOV)/checkov.done ## The template, and the documentation's commands.
+template: $(VENV)/cargo-lambda.done $(VENV)/tools.done $(CHECKOV)/checkov.done ## Check template.yaml and the commands of the documentation.
 	$(VENV)/bin/sam validate --lint --template template.yaml
 	$(VENV)/bin/python scripts/translate.py template.yaml target/cloudformation.json
 	$(VENV)/bin/cfn-lint template.yaml target/cloudformation.json
 	$(CHECKOV)/bin/checkov --config-file .checkov.yaml --file template.yaml target/cloudformation.json
+	$(VENV)/bin/python scripts/check_template.py target/cloudformation.json
 	cargo build --locked --package purchasely-clevertap-tools --example relay
 	$(VENV)/bin/python scripts/commands.py
 
-docs: $(VENV)/cargo-lambda.done $(VENV)/tools.done ## Write the generated tables and the demo's output into the pages, to be reviewed as a diff.
+docs: $(VENV)/cargo-lambda.done $(VENV)/tests.done ## Write the generated tables and the demo's output into the pages, to be reviewed as a diff.
 	cargo build --locked
 	cargo --locked relay demo > target/demo.txt
 	UPDATE_DOCS=1 DEMO_OUTPUT=target/demo.txt cargo test --locked --test it documents
 	git diff --stat -- README.md docs
 
-tools: $(VENV)/zig.done $(VENV)/tools.done $(CHECKOV)/checkov.done $(TOOLS)/bin/cargo-deny ## Install the tools only.
+tools: $(VENV)/zig.done $(VENV)/tests.done $(VENV)/tools.done $(CHECKOV)/checkov.done $(TOOLS)/bin/cargo-deny ## Install the tools only.
 
 $(VENV)/created.done:
 	$(PYTHON) -m venv $(VENV)
@@ -103,7 +104,11 @@ $(VENV)/zig.done: requirements/zig.txt $(VENV)/cargo-lambda.done
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
-$(VENV)/tools.done: requirements/tools.txt requirements/tests.txt $(VENV)/created.done
+$(VENV)/tests.done: requirements/tests.txt $(VENV)/created.done
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+$(VENV)/tools.done: requirements/tools.txt $(VENV)/tests.done
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements/tools.txt -r requirements/tests.txt
 	touch $@
 
@@ -112,7 +117,7 @@ $(CHECKOV)/checkov.done: requirements/checkov.txt
 	$(CHECKOV)/bin/pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
-# Unoptimised it is built sooner, and still does its work in six seconds.
+# An unoptimised build takes less time, and the check still takes only six seconds.
 $(TOOLS)/bin/cargo-deny:
 	CARGO_PROFILE_DEV_DEBUG=false cargo install --debug --locked --quiet --root $(TOOLS) --target-dir $(TOOLS)/build cargo-deny@$(CARGO_DENY_VERSION)
 	rm -rf $(TOOLS)/build

@@ -1,10 +1,10 @@
-"""Puts the built function into the zip that Lambda takes, and a template beside it that deploys this zip.
+"""Makes the zip for Lambda from the built function, and a template that deploys this zip.
 
-It does not know how the function is built, nor what it may weigh: tests/package does.
+It does not know how the function is built. tests/package checks the zip.
 
     python3 scripts/package.py arm64 target/lambda/purchasely-clevertap/bootstrap
 
-The same binary gives the same zip, byte for byte, on every day and machine.
+The same binary gives the same zip, byte for byte, at any time and on any machine.
 """
 
 import hashlib
@@ -18,14 +18,14 @@ FOLDER = Path("target/package")
 TEMPLATE = Path("template.yaml")
 ARCHITECTURES = ("arm64", "x86_64")
 
-# The only name that Lambda's provided.al2023 starts, and the earliest time that a zip can tell.
+# The name that provided.al2023 starts, and the earliest time that a zip can contain.
 NAME = "bootstrap"
 MADE_AT = (1980, 1, 1, 0, 0, 0)
 UNIX = 3
 
 
 def pack(binary: bytes, package: Path) -> None:
-    """Writes the zip, which appears only when it is whole."""
+    """Writes the zip under another name first, so that there is never half a zip."""
     entry = zipfile.ZipInfo(NAME, MADE_AT)
     entry.create_system = UNIX
     entry.external_attr = (stat.S_IFREG | 0o755) << 16
@@ -37,7 +37,7 @@ def pack(binary: bytes, package: Path) -> None:
 
 
 def template_of(package: Path, architecture: str) -> str:
-    """The template with this zip as the function's code, in place of a build."""
+    """The template with this zip as the function's code, instead of a build."""
     text = TEMPLATE.read_text()
     for line, replacement in (
         ("      CodeUri: .\n", f"      CodeUri: {package.name}\n"),
@@ -47,7 +47,7 @@ def template_of(package: Path, architecture: str) -> str:
         ),
     ):
         if text.count(line) != 1:
-            raise SystemExit(f"{TEMPLATE} has not exactly one\n{line}so this script must follow its change")
+            raise SystemExit(f"{TEMPLATE} must contain exactly once:\n{line}If it has changed, change {__file__} too.")
         text = text.replace(line, replacement)
     return text
 
@@ -58,7 +58,7 @@ def main() -> int:
         return 2
     architecture, binary = sys.argv[1], Path(sys.argv[2])
     if not binary.is_file():
-        print(f"{binary} is missing: `cargo lambda build --release` makes it", file=sys.stderr)
+        print(f"there is no {binary}: run `make package`", file=sys.stderr)
         return 1
     package = FOLDER / f"purchasely-clevertap-{architecture}.zip"
     FOLDER.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 """Writes the CloudFormation template that AWS makes of template.yaml when it is deployed.
 
-It runs the translator that AWS runs, and knows neither an account nor what the template is for.
+It runs the translator that AWS runs, without an account.
 
     .tools/venv/bin/python scripts/translate.py template.yaml target/cloudformation.json
 """
@@ -12,12 +12,12 @@ from pathlib import Path
 from samtranslator.translator.transform import transform
 from samtranslator.yaml_helper import yaml_parse
 
-# In place of what `sam deploy` uploads.
+# `sam deploy` puts the address of the uploaded zip here.
 CODE = "s3://code/bootstrap.zip"
 
 
 class NoManagedPolicies:
-    """The template names no policy of AWS; one that it named would be looked up in an account."""
+    """The template uses no AWS managed policy. One would be looked up in an account."""
 
     def load(self) -> dict[str, str]:
         return {}

@@ -33,9 +33,7 @@ pub fn handler(config: Config, http: SharedHttp, aws: &SdkConfig) -> Result<Hand
                 sandbox_account_id: config.sandbox_account_id,
             },
             is_dry_run: config.dry_run,
-            claims: config
-                .deduplication_table
-                .map(|table| Claims::new(clients.dynamodb, table)),
+            claims: config.deduplication_table.map(|table| Claims::new(clients.dynamodb, table)),
             dead_letters: config
                 .dead_letter_queue_url
                 .map(sqs)

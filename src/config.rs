@@ -113,19 +113,13 @@ impl Config {
             "the account id (project id) from CleverTap's Settings, Project",
         );
         let account_id = account_id.and_then(|id| reader.account_id("CLEVERTAP_ACCOUNT_ID", &id));
-        let secret_id = reader.required(
-            "SECRET_ID",
-            "the name or ARN of the secret in Secrets Manager",
-        );
+        let secret_id =
+            reader.required("SECRET_ID", "the name or ARN of the secret in Secrets Manager");
         let signature = reader.signature();
         let sandbox_account_id = reader
             .value("CLEVERTAP_SANDBOX_ACCOUNT_ID")
             .and_then(|id| reader.account_id("CLEVERTAP_SANDBOX_ACCOUNT_ID", &id));
-        let rules = rules::read(
-            &mut reader,
-            account_id.as_ref(),
-            sandbox_account_id.as_ref(),
-        );
+        let rules = rules::read(&mut reader, account_id.as_ref(), sandbox_account_id.as_ref());
         let dry_run = reader.choice("CLEVERTAP_DRY_RUN", &[("false", false), ("true", true)]);
         if dry_run {
             reader.warnings.push(
@@ -250,10 +244,7 @@ mod tests {
             let config = config(variables);
             assert_eq!(config.upload_url, "https://in1.api.clevertap.com");
             assert_eq!(config.region.code, "in1");
-            assert_eq!(
-                config.signature,
-                SignaturePolicy::Required { tolerance: None }
-            );
+            assert_eq!(config.signature, SignaturePolicy::Required { tolerance: None });
             assert_eq!(config.rules, Rules::default());
             assert_eq!(config.warnings, [""; 0]);
         }
@@ -287,10 +278,7 @@ mod tests {
     #[test]
     fn lists_are_separated_by_comma_semicolon_or_white_space() {
         let rules = config(&[
-            (
-                "EVENTS_ENABLED",
-                "activate, DEACTIVATE;TRIAL_STARTED\nTRIAL_CONVERTED",
-            ),
+            ("EVENTS_ENABLED", "activate, DEACTIVATE;TRIAL_STARTED\nTRIAL_CONVERTED"),
             ("EVENTS_DISABLED", "TRIAL_STARTED"),
             ("PROPERTIES_OMITTED", "device_id,audience"),
         ])
@@ -351,21 +339,13 @@ mod tests {
                 "ACTIVATE=App Launched",
                 "EVENT_NAMES: the name for ACTIVATE, `App Launched`, is a name that CleverTap reserves for its own events",
             ),
-            (
-                "EVENT_NAMES",
-                "ACTIVATE=",
-                "EVENT_NAMES: the name for ACTIVATE, ``, is empty",
-            ),
+            ("EVENT_NAMES", "ACTIVATE=", "EVENT_NAMES: the name for ACTIVATE, ``, is empty"),
             (
                 "EVENT_NAMES",
                 "ACTIVATE=a:b",
                 "EVENT_NAMES: the name for ACTIVATE, `a:b`, contains a character that CleverTap does not allow in names (% > < ! | & . : ; $ ' \" \\ and, for profiles, #)",
             ),
-            (
-                "EVENT_NAMES",
-                "ACTIVATE=A;activate=B",
-                "EVENT_NAMES: ACTIVATE is renamed twice",
-            ),
+            ("EVENT_NAMES", "ACTIVATE=A;activate=B", "EVENT_NAMES: ACTIVATE is renamed twice"),
             (
                 "USER_PROPERTY_NAMES",
                 "plan=Email",
@@ -418,10 +398,7 @@ mod tests {
             ],
         );
         check_warnings(
-            &[
-                ("USER_PROPERTIES", "plna"),
-                ("USER_PROPERTY_NAMES", "store=Shop"),
-            ],
+            &[("USER_PROPERTIES", "plna"), ("USER_PROPERTY_NAMES", "store=Shop")],
             &[
                 "USER_PROPERTIES lists plna, which Purchasely does not document: check the spelling",
                 "USER_PROPERTY_NAMES renames store, which USER_PROPERTIES does not list: check the spelling",
@@ -499,24 +476,14 @@ mod tests {
     fn revenue_is_off_unless_it_has_a_name() {
         for (variables, event, currency) in [
             (&[][..], None, RevenueCurrency::Integration),
+            (&[("REVENUE_EVENT", "None")], None, RevenueCurrency::Integration),
             (
-                &[("REVENUE_EVENT", "None")],
-                None,
-                RevenueCurrency::Integration,
-            ),
-            (
-                &[
-                    ("REVENUE_EVENT", "CHARGED"),
-                    ("REVENUE_CURRENCY", "customer"),
-                ],
+                &[("REVENUE_EVENT", "CHARGED"), ("REVENUE_CURRENCY", "customer")],
                 Some("Charged"),
                 RevenueCurrency::Customer,
             ),
         ] {
-            let expected = RevenueRules {
-                event: event.map(str::to_owned),
-                currency,
-            };
+            let expected = RevenueRules { event: event.map(str::to_owned), currency };
             assert_eq!(config(variables).rules.revenue, expected);
         }
     }
@@ -524,14 +491,8 @@ mod tests {
     #[test]
     fn a_missing_queue_or_table_is_a_missing_guarantee() {
         let queues = [
-            (
-                "DEAD_LETTER_QUEUE_URL",
-                "https://sqs.eu-west-1.amazonaws.com/1/dead.fifo",
-            ),
-            (
-                "EVENT_QUEUE_URL",
-                "https://sqs.eu-west-1.amazonaws.com/1/events.fifo",
-            ),
+            ("DEAD_LETTER_QUEUE_URL", "https://sqs.eu-west-1.amazonaws.com/1/dead.fifo"),
+            ("EVENT_QUEUE_URL", "https://sqs.eu-west-1.amazonaws.com/1/events.fifo"),
             ("DEDUPLICATION_TABLE", "claims"),
         ];
         let complete = config(&queues);
@@ -574,10 +535,7 @@ mod tests {
         ] {
             let errors = read(&[("CLEVERTAP_API_URL", value)]).unwrap_err();
             assert_eq!(errors[0].variable, "CLEVERTAP_API_URL", "{value}");
-            assert!(
-                errors[0].problem.starts_with(expected),
-                "{value}: {errors:?}"
-            );
+            assert!(errors[0].problem.starts_with(expected), "{value}: {errors:?}");
         }
     }
 

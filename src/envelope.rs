@@ -70,12 +70,7 @@ impl Envelope {
             );
         }
         match serde_json::from_str::<SqsEvent>(json) {
-            Ok(batch)
-                if batch
-                    .records
-                    .iter()
-                    .all(|message| message.message_id.is_some()) =>
-            {
+            Ok(batch) if batch.records.iter().all(|message| message.message_id.is_some()) => {
                 Self::Batch(batch.records)
             }
             _ if has("Records") => Self::UnreadableBatch,
@@ -87,10 +82,7 @@ impl Envelope {
 impl Request {
     /// A request in the gateway's outer form whose parts could not be read: nothing in it is signed.
     fn unreadable() -> Self {
-        Self {
-            method: Method::POST,
-            ..Self::default()
-        }
+        Self { method: Method::POST, ..Self::default() }
     }
 
     /// The response in the form that this kind of gateway reads.
@@ -240,12 +232,7 @@ mod tests {
         let read = |event: serde_json::Value| Envelope::read(&event.to_string());
         let batch = read(json!({ "Records": [{ "messageId": "1", "body": "{}" }] }));
         assert!(matches!(batch, Envelope::Batch(messages) if messages.len() == 1));
-        for records in [
-            json!([{ "body": "{}" }]),
-            json!([1]),
-            json!("x"),
-            json!(null),
-        ] {
+        for records in [json!([{ "body": "{}" }]), json!([1]), json!("x"), json!(null)] {
             let batch = read(json!({ "Records": records }));
             assert!(matches!(batch, Envelope::UnreadableBatch));
         }

@@ -159,10 +159,8 @@ impl Handler {
                 Some((headers, tolerance))
             }
         };
-        let secret = self
-            .secret(budget)
-            .await
-            .ok_or(Outcome::Failed(Failure::SecretUnavailable))?;
+        let secret =
+            self.secret(budget).await.ok_or(Outcome::Failed(Failure::SecretUnavailable))?;
         let Some((headers, tolerance)) = signed else {
             return Ok((Verified::unsigned(&request.body), secret));
         };
@@ -184,10 +182,7 @@ impl Handler {
     }
 
     async fn secret(&self, budget: Budget) -> Option<Arc<Secret>> {
-        timeout_at(budget.uploads_end, self.secrets.get())
-            .await
-            .ok()?
-            .ok()
+        timeout_at(budget.uploads_end, self.secrets.get()).await.ok()?.ok()
     }
 
     /// Relays a batch. The response names the messages that are to come again.
@@ -199,10 +194,7 @@ impl Handler {
         let mut response = SqsBatchResponse::default();
         let Some(secret) = self.secret(budget).await else {
             let report = Report::new(Outcome::Failed(Failure::SecretUnavailable));
-            for id in messages
-                .iter()
-                .filter_map(|message| message.message_id.clone())
-            {
+            for id in messages.iter().filter_map(|message| message.message_id.clone()) {
                 response.add_failure(id);
             }
             return (response, vec![report; messages.len()]);
@@ -214,10 +206,8 @@ impl Handler {
             .filter_map(|(message, body)| delivery_of(message, body.as_deref()))
             .collect();
         let relayed = self.relay.relay_batch(&deliveries, secret, budget).await;
-        let failed: Vec<_> = relayed
-            .iter()
-            .filter(|relayed| !relayed.report.outcome.is_settled())
-            .collect();
+        let failed: Vec<_> =
+            relayed.iter().filter(|relayed| !relayed.report.outcome.is_settled()).collect();
         self.delay(&failed, budget).await;
         for message in failed.iter().filter_map(|failed| failed.delivery.message) {
             response.add_failure(message.id);
@@ -290,28 +280,16 @@ fn delivery_of<'m>(message: &'m SqsMessage, body: Option<&'m [u8]>) -> Option<De
     let system = |name: &str| message.attributes.get(name).map(String::as_str);
     // Words that name no record say nothing; then all records are sent rather than none.
     let records = attribute(message, queues::RECORDS)
-        .map(|words| {
-            words
-                .split(',')
-                .filter_map(|word| word.parse().ok())
-                .collect()
-        })
+        .map(|words| words.split(',').filter_map(|word| word.parse().ok()).collect())
         .filter(|roles: &Vec<_>| !roles.is_empty());
-    let is_redelivered = [queues::REASON, queues::REPLAYED]
-        .iter()
-        .any(|name| attribute(message, name).is_some());
+    let is_redelivered =
+        [queues::REASON, queues::REPLAYED].iter().any(|name| attribute(message, name).is_some());
     let count = system("ApproximateReceiveCount").and_then(|count| count.parse().ok());
     Some(Delivery {
         body: body.unwrap_or(message.body.as_deref().unwrap_or_default().as_bytes()),
         // Only the function and its operator can write to the queue, so messages need no signature.
-        event: body.map_or(Err(Unreadable::NotJson), |body| {
-            Event::parse(Verified::unsigned(body))
-        }),
-        origin: if is_redelivered {
-            Origin::Redelivered
-        } else {
-            Origin::Purchasely
-        },
+        event: body.map_or(Err(Unreadable::NotJson), |body| Event::parse(Verified::unsigned(body))),
+        origin: if is_redelivered { Origin::Redelivered } else { Origin::Purchasely },
         records,
         message: Some(Message {
             id: message.message_id.as_deref()?,

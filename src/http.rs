@@ -146,21 +146,19 @@ impl HttpConnector for SharedHttp {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let http = Arc::clone(&self.0);
         HttpConnectorFuture::new(async move {
-            let request = request
-                .try_into_http1x()
-                .map_err(|error| ConnectorError::user(error.into()))?;
+            let request =
+                request.try_into_http1x().map_err(|error| ConnectorError::user(error.into()))?;
             let (parts, body) = request.into_parts();
             let body = body
                 .bytes()
                 .ok_or_else(|| ConnectorError::user("a streaming body is not supported".into()))?;
             let request = Request::from_parts(parts, Bytes::copy_from_slice(body));
-            let response = http
-                .exchange(request, MAX_AWS_RESPONSE_BYTES)
-                .await
-                .map_err(|error| match error {
+            let response = http.exchange(request, MAX_AWS_RESPONSE_BYTES).await.map_err(
+                |error| match error {
                     NoResponse::Unsendable => ConnectorError::user(error.into()),
                     NoResponse::NotConnected | NoResponse::Lost => ConnectorError::io(error.into()),
-                })?;
+                },
+            )?;
             let (parts, body) = response.into_parts();
             let body = body.ok_or_else(|| ConnectorError::io(NoResponse::Lost.into()))?;
             HttpResponse::try_from(Response::from_parts(parts, SdkBody::from(body)))

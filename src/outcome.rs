@@ -173,14 +173,7 @@ impl Outcome {
             Self::Failed(why) => Some(why.class()),
             _ => None,
         };
-        Row {
-            http_status,
-            word,
-            reason,
-            metric,
-            class,
-            severity,
-        }
+        Row { http_status, word, reason, metric, class, severity }
     }
 
     /// The outcome as a sentence, for the log.
@@ -305,9 +298,8 @@ impl Report {
 
 /// An id that may be logged: only what looks like an idempotency key, so that nothing personal slips out.
 fn loggable_id(id: &str) -> Option<&str> {
-    let is_plain = id
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
+    let is_plain =
+        id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
     (is_plain && !id.is_empty() && id.len() <= 64).then_some(id)
 }
 
@@ -324,18 +316,10 @@ mod tests {
             (Outcome::Duplicate, 200, "duplicate"),
             (Outcome::Ignored(Ignored::Anonymous), 200, "ignored"),
             (Outcome::DeadLettered(refused), 200, "dead_lettered"),
-            (
-                Outcome::Unauthorized(InvalidSignature::Mismatch),
-                401,
-                "unauthorized",
-            ),
+            (Outcome::Unauthorized(InvalidSignature::Mismatch), 401, "unauthorized"),
             (Outcome::MethodNotAllowed, 405, "method_not_allowed"),
             (Outcome::PayloadTooLarge, 413, "payload_too_large"),
-            (
-                Outcome::Failed(Failure::NotStored(refused)),
-                503,
-                "unavailable",
-            ),
+            (Outcome::Failed(Failure::NotStored(refused)), 503, "unavailable"),
             (Outcome::Failed(Failure::Busy(429)), 503, "unavailable"),
             (Outcome::Failed(Failure::Panicked), 503, "unavailable"),
         ] {

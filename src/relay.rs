@@ -38,10 +38,7 @@ impl Budget {
     /// Counts from `received`, less the age of the request at that moment.
     pub fn start(received: Instant, age: Duration) -> Self {
         let work = WORK.saturating_sub(age);
-        Self {
-            uploads_end: received + work.saturating_sub(SETTLING),
-            ends: received + work,
-        }
+        Self { uploads_end: received + work.saturating_sub(SETTLING), ends: received + work }
     }
 }
 
@@ -128,13 +125,8 @@ impl Relay {
     ) -> Report {
         let mut job = self.decide(delivery);
         self.claim(&mut job).await;
-        if let Decision::Send {
-            account, upload, ..
-        } = &mut job.decision
-        {
-            self.uploader
-                .upload(*account, secret, budget.uploads_end, &mut [upload])
-                .await;
+        if let Decision::Send { account, upload, .. } = &mut job.decision {
+            self.uploader.upload(*account, secret, budget.uploads_end, &mut [upload]).await;
         }
         let verdict = job.verdict();
         let outcome = self.settle(&mut job, verdict).await;
@@ -155,15 +147,11 @@ impl Relay {
         join_all(jobs.iter_mut().map(|job| self.claim(job))).await;
         block_after_failures(&mut jobs);
         for account in [Account::Main, Account::Sandbox] {
-            let mut uploads: Vec<_> = jobs
-                .iter_mut()
-                .filter_map(|job| job.upload_to(account))
-                .collect();
+            let mut uploads: Vec<_> =
+                jobs.iter_mut().filter_map(|job| job.upload_to(account)).collect();
             if !uploads.is_empty() {
                 let secret = Arc::clone(&secret);
-                self.uploader
-                    .upload(account, secret, budget.uploads_end, &mut uploads)
-                    .await;
+                self.uploader.upload(account, secret, budget.uploads_end, &mut uploads).await;
             }
         }
         let settled = judge_in_order(jobs).map(|(mut job, verdict)| async move {
@@ -187,10 +175,7 @@ impl Relay {
                 match mapping::map(event, &self.rules, delivery.origin, on_field) {
                     Mapped::Ignored(why) => Decision::Ended(Outcome::Ignored(why)),
                     Mapped::Unmappable(why) => Decision::Undeliverable(Permanent::Unmappable(why)),
-                    Mapped::Records {
-                        account,
-                        mut records,
-                    } => {
+                    Mapped::Records { account, mut records } => {
                         records.retain(|record| delivery.wants(record.role));
                         if records.is_empty() {
                             // CleverTap has everything that the current settings send.
@@ -206,13 +191,7 @@ impl Relay {
                 }
             }
         };
-        Job {
-            delivery,
-            copies: Vec::new(),
-            decision,
-            adjustments,
-            dedup_unavailable: false,
-        }
+        Job { delivery, copies: Vec::new(), decision, adjustments, dedup_unavailable: false }
     }
 
     /// Adds a job to the batch, or its delivery to the earlier job of the same event.
@@ -327,9 +306,7 @@ impl<'d> Job<'d> {
 
     fn upload_to(&mut self, wanted: Account) -> Option<&mut EventUpload<'d>> {
         match &mut self.decision {
-            Decision::Send {
-                account, upload, ..
-            } if *account == wanted => Some(upload),
+            Decision::Send { account, upload, .. } if *account == wanted => Some(upload),
             _ => None,
         }
     }
@@ -372,13 +349,10 @@ impl<'d> Job<'d> {
     fn reports(mut self, outcome: Outcome) -> Vec<Relayed<'d>> {
         let (delivery, copies) = (self.delivery, std::mem::take(&mut self.copies));
         let report = self.report(outcome);
-        let copies = copies.into_iter().map(|delivery| Relayed {
-            delivery,
-            report: new_report(delivery, outcome),
-        });
-        std::iter::once(Relayed { delivery, report })
-            .chain(copies)
-            .collect()
+        let copies = copies
+            .into_iter()
+            .map(|delivery| Relayed { delivery, report: new_report(delivery, outcome) });
+        std::iter::once(Relayed { delivery, report }).chain(copies).collect()
     }
 }
 

@@ -168,9 +168,7 @@ fn print(line: &impl Serialize) {
 }
 
 fn timestamp(now: SystemTime) -> String {
-    OffsetDateTime::from(now)
-        .format(&Rfc3339)
-        .unwrap_or_default()
+    OffsetDateTime::from(now).format(&Rfc3339).unwrap_or_default()
 }
 
 fn since_1970(now: SystemTime) -> Duration {

@@ -62,11 +62,7 @@ impl Contestant {
                 (copy, vec![])
             }
             Self::Nothing | Self::Defaults => {
-                let name = if self == Self::Nothing {
-                    "nothing"
-                } else {
-                    "defaults"
-                };
+                let name = if self == Self::Nothing { "nothing" } else { "defaults" };
                 let target = output.join(name);
                 build_release(&peers.join(name).join("Cargo.toml"), &target)?;
                 (target.join("release").join(name), vec![])
@@ -83,11 +79,7 @@ impl Contestant {
                 (program, vec![peers.join("python/runtime.py")])
             }
         };
-        Ok(Built {
-            contestant: self,
-            program,
-            arguments,
-        })
+        Ok(Built { contestant: self, program, arguments })
     }
 }
 
@@ -109,12 +101,7 @@ pub fn root() -> &'static Path {
 pub fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     for (name, _) in env::vars_os() {
-        let prefixes = [
-            "CARGO_PKG_",
-            "CARGO_MANIFEST_",
-            "CARGO_CRATE_",
-            "CARGO_PRIMARY_",
-        ];
+        let prefixes = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
         let text = name.to_string_lossy();
         if prefixes.iter().any(|prefix| text.starts_with(prefix)) {
             command.env_remove(&name);
@@ -125,13 +112,7 @@ pub fn cargo() -> Command {
 
 fn build_release(manifest: &Path, target: &Path) -> Result<(), Box<dyn Error>> {
     let mut command = cargo();
-    command.args([
-        "build",
-        "--locked",
-        "--release",
-        "--bins",
-        "--manifest-path",
-    ]);
+    command.args(["build", "--locked", "--release", "--bins", "--manifest-path"]);
     run(command.arg(manifest).arg("--target-dir").arg(target))
 }
 
@@ -142,16 +123,12 @@ fn install_node_packages(source: &Path, folder: &Path) -> Result<(), Box<dyn Err
         fs::copy(source.join(file), folder.join(file))?;
     }
     let lock = folder.join("package-lock.json");
-    install_once(
-        &source.join("package-lock.json"),
-        &folder.join("installed"),
-        || {
-            fs::copy(source.join("package-lock.json"), &lock)?;
-            let mut command = Command::new(npm);
-            command.args(["ci", "--omit=dev", "--no-audit", "--no-fund"]);
-            run(command.current_dir(folder))
-        },
-    )
+    install_once(&source.join("package-lock.json"), &folder.join("installed"), || {
+        fs::copy(source.join("package-lock.json"), &lock)?;
+        let mut command = Command::new(npm);
+        command.args(["ci", "--omit=dev", "--no-audit", "--no-fund"]);
+        run(command.current_dir(folder))
+    })
 }
 
 fn install_python_packages(source: &Path, folder: &Path) -> Result<(), Box<dyn Error>> {
@@ -184,9 +161,7 @@ fn install_once(
 /// The path of a program on the `PATH`.
 fn find_program(name: &str) -> Result<PathBuf, Box<dyn Error>> {
     let path = env::var_os("PATH").unwrap_or_default();
-    let found = env::split_paths(&path)
-        .map(|folder| folder.join(name))
-        .find(|file| file.is_file());
+    let found = env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file());
     Ok(found.ok_or_else(|| {
         format!(
             "{name} is not on the PATH: install it, or leave its peer out: make bench ARGS='--only nothing,relay,defaults'"

@@ -23,18 +23,13 @@ impl Events {
     pub fn new() -> Result<Self, Box<dyn Error>> {
         let text = fs::read(root().join(SAMPLE))
             .map_err(|error| format!("cannot read {SAMPLE}: {error}"))?;
-        Ok(Self {
-            sample: serde_json::from_slice(&text)?,
-            made: 0,
-        })
+        Ok(Self { sample: serde_json::from_slice(&text)?, made: 0 })
     }
 
     /// A signed webhook, as an HTTP API invokes the function with it.
     pub fn webhook(&mut self) -> String {
         let body = self.body();
-        signed(body.as_bytes(), SHARED_SECRET)
-            .envelope(Front::HttpApi)
-            .to_string()
+        signed(body.as_bytes(), SHARED_SECRET).envelope(Front::HttpApi).to_string()
     }
 
     /// Ten webhooks, each of another user, as the event queue invokes the function with them.
@@ -87,10 +82,7 @@ pub fn check_batch(answer: &Value, accepted: &[Value]) -> Result<(), String> {
 }
 
 fn check_records(accepted: &[Value], expected: u32) -> Result<(), String> {
-    let events: Vec<&Value> = accepted
-        .iter()
-        .filter(|record| record["type"] == "event")
-        .collect();
+    let events: Vec<&Value> = accepted.iter().filter(|record| record["type"] == "event").collect();
     let is_correct = |record: &&&Value| {
         let properties = &record["evtData"];
         record["evtName"] == "TRIAL_STARTED"

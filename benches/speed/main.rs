@@ -26,11 +26,8 @@ use testkit::connections::Latency;
 use time::OffsetDateTime;
 
 /// What services in the same region add, roughly.
-const SAME_REGION: Latencies = Latencies {
-    secrets_manager: away(15),
-    clevertap: away(20),
-    dynamodb: away(4),
-};
+const SAME_REGION: Latencies =
+    Latencies { secrets_manager: away(15), clevertap: away(20), dynamodb: away(4) };
 /// The part of a CPU that a Lambda function of 128 MB has: 1,769 MB are a whole one
 /// (<https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html>).
 const SMALL_FUNCTION: f64 = 128.0 / 1769.0;
@@ -81,11 +78,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
-    let (rounds, warm_events) = if arguments.quick {
-        (5, 100)
-    } else {
-        (21, 1000)
-    };
+    let (rounds, warm_events) = if arguments.quick { (5, 100) } else { (21, 1000) };
     let setting = setting()?;
     eprintln!("measuring on {setting}");
     eprintln!("building");
@@ -104,9 +97,7 @@ async fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     };
     for conditions in Conditions::value_variants() {
         if arguments.conditions.is_empty() || arguments.conditions.contains(conditions) {
-            report
-                .cold
-                .extend(cold(&contestants, *conditions, rounds).await?);
+            report.cold.extend(cold(&contestants, *conditions, rounds).await?);
         }
     }
     eprintln!("warm events");
@@ -160,11 +151,7 @@ async fn cold(
     }
     eprintln!("cold starts, {conditions:?} {note}");
     let figures = measure::cold(contestants, quota.as_ref(), latencies, rounds).await?;
-    Ok(Some(ColdStarts {
-        conditions,
-        note,
-        figures,
-    }))
+    Ok(Some(ColdStarts { conditions, note, figures }))
 }
 
 fn sizes(contestants: &[Built]) -> Result<Vec<Size>, Box<dyn Error>> {
@@ -187,44 +174,33 @@ fn setting() -> Result<String, Box<dyn Error>> {
     let date = OffsetDateTime::from(SystemTime::now()).date();
     let cpus = fs::read_to_string("/proc/cpuinfo")?;
     let cpu = cpus.lines().find(|line| line.starts_with("model name"));
-    let (_, cpu) = cpu
-        .and_then(|line| line.split_once(": "))
-        .unwrap_or(("", "an unknown CPU"));
+    let (_, cpu) = cpu.and_then(|line| line.split_once(": ")).unwrap_or(("", "an unknown CPU"));
     let cores = thread::available_parallelism()?;
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
     // After the version comes the name of a distribution or of a host.
     let kernel = kernel.trim().split('-').next().unwrap_or_default();
     let load = fs::read_to_string("/proc/loadavg")?;
     let load = load.split(' ').next().unwrap_or_default();
-    Ok(format!(
-        "{date} on {cpu}: {cores} cores, Linux {kernel}, load average {load} at the start"
-    ))
+    Ok(format!("{date} on {cpu}: {cores} cores, Linux {kernel}, load average {load} at the start"))
 }
 
 /// Replaces the tables between the two marks and the plot.
 fn record(report: &Report) -> Result<(), Box<dyn Error>> {
     let readme = contestants::root().join(README);
     let text = fs::read_to_string(&readme)?;
-    let parts = text
-        .split_once(BEGIN)
-        .and_then(|(before, rest)| Some((before, rest.split_once(END)?.1)));
+    let parts =
+        text.split_once(BEGIN).and_then(|(before, rest)| Some((before, rest.split_once(END)?.1)));
     let (before, after) = parts.ok_or_else(|| {
         format!("{README} lacks the comments between which the tables go: {BEGIN}{END}")
     })?;
-    fs::write(
-        &readme,
-        format!("{before}{BEGIN}\n{}\n{END}{after}", report.tables()),
-    )?;
+    fs::write(&readme, format!("{before}{BEGIN}\n{}\n{END}{after}", report.tables()))?;
     fs::write(contestants::root().join(PLOT), plot::draw(report))?;
     eprintln!("wrote {README} and {PLOT}");
     Ok(())
 }
 
 const fn away(request_ms: u64) -> Latency {
-    Latency {
-        connection: Duration::from_millis(5),
-        request: Duration::from_millis(request_ms),
-    }
+    Latency { connection: Duration::from_millis(5), request: Duration::from_millis(request_ms) }
 }
 
 fn megabytes(bytes: usize) -> Result<f64, Box<dyn Error>> {

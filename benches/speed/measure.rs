@@ -102,9 +102,7 @@ pub async fn cold(
                 0 => &mut uncounted,
                 _ => &mut samples[position],
             };
-            let result = world
-                .cold_start(built.contestant, &api, &process, samples)
-                .await;
+            let result = world.cold_start(built.contestant, &api, &process, samples).await;
             process.end().await;
             result.map_err(|error| process.describe(built.contestant, error.as_ref()))?;
         }
@@ -120,9 +118,7 @@ pub async fn cold(
             traffic: samples.traffic,
         })
     });
-    Ok(figures
-        .collect::<Option<_>>()
-        .ok_or("there were no cold starts")?)
+    Ok(figures.collect::<Option<_>>().ok_or("there were no cold starts")?)
 }
 
 /// Measures about `count` warm events of each contestant, turn by turn, and the function's events in batches beside them.
@@ -183,10 +179,7 @@ impl World {
         tokio::spawn(dynamodb.clone().serve(listener));
 
         let authority = authority.pem_file();
-        let pem_file = authority
-            .path()
-            .to_str()
-            .ok_or("the path of the authority is not UTF-8")?;
+        let pem_file = authority.path().to_str().ok_or("the path of the authority is not UTF-8")?;
         let environment = [
             ("AWS_LAMBDA_FUNCTION_NAME", "relay"),
             ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128"),
@@ -211,9 +204,7 @@ impl World {
             clevertap,
             secrets_manager,
             dynamodb,
-            environment: environment
-                .map(|(name, value)| (name, value.to_owned()))
-                .to_vec(),
+            environment: environment.map(|(name, value)| (name, value.to_owned())).to_vec(),
             events: Events::new()?,
             seen: Traffic::default(),
             _authority: authority,
@@ -233,9 +224,7 @@ impl World {
         samples.peak_mib.push(process.peak_mib()?);
         let next_at = api.wait_until_ready().await;
         samples.next_ms.push(ms(next_at - process.started_at));
-        samples
-            .answer_ms
-            .push(ms(invocation.answered_at - process.started_at));
+        samples.answer_ms.push(ms(invocation.answered_at - process.started_at));
         samples.traffic = samples.traffic.max(self.take_traffic());
         Ok(())
     }
@@ -247,18 +236,12 @@ impl World {
         is_batch: bool,
         api: &RuntimeApi,
     ) -> Result<Invocation, Box<dyn Error>> {
-        let event = if is_batch {
-            self.events.batch()
-        } else {
-            self.events.webhook()
-        };
+        let event = if is_batch { self.events.batch() } else { self.events.webhook() };
         let invocation = api.invoke_timed(event).await;
         let accepted = self.clevertap.accepted();
         let uploads = self.clevertap.take_uploads().len();
         if uploads != usize::from(contestant.is_relay()) {
-            return Err(
-                format!("{uploads} uploads, and the answer {:?}", invocation.result).into(),
-            );
+            return Err(format!("{uploads} uploads, and the answer {:?}", invocation.result).into());
         }
         match &invocation.result {
             Ok(answer) if is_batch => check_batch(answer, &accepted)?,
@@ -274,10 +257,8 @@ impl World {
         let requests = services.map(|service| count(service.requests()));
         let connections = services.map(|service| count(service.connections()));
         let before = self.seen;
-        self.seen = Traffic {
-            requests: requests.iter().sum(),
-            connections: connections.iter().sum(),
-        };
+        self.seen =
+            Traffic { requests: requests.iter().sum(), connections: connections.iter().sum() };
         Traffic {
             requests: self.seen.requests - before.requests,
             connections: self.seen.connections - before.connections,
@@ -296,9 +277,7 @@ impl Process {
         let mut command = if group.is_some() {
             // The shell waits until it is in the group.
             let mut shell = Command::new("sh");
-            shell
-                .args(["-c", r#"read -r _; exec "$0" "$@""#])
-                .arg(&built.program);
+            shell.args(["-c", r#"read -r _; exec "$0" "$@""#]).arg(&built.program);
             shell
         } else {
             Command::new(&built.program)
@@ -324,11 +303,7 @@ impl Process {
             process.group = Some(group);
             process.cpu_before = process.function.cpu_time()?;
             process.started_at = Instant::now();
-            let stdin = process
-                .function
-                .stdin
-                .as_mut()
-                .ok_or("the shell has no standard input")?;
+            let stdin = process.function.stdin.as_mut().ok_or("the shell has no standard input")?;
             stdin.write_all(b"\n").await?;
         }
         Ok(process)
@@ -362,11 +337,7 @@ impl Lane {
         // The others' turns have emptied the caches, so the first invocation is not counted.
         self.invoke(world).await?;
         world.take_traffic();
-        let invocations = if self.batch == 1 {
-            TURN
-        } else {
-            TURN_OF_BATCHES
-        };
+        let invocations = if self.batch == 1 { TURN } else { TURN_OF_BATCHES };
         for _ in 0..invocations {
             let cpu_before = self.process.cpu_time()?;
             let invocation = self.invoke(world).await?;
@@ -382,14 +353,8 @@ impl Lane {
     }
 
     async fn invoke(&self, world: &mut World) -> Result<Invocation, Box<dyn Error>> {
-        let result = world
-            .invoke(self.contestant, self.batch > 1, &self.api)
-            .await;
-        result.map_err(|error| {
-            self.process
-                .describe(self.contestant, error.as_ref())
-                .into()
-        })
+        let result = world.invoke(self.contestant, self.batch > 1, &self.api).await;
+        result.map_err(|error| self.process.describe(self.contestant, error.as_ref()).into())
     }
 
     fn figures(self) -> Result<Warm, Box<dyn Error>> {

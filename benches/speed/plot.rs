@@ -46,11 +46,9 @@ struct Panel {
 
 pub fn draw(report: &Report) -> String {
     let panels = [
-        Panel::new(
-            "Cold start, ms",
-            "spawn to answer, 1/14 of a CPU",
-            |contestant| report.answer_ms(Conditions::Quota, contestant),
-        ),
+        Panel::new("Cold start, ms", "spawn to answer, 1/14 of a CPU", |contestant| {
+            report.answer_ms(Conditions::Quota, contestant)
+        }),
         Panel::new("Warm event, µs", "median of 1,000", |contestant| {
             report.warm(contestant, |warm| warm.took_us.median)
         }),
@@ -67,10 +65,7 @@ pub fn draw(report: &Report) -> String {
             contestant.titles().1,
         )
     });
-    let drawn = panels
-        .iter()
-        .zip(LEFT)
-        .map(|(panel, left)| panel.draw(left));
+    let drawn = panels.iter().zip(LEFT).map(|(panel, left)| panel.draw(left));
     let lines: Vec<String> = names.chain(drawn).collect();
     format!(
         r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 860 230" width="860" height="230" role="img" aria-labelledby="title">
@@ -135,9 +130,5 @@ fn readable(value: f64) -> String {
 }
 
 fn class(contestant: Contestant) -> &'static str {
-    if contestant == Contestant::Relay {
-        "ours"
-    } else {
-        "theirs"
-    }
+    if contestant == Contestant::Relay { "ours" } else { "theirs" }
 }

@@ -47,9 +47,7 @@ impl Quota {
             limits: vec![("cpu.max", format!("{share} {period}"))],
             description: description("version 2, cpu.max"),
         };
-        [version_1, version_2]
-            .into_iter()
-            .find(|quota| quota.create_group().is_ok())
+        [version_1, version_2].into_iter().find(|quota| quota.create_group().is_ok())
     }
 
     pub fn create_group(&self) -> io::Result<Group> {
@@ -60,9 +58,7 @@ impl Quota {
         fs::create_dir(&group.0)?;
         for (file, limit) in &self.limits {
             // Not `fs::write`: where the controller is missing it would create the file.
-            let mut file = fs::OpenOptions::new()
-                .write(true)
-                .open(group.0.join(file))?;
+            let mut file = fs::OpenOptions::new().write(true).open(group.0.join(file))?;
             io::Write::write_all(&mut file, limit.as_bytes())?;
         }
         Ok(group)

@@ -116,8 +116,7 @@ impl Report {
     /// A figure of single events. NaN where it was not measured.
     pub fn warm(&self, contestant: Contestant, figure: fn(&Warm) -> f64) -> f64 {
         let mut all = self.warm.iter();
-        all.find(|warm| warm.contestant == contestant && warm.batch == 1)
-            .map_or(f64::NAN, figure)
+        all.find(|warm| warm.contestant == contestant && warm.batch == 1).map_or(f64::NAN, figure)
     }
 
     /// One row for each target that was measured.
@@ -147,21 +146,9 @@ impl Report {
                 AtMost(9.0, " MiB"),
                 self.warm(Relay, |warm| warm.peak_mib),
             ),
-            (
-                "zip",
-                AtMost(4.0, " MB"),
-                zip.map_or(f64::NAN, |size| size.zip_mb),
-            ),
-            (
-                "spawn to first answer, faster than Node",
-                AtLeast(30.0),
-                speedup(Plain, Node),
-            ),
-            (
-                "spawn to first answer, faster than Python",
-                AtLeast(30.0),
-                speedup(Plain, Python),
-            ),
+            ("zip", AtMost(4.0, " MB"), zip.map_or(f64::NAN, |size| size.zip_mb)),
+            ("spawn to first answer, faster than Node", AtLeast(30.0), speedup(Plain, Node)),
+            ("spawn to first answer, faster than Python", AtLeast(30.0), speedup(Plain, Python)),
             (
                 "under the quota, spawn to first answer, faster than the same with default features",
                 AtLeast(6.0),
@@ -178,9 +165,7 @@ impl Report {
                 requests(RelayWithTable) - requests(Relay),
             ),
         ];
-        let measured = targets
-            .into_iter()
-            .filter(|(.., measured)| !measured.is_nan());
+        let measured = targets.into_iter().filter(|(.., measured)| !measured.is_nan());
         let rows = measured.map(|(what, limit, measured)| {
             let (limit, text, is_met) = match limit {
                 AtMost(limit, unit) => (
@@ -188,11 +173,9 @@ impl Report {
                     format!("{}{unit}", decimals(measured)),
                     measured <= limit,
                 ),
-                AtLeast(limit) => (
-                    format!("at least {limit}×"),
-                    format!("{measured:.1}×"),
-                    measured >= limit,
-                ),
+                AtLeast(limit) => {
+                    (format!("at least {limit}×"), format!("{measured:.1}×"), measured >= limit)
+                }
             };
             let verdict = if is_met { "met" } else { "**missed**" };
             [what.to_owned(), limit, text, verdict.to_owned()]
@@ -285,18 +268,12 @@ fn table<const N: usize>(
     head: &str,
     rows: impl IntoIterator<Item = [String; N]>,
 ) -> String {
-    let rows = rows
-        .into_iter()
-        .map(|cells| format!("| {} |", cells.join(" | ")));
+    let rows = rows.into_iter().map(|cells| format!("| {} |", cells.join(" | ")));
     let rows = rows.collect::<Vec<_>>().join("\n");
     if rows.is_empty() {
         return rows;
     }
-    let note = if note.is_empty() {
-        note
-    } else {
-        &format!("{note}\n\n")
-    };
+    let note = if note.is_empty() { note } else { &format!("{note}\n\n") };
     let line = "---|".repeat(N);
     format!("\n### {title}\n\n{note}{head}\n|{line}\n{rows}\n")
 }

@@ -85,10 +85,7 @@ impl Claims {
         match put.send().await {
             Ok(_) => Claim::Taken,
             Err(error) => existing(&error).unwrap_or_else(|| {
-                tracing::warn!(
-                    "the claims table is unavailable: {}",
-                    super::describe(&error)
-                );
+                tracing::warn!("the claims table is unavailable: {}", super::describe(&error));
                 Claim::Unavailable
             }),
         }

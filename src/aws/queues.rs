@@ -81,10 +81,7 @@ impl DeadLetterQueue {
         for (name, value) in encoding.into_iter().chain(attributes).take(MAX_ATTRIBUTES) {
             send = send.message_attributes(name, text_attribute(value));
         }
-        send.send()
-            .await
-            .map(|_| ())
-            .map_err(|error| DeadLetterFailed(describe(&error)))
+        send.send().await.map(|_| ()).map_err(|error| DeadLetterFailed(describe(&error)))
     }
 }
 

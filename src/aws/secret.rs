@@ -79,11 +79,8 @@ impl Secret {
             Some(Value::String(value)) if value.is_empty() => Ok(None),
             Some(_) => required(&fields, key).map(Some),
         };
-        let current = if signed {
-            Some(required(&fields, "purchasely_shared_secret")?)
-        } else {
-            None
-        };
+        let current =
+            if signed { Some(required(&fields, "purchasely_shared_secret")?) } else { None };
         let previous = optional("purchasely_shared_secret_previous")?;
         Ok(Self {
             clevertap_passcode: required(&fields, "clevertap_passcode")?,
@@ -203,10 +200,7 @@ impl Secrets {
         let _lock = self.fetch_lock.lock().await;
         {
             let mut cache = self.cache();
-            let cached = cache
-                .value
-                .as_ref()
-                .map(|cached| Arc::clone(&cached.secret));
+            let cached = cache.value.as_ref().map(|cached| Arc::clone(&cached.secret));
             if let Some(changed) = cached.filter(|secret| !secret.equals(seen)) {
                 return Some(changed);
             }
@@ -341,28 +335,13 @@ mod tests {
         check("p4ssc0de", &InvalidSecret::NotAnObject);
         check("[]", &InvalidSecret::NotAnObject);
         check("{}", &InvalidSecret::Missing("purchasely_shared_secret"));
-        check(
-            r#"{"purchasely_shared_secret":"s"}"#,
-            &InvalidSecret::Missing("clevertap_passcode"),
-        );
+        check(r#"{"purchasely_shared_secret":"s"}"#, &InvalidSecret::Missing("clevertap_passcode"));
         check(&with("7"), &InvalidSecret::Missing("clevertap_passcode"));
         check(&with(r#""""#), &InvalidSecret::Empty("clevertap_passcode"));
-        check(
-            &with(r#""p\n""#),
-            &InvalidSecret::WhiteSpace("clevertap_passcode"),
-        );
-        check(
-            &with(r#"" p""#),
-            &InvalidSecret::WhiteSpace("clevertap_passcode"),
-        );
-        check(
-            &with(r#""p\u0001""#),
-            &InvalidSecret::NotAscii("clevertap_passcode"),
-        );
-        check(
-            &with(r#""pé""#),
-            &InvalidSecret::NotAscii("clevertap_passcode"),
-        );
+        check(&with(r#""p\n""#), &InvalidSecret::WhiteSpace("clevertap_passcode"));
+        check(&with(r#"" p""#), &InvalidSecret::WhiteSpace("clevertap_passcode"));
+        check(&with(r#""p\u0001""#), &InvalidSecret::NotAscii("clevertap_passcode"));
+        check(&with(r#""pé""#), &InvalidSecret::NotAscii("clevertap_passcode"));
     }
 
     #[test]

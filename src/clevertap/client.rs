@@ -92,9 +92,7 @@ impl Client {
             self.wait_for_warm_up().await;
             self.send(credentials, body, records).await
         };
-        timeout_at(deadline, attempt)
-            .await
-            .unwrap_or(Attempt::TimedOut)
+        timeout_at(deadline, attempt).await.unwrap_or(Attempt::TimedOut)
     }
 
     /// The first upload does not open a second connection beside the one that is almost there.
@@ -120,10 +118,7 @@ impl Client {
         let headers = request.headers_mut();
         headers.insert(ACCOUNT_ID, credentials.account_id.clone());
         headers.insert(PASSCODE, passcode);
-        headers.insert(
-            CONTENT_TYPE,
-            HeaderValue::from_static("application/json; charset=utf-8"),
-        );
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
         let answer = match self.http.0.exchange(request, MAX_RESPONSE_BYTES).await {
             Ok(answer) => answer,
             Err(NoResponse::NotConnected) => return Attempt::NotConnected,
@@ -132,9 +127,6 @@ impl Client {
         let status = answer.status().as_u16();
         // Only a 200 needs its body; one that was cut short is not readable JSON.
         let body = answer.into_body().unwrap_or_default();
-        Attempt::Answered {
-            status,
-            response: response::read(status, &body, records),
-        }
+        Attempt::Answered { status, response: response::read(status, &body, records) }
     }
 }

@@ -53,13 +53,8 @@ pub enum Change<'e> {
 /// What a record contains. Keys are unique.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Content<'e> {
-    Event {
-        name: Cow<'e, str>,
-        properties: Vec<Property<'e>>,
-    },
-    Profile {
-        changes: Vec<(Cow<'e, str>, Change<'e>)>,
-    },
+    Event { name: Cow<'e, str>, properties: Vec<Property<'e>> },
+    Profile { changes: Vec<(Cow<'e, str>, Change<'e>)> },
 }
 
 /// What a record is for. It is not uploaded; results and dead letters name records by it.
@@ -176,10 +171,7 @@ mod tests {
             role: Role::Event,
             user: User::Identity("u-1842".into()),
             at,
-            content: Content::Event {
-                name: "X".into(),
-                properties,
-            },
+            content: Content::Event { name: "X".into(), properties },
         }
     }
 
@@ -241,11 +233,9 @@ mod tests {
 
     #[test]
     fn a_role_is_written_and_read_as_a_word() {
-        for (role, word) in [
-            (Role::Profile, "profile"),
-            (Role::Event, "event"),
-            (Role::Revenue, "revenue"),
-        ] {
+        for (role, word) in
+            [(Role::Profile, "profile"), (Role::Event, "event"), (Role::Revenue, "revenue")]
+        {
             assert_eq!(<&str>::from(role), word);
             assert_eq!(word.parse(), Ok(role));
         }

@@ -60,9 +60,7 @@ impl fmt::Display for Region {
 
 fn host_of(text: &str) -> &str {
     let without_scheme = text.split_once("://").map_or(text, |(_, rest)| rest);
-    let end = without_scheme
-        .find(['/', '?', '#', ':'])
-        .unwrap_or(without_scheme.len());
+    let end = without_scheme.find(['/', '?', '#', ':']).unwrap_or(without_scheme.len());
     &without_scheme[..end]
 }
 
@@ -78,10 +76,7 @@ mod tests {
 
     #[test]
     fn every_region_is_found_by_code_name_host_and_dashboard() {
-        for Region {
-            code, name, host, ..
-        } in REGIONS
-        {
+        for Region { code, name, host, .. } in REGIONS {
             for text in [
                 (*code).to_owned(),
                 code.to_uppercase(),
@@ -106,13 +101,9 @@ mod tests {
 
     #[test]
     fn any_other_text_is_no_region() {
-        for text in [
-            "",
-            "mars",
-            "in2",
-            "https://in1.example.com",
-            "in1.api.clevertap.com.example.com",
-        ] {
+        for text in
+            ["", "mars", "in2", "https://in1.example.com", "in1.api.clevertap.com.example.com"]
+        {
             check(text, Err(UnknownRegion));
         }
     }

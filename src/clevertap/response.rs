@@ -157,12 +157,7 @@ mod tests {
     fn success_accepts_every_record() {
         let body = r#"{"status":"success","processed":2,"unprocessed":[]}"#;
         check(200, body, 2, &Response::Verdicts(vec![Accepted, Accepted]));
-        check(
-            200,
-            r#"{"status":"success"}"#,
-            1,
-            &Response::Verdicts(vec![Accepted]),
-        );
+        check(200, r#"{"status":"success"}"#, 1, &Response::Verdicts(vec![Accepted]));
     }
 
     #[test]
@@ -187,12 +182,7 @@ mod tests {
             r#"{{"status":"fail","processed":0,"unprocessed":[{}]}}"#,
             refusal(525, "Skipped record number : 2")
         );
-        check(
-            200,
-            &two,
-            2,
-            &Response::Verdicts(vec![Refused(200), Refused(525)]),
-        );
+        check(200, &two, 2, &Response::Verdicts(vec![Refused(200), Refused(525)]));
     }
 
     #[test]
@@ -212,11 +202,7 @@ mod tests {
 
     #[test]
     fn a_refusal_of_an_unclear_record_is_unreadable() {
-        for text in [
-            "no number",
-            "Skipped record number : 9",
-            "Skipped record number : 0",
-        ] {
+        for text in ["no number", "Skipped record number : 9", "Skipped record number : 0"] {
             let body = format!(
                 r#"{{"status":"partial","processed":1,"unprocessed":[{}]}}"#,
                 refusal(512, text)
@@ -227,15 +213,9 @@ mod tests {
 
     #[test]
     fn a_200_of_another_shape_is_unreadable() {
-        for body in [
-            "",
-            "OK",
-            "<html>",
-            "[]",
-            "{}",
-            r#"{"status":"maybe"}"#,
-            r#"{"status":"partial"}"#,
-        ] {
+        for body in
+            ["", "OK", "<html>", "[]", "{}", r#"{"status":"maybe"}"#, r#"{"status":"partial"}"#]
+        {
             check(200, body, 1, &Response::Unreadable);
         }
     }

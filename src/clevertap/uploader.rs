@@ -65,12 +65,7 @@ impl<'e> EventUpload<'e> {
             record,
             state: State::Pending,
         });
-        Self {
-            group,
-            records: records.collect(),
-            failure: None,
-            stats: UploadStats::default(),
-        }
+        Self { group, records: records.collect(), failure: None, stats: UploadStats::default() }
     }
 
     /// The required records that CleverTap refused permanently, with its code.
@@ -241,8 +236,7 @@ impl Uploader {
                 upload.give_up(Failure::Blocked);
                 continue;
             }
-            self.upload(account, Arc::clone(&secret), deadline, &mut [&mut **upload])
-                .await;
+            self.upload(account, Arc::clone(&secret), deadline, &mut [&mut **upload]).await;
             if upload.failure.is_some() {
                 blocked.extend(upload.group);
             }
@@ -264,10 +258,7 @@ impl Uploader {
                 (self.sandbox_account_id.as_ref()?, passcode)
             }
         };
-        Some(Credentials {
-            account_id,
-            passcode,
-        })
+        Some(Credentials { account_id, passcode })
     }
 }
 
@@ -304,9 +295,7 @@ struct Backoff {
 
 impl Backoff {
     fn next_delay(&mut self) -> Duration {
-        let max = FIRST_DELAY
-            .saturating_mul(1 << self.attempts.min(10))
-            .min(MAX_DELAY);
+        let max = FIRST_DELAY.saturating_mul(1 << self.attempts.min(10)).min(MAX_DELAY);
         self.attempts += 1;
         max.mul_f64(fastrand::f64())
     }

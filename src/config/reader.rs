@@ -21,11 +21,7 @@ pub struct Reader<'l> {
 
 impl<'l> Reader<'l> {
     pub fn new(lookup: &'l dyn Fn(&str) -> Option<String>) -> Self {
-        Self {
-            lookup,
-            errors: Vec::new(),
-            warnings: Vec::new(),
-        }
+        Self { lookup, errors: Vec::new(), warnings: Vec::new() }
     }
 
     /// A variable's value without surrounding white space, if there is one.
@@ -36,10 +32,7 @@ impl<'l> Reader<'l> {
     }
 
     pub fn error(&mut self, variable: &'static str, problem: impl Into<String>) {
-        self.errors.push(ConfigError {
-            variable,
-            problem: problem.into(),
-        });
+        self.errors.push(ConfigError { variable, problem: problem.into() });
     }
 
     /// Reports an error in place of a value.
@@ -134,12 +127,7 @@ impl<'l> Reader<'l> {
         );
         let value = self.required(variable, &allowed)?;
         Region::parse(&value).map_or_else(
-            |problem| {
-                self.invalid(
-                    variable,
-                    format!("`{value}` {problem}; set it to {allowed}"),
-                )
-            },
+            |problem| self.invalid(variable, format!("`{value}` {problem}; set it to {allowed}")),
             Some,
         )
     }
@@ -159,10 +147,8 @@ impl<'l> Reader<'l> {
 
     pub fn signature(&mut self) -> SignaturePolicy {
         const TOLERANCE: &str = "PURCHASELY_SIGNATURE_TOLERANCE_SECONDS";
-        let is_required = self.choice(
-            "PURCHASELY_SIGNATURE",
-            &[("required", true), ("off", false)],
-        );
+        let is_required =
+            self.choice("PURCHASELY_SIGNATURE", &[("required", true), ("off", false)]);
         let seconds = self.value(TOLERANCE).map_or(Ok(0), |value| value.parse());
         if seconds.is_err() {
             self.error(TOLERANCE, "is not a whole number of seconds; 0 is no limit");
@@ -175,9 +161,7 @@ impl<'l> Reader<'l> {
             return SignaturePolicy::Off;
         }
         let tolerance = seconds.ok().filter(|seconds| *seconds > 0);
-        SignaturePolicy::Required {
-            tolerance: tolerance.map(Duration::from_secs),
-        }
+        SignaturePolicy::Required { tolerance: tolerance.map(Duration::from_secs) }
     }
 
     pub fn queue_url(&mut self, variable: &'static str) -> Option<String> {

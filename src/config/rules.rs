@@ -30,15 +30,10 @@ pub fn read(
         identity: IdentityRules {
             user_id_as: reader.choice(
                 "USER_ID_AS",
-                &[
-                    ("identity", UserIdAs::Identity),
-                    ("object_id", UserIdAs::ObjectId),
-                ],
+                &[("identity", UserIdAs::Identity), ("object_id", UserIdAs::ObjectId)],
             ),
-            anonymous_is_identity: reader.choice(
-                "ANONYMOUS_USER_ID_AS",
-                &[("ignore", false), ("identity", true)],
-            ),
+            anonymous_is_identity: reader
+                .choice("ANONYMOUS_USER_ID_AS", &[("ignore", false), ("identity", true)]),
             clevertap_id_field: reader
                 .value("CLEVERTAP_ID_FIELD")
                 .unwrap_or(defaults.clevertap_id_field),
@@ -128,9 +123,7 @@ fn warn_of_equal_names(reader: &mut Reader<'_>, renamed: &BTreeMap<String, Strin
         .iter()
         .map(|(name, _)| (*name, *name))
         .filter(|(name, _)| !renamed.contains_key(*name));
-    let renamed = renamed
-        .iter()
-        .map(|(source, target)| (source.as_str(), target.as_str()));
+    let renamed = renamed.iter().map(|(source, target)| (source.as_str(), target.as_str()));
     let mut seen: HashMap<String, &str> = HashMap::new();
     for (source, target) in unchanged.chain(renamed) {
         if let Some(other) = seen.insert(fold(target), source) {
@@ -179,10 +172,7 @@ fn profile(reader: &mut Reader<'_>) -> ProfileRules {
             "{NAMES} renames {property}, which {VARIABLE} does not list: check the spelling"
         ));
     }
-    ProfileRules {
-        properties,
-        names: names.into_iter().collect(),
-    }
+    ProfileRules { properties, names: names.into_iter().collect() }
 }
 
 fn revenue(reader: &mut Reader<'_>) -> RevenueRules {

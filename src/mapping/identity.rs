@@ -68,11 +68,7 @@ pub fn identify<'e>(event: &'e Event, rules: &IdentityRules) -> Identified<'e> {
         return Identified::Nobody;
     };
     let (User::Identity(id) | User::ObjectId(id)) = &user;
-    if limits::is_valid_identity(id) {
-        Identified::User(user)
-    } else {
-        Identified::TooLong
-    }
+    if limits::is_valid_identity(id) { Identified::User(user) } else { Identified::TooLong }
 }
 
 fn clevertap_id<'e>(event: &'e Event, field: &str) -> Option<Cow<'e, str>> {
@@ -117,24 +113,12 @@ mod tests {
     fn the_first_id_present_identifies_the_user() {
         let too_long = format!(r#""user_id":"{}""#, "x".repeat(limits::IDENTITY_CHARACTERS));
         for (fields, expected) in [
-            (
-                r#""user_id":"u-1","anonymous_user_id":"a-1""#,
-                identity("u-1"),
-            ),
+            (r#""user_id":"u-1","anonymous_user_id":"a-1""#, identity("u-1")),
             (r#""user_id":1842"#, identity("1842")),
-            (
-                r#""user_id":"u","clevertap_id":"__top""#,
-                object_id("__top"),
-            ),
-            (
-                r#""user_id":"u","custom":{"clevertap_id":"__in"}"#,
-                object_id("__in"),
-            ),
+            (r#""user_id":"u","clevertap_id":"__top""#, object_id("__top")),
+            (r#""user_id":"u","custom":{"clevertap_id":"__in"}"#, object_id("__in")),
             (r#""user_id":"u","clevertap_id":"""#, identity("u")),
-            (
-                r#""user_id":"u","a":{"b":{"clevertap_id":"deep"}}"#,
-                identity("u"),
-            ),
+            (r#""user_id":"u","a":{"b":{"clevertap_id":"deep"}}"#, identity("u")),
             (r#""anonymous_user_id":"a-1""#, Identified::Anonymous),
             (r#""plan":"p""#, Identified::Nobody),
             (r#""user_id":null"#, Identified::Nobody),

@@ -215,16 +215,8 @@ pub fn map<'e>(
         Err(why) => return Mapped::Unmappable(why),
     };
     let at = event.time_ms("event_created_at").map(seconds);
-    let record = |(role, content)| Record {
-        role,
-        user: user.clone(),
-        at,
-        content,
-    };
-    Mapped::Records {
-        account,
-        records: contents.into_iter().map(record).collect(),
-    }
+    let record = |(role, content)| Record { role, user: user.clone(), at, content };
+    Mapped::Records { account, records: contents.into_iter().map(record).collect() }
 }
 
 impl EventSwitches {
@@ -389,11 +381,7 @@ mod tests {
     fn switches_choose_the_events_that_are_raised() {
         let mut rules = without(without_profile(), &["B"]);
         rules.events.enabled = Some(HashSet::from(["A".to_owned(), "B".to_owned()]));
-        for (name, expected) in [
-            ("A", "Main: A"),
-            ("B", "EventDisabled"),
-            ("C", "EventDisabled"),
-        ] {
+        for (name, expected) in [("A", "Main: A"), ("B", "EventDisabled"), ("C", "EventDisabled")] {
             let body = format!(r#"{{"event_name":"{name}","user_id":"u"}}"#);
             check(&rules, &body, expected);
         }
@@ -412,11 +400,7 @@ mod tests {
         let sandbox = |body: &str| body.replace('}', r#","environment":"SANDBOX"}"#);
         for (rule, renewed, paid) in [
             (SandboxRule::Drop, "Sandbox", "Sandbox"),
-            (
-                SandboxRule::EventsOnly,
-                "Main: SUBSCRIPTION_RENEWED",
-                "Main: TRANSACTION_PROCESSED",
-            ),
+            (SandboxRule::EventsOnly, "Main: SUBSCRIPTION_RENEWED", "Main: TRANSACTION_PROCESSED"),
             (
                 SandboxRule::Whole,
                 "Main: profile, SUBSCRIPTION_RENEWED",
@@ -428,10 +412,7 @@ mod tests {
                 "Sandbox: TRANSACTION_PROCESSED, Charged",
             ),
         ] {
-            let rules = Rules {
-                sandbox: rule,
-                ..with_revenue()
-            };
+            let rules = Rules { sandbox: rule, ..with_revenue() };
             check(&rules, &sandbox(RENEWED), renewed);
             check(&rules, &sandbox(PAID), paid);
             check(&rules, RENEWED, "Main: profile, SUBSCRIPTION_RENEWED");

@@ -38,10 +38,7 @@ pub struct ProfileRules {
 impl Default for ProfileRules {
     fn default() -> Self {
         let properties = DEFAULT_PROPERTIES.iter().map(|&name| name.to_owned());
-        Self {
-            properties: properties.collect(),
-            names: HashMap::new(),
-        }
+        Self { properties: properties.collect(), names: HashMap::new() }
     }
 }
 
@@ -230,12 +227,7 @@ mod tests {
         statuses: &[&str],
         (active, written, plans): (Option<bool>, Written, Plans),
     ) {
-        let expected = Effect {
-            row,
-            active,
-            written,
-            plans,
-        };
+        let expected = Effect { row, active, written, plans };
         for name in names.split_whitespace() {
             for status in statuses.iter().flat_map(|statuses| statuses.split(' ')) {
                 let effect = effect_of(name, "RENEWING_SUBSCRIPTION", status);
@@ -260,10 +252,8 @@ mod tests {
             let is_unchanged = (effect.active, effect.written, effect.plans) == NO_CHANGE;
             assert_eq!(is_unchanged, row == 1, "{name} {purchase_type} {status}");
         }
-        for (id, row) in [
-            ("purchasely_one_time_purchase_id", 1),
-            ("purchasely_subscription_id", 3),
-        ] {
+        for (id, row) in [("purchasely_one_time_purchase_id", 1), ("purchasely_subscription_id", 3)]
+        {
             let fields = format!(
                 r#""event_name":"ACTIVATE","{id}":"x","purchase_type":"NON_RENEWING_SUBSCRIPTION""#
             );
@@ -318,11 +308,8 @@ mod tests {
             .map(|(name, _)| *name)
             .filter(|name| effect_of(name, "RENEWING_SUBSCRIPTION", "AUTO_RENEWING").row == 2)
             .collect();
-        let expected = [
-            "RETENTION_MESSAGE_REQUESTED",
-            "INSTALLMENT_REFUNDED",
-            "TRANSACTION_PROCESSED",
-        ];
+        let expected =
+            ["RETENTION_MESSAGE_REQUESTED", "INSTALLMENT_REFUNDED", "TRANSACTION_PROCESSED"];
         assert_eq!(row_2, expected);
     }
 
@@ -335,9 +322,7 @@ mod tests {
             role: Role::Profile,
             user: User::Identity("u".into()),
             at: None,
-            content: Content::Profile {
-                changes: changes(&event, rules, &properties),
-            },
+            content: Content::Profile { changes: changes(&event, rules, &properties) },
         };
         let upload = serde_json::to_value(Upload(&[&record])).unwrap();
         assert_eq!(&upload["d"][0]["profileData"], expected);
@@ -375,10 +360,9 @@ mod tests {
             properties: vec![PROMOTIONAL_OFFER_ID.to_owned()],
             ..ProfileRules::default()
         };
-        for (offer_type, expected) in [
-            ("PROMOTIONAL_OFFER", json!({ "promotional_offer_id": "p" })),
-            ("NONE", json!({})),
-        ] {
+        for (offer_type, expected) in
+            [("PROMOTIONAL_OFFER", json!({ "promotional_offer_id": "p" })), ("NONE", json!({}))]
+        {
             let fields = format!(
                 r#""event_name":"SUBSCRIPTION_STARTED","offer_type":"{offer_type}","promotional_offer_id":"p""#
             );

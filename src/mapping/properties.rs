@@ -32,11 +32,7 @@ pub fn of_event<'e>(
     rules: &'e PropertyRules,
     on_field: &mut dyn FnMut(&str, FieldOutcome<'e>),
 ) -> Vec<Property<'e>> {
-    let mut reader = Reader {
-        rules,
-        found: [const { Vec::new() }; 3],
-        on_field,
-    };
+    let mut reader = Reader { rules, found: [const { Vec::new() }; 3], on_field };
     reader.object(&Parent::default(), event.fields());
     reader.into_properties()
 }
@@ -132,10 +128,8 @@ impl<'e> Reader<'e, '_> {
                 continue;
             }
             // Purchasely names every time `*_at`, so an unknown field of such a name may be one.
-            let time_ms = name
-                .ends_with("_at")
-                .then(|| purchasely::time_ms(object, name))
-                .flatten();
+            let time_ms =
+                name.ends_with("_at").then(|| purchasely::time_ms(object, name)).flatten();
             let is_time = kind == Some(Kind::Time)
                 || (time_ms.is_some() && matches!(kind, None | Some(Kind::Unspecified)));
             if !is_time {
@@ -205,9 +199,7 @@ impl<'e> Reader<'e, '_> {
     fn into_properties(self) -> Vec<Property<'e>> {
         let mut properties: Vec<Property<'e>> = Vec::with_capacity(limits::PROPERTIES);
         for candidate in self.found.into_iter().flatten() {
-            let Candidate {
-                source, key, value, ..
-            } = candidate;
+            let Candidate { source, key, value, .. } = candidate;
             // Comparing with at most a hundred names costs less than hashing each.
             let outcome = if properties.iter().any(|(taken, _)| *taken == key) {
                 FieldOutcome::Collision(key)
@@ -269,9 +261,7 @@ fn read(kind: Option<Kind>, value: &Json) -> Read<'_> {
         Some(Kind::Time | Kind::Texts) => None,
         Some(Kind::Unspecified) | None => return read_untyped(value),
     };
-    typed
-        .map(|value| (value, false))
-        .ok_or(FieldOutcome::WrongType)
+    typed.map(|value| (value, false)).ok_or(FieldOutcome::WrongType)
 }
 
 fn read_untyped(value: &Json) -> Read<'_> {
@@ -360,10 +350,7 @@ mod tests {
     #[track_caller]
     fn check_outcomes(fields: &str, expected: &[(&str, &str)]) {
         let outcomes = properties(&PropertyRules::default(), fields).1;
-        let outcomes: Vec<_> = outcomes
-            .iter()
-            .map(|(f, word)| (f.as_str(), *word))
-            .collect();
+        let outcomes: Vec<_> = outcomes.iter().map(|(f, word)| (f.as_str(), *word)).collect();
         assert_eq!(outcomes, expected, "{fields}");
     }
 
@@ -378,10 +365,7 @@ mod tests {
             (r#""amount_in_usd":10"#, r#"{"amount_in_usd":10.0}"#),
             (r#""amount_in_usd":"59.99""#, r#"{"amount_in_usd":59.99}"#),
             (r#""amount_in_usd":-5"#, r#"{"amount_in_usd":-5.0}"#),
-            (
-                r#""is_family_shared":"True""#,
-                r#"{"is_family_shared":true}"#,
-            ),
+            (r#""is_family_shared":"True""#, r#"{"is_family_shared":true}"#),
         ] {
             check(fields, expected);
         }
@@ -413,16 +397,10 @@ mod tests {
         check(fields, r#"{"next_renewal_at":"$D_1803975300"}"#);
         check_outcomes(
             fields,
-            &[
-                ("next_renewal_at_ms", "millisecond_twin"),
-                ("next_renewal_at", "date"),
-            ],
+            &[("next_renewal_at_ms", "millisecond_twin"), ("next_renewal_at", "date")],
         );
         for (fields, expected) in [
-            (
-                r#""next_renewal_at_ms":1803975300999"#,
-                r#"{"next_renewal_at":"$D_1803975300"}"#,
-            ),
+            (r#""next_renewal_at_ms":1803975300999"#, r#"{"next_renewal_at":"$D_1803975300"}"#),
             (r#""next_renewal_at_ms":"never""#, "{}"),
             (
                 r#""commitment_first":{"paid_at":"2027-03-02T08:15:00Z","paid_at_ms":1803975300000,"months":12}"#,
@@ -442,10 +420,7 @@ mod tests {
             ),
             (r#""seen_at":"HOME""#, r#"{"seen_at":"HOME"}"#),
             (r#""seen_at_ms":"HOME""#, r#"{"seen_at_ms":"HOME"}"#),
-            (
-                r#""seen_at_ms":{"page":"HOME"}"#,
-                r#"{"seen_at_ms_page":"HOME"}"#,
-            ),
+            (r#""seen_at_ms":{"page":"HOME"}"#, r#"{"seen_at_ms_page":"HOME"}"#),
         ] {
             check(fields, expected);
         }
@@ -462,15 +437,9 @@ mod tests {
                 r#""attribution":{"utm_source":"news","utm_term":7}"#,
                 r#"{"attribution_utm_source":"news","attribution_utm_term":"7"}"#,
             ),
-            (
-                r#""a":{"b":{"c":1},"d":[1,"x",true,null]}"#,
-                r#"{"a_b_c":1,"a_d":"1, x, true"}"#,
-            ),
+            (r#""a":{"b":{"c":1},"d":[1,"x",true,null]}"#, r#"{"a_b_c":1,"a_d":"1, x, true"}"#),
             (r#""a":[{"b":1}]"#, "{}"),
-            (
-                r#""a":null,"b":"","c":[],"d":{},"e":[null],"plan":null"#,
-                "{}",
-            ),
+            (r#""a":null,"b":"","c":[],"d":{},"e":[null],"plan":null"#, "{}"),
         ] {
             check(fields, expected);
         }
@@ -501,10 +470,7 @@ mod tests {
             r#""plan":"p","purchased_at":"2027-03-02T08:15:00Z","purchased_at_ms":1803975300000,"a":{"b":1},"c":1,"attribution":{"utm_term":"x","utm_source":"y"}"#,
             r#"{"attribution_utm_source":"y","c":1}"#,
         );
-        let rules = PropertyRules {
-            drop_unknown: true,
-            ..PropertyRules::default()
-        };
+        let rules = PropertyRules { drop_unknown: true, ..PropertyRules::default() };
         check_with(
             &rules,
             r#""c":1,"commitment_months":12,"plan":"p","paid_at_ms":1803975300000"#,
@@ -521,14 +487,8 @@ mod tests {
     #[test]
     fn no_unknown_field_takes_the_name_of_a_documented_one() {
         for (fields, expected) in [
-            (
-                r#""plan!":5,"next":{"renewal_at":5},"amount_in_usd ":"x""#,
-                "{}",
-            ),
-            (
-                r#""attribution_utm_source":5"#,
-                r#"{"attribution_utm_source":"5"}"#,
-            ),
+            (r#""plan!":5,"next":{"renewal_at":5},"amount_in_usd ":"x""#, "{}"),
+            (r#""attribution_utm_source":5"#, r#"{"attribution_utm_source":"5"}"#),
         ] {
             check(fields, expected);
         }
@@ -554,10 +514,7 @@ mod tests {
     #[test]
     fn text_is_sanitized_and_that_is_reported() {
         let fields = format!(r#""presentation":"{}""#, "€".repeat(300));
-        check(
-            &fields,
-            &format!(r#"{{"presentation":"{}"}}"#, "€".repeat(170)),
-        );
+        check(&fields, &format!(r#"{{"presentation":"{}"}}"#, "€".repeat(170)));
         check_outcomes(&fields, &[("presentation", "sanitized")]);
         check(r#""plan":"$D_123""#, r#"{"plan":"D_123"}"#);
     }

@@ -106,10 +106,7 @@ pub fn decide<'e>(
     if name == CHARGED && !item.is_empty() {
         raised.push(("Items".into(), Value::Item(item)));
     }
-    Revenue::Raised {
-        name,
-        properties: raised,
-    }
+    Revenue::Raised { name, properties: raised }
 }
 
 fn find<'p, 'e>(properties: &'p [Property<'e>], key: &str) -> Option<&'p Value<'e>> {
@@ -123,10 +120,8 @@ fn integration_money(properties: &[Property<'_>]) -> Option<Money> {
         let Value::Decimal(amount) = value else {
             return None;
         };
-        key.starts_with("amount_in_").then(|| Money {
-            amount: *amount,
-            currency: code.to_uppercase(),
-        })
+        key.starts_with("amount_in_")
+            .then(|| Money { amount: *amount, currency: code.to_uppercase() })
     })
 }
 
@@ -138,18 +133,13 @@ fn customer_money(properties: &[Property<'_>]) -> Option<Money> {
         return None;
     };
     let is_code = code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_alphabetic());
-    is_code.then(|| Money {
-        amount: *amount,
-        currency: code.to_uppercase(),
-    })
+    is_code.then(|| Money { amount: *amount, currency: code.to_uppercase() })
 }
 
 /// What was bought, for `Items` of `Charged`.
 fn item<'e>(properties: &[Property<'e>]) -> Vec<Property<'e>> {
     const KEYS: [&str; 3] = ["plan", "product", "store_product_id"];
-    let item = properties
-        .iter()
-        .filter(|(key, _)| KEYS.contains(&key.as_ref()));
+    let item = properties.iter().filter(|(key, _)| KEYS.contains(&key.as_ref()));
     item.cloned().collect()
 }
 
@@ -170,10 +160,7 @@ mod tests {
             ..PropertyRules::default()
         };
         let properties = properties::of_event(&transaction, &property_rules, &mut |_, _| {});
-        let rules = RevenueRules {
-            event: Some(event.to_owned()),
-            currency,
-        };
+        let rules = RevenueRules { event: Some(event.to_owned()), currency };
         match decide(&transaction, &rules, &properties) {
             Revenue::Raised { name, properties } => {
                 let properties = properties
@@ -254,11 +241,7 @@ mod tests {
             (Customer, r#""amount_in_usd":5"#, "NoAmount"),
             (Integration, &long_id, "UnfitId"),
         ] {
-            assert_eq!(
-                decision("Charged", currency, &[], fields),
-                expected,
-                "{fields}"
-            );
+            assert_eq!(decision("Charged", currency, &[], fields), expected, "{fields}");
         }
     }
 
@@ -267,10 +250,7 @@ mod tests {
         let event = Event::parse(Verified::unsigned(br#"{"event_name":"ACTIVATE"}"#)).unwrap();
         let off = RevenueRules::default();
         assert_eq!(decide(&event, &off, &[]), Revenue::Off);
-        let on = RevenueRules {
-            event: Some(CHARGED.to_owned()),
-            ..off
-        };
+        let on = RevenueRules { event: Some(CHARGED.to_owned()), ..off };
         assert_eq!(decide(&event, &on, &[]), Revenue::NotMoney);
     }
 }

@@ -158,9 +158,7 @@ mod tests {
     fn documented(text: &str) -> Groups {
         let lines = text.lines().filter_map(|line| line.split_once(": "));
         let names = |names: &str| names.split(' ').map(str::to_owned).collect();
-        lines
-            .map(|(group, of)| (group.trim().to_owned(), names(of)))
-            .collect()
+        lines.map(|(group, of)| (group.trim().to_owned(), names(of))).collect()
     }
 
     fn grouped<G: Debug>(table: &[(&str, G)]) -> Groups {

@@ -52,10 +52,7 @@ impl Event {
                 Category::Io | Category::Syntax | Category::Eof => Unreadable::NotJson,
             })?;
         match fields.get("event_name") {
-            Some(Value::String(name)) => Ok(Self {
-                name: name.clone(),
-                fields,
-            }),
+            Some(Value::String(name)) => Ok(Self { name: name.clone(), fields }),
             _ if is_version_two(&fields) => Err(Unreadable::VersionTwo),
             _ => Err(Unreadable::NoEventName),
         }
@@ -138,10 +135,7 @@ fn plausible(time_ms: i64) -> Option<i64> {
     (1..=MAX_TIME_MS).contains(&time_ms).then_some(time_ms)
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "checked to be whole and in range"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "checked to be whole and in range")]
 fn whole(number: f64) -> Option<i64> {
     /// 2^53: up to here every whole number has a `f64` of its own.
     const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
@@ -188,10 +182,7 @@ mod tests {
             (b"{}", "no_event_name"),
             (br#"{"event_name":7}"#, "no_event_name"),
             (br#"{"event_name":null,"api_version":3}"#, "no_event_name"),
-            (
-                br#"{"api_version":2,"name":"ACTIVATE"}"#,
-                "payload_version_two",
-            ),
+            (br#"{"api_version":2,"name":"ACTIVATE"}"#, "payload_version_two"),
             (br#"{"name":"ACTIVATE","user":{}}"#, "payload_version_two"),
             (br#"{"api_version":"2"}"#, "payload_version_two"),
         ] {
@@ -206,22 +197,10 @@ mod tests {
             (r#""t_at_ms":1772439330250"#, Some(1_772_439_330_250)),
             (r#""t_at_ms":"1772439330250""#, Some(1_772_439_330_250)),
             (r#""t_at_ms":1772439330250.0"#, Some(1_772_439_330_250)),
-            (
-                r#""t_at":"2026-03-02T08:15:30.250Z""#,
-                Some(1_772_439_330_250),
-            ),
-            (
-                r#""t_at":"2026-03-02T09:15:30+01:00""#,
-                Some(1_772_439_330_000),
-            ),
-            (
-                r#""t_at":"2026-03-02T08:15:30Z","t_at_ms":1000"#,
-                Some(1000),
-            ),
-            (
-                r#""t_at":"2026-03-02T08:15:30Z","t_at_ms":null"#,
-                Some(1_772_439_330_000),
-            ),
+            (r#""t_at":"2026-03-02T08:15:30.250Z""#, Some(1_772_439_330_250)),
+            (r#""t_at":"2026-03-02T09:15:30+01:00""#, Some(1_772_439_330_000)),
+            (r#""t_at":"2026-03-02T08:15:30Z","t_at_ms":1000"#, Some(1000)),
+            (r#""t_at":"2026-03-02T08:15:30Z","t_at_ms":null"#, Some(1_772_439_330_000)),
             (r#""t_at":"tomorrow""#, None),
             (r#""t_at":1772439330250"#, None),
             (r#""t_at_ms":0"#, None),

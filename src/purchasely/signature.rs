@@ -99,9 +99,7 @@ impl SignatureHeaders {
     ) -> Result<Verified<'b>, InvalidSignature> {
         let mut secrets = secrets.into_iter().filter(|secret| !secret.is_empty());
         let matches = secrets.any(|secret| {
-            let mac = keyed(secret)
-                .chain_update(&self.timestamp)
-                .chain_update(body);
+            let mac = keyed(secret).chain_update(&self.timestamp).chain_update(body);
             mac.verify_slice(&self.mac).is_ok()
         });
         if !matches {
@@ -161,10 +159,7 @@ mod tests {
     }
 
     fn signed(signature: &str, timestamp: &[u8]) -> HeaderMap {
-        headers(&[
-            (SIGNATURE_HEADER, signature.as_bytes()),
-            (TIMESTAMP_HEADER, timestamp),
-        ])
+        headers(&[(SIGNATURE_HEADER, signature.as_bytes()), (TIMESTAMP_HEADER, timestamp)])
     }
 
     /// `Ok`, or the reason's word.

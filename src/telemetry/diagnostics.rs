@@ -22,10 +22,7 @@ pub fn start(level: LevelFilter) {
     let _ = tracing::subscriber::set_global_default(Lines { level });
     std::panic::set_hook(Box::new(|panic| {
         // The message may quote the webhook; the place is enough.
-        let place = panic
-            .location()
-            .map(ToString::to_string)
-            .unwrap_or_default();
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(place, "panicked");
     }));
 }
@@ -46,11 +43,7 @@ struct Lines {
 impl Subscriber for Lines {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         let own = metadata.target().starts_with(env!("CARGO_CRATE_NAME"));
-        let level = if own {
-            self.level
-        } else {
-            self.level.min(LevelFilter::WARN)
-        };
+        let level = if own { self.level } else { self.level.min(LevelFilter::WARN) };
         metadata.is_event() && *metadata.level() <= level
     }
 

@@ -48,12 +48,7 @@ pub(super) struct Metrics<'m> {
 
 impl<'m> Metrics<'m> {
     pub fn new(function: &'m str, now: Duration) -> Self {
-        Self {
-            function,
-            now,
-            class: None,
-            values: Vec::with_capacity(8),
-        }
+        Self { function, now, class: None, values: Vec::with_capacity(8) }
     }
 
     pub fn count(&mut self, metric: &'static str) {
@@ -81,12 +76,7 @@ impl<'m> Metrics<'m> {
         let directive = |names: &mut dyn Iterator<Item = &'static str>, dimensions| Directive {
             namespace: NAMESPACE,
             dimensions: [dimensions],
-            metrics: names
-                .map(|name| Definition {
-                    name,
-                    unit: unit(name),
-                })
-                .collect(),
+            metrics: names.map(|name| Definition { name, unit: unit(name) }).collect(),
         };
         let names = self.values.iter().map(|(name, _)| *name);
         let by_function: &[&str] = &[FUNCTION];

@@ -50,10 +50,7 @@ impl Watched {
             format!("{program}: {error}. It is cargo-lambda, which `make tools` installs")
         })?;
         let host = address.map_or("localhost".to_owned(), |address| address.to_string());
-        Ok(Self {
-            group,
-            url: format!("http://{host}:{port}/webhooks/purchasely"),
-        })
+        Ok(Self { group, url: format!("http://{host}:{port}/webhooks/purchasely") })
     }
 
     /// Resolves when it ends by itself, with the reason.
@@ -86,7 +83,5 @@ pub async fn wait_until_served(
         }
         tokio::time::sleep(Duration::from_millis(250)).await;
     }
-    Err(format!(
-        "the function did not answer at {url} within {patience:?}; the last try: {last}"
-    ))
+    Err(format!("the function did not answer at {url} within {patience:?}; the last try: {last}"))
 }

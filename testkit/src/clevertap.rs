@@ -14,7 +14,6 @@ use std::collections::{HashSet, VecDeque};
 use std::ops::Deref;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, watch};
 
 /// The path of the upload API (page `upload-events-api`).
@@ -45,9 +44,8 @@ const MAX_OPERATION_VALUES: usize = 100;
 /// A `ts` from here on is in milliseconds: in seconds it would be the year 5138.
 const FIRST_IMPLAUSIBLE_TIME: u64 = 100_000_000_000;
 /// Characters that no name of an event or a property may have: CleverTap's rule for names.
-const FORBIDDEN_CHARACTERS: [char; 13] = [
-    '%', '>', '<', '!', '|', '&', '.', ':', ';', '$', '\'', '"', '\\',
-];
+const FORBIDDEN_CHARACTERS: [char; 13] =
+    ['%', '>', '<', '!', '|', '&', '.', ':', ';', '$', '\'', '"', '\\'];
 /// Forbidden in profile keys in addition to [`FORBIDDEN_CHARACTERS`]: CleverTap's rule for names.
 const FORBIDDEN_IN_PROFILE_KEYS: char = '#';
 /// How a date value starts; seconds since 1970 follow: CleverTap's rule for values.
@@ -132,8 +130,6 @@ pub enum Reply {
     CloseBeforeAnswer,
     /// The connection is reset before an answer; nothing is accepted.
     ResetBeforeAnswer,
-    /// By the rules, but the connection closes before the answer: the ambiguous case.
-    AcceptThenClose,
     /// By the rules, except that the record with this number, counted from 1, is refused with this code.
     RefuseRecord { number: usize, code: u16 },
     /// HTTP 200 with `fail` and an empty `unprocessed`, as CleverTap is known to answer.
@@ -169,16 +165,6 @@ impl CleverTap {
         let connections = self.0.connections.clone();
         let answer = move |request| self.clone().answer(request);
         connections.serve_listener(listener, answer).await;
-    }
-
-    /// Serves one connection on any stream until either side ends it.
-    pub async fn serve_connection<S>(self, stream: S)
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let connections = self.0.connections.clone();
-        let answer = move |request| self.clone().answer(request);
-        connections.serve_stream(stream, answer).await;
     }
 
     /// Replaces the passcode: the old one is a 401 from here on.
@@ -252,10 +238,6 @@ impl CleverTap {
             }
             Reply::CloseBeforeAnswer => Ending::Close,
             Reply::ResetBeforeAnswer => Ending::Reset,
-            Reply::AcceptThenClose => {
-                judge(None);
-                Ending::Close
-            }
             Reply::RefuseRecord { number, code } => judge(Some((number, code))),
             Reply::FailWithoutReasons => verdict(0, &[]),
         };
@@ -341,10 +323,7 @@ fn json_answer(status: u16, body: &Value) -> Ending {
 
 /// A request refused as a whole, in the recorded shape of a 401.
 fn failure(status: u16, error: &str) -> Ending {
-    json_answer(
-        status,
-        &json!({ "status": "fail", "error": error, "code": status }),
-    )
+    json_answer(status, &json!({ "status": "fail", "error": error, "code": status }))
 }
 
 /// HTTP 200 in one of its three shapes (page `upload-events-api`).
@@ -466,11 +445,7 @@ fn check(record: &Map<String, Value>) -> Result<(), Refusal> {
     let key = keys[0];
     let is_valid = |text: &str| (1..IDENTITY_CHARACTERS).contains(&text.chars().count());
     let is_valid = record[key].as_str().is_some_and(is_valid);
-    let code = if key == "objectId" {
-        OBJECT_ID
-    } else {
-        NO_IDENTITY
-    };
+    let code = if key == "objectId" { OBJECT_ID } else { NO_IDENTITY };
     require!(is_valid => code, "{key} is not a text of 1 to 1023 characters");
 
     let ts = record.get("ts").map(|ts| ts.as_u64().unwrap_or_default());
@@ -485,15 +460,10 @@ fn check(record: &Map<String, Value>) -> Result<(), Refusal> {
 
 fn check_event(record: &Map<String, Value>) -> Result<(), Refusal> {
     check_fields(record, &["evtName", "evtData"])?;
-    let name = record
-        .get("evtName")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
+    let name = record.get("evtName").and_then(Value::as_str).unwrap_or_default();
     require!(!name.is_empty() => NO_EVENT_NAME, "no name");
     let compared = compared(name);
-    let is_reserved = RESERVED_EVENTS
-        .iter()
-        .any(|event| self::compared(event) == compared)
+    let is_reserved = RESERVED_EVENTS.iter().any(|event| self::compared(event) == compared)
         || compared.starts_with(RESERVED_EVENT_PREFIX);
     require!(!is_reserved => RESERVED, "{name} is reserved");
     let length = name.chars().count();
@@ -569,9 +539,7 @@ fn check_profile(record: &Map<String, Value>) -> Result<(), Refusal> {
 
 /// One operation on a profile property: `$add`, `$remove` or `$incr` (page `upload-user-profiles-api`).
 fn check_operation(key: &str, operation: &Map<String, Value>) -> Result<(), Refusal> {
-    let mut entries = operation
-        .iter()
-        .map(|(operator, operand)| (operator.as_str(), operand));
+    let mut entries = operation.iter().map(|(operator, operand)| (operator.as_str(), operand));
     match (entries.next(), entries.next()) {
         (Some(("$incr", Value::Number(_))), None) => Ok(()),
         (Some(("$add" | "$remove", Value::Array(values))), None) => {
@@ -628,10 +596,7 @@ fn check_value(key: &str, value: &Value) -> Result<(), Refusal> {
 /// Digits alone, and not so many that they can only be milliseconds.
 fn is_seconds(text: &str) -> bool {
     let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
-    is_number
-        && text
-            .parse()
-            .is_ok_and(|seconds: u64| seconds < FIRST_IMPLAUSIBLE_TIME)
+    is_number && text.parse().is_ok_and(|seconds: u64| seconds < FIRST_IMPLAUSIBLE_TIME)
 }
 
 /// A name as CleverTap compares it: without case and without spaces.
@@ -758,13 +723,9 @@ mod tests {
         let body = |n: usize| json!({ "d": vec![record("event"); n] });
         let count = |body: Value| records(body.to_string().as_bytes()).map(|records| records.len());
         assert_eq!(count(body(1000)), Some(1000));
-        for refused in [
-            body(0),
-            body(1001),
-            json!({ "d": [1] }),
-            json!({ "d": [{}], "e": 1 }),
-            json!([{}]),
-        ] {
+        for refused in
+            [body(0), body(1001), json!({ "d": [1] }), json!({ "d": [{}], "e": 1 }), json!([{}])]
+        {
             assert_eq!(count(refused), None);
         }
         assert_eq!(records(b"{"), None);
@@ -773,14 +734,8 @@ mod tests {
     #[test]
     fn words_refusals_as_recorded() {
         let worded = |code| Refusal::new(code).into_answer(2, Map::new())["error"].clone();
-        assert_eq!(
-            worded(509),
-            "Event name is mandatory. Skipped record number : 2"
-        );
-        assert_eq!(
-            worded(526),
-            "objectId is not valid.Skipped record number : 2"
-        );
+        assert_eq!(worded(509), "Event name is mandatory. Skipped record number : 2");
+        assert_eq!(worded(526), "objectId is not valid.Skipped record number : 2");
     }
 
     #[tokio::test]
@@ -795,12 +750,7 @@ mod tests {
                 .header("x-clevertap-passcode", PASSCODE)
                 .header(CONTENT_TYPE, "application/json")
                 .body(json!({ "d": [record("event")] }).to_string());
-            async move {
-                request
-                    .send()
-                    .await
-                    .map(|response| response.status().as_u16())
-            }
+            async move { request.send().await.map(|response| response.status().as_u16()) }
         };
         clevertap.script(vec![Reply::Silent; MAX_CONCURRENT_UPLOADS]);
         let mut waiting = JoinSet::new();
@@ -848,8 +798,6 @@ mod tests {
     }
 
     fn code(record: &Value) -> Option<u16> {
-        check(record.as_object().unwrap())
-            .err()
-            .map(|refusal| refusal.code)
+        check(record.as_object().unwrap()).err().map(|refusal| refusal.code)
     }
 }

@@ -24,7 +24,7 @@ pub enum Ending {
     Answer(Response<Full<Bytes>>),
     /// The connection closes in the orderly way, without an answer.
     Close,
-    /// The peer sees a TCP reset; on a stream that is not from a listener, a close.
+    /// The peer sees a TCP reset.
     Reset,
 }
 
@@ -61,9 +61,7 @@ impl Ending {
     pub fn answer(status: u16, content_type: &'static str, body: impl Into<Bytes>) -> Self {
         let mut response = Response::new(Full::new(body.into()));
         *response.status_mut() = StatusCode::from_u16(status).expect("an HTTP status");
-        response
-            .headers_mut()
-            .insert(CONTENT_TYPE, content_type.parse().expect("a header value"));
+        response.headers_mut().insert(CONTENT_TYPE, content_type.parse().expect("a header value"));
         Self::Answer(response)
     }
 
@@ -138,17 +136,6 @@ impl Connections {
                 }
             });
         }
-    }
-
-    /// Serves one connection on any stream until either side ends it.
-    pub async fn serve_stream<S, H, F>(&self, stream: S, handle: H)
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        H: Fn(Request<Bytes>) -> F + Send + Sync + 'static,
-        F: Future<Output = Ending> + Send + 'static,
-    {
-        self.0.connections.fetch_add(1, Ordering::SeqCst);
-        self.run(stream, None, handle).await;
     }
 
     /// The second handle to the socket lives no longer than this, or the connection would stay open.

@@ -101,12 +101,7 @@ impl World {
         ];
         let function = Function::spawn(binary, &api, &[&required[..], settings].concat());
         api.wait_until_ready().await;
-        Self {
-            clevertap,
-            secrets_manager,
-            api,
-            function,
-        }
+        Self { clevertap, secrets_manager, api, function }
     }
 
     /// Posts a body, correctly signed, through an HTTP API.
@@ -117,11 +112,7 @@ impl World {
 
     /// Invokes the function with an event and reads its HTTP answer.
     pub async fn invoke(&self, event: &Value) -> Answer {
-        let answer = self
-            .api
-            .invoke(event)
-            .await
-            .expect("an answer, not an error");
+        let answer = self.api.invoke(event).await.expect("an answer, not an error");
         assert_eq!(answer["headers"]["content-type"], "application/json");
         assert_eq!(answer["isBase64Encoded"], false);
         Answer {

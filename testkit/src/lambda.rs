@@ -140,10 +140,7 @@ impl RuntimeApi {
         let request_id = next_request_id();
         let (handed_over, hand_over) = oneshot::channel();
         let (answer, answered) = oneshot::channel();
-        let caller = Caller {
-            handed_over: Some(handed_over),
-            answer,
-        };
+        let caller = Caller { handed_over: Some(handed_over), answer };
         {
             let mut callers = self.0.callers.lock().unwrap();
             if *self.0.phase.borrow() == Phase::Ended {
@@ -156,10 +153,7 @@ impl RuntimeApi {
             }
             callers.insert(request_id.clone(), caller);
         }
-        let event = Event {
-            request_id: request_id.clone(),
-            json: event.to_string(),
-        };
+        let event = Event { request_id: request_id.clone(), json: event.to_string() };
         let _ = self.0.queue.send(event);
         let hand_over = patiently("the function to take an event", hand_over).await;
         // Without a hand-over the function has ended, which is the answer.
@@ -173,11 +167,7 @@ impl RuntimeApi {
             self.0.kill.lock().unwrap().notify_one();
             (Instant::now(), Err(timed_out(&request_id, self.0.timeout)))
         };
-        Invocation {
-            result,
-            handed_over_at,
-            answered_at,
-        }
+        Invocation { result, handed_over_at, answered_at }
     }
 
     /// Resolves when the function first calls `next`, with the time of that.
@@ -291,10 +281,7 @@ impl Function {
 
     /// Starts any command that polls `api`, with the environment and the standard input that it says.
     pub fn spawn_command(mut command: Command, api: &RuntimeApi) -> Self {
-        command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         api.0.phase.send_replace(Phase::Starting);
         let started_at = Instant::now();
         let spawned = command.spawn();
@@ -327,15 +314,7 @@ impl Function {
             api.function_ended();
             exited.send_replace(Some(status.expect("a process that can be waited for")));
         });
-        Self {
-            started_at,
-            stdin,
-            pid,
-            log,
-            exit,
-            kill,
-            owner: owner.abort_handle(),
-        }
+        Self { started_at, stdin, pid, log, exit, kill, owner: owner.abort_handle() }
     }
 
     /// The id of the process, valid until it has ended.
@@ -368,10 +347,7 @@ impl Function {
         let found = patiently("a line in the log", log.wait_for(|log| find(log).is_some())).await;
         match found.ok().and_then(|lines| find(&lines)) {
             Some(line) => line,
-            None => panic!(
-                "the function ended without the line; log: {:#?}",
-                self.log()
-            ),
+            None => panic!("the function ended without the line; log: {:#?}", self.log()),
         }
     }
 
@@ -491,14 +467,8 @@ mod tests {
     async fn next(api: &RuntimeApi) -> (String, Value) {
         let url = format!("http://{}{VERSION}invocation/next", api.address());
         let response = plain_client().get(url).send().await.unwrap();
-        let id = response.headers()["lambda-runtime-aws-request-id"]
-            .to_str()
-            .unwrap()
-            .to_owned();
-        (
-            id,
-            serde_json::from_str(&response.text().await.unwrap()).unwrap(),
-        )
+        let id = response.headers()["lambda-runtime-aws-request-id"].to_str().unwrap().to_owned();
+        (id, serde_json::from_str(&response.text().await.unwrap()).unwrap())
     }
 
     #[tokio::test]
@@ -512,10 +482,7 @@ mod tests {
             plain_client().post(url).body(body).send().await.unwrap();
         };
         let (invocation, ()) = tokio::join!(api.invoke_timed(json!({ "number": 1 })), answers);
-        assert_eq!(
-            invocation.result,
-            Ok(json!({ "answer_to": { "number": 1 } }))
-        );
+        assert_eq!(invocation.result, Ok(json!({ "answer_to": { "number": 1 } })));
         let ready_at = api.wait_until_ready().await;
         assert!(function.started_at <= ready_at);
         assert!(ready_at <= invocation.handed_over_at);
@@ -531,10 +498,7 @@ mod tests {
         let (result, _) = tokio::join!(api.invoke("{}"), next(&api));
         assert_eq!(result.unwrap_err()["errorType"], "Sandbox.Timedout");
         assert!(!function.wait_for_exit().await.success());
-        assert_eq!(
-            api.invoke("{}").await.unwrap_err()["errorType"],
-            "Runtime.ExitError"
-        );
+        assert_eq!(api.invoke("{}").await.unwrap_err()["errorType"], "Runtime.ExitError");
     }
 
     #[tokio::test]

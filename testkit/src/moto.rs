@@ -16,13 +16,14 @@ use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::sync::{OnceCell, oneshot};
 
 static SERVER: OnceCell<String> = OnceCell::const_new();
-static SHELL: OnceLock<Child> = OnceLock::new();
+/// Their standard inputs stay open as long as this process lives.
+static SHELLS: Mutex<Vec<Child>> = Mutex::new(Vec::new());
 static MADE: AtomicU32 = AtomicU32::new(0);
 
 /// An event queue, a dead-letter queue and a table of claims.
@@ -40,7 +41,8 @@ pub async fn endpoint() -> String {
     SERVER.get_or_init(start).await.clone()
 }
 
-async fn start() -> String {
+/// Starts a server that no other test uses, and returns its address.
+pub async fn start() -> String {
     // The shell ends the server when this process, which holds its standard input, ends.
     let script = r#""$0" --host 127.0.0.1 --port 0 & server=$!; read -r _; kill $server"#;
     let mut shell = Command::new("sh")
@@ -54,7 +56,7 @@ async fn start() -> String {
         .spawn()
         .expect("a shell");
     let output = BufReader::new(shell.stderr.take().expect("a piped stderr"));
-    SHELL.set(shell).expect("it is started once");
+    SHELLS.lock().unwrap().push(shell);
     let (send_url, url) = oneshot::channel();
     // It reads to the end, or the server would block on a full pipe.
     std::thread::spawn(move || {
@@ -68,13 +70,16 @@ async fn start() -> String {
         }
     });
     let url = tokio::time::timeout(Duration::from_mins(1), url).await;
-    url.expect("moto starts in time")
-        .expect("moto prints its URL")
+    url.expect("moto starts in time").expect("moto prints its URL")
 }
 
 impl Resources {
     pub async fn make() -> Self {
-        let endpoint = endpoint().await;
+        Self::make_at(endpoint().await).await
+    }
+
+    /// The same in a server of the test's own.
+    pub async fn make_at(endpoint: String) -> Self {
         let config = config(&endpoint).await;
         let sqs = aws_sdk_sqs::Client::new(&config);
         let dynamodb = aws_sdk_dynamodb::Client::new(&config);
@@ -83,9 +88,7 @@ impl Resources {
         let key = AttributeDefinition::builder()
             .attribute_name(KEY)
             .attribute_type(ScalarAttributeType::S);
-        let schema = KeySchemaElement::builder()
-            .attribute_name(KEY)
-            .key_type(KeyType::Hash);
+        let schema = KeySchemaElement::builder().attribute_name(KEY).key_type(KeyType::Hash);
         dynamodb
             .create_table()
             .table_name(&table)
@@ -121,11 +124,7 @@ impl Resources {
         let url = &self.dead_letter_queue_url;
         let mut letters = Vec::new();
         loop {
-            let receive = self
-                .sqs
-                .receive_message()
-                .queue_url(url)
-                .max_number_of_messages(10);
+            let receive = self.sqs.receive_message().queue_url(url).max_number_of_messages(10);
             let receive = receive
                 .message_attribute_names("All")
                 .message_system_attribute_names(MessageSystemAttributeName::All);
@@ -138,11 +137,7 @@ impl Resources {
                 letters.push(letter(&message));
                 // Until it is deleted it blocks the next of its group.
                 let handle = message.receipt_handle.expect("a handle");
-                let delete = self
-                    .sqs
-                    .delete_message()
-                    .queue_url(url)
-                    .receipt_handle(handle);
+                let delete = self.sqs.delete_message().queue_url(url).receipt_handle(handle);
                 delete.send().await.expect("the queue answers");
             }
         }
@@ -151,11 +146,7 @@ impl Resources {
     /// The state of a claim: `None`, `in_progress` or `done`.
     pub async fn claim(&self, key: &str) -> Option<String> {
         let key = AttributeValue::S(key.to_owned());
-        let get = self
-            .dynamodb
-            .get_item()
-            .table_name(&self.table)
-            .key(KEY, key);
+        let get = self.dynamodb.get_item().table_name(&self.table).key(KEY, key);
         let item = get.send().await.expect("the table answers").item?;
         Some(item["state"].as_s().unwrap().clone())
     }
@@ -179,9 +170,8 @@ impl Resources {
 fn letter(message: &Message) -> Value {
     let text = |value: &aws_sdk_sqs::types::MessageAttributeValue| value.string_value.clone();
     let attributes = message.message_attributes.iter().flatten();
-    let attributes: HashMap<_, _> = attributes
-        .map(|(name, value)| (name.clone(), text(value)))
-        .collect();
+    let attributes: HashMap<_, _> =
+        attributes.map(|(name, value)| (name.clone(), text(value))).collect();
     let system = message.attributes.as_ref().expect("system attributes");
     json!({
         "body": message.body,
@@ -203,10 +193,5 @@ async fn config(endpoint: &str) -> SdkConfig {
 async fn fifo(sqs: &aws_sdk_sqs::Client, name: &str) -> String {
     let create = sqs.create_queue().queue_name(name);
     let create = create.attributes(QueueAttributeName::FifoQueue, "true");
-    create
-        .send()
-        .await
-        .expect("a queue")
-        .queue_url
-        .expect("its URL")
+    create.send().await.expect("a queue").queue_url.expect("its URL")
 }

@@ -55,15 +55,9 @@ pub fn repository() -> &'static Path {
 /// A program that cargo built beside this test: `purchasely-clevertap` or `examples/relay`.
 pub fn built(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("the path of this process");
-    let profile = test
-        .ancestors()
-        .find(|folder| folder.join(".fingerprint").exists());
+    let profile = test.ancestors().find(|folder| folder.join(".fingerprint").exists());
     let path = profile.expect("a test run by cargo").join(name);
-    assert!(
-        path.exists(),
-        "{} is missing: run `cargo test --workspace`",
-        path.display()
-    );
+    assert!(path.exists(), "{} is missing: run `cargo test --workspace`", path.display());
     path
 }
 
@@ -71,11 +65,7 @@ pub fn built(name: &str) -> PathBuf {
 pub fn tool(variable: &str, name: &str) -> PathBuf {
     let installed = repository().join(".tools/venv/bin").join(name);
     let path = std::env::var_os(variable).map_or(installed, PathBuf::from);
-    assert!(
-        path.exists(),
-        "{} is missing: `make tools` installs it",
-        path.display()
-    );
+    assert!(path.exists(), "{} is missing: `make tools` installs it", path.display());
     path
 }
 

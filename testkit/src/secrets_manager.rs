@@ -34,8 +34,6 @@ pub enum Reply {
     Silent,
     /// By the rules, after this long.
     Slow(Duration),
-    /// 400 `ThrottlingException`, which the SDK takes for transient.
-    Throttled,
 }
 
 struct State {
@@ -84,7 +82,6 @@ impl SecretsManager {
             Reply::Status(status) => {
                 return refusal(status, "InternalServiceError", "Answered by a script.");
             }
-            Reply::Throttled => return refusal(400, "ThrottlingException", "Rate exceeded"),
         }
         self.get_secret_value(&request)
     }
@@ -107,11 +104,8 @@ impl SecretsManager {
             let message = "Secrets Manager can't find the specified secret.";
             return refusal(400, "ResourceNotFoundException", message);
         }
-        let arn = if id.starts_with("arn:") {
-            id.to_owned()
-        } else {
-            format!("{ARN_PREFIX}{id}-AbCdEf")
-        };
+        let arn =
+            if id.starts_with("arn:") { id.to_owned() } else { format!("{ARN_PREFIX}{id}-AbCdEf") };
         let (value, version) = &*self.0.secret.lock().unwrap();
         let body = json!({
             "ARN": arn,

@@ -95,29 +95,17 @@ mod tests {
         let (listener, url) = authority.listen().await;
         let dynamodb = DynamoDb::new();
         let (connection, request) = (Duration::from_millis(20), Duration::from_millis(10));
-        dynamodb.set_latency(Latency {
-            connection,
-            request,
-        });
+        dynamodb.set_latency(Latency { connection, request });
         tokio::spawn(dynamodb.clone().serve(listener));
         let roots = roots(Some(authority.pem_file().path())).unwrap();
         let client = http_client_trusting(roots).unwrap().build().unwrap();
 
         let began_at = Instant::now();
         for _ in 0..2 {
-            let response = client
-                .post(&url)
-                .header("x-amz-target", "DynamoDB_20120810.UpdateItem");
-            let response = response
-                .body(r#"{"Key":{"event_id":{"S":"1"}}}"#)
-                .send()
-                .await
-                .unwrap();
+            let response = client.post(&url).header("x-amz-target", "DynamoDB_20120810.UpdateItem");
+            let response = response.body(r#"{"Key":{"event_id":{"S":"1"}}}"#).send().await.unwrap();
             assert_eq!(response.status(), 200);
-            assert_eq!(
-                response.text().await.unwrap(),
-                r#"{"Attributes":{"event_id":{"S":"1"}}}"#
-            );
+            assert_eq!(response.text().await.unwrap(), r#"{"Attributes":{"event_id":{"S":"1"}}}"#);
         }
         assert!(began_at.elapsed() >= connection + 2 * request);
         assert_eq!((dynamodb.connections(), dynamodb.requests()), (1, 2));

@@ -54,12 +54,7 @@ impl Webhook {
     /// Signs a body as at `signed_at_seconds` (Unix).
     pub fn new(body: Vec<u8>, secret: &str, signed_at_seconds: u64) -> Self {
         let timestamp = signed_at_seconds.to_string();
-        Self {
-            signature: sign(secret, &timestamp, &body),
-            body,
-            timestamp,
-            signed_at_seconds,
-        }
+        Self { signature: sign(secret, &timestamp, &body), body, timestamp, signed_at_seconds }
     }
 
     /// The headers that Purchasely documents.
@@ -163,10 +158,7 @@ impl Webhook {
     fn signed_at(&self) -> String {
         let seconds = i64::try_from(self.signed_at_seconds).unwrap_or_default();
         let moment = OffsetDateTime::from_unix_timestamp(seconds);
-        moment
-            .ok()
-            .and_then(|moment| moment.format(&Rfc3339).ok())
-            .unwrap_or_default()
+        moment.ok().and_then(|moment| moment.format(&Rfc3339).ok()).unwrap_or_default()
     }
 }
 

@@ -27,10 +27,7 @@ async fn a_relayed_event_is_not_relayed_again() {
     assert_eq!(resources.claim(CLAIM).await.as_deref(), Some("done"));
     for _ in 0..2 {
         let answer = world.post(&body()).await;
-        assert_eq!(
-            (answer.status, &answer.body["status"]),
-            (200, &json!("duplicate"))
-        );
+        assert_eq!((answer.status, &answer.body["status"]), (200, &json!("duplicate")));
     }
     assert_eq!(world.clevertap.uploads().len(), 1);
 }
@@ -40,10 +37,7 @@ async fn an_event_without_an_id_is_recognised_by_its_body() {
     let (world, _resources) = with_resources(&[]).await;
     let anonymous = json!({ "event_name": "SUBSCRIPTION_RENEWED", "user_id": "u" }).to_string();
     for expected in ["relayed", "duplicate"] {
-        assert_eq!(
-            world.post(anonymous.as_bytes()).await.body["status"],
-            expected
-        );
+        assert_eq!(world.post(anonymous.as_bytes()).await.body["status"], expected);
     }
 }
 
@@ -71,19 +65,11 @@ async fn two_invocations_at_once_relay_an_event_once() {
                 upload.add_permits(1);
                 answer.acquire().await.unwrap().forget();
             }
-            Ending::answer(
-                200,
-                "application/json",
-                r#"{"status":"success","unprocessed":[]}"#,
-            )
+            Ending::answer(200, "application/json", r#"{"status":"success","unprocessed":[]}"#)
         }
     })
     .await;
-    let settings = [
-        &resources.settings()[..],
-        &[("CLEVERTAP_API_URL", &clevertap)],
-    ]
-    .concat();
+    let settings = [&resources.settings()[..], &[("CLEVERTAP_API_URL", &clevertap)]].concat();
     let (first, second) = (World::start(&settings).await, World::start(&settings).await);
     let second = async {
         uploading.acquire().await.unwrap().forget();
@@ -94,21 +80,16 @@ async fn two_invocations_at_once_relay_an_event_once() {
     let body = body();
     let answers = tokio::join!(first.post(&body), second);
     assert_eq!(answers, (relayed(), unavailable()));
-    assert_eq!(
-        uploading.available_permits(),
-        0,
-        "the second uploads nothing"
-    );
+    assert_eq!(uploading.available_permits(), 0, "the second uploads nothing");
 }
 
 #[tokio::test]
 async fn only_acceptance_completes_a_claim() {
     let (world, resources) = with_resources(&[]).await;
     // Were a dead letter's claim completed, its redrive would be a duplicate.
-    for (reply, status) in [
-        (Reply::Status(418), json!(null)),
-        (refuse(2, 513), json!("dead_lettered")),
-    ] {
+    for (reply, status) in
+        [(Reply::Status(418), json!(null)), (refuse(2, 513), json!("dead_lettered"))]
+    {
         world.clevertap.script([reply]);
         assert_eq!(world.post(&body()).await.body["status"], status);
         assert_eq!(resources.claim(CLAIM).await.as_deref(), Some("in_progress"));
@@ -120,14 +101,10 @@ async fn only_acceptance_completes_a_claim() {
 
 #[tokio::test]
 async fn an_ignored_event_and_a_dry_run_claim_nothing() {
-    let ignored = [
-        ("EVENTS_DISABLED", "SUBSCRIPTION_RENEWED"),
-        ("USER_PROPERTIES", "none"),
-    ];
-    for (settings, status) in [
-        (&[("CLEVERTAP_DRY_RUN", "true")][..], "dry_run"),
-        (&ignored, "ignored"),
-    ] {
+    let ignored = [("EVENTS_DISABLED", "SUBSCRIPTION_RENEWED"), ("USER_PROPERTIES", "none")];
+    for (settings, status) in
+        [(&[("CLEVERTAP_DRY_RUN", "true")][..], "dry_run"), (&ignored, "ignored")]
+    {
         let (world, resources) = with_resources(settings).await;
         assert_eq!(world.post(&body()).await.body["status"], status);
         assert_eq!(resources.claim(CLAIM).await, None);
@@ -164,11 +141,7 @@ async fn a_claim_outlives_the_invocation_and_a_completed_one_every_retry() {
     let after = now_ms();
     let seen = seen.lock().unwrap();
     let number = |n: usize, name: &str| -> u128 {
-        seen[n].1["Item"][name]["N"]
-            .as_str()
-            .unwrap()
-            .parse()
-            .unwrap()
+        seen[n].1["Item"][name]["N"].as_str().unwrap().parse().unwrap()
     };
     // Longer than Lambda's timeout of 9 s, shorter than Purchasely's first retry after 20 s.
     let until = number(0, "until_ms");

@@ -64,10 +64,8 @@ async fn a_body_that_sqs_does_not_accept_is_stored_in_base64() {
         assert_eq!(world.invoke(&event).await.status, 200);
     }
     let letters = resources.letters().await;
-    let encodings: Vec<_> = letters
-        .iter()
-        .map(|letter| letter["attributes"]["encoding"].as_str().unwrap())
-        .collect();
+    let encodings: Vec<_> =
+        letters.iter().map(|letter| letter["attributes"]["encoding"].as_str().unwrap()).collect();
     assert_eq!(encodings, ["base64", "empty", "base64"]);
 }
 
@@ -75,10 +73,7 @@ async fn a_body_that_sqs_does_not_accept_is_stored_in_base64() {
 async fn a_dead_letter_sent_twice_is_two_messages_within_the_rules_of_sqs() {
     let (url, seen) = aws_service(|_| None).await;
     let queue = format!("{url}/123456789012/dead.fifo");
-    let settings = [
-        ("DEAD_LETTER_QUEUE_URL", &*queue),
-        ("AWS_ENDPOINT_URL_SQS", &url),
-    ];
+    let settings = [("DEAD_LETTER_QUEUE_URL", &*queue), ("AWS_ENDPOINT_URL_SQS", &url)];
     let world = World::start(&settings).await;
     let poison = json!({ "event_name": "$$$", "event_id": "e \u{1}", "user_id": "é @ user" });
     for _ in 0..2 {
@@ -112,14 +107,10 @@ async fn an_event_that_the_queue_does_not_take_is_not_acknowledged() {
     let resources = Resources::make().await;
     let missing = resources.dead_letter_queue_url.replace("dead", "missing");
     let (_socket, refusing) = refusing_port();
-    for (queue, endpoint) in [
-        (&missing, &resources.endpoint),
-        (&resources.dead_letter_queue_url, &refusing),
-    ] {
-        let settings = [
-            ("DEAD_LETTER_QUEUE_URL", &**queue),
-            ("AWS_ENDPOINT_URL_SQS", endpoint),
-        ];
+    for (queue, endpoint) in
+        [(&missing, &resources.endpoint), (&resources.dead_letter_queue_url, &refusing)]
+    {
+        let settings = [("DEAD_LETTER_QUEUE_URL", &**queue), ("AWS_ENDPOINT_URL_SQS", endpoint)];
         let world = World::start(&settings).await;
         let answer = world.post(b"{}").await;
         assert_eq!(answer, answered(503, json!({ "error": "unavailable" })));
@@ -144,10 +135,7 @@ async fn a_silent_queue_after_a_slow_refusal_is_503_in_time() {
     let settings = [
         ("CLEVERTAP_API_URL", &*clevertap),
         ("USER_PROPERTIES", "none"),
-        (
-            "DEAD_LETTER_QUEUE_URL",
-            "http://localhost/123456789012/dead.fifo",
-        ),
+        ("DEAD_LETTER_QUEUE_URL", "http://localhost/123456789012/dead.fifo"),
         ("AWS_ENDPOINT_URL_SQS", &silent_server().await),
     ];
     let world = World::start(&settings).await;
@@ -184,10 +172,7 @@ async fn a_redrive_relays_a_dead_letter_once_its_cause_is_fixed() {
     assert_eq!(answer.body["status"], "dead_lettered");
     let letter = redriven(&resources.letters().await.remove(0));
     // Redriven too early it is a dead letter again, and does not vanish.
-    assert_eq!(
-        failures(&world, std::slice::from_ref(&letter)).await,
-        [""; 0]
-    );
+    assert_eq!(failures(&world, std::slice::from_ref(&letter)).await, [""; 0]);
     assert_eq!(resources.letters().await.len(), 1);
 
     let settings = [&resources.settings()[..], &[("EVENT_NAMES", "$$$=Fixed")]].concat();

@@ -75,14 +75,7 @@ fn the_generated_tables_are_up_to_date() {
             let table = table.render(written);
             let empty = table.lines().filter(|line| line.contains("|  |"));
             problems.extend(empty.map(|line| format!("{page}: fill in {line}")));
-            fresh.extend([
-                "<!-- generated: ",
-                name,
-                " -->\n",
-                &table,
-                "<!-- end -->",
-                rest,
-            ]);
+            fresh.extend(["<!-- generated: ", name, " -->\n", &table, "<!-- end -->", rest]);
         }
         let (start, end) = ("<!-- demo output -->\n", "<!-- end -->");
         if let (Some(output), Some((before, rest))) = (&demo, fresh.split_once(start)) {
@@ -101,14 +94,8 @@ fn the_generated_tables_are_up_to_date() {
 
 /// The demo's output as the README shows it: some of its lines, the last profile record and the sum.
 fn demo_output(output: &str) -> String {
-    let shown = [
-        "SUBSCRIPTION_RENEWED.json",
-        "TRANSACTION_PROCESSED.json",
-        "TRIAL_STARTED.json",
-    ];
-    let lines = output
-        .lines()
-        .filter(|line| shown.iter().any(|file| line.contains(file)));
+    let shown = ["SUBSCRIPTION_RENEWED.json", "TRANSACTION_PROCESSED.json", "TRIAL_STARTED.json"];
+    let lines = output.lines().filter(|line| shown.iter().any(|file| line.contains(file)));
     let profile = output.split("\n\n").nth(1).expect("a profile record");
     let sum = output.lines().last().expect("a last line");
     let lines: String = lines.map(|line| format!("{line}\n")).collect();
@@ -118,20 +105,14 @@ fn demo_output(output: &str) -> String {
 /// What a heading is linked by.
 fn anchor(heading: &str) -> String {
     let words = heading.trim_start_matches('#').trim().to_lowercase();
-    let letters = words
-        .chars()
-        .filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+    let letters = words.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
     letters.map(|c| if c == ' ' { '-' } else { c }).collect()
 }
 
 fn anchors(page: &Path) -> BTreeSet<String> {
     let text = std::fs::read_to_string(page).unwrap_or_default();
     let prose: String = text.split("```").step_by(2).collect();
-    prose
-        .lines()
-        .filter(|line| line.starts_with('#'))
-        .map(anchor)
-        .collect()
+    prose.lines().filter(|line| line.starts_with('#')).map(anchor).collect()
 }
 
 #[test]
@@ -165,10 +146,7 @@ async fn the_pages_explain_every_part_of_a_log_line_and_of_a_dead_letter() {
         "user_id": "u-1842",
         "presentation": "x".repeat(600),
     });
-    world.clevertap.script([Reply::RefuseRecord {
-        number: 1,
-        code: 513,
-    }]);
+    world.clevertap.script([Reply::RefuseRecord { number: 1, code: 513 }]);
     world.post(refused.to_string().as_bytes()).await;
     world.post(b"\x00").await;
 
@@ -176,33 +154,15 @@ async fn the_pages_explain_every_part_of_a_log_line_and_of_a_dead_letter() {
     let lines = lines.filter_map(|line| serde_json::from_str::<Map<String, Value>>(&line).ok());
     let lines = lines.filter(|line| line.contains_key("outcome"));
     let letters = resources.letters().await.into_iter();
-    let letters = letters.map(|letter| {
-        letter["attributes"]
-            .as_object()
-            .expect("attributes")
-            .clone()
-    });
-    let parts: BTreeSet<_> = lines
-        .chain(letters)
-        .flat_map(|part| part.into_iter().map(|(name, _)| name))
-        .collect();
-    for name in [
-        "reason",
-        "clevertap_status",
-        "adjusted",
-        "code",
-        "event_id",
-        "encoding",
-    ] {
+    let letters =
+        letters.map(|letter| letter["attributes"].as_object().expect("attributes").clone());
+    let parts: BTreeSet<_> =
+        lines.chain(letters).flat_map(|part| part.into_iter().map(|(name, _)| name)).collect();
+    for name in ["reason", "clevertap_status", "adjusted", "code", "event_id", "encoding"] {
         assert!(parts.contains(name), "{name} is not in {parts:?}");
     }
     let page = read("docs/operations.md");
-    let unexplained: Vec<_> = parts
-        .iter()
-        .filter(|name| !page.contains(&format!("`{name}`")))
-        .collect();
-    assert!(
-        unexplained.is_empty(),
-        "docs/operations.md does not explain {unexplained:?}"
-    );
+    let unexplained: Vec<_> =
+        parts.iter().filter(|name| !page.contains(&format!("`{name}`"))).collect();
+    assert!(unexplained.is_empty(), "docs/operations.md does not explain {unexplained:?}");
 }

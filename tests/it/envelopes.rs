@@ -122,34 +122,18 @@ pub fn apply(mut envelope: Value, changes: Vec<Change>) -> Value {
 fn broken_request() -> impl Strategy<Value = Value> {
     let place = (any::<Index>(), any::<bool>());
     (request(), place, mapping::value()).prop_map(|(mut request, (index, is_deep), value)| {
-        let target = if is_deep {
-            &mut request["requestContext"]
-        } else {
-            &mut request
-        };
+        let target = if is_deep { &mut request["requestContext"] } else { &mut request };
         let fields = target.as_object_mut().unwrap();
-        let name = fields
-            .keys()
-            .nth(index.index(fields.len()))
-            .unwrap()
-            .clone();
+        let name = fields.keys().nth(index.index(fields.len())).unwrap().clone();
         fields.insert(name, value);
         // Whatever else is wrong with it, it is not signed.
-        apply(
-            request,
-            vec![("/headers", None), ("/multiValueHeaders", None)],
-        )
+        apply(request, vec![("/headers", None), ("/multiValueHeaders", None)])
     })
 }
 
 /// A batch none of whose messages is an event.
 fn batch() -> impl Strategy<Value = Value> {
-    let message = (
-        odd_text(),
-        mapping::value(),
-        mapping::value(),
-        any::<bool>(),
-    );
+    let message = (odd_text(), mapping::value(), mapping::value(), any::<bool>());
     let message = message.prop_map(|(body, attribute, other, is_odd)| {
         let mut message = json!({ "messageId": "m", "eventSource": "aws:sqs", "body": body });
         if is_odd {
@@ -172,18 +156,12 @@ fn check(property: impl AsyncFn(&World, &Value) -> bool, envelopes: impl Strateg
     let world = runtime.block_on(World::start(&[]));
     let mut runner = TestRunner::new(property_config(file!()));
     let result = runner.run(&envelopes, |envelope| {
-        prop_assert!(
-            runtime.block_on(property(&world, &envelope)),
-            "{envelope:#}"
-        );
+        prop_assert!(runtime.block_on(property(&world, &envelope)), "{envelope:#}");
         Ok(())
     });
     let _runtime = runtime.enter();
     let log = world.function.log();
-    let panics: Vec<_> = log
-        .iter()
-        .filter(|line| line.contains("panicked"))
-        .collect();
+    let panics: Vec<_> = log.iter().filter(|line| line.contains("panicked")).collect();
     assert!(panics.is_empty(), "{panics:#?}");
     if let Err(error) = result {
         panic!("{error}");

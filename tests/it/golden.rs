@@ -13,10 +13,7 @@ use std::path::Path;
 /// The defaults with revenue, so that the revenue record is seen.
 fn rules() -> Rules {
     Rules {
-        revenue: RevenueRules {
-            event: Some(CHARGED.to_owned()),
-            ..RevenueRules::default()
-        },
+        revenue: RevenueRules { event: Some(CHARGED.to_owned()), ..RevenueRules::default() },
         ..Rules::default()
     }
 }
@@ -48,9 +45,6 @@ fn every_sample_becomes_its_golden_upload() {
             changed.push(*name);
         }
     }
-    assert!(
-        changed.is_empty(),
-        "run `make golden` and review the diff: {changed:?}"
-    );
+    assert!(changed.is_empty(), "run `make golden` and review the diff: {changed:?}");
     assert_eq!(std::fs::read_dir(folder).unwrap().count(), EVENTS.len());
 }

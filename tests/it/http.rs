@@ -26,10 +26,7 @@ async fn refuses_a_request_that_purchasely_has_not_signed() {
     let correct = signed(&body(), SHARED_SECRET).envelope(Front::HttpApi);
     let signature = correct["headers"][SIGNATURE].as_str().unwrap();
     let header = "/headers/x-purchasely-request-signature";
-    let altered = correct["body"]
-        .as_str()
-        .unwrap()
-        .replace("yearly", "weekly");
+    let altered = correct["body"].as_str().unwrap().replace("yearly", "weekly");
     // The entry point depends on the kind of invocation, never on a path or a body.
     let batch = json!({ "Records": [{ "eventSource": "aws:sqs", "body": "{}" }] }).to_string();
     // A REST API repeats the last value of a header where the function could overlook the first.
@@ -113,21 +110,14 @@ async fn without_a_dead_letter_queue_a_signed_body_that_is_no_event_is_503() {
         ("invalid UTF-8", b"\xff\xfe{"),
         ("no object", b"[]"),
         ("no name", b"{}"),
-        (
-            "version 2",
-            br#"{"name":"ACTIVATE","user":{"vendor_id":"u"}}"#,
-        ),
+        ("version 2", br#"{"name":"ACTIVATE","user":{"vendor_id":"u"}}"#),
         ("no identity", br#"{"event_name":"ACTIVATE"}"#),
         ("ten thousand objects", nested("{\"a\":", "}").as_bytes()),
         ("ten thousand lists", nested("[", "]").as_bytes()),
     ] {
         let event = signed(body, SHARED_SECRET).envelope(Front::HttpApiBase64);
         let answer = world.invoke(&event).await;
-        assert_eq!(
-            answer,
-            answered(503, json!({ "error": "unavailable" })),
-            "{what}"
-        );
+        assert_eq!(answer, answered(503, json!({ "error": "unavailable" })), "{what}");
     }
     assert_eq!(world.post(&body()).await, relayed());
 }
@@ -137,18 +127,12 @@ async fn an_event_that_is_deliberately_not_sent_is_acknowledged() {
     let settings = [("EVENTS_DISABLED", "ACTIVATE"), ("USER_PROPERTIES", "none")];
     let world = World::start(&settings).await;
     for (fields, reason) in [
-        (
-            json!({ "event_name": "ACTIVATE", "user_id": "u" }),
-            "event_disabled",
-        ),
+        (json!({ "event_name": "ACTIVATE", "user_id": "u" }), "event_disabled"),
         (
             json!({ "event_name": "TRIAL_STARTED", "user_id": "u", "environment": "SANDBOX" }),
             "sandbox",
         ),
-        (
-            json!({ "event_name": "TRIAL_STARTED", "anonymous_user_id": "a" }),
-            "anonymous",
-        ),
+        (json!({ "event_name": "TRIAL_STARTED", "anonymous_user_id": "a" }), "anonymous"),
     ] {
         let answer = world.post(fields.to_string().as_bytes()).await;
         let expected = json!({ "status": "ignored", "reason": reason });

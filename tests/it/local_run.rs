@@ -46,14 +46,8 @@ async fn a_signed_webhook_is_relayed_through_cargo_lambda_watch_with_the_passcod
     let output = || std::fs::read_to_string(log.path()).unwrap_or_default();
     assert_eq!(served, Ok(()), "{}", output());
 
-    let correct = signed(&body(), SHARED_SECRET)
-        .post(&http, &function.url)
-        .await
-        .unwrap();
-    let wrong = signed(&body(), "another")
-        .post(&http, &function.url)
-        .await
-        .unwrap();
+    let correct = signed(&body(), SHARED_SECRET).post(&http, &function.url).await.unwrap();
+    let wrong = signed(&body(), "another").post(&http, &function.url).await.unwrap();
     function.end().await;
 
     let relayed = r#"{"status":"relayed","event_id":"0d6f8f0e-6f0b-4d0e-9a44-6a0f1f9f2c11"}"#;

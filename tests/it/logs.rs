@@ -17,10 +17,7 @@ async fn check_log(world: World) {
     world.function.wait_for_exit().await;
     for line in world.function.log() {
         let parsed: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("{line}"));
-        assert!(
-            parsed["level"].is_string() && parsed["timestamp"].is_string(),
-            "{line}"
-        );
+        assert!(parsed["level"].is_string() && parsed["timestamp"].is_string(), "{line}");
         check(&line);
     }
 }
@@ -50,15 +47,9 @@ fn envelope(webhook: impl ToString) -> Value {
 #[tokio::test]
 async fn no_outcome_logs_or_answers_a_secret_a_body_or_a_user() {
     let (world, _resources) = with_resources(&[("AWS_LAMBDA_LOG_LEVEL", "TRACE")]).await;
-    let echo = |status| Reply::Answer {
-        status,
-        body: webhook("echo").to_string(),
-    };
+    let echo = |status| Reply::Answer { status, body: webhook("echo").to_string() };
     let location = format!("http://{PRIVATE}/");
-    let redirect = Reply::Redirect {
-        status: 302,
-        location,
-    };
+    let redirect = Reply::Redirect { status: 302, location };
     // The whole way to CleverTap, and each way that it can end.
     for (number, replies) in [
         vec![],
@@ -80,9 +71,7 @@ async fn no_outcome_logs_or_answers_a_secret_a_body_or_a_user() {
     .enumerate()
     {
         world.clevertap.script(replies);
-        let answer = world
-            .invoke(&envelope(webhook(&format!("e-{number}"))))
-            .await;
+        let answer = world.invoke(&envelope(webhook(&format!("e-{number}")))).await;
         check(&answer.body.to_string());
     }
     let with = |field: &str, value: Value| {
@@ -133,14 +122,8 @@ async fn no_failure_of_aws_logs_or_answers_a_secret_a_body_or_a_user() {
     let (_socket, refusing) = refusing_port();
     let settings = [
         ("AWS_LAMBDA_LOG_LEVEL", "DEBUG"),
-        (
-            "DEAD_LETTER_QUEUE_URL",
-            "http://localhost/123456789012/dead.fifo",
-        ),
-        (
-            "EVENT_QUEUE_URL",
-            "http://localhost/123456789012/events.fifo",
-        ),
+        ("DEAD_LETTER_QUEUE_URL", "http://localhost/123456789012/dead.fifo"),
+        ("EVENT_QUEUE_URL", "http://localhost/123456789012/events.fifo"),
         ("DEDUPLICATION_TABLE", "claims"),
         ("AWS_ENDPOINT_URL_SQS", &refusing),
         ("AWS_ENDPOINT_URL_DYNAMODB", &refusing),
@@ -152,11 +135,8 @@ async fn no_failure_of_aws_logs_or_answers_a_secret_a_body_or_a_user() {
     for manager in [invalid, failing, working] {
         let world = World::start_with(manager, &settings).await;
         let message = crate::sqs::message(&webhook("e-2"), &[]);
-        for event in [
-            envelope(webhook("e-1")),
-            envelope(PRIVATE),
-            json!({ "Records": [message] }),
-        ] {
+        for event in [envelope(webhook("e-1")), envelope(PRIVATE), json!({ "Records": [message] })]
+        {
             match world.api.invoke(&event).await {
                 Ok(answer) | Err(answer) => check(&answer.to_string()),
             }
@@ -184,13 +164,7 @@ async fn the_line_of_an_event_says_what_was_done_and_how_long_it_took() {
     ] {
         assert_eq!(line[field], value, "{field}");
     }
-    for field in [
-        "timestamp",
-        "request_id",
-        "trace_id",
-        "upload_ms",
-        "duration_ms",
-    ] {
+    for field in ["timestamp", "request_id", "trace_id", "upload_ms", "duration_ms"] {
         assert!(!line[field].is_null(), "{field}");
     }
     let started = world.line(|line| line["message"] == "started").await;

@@ -10,6 +10,8 @@ mod http;
 mod local_run;
 mod logs;
 mod mapping;
+mod monitoring;
+mod permissions;
 mod records;
 mod samples;
 mod secret;

@@ -146,28 +146,16 @@ fn payload() -> impl Strategy<Value = Map<String, Value>> {
 }
 
 fn rules() -> impl Strategy<Value = Rules> {
-    let sandbox = select(vec![
-        SandboxRule::EventsOnly,
-        SandboxRule::Whole,
-        SandboxRule::OwnAccount,
-    ]);
-    let currency = select(vec![
-        RevenueCurrency::Integration,
-        RevenueCurrency::Customer,
-    ]);
+    let sandbox =
+        select(vec![SandboxRule::EventsOnly, SandboxRule::Whole, SandboxRule::OwnAccount]);
+    let currency = select(vec![RevenueCurrency::Integration, RevenueCurrency::Customer]);
     let event = select(vec![None, Some("Charged"), Some("Money Received")]);
     (any::<bool>(), any::<bool>(), sandbox, event, currency).prop_map(
         |(drop_unknown, anonymous_is_identity, sandbox, event, currency)| {
             let mut rules = Rules {
                 sandbox,
-                identity: IdentityRules {
-                    anonymous_is_identity,
-                    ..IdentityRules::default()
-                },
-                revenue: RevenueRules {
-                    event: event.map(str::to_owned),
-                    currency,
-                },
+                identity: IdentityRules { anonymous_is_identity, ..IdentityRules::default() },
+                revenue: RevenueRules { event: event.map(str::to_owned), currency },
                 ..Rules::default()
             };
             rules.properties.drop_unknown = drop_unknown;

@@ -71,17 +71,9 @@ async fn required_records_decide_and_a_profile_beside_them_never_does() {
         let world = World::start(settings).await;
         world.clevertap.script(replies);
         assert_eq!(world.post(body).await.status, status, "case {number}");
-        assert_eq!(
-            kinds(&world.clevertap.accepted()),
-            accepted,
-            "case {number}"
-        );
+        assert_eq!(kinds(&world.clevertap.accepted()), accepted, "case {number}");
         let line = world.line(|line| !line["outcome"].is_null()).await;
-        assert_eq!(
-            line["profile_refused"],
-            json!(profile_refused),
-            "case {number}"
-        );
+        assert_eq!(line["profile_refused"], json!(profile_refused), "case {number}");
     }
 }
 
@@ -126,10 +118,7 @@ async fn settings_decide_names_and_properties() {
     });
     assert_eq!(world.post(body.to_string().as_bytes()).await.status, 200);
     let record = &world.clevertap.accepted()[0];
-    assert_eq!(
-        (&record["identity"], &record["evtName"]),
-        (&json!("a-1"), &json!("Trial Started"))
-    );
+    assert_eq!((&record["identity"], &record["evtName"]), (&json!("a-1"), &json!("Trial Started")));
     let properties = json!({
         "anonymous_user_id": "a-1", "environment": "SANDBOX", "event_name": "TRIAL_STARTED",
     });
@@ -154,10 +143,8 @@ async fn a_sandbox_purchase_goes_whole_to_an_account_of_its_own() {
     let sandbox = CleverTap::new(SANDBOX_ACCOUNT_ID, SANDBOX_PASSCODE);
     let (listener, url) = listen().await;
     tokio::spawn(sandbox.clone().serve(listener));
-    let settings = [
-        ("CLEVERTAP_SANDBOX_ACCOUNT_ID", SANDBOX_ACCOUNT_ID),
-        ("CLEVERTAP_API_URL", &url),
-    ];
+    let settings =
+        [("CLEVERTAP_SANDBOX_ACCOUNT_ID", SANDBOX_ACCOUNT_ID), ("CLEVERTAP_API_URL", &url)];
     let world = World::start_with(manager, &settings).await;
     assert_eq!(world.post(&sandbox_body()).await, relayed());
     assert_eq!(kinds(&sandbox.accepted()), ["profile", "event"]);
@@ -172,9 +159,7 @@ async fn a_sandbox_purchase_goes_whole_to_an_account_of_its_own() {
 async fn a_missing_sandbox_passcode_blocks_no_production_purchase() {
     let world = World::start(&[("CLEVERTAP_SANDBOX_ACCOUNT_ID", SANDBOX_ACCOUNT_ID)]).await;
     assert_eq!(world.post(&sandbox_body()).await, unavailable());
-    let line = world
-        .line(|line| line["reason"] == "no_sandbox_passcode")
-        .await;
+    let line = world.line(|line| line["reason"] == "no_sandbox_passcode").await;
     let message = line["message"].as_str().unwrap();
     assert!(message.contains("clevertap_sandbox_passcode"), "{line}");
     assert_eq!(world.post(&body()).await, relayed());
@@ -186,10 +171,7 @@ async fn a_dry_run_stores_nothing_and_is_reported_as_one() {
     let dry_run =
         json!({ "status": "dry_run", "event_id": "0d6f8f0e-6f0b-4d0e-9a44-6a0f1f9f2c11" });
     assert_eq!(world.post(&body()).await, answered(200, dry_run));
-    assert_eq!(
-        world.clevertap.uploads()[0].query.as_deref(),
-        Some("dryRun=1")
-    );
+    assert_eq!(world.clevertap.uploads()[0].query.as_deref(), Some("dryRun=1"));
     world.clevertap.script([refuse(2, 513)]);
     assert_eq!(world.post(&body()).await, unavailable());
     assert_eq!(world.clevertap.accepted().len(), 0);

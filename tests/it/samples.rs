@@ -31,13 +31,9 @@ fn sample(name: &str) -> (Vec<u8>, Value) {
 
 /// The names of the JSON files in a folder, without the ending.
 fn names(folder: &Path) -> BTreeSet<String> {
-    let paths = std::fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path());
+    let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let files = paths.filter(|path| path.is_file());
-    files
-        .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
-        .collect()
+    files.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect()
 }
 
 #[test]
@@ -120,10 +116,7 @@ async fn every_sample_reaches_clevertap_as_its_golden_upload_and_an_unknown_even
     unknown["event_name"] = json!("SOMETHING_NEW");
     let answer = world.post(unknown.to_string().as_bytes()).await;
     assert_eq!(answer.body["status"], "relayed");
-    assert_eq!(
-        world.clevertap.accepted()[expected.len()]["evtName"],
-        "SOMETHING_NEW"
-    );
+    assert_eq!(world.clevertap.accepted()[expected.len()]["evtName"], "SOMETHING_NEW");
 }
 
 /// Written again by `cargo relay send events/NAME.json --envelope FRONT --at SECONDS`.
@@ -132,10 +125,7 @@ async fn the_envelopes_are_those_of_the_samples_and_are_relayed() {
     let secret = secret_value(PASSCODE, SAMPLE_SHARED_SECRET);
     let world = World::start_with(SecretsManager::new("relay", &secret), &[]).await;
     let folder = folder().join("api-gateway");
-    assert_eq!(
-        names(&folder),
-        ENVELOPES.map(|(name, _)| name.to_owned()).into()
-    );
+    assert_eq!(names(&folder), ENVELOPES.map(|(name, _)| name.to_owned()).into());
     for (file, front) in ENVELOPES {
         let (name, _) = file.split_once('.').unwrap();
         let (raw, body) = sample(name);
@@ -143,11 +133,7 @@ async fn the_envelopes_are_those_of_the_samples_and_are_relayed() {
         let signed_at = body["event_created_at_ms"].as_u64().unwrap() / 1000;
         let envelope = Webhook::new(raw, SAMPLE_SHARED_SECRET, signed_at).envelope(front);
         let committed = std::fs::read_to_string(folder.join(format!("{file}.json"))).unwrap();
-        assert_eq!(
-            committed,
-            format!("{envelope:#}\n"),
-            "{file} differs from its sample"
-        );
+        assert_eq!(committed, format!("{envelope:#}\n"), "{file} differs from its sample");
         assert_eq!(world.invoke(&envelope).await.status, 200, "{file}");
     }
 }

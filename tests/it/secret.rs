@@ -60,16 +60,8 @@ async fn a_wrong_passcode_or_signature_forces_one_read_in_30_seconds() {
     }
     // An unchanged passcode is not sent again in the same invocation.
     assert_eq!(world.clevertap.uploads().len(), 4);
-    let line = world
-        .line(|line| line["reason"] == "credentials_rejected")
-        .await;
-    assert!(
-        line["message"]
-            .as_str()
-            .unwrap()
-            .contains("CLEVERTAP_REGION"),
-        "{line}"
-    );
+    let line = world.line(|line| line["reason"] == "credentials_rejected").await;
+    assert!(line["message"].as_str().unwrap().contains("CLEVERTAP_REGION"), "{line}");
 
     let forged = World::start(&[]).await;
     for _ in 0..4 {
@@ -87,10 +79,7 @@ async fn a_wrong_passcode_or_signature_forces_one_read_in_30_seconds() {
 async fn a_failed_first_read_ends_no_start_and_is_repeated() {
     // The SDK itself sends up to three requests for one read.
     let world = World::start_with(scripted([(); 3].map(|()| Reply::Status(500))), &[]).await;
-    world
-        .function
-        .wait_for_log(|line| line.contains("SECRET_ID"))
-        .await;
+    world.function.wait_for_log(|line| line.contains("SECRET_ID")).await;
     assert_eq!(world.post(&body()).await, relayed());
 }
 
@@ -104,10 +93,7 @@ async fn a_silent_secrets_manager_is_503_in_time_and_the_function_recovers() {
     let mut failures = 0;
     while world.post(&body()).await != relayed() {
         failures += 1;
-        assert!(
-            failures < 6,
-            "each failed event uses up at least one silent request"
-        );
+        assert!(failures < 6, "each failed event uses up at least one silent request");
     }
 }
 

@@ -122,9 +122,7 @@ async fn each_event_of_a_batch_is_settled_on_its_own() {
 #[tokio::test]
 async fn an_event_in_progress_elsewhere_blocks_only_its_user() {
     let (world, resources) = with_resources(&[]).await;
-    resources
-        .claim_in_progress("id:e-1", now_ms() + 600_000)
-        .await;
+    resources.claim_in_progress("id:e-1", now_ms() + 600_000).await;
     let users = [("e-1", "ann"), ("e-2", "bob"), ("e-3", "ann")];
     let messages = users.map(|(id, user)| message(&event(id, user), &[]));
     assert_eq!(failures(&world, &messages).await, ["e-1", "e-3"]);
@@ -248,10 +246,7 @@ async fn a_failed_message_is_delayed_and_those_behind_it_are_left_to_follow() {
     third_time["attributes"]["ApproximateReceiveCount"] = json!("3");
     let mut behind = message(&event("e-2", "u"), &[]);
     behind["body"] = json!("no json");
-    assert_eq!(
-        failures(&world, &[third_time, behind]).await,
-        ["e-1", "e-2"]
-    );
+    assert_eq!(failures(&world, &[third_time, behind]).await, ["e-1", "e-2"]);
     let change = json!({
         "QueueUrl": queue, "ReceiptHandle": "handle-of-e-1", "VisibilityTimeout": 240,
     });

@@ -44,9 +44,7 @@ fn both_queues_are_fifo_and_keep_messages_for_14_days() {
 #[test]
 fn a_message_does_not_expire_before_its_last_attempt() {
     let queue = resources()["EventQueue"]["Properties"].take();
-    let timeout = only("AWS::Serverless::Function")["Timeout"]
-        .as_u64()
-        .unwrap();
+    let timeout = only("AWS::Serverless::Function")["Timeout"].as_u64().unwrap();
     // Lambda needs six times the timeout; a claim in progress lasts 10 s.
     let visibility = queue["VisibilityTimeout"].as_u64().unwrap();
     assert!(visibility >= 6 * timeout && visibility > 10);
@@ -63,10 +61,7 @@ fn the_event_source_mapping_reports_failed_messages_one_by_one() {
     let mapping = only("AWS::Lambda::EventSourceMapping");
     let source = json!({ "Fn::GetAtt": "EventQueue.Arn" });
     assert_eq!(mapping["EventSourceArn"], source);
-    assert_eq!(
-        mapping["FunctionResponseTypes"],
-        json!(["ReportBatchItemFailures"])
-    );
+    assert_eq!(mapping["FunctionResponseTypes"], json!(["ReportBatchItemFailures"]));
     assert!(mapping["BatchSize"].as_u64().unwrap() <= 10);
     let concurrency = mapping["ScalingConfig"]["MaximumConcurrency"].as_u64();
     assert!((2..=1000).contains(&concurrency.unwrap()));

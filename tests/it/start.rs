@@ -79,10 +79,6 @@ async fn every_configuration_error_is_reported_in_one_line() {
         "CLEVERTAP_API_URL",
     ] {
         let problem = format!("{variable}: ");
-        assert_eq!(
-            message.matches(&problem).count(),
-            1,
-            "{variable} in {message}"
-        );
+        assert_eq!(message.matches(&problem).count(), 1, "{variable} in {message}");
     }
 }

@@ -45,14 +45,8 @@ fn only_where(is_allowed: impl Fn(&str) -> bool, words: &[&str]) {
 
 #[test]
 fn the_vendors_do_not_know_each_other() {
-    only_where(
-        |path| !path.starts_with("purchasely"),
-        &["clevertap", "mapping"],
-    );
-    only_where(
-        |path| !path.starts_with("clevertap"),
-        &["purchasely", "mapping"],
-    );
+    only_where(|path| !path.starts_with("purchasely"), &["clevertap", "mapping"]);
+    only_where(|path| !path.starts_with("clevertap"), &["purchasely", "mapping"]);
 }
 
 #[test]

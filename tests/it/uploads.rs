@@ -22,25 +22,9 @@ async fn each_answer_of_clevertap_has_one_consequence() {
     let once =
         |reply, status, reason, level| (vec![reply], 1, 503, Some(reason), level, Some(status));
     let relayed = |reply| (vec![reply], 2, 200, None, "INFO", Some(200));
-    let lost = |reply| {
-        (
-            vec![reply; 2],
-            2,
-            503,
-            Some("connection_lost"),
-            "WARN",
-            None,
-        )
-    };
+    let lost = |reply| (vec![reply; 2], 2, 503, Some("connection_lost"), "WARN", None);
     let refused = |reply, status| once(reply, status, "refused", "ERROR");
-    let rejected = |status| {
-        once(
-            Reply::Status(status),
-            status,
-            "credentials_rejected",
-            "ERROR",
-        )
-    };
+    let rejected = |status| once(Reply::Status(status), status, "credentials_rejected", "ERROR");
     let busy = |status| once(Reply::Status(status), status, "busy", "WARN");
     let unexpected = |reply, status| once(reply, status, "unexpected_response", "ERROR");
     let cases = [
@@ -80,19 +64,12 @@ async fn each_answer_of_clevertap_has_one_consequence() {
     for (number, case) in cases.into_iter().enumerate() {
         let (replies, uploads, status, reason, level, clevertap_status) = case;
         let what = format!("{:.200}", format!("case {number}: {replies:?}"));
-        let before = (
-            world.clevertap.uploads().len(),
-            world.clevertap.accepted().len(),
-        );
+        let before = (world.clevertap.uploads().len(), world.clevertap.accepted().len());
         let id = format!("e-{number}");
         world.clevertap.script(replies);
         let answer = world.post(event(&id, "u").to_string().as_bytes()).await;
         assert_eq!(answer.status, status, "{what}");
-        assert_eq!(
-            world.clevertap.uploads().len() - before.0,
-            uploads,
-            "{what}"
-        );
+        assert_eq!(world.clevertap.uploads().len() - before.0, uploads, "{what}");
         let accepted = world.clevertap.accepted().len() - before.1;
         assert_eq!(accepted, usize::from(status == 200), "{what}");
         let line = world.line(|line| line["event_id"] == *id).await;
@@ -113,20 +90,12 @@ async fn a_silent_a_busy_and_an_unreachable_clevertap_are_503_in_time() {
     for (settings, replies, uploads, expected) in [
         (&[][..], vec![Reply::Silent; 3], 1..=1, "timed_out"),
         (&[], vec![Reply::Status(429); 1000], 2..=1000, "busy"),
-        (
-            &[("CLEVERTAP_API_URL", &*refusing)],
-            vec![],
-            0..=0,
-            "unreachable",
-        ),
+        (&[("CLEVERTAP_API_URL", &*refusing)], vec![], 0..=0, "unreachable"),
     ] {
         let world = World::start(settings).await;
         world.clevertap.script(replies);
         assert_eq!(world.post(&body()).await, unavailable(), "{expected}");
-        assert!(
-            uploads.contains(&world.clevertap.uploads().len()),
-            "{expected}"
-        );
+        assert!(uploads.contains(&world.clevertap.uploads().len()), "{expected}");
         assert_eq!(world.clevertap.accepted().len(), 0, "{expected}");
         assert_eq!(reason(&world).await, expected);
     }
@@ -164,9 +133,7 @@ async fn a_redirect_is_not_followed() {
     tokio::spawn(elsewhere.clone().serve(listener));
     for status in [301, 302, 303, 307, 308] {
         let location = format!("{url}/1/upload");
-        world
-            .clevertap
-            .script([Reply::Redirect { status, location }]);
+        world.clevertap.script([Reply::Redirect { status, location }]);
         assert_eq!(world.post(&body()).await, unavailable(), "{status}");
     }
     assert_eq!(elsewhere.connections(), 0);

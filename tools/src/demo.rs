@@ -32,12 +32,7 @@ pub struct Options {
     #[arg(long, value_name = "FOLDER", default_value = "events")]
     events: PathBuf,
     /// The `cargo-lambda` executable.
-    #[arg(
-        long,
-        value_name = "PATH",
-        env = "CARGO_LAMBDA",
-        default_value = "cargo-lambda"
-    )]
+    #[arg(long, value_name = "PATH", env = "CARGO_LAMBDA", default_value = "cargo-lambda")]
     cargo_lambda: PathBuf,
     /// Print one JSON object per webhook.
     #[arg(long)]
@@ -97,11 +92,7 @@ async fn send_all(
             );
         } else {
             let user = accepted.first().map_or("", user);
-            let records = if accepted.is_empty() {
-                answer
-            } else {
-                in_words(&accepted, &file)
-            };
+            let records = if accepted.is_empty() { answer } else { in_words(&accepted, &file) };
             println!("{status}  {file:<47}  {milliseconds:>4} ms  {user:<6}  {records}");
         }
         all_accepted.extend(accepted);
@@ -115,11 +106,7 @@ async fn send_all(
         let (webhooks, records) = (samples.len(), all_accepted.len());
         println!("\n{webhooks} webhooks sent, {records} records accepted. Log: {LOG}");
     }
-    Ok(if all_relayed {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if all_relayed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// The records of one webhook, aligned; the event's name only where the file does not have it.
@@ -127,9 +114,7 @@ fn in_words(records: &[Value], file: &str) -> String {
     let mut records: Vec<&Value> = records.iter().collect();
     records.sort_by_key(|record| Kind::of(record));
     let name = format!("event {} ", file.trim_end_matches(".json"));
-    let words = records
-        .into_iter()
-        .map(|record| describe(record).replace(&name, "event "));
+    let words = records.into_iter().map(|record| describe(record).replace(&name, "event "));
     words.collect::<Vec<_>>().join(", ")
 }
 
@@ -137,10 +122,7 @@ fn samples(folder: &Path) -> Result<Vec<PathBuf>, Unusable> {
     let name = folder.display();
     let entries = fs::read_dir(folder).map_err(|error| format!("{name}: {error}"))?;
     let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
-    let is_json = |path: &PathBuf| {
-        path.extension()
-            .is_some_and(|extension| extension == "json")
-    };
+    let is_json = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "json");
     let mut files: Vec<PathBuf> = paths.filter(is_json).collect();
     files.sort();
     if files.is_empty() {

@@ -30,12 +30,7 @@ pub struct Options {
     #[arg(long, value_name = "PORT", default_value_t = 9101)]
     secrets_manager_port: u16,
     /// The `cargo-lambda` executable.
-    #[arg(
-        long,
-        value_name = "PATH",
-        env = "CARGO_LAMBDA",
-        default_value = "cargo-lambda"
-    )]
+    #[arg(long, value_name = "PATH", env = "CARGO_LAMBDA", default_value = "cargo-lambda")]
     cargo_lambda: PathBuf,
     /// Print one JSON object per accepted record, and nothing else.
     #[arg(long)]
@@ -60,13 +55,8 @@ pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let mut function = Watched::start(
-        &options.cargo_lambda,
-        None,
-        options.function_port,
-        &variables,
-        None,
-    )?;
+    let mut function =
+        Watched::start(&options.cargo_lambda, None, options.function_port, &variables, None)?;
     if !options.json {
         println!(
             "Once it is compiled, the function answers at {url}. In another terminal:\n\n  \

@@ -20,7 +20,7 @@ use purchasely_clevertap::config::{Config, SignaturePolicy};
 use purchasely_clevertap::http;
 use reqwest::Url;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use testkit::webhook::http_client_trusting;
@@ -82,21 +82,14 @@ pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
     progress.enable_steady_tick(Duration::from_millis(100));
     let mut run = Run {
         options: &options,
-        aws: Aws {
-            progress: progress.clone(),
-            is_unusable: false,
-        },
+        aws: Aws { progress: progress.clone(), is_unusable: false },
         findings: Findings::default(),
     };
     let checked = run.check().await;
     progress.finish_and_clear();
-    checked.map_err(|problem| Unusable(vec![problem]))?;
+    checked?;
     let findings = run.findings;
-    let output = if options.json {
-        format!("{}\n", findings.json())
-    } else {
-        findings.text()
-    };
+    let output = if options.json { format!("{}\n", findings.json()) } else { findings.text() };
     // A reader such as `head` may close the pipe early.
     let _ = std::io::stdout().write_all(output.as_bytes());
     Ok(match findings.worst() {
@@ -135,10 +128,7 @@ impl Run<'_> {
     }
 
     async fn deployment(&mut self) -> Deployment {
-        let mut inspector = Inspector {
-            aws: &mut self.aws,
-            findings: &mut self.findings,
-        };
+        let mut inspector = Inspector { aws: &mut self.aws, findings: &mut self.findings };
         let found = if let Some(name) = &self.options.stack {
             inspector.caller().await;
             inspector.stack(name).await
@@ -206,7 +196,7 @@ impl Run<'_> {
             findings.add(Id::ClevertapSkipped, "CleverTap", "was not called");
             return Ok(());
         };
-        let http = client(config.root_certificates.as_deref())?;
+        let http = client(Some(config))?;
         let host = config.upload_url.as_str();
         endpoint::host_clock(&http, host, findings).await;
         let main = (&config.account_id, &secret.clevertap_passcode);
@@ -220,9 +210,10 @@ impl Run<'_> {
 }
 
 /// More patient than the function's own client, and with the user's proxy.
-fn client(root_certificates: Option<&Path>) -> Result<reqwest::Client, String> {
-    let builder = http_client_trusting(http::roots(root_certificates)?);
-    let builder = builder.map_err(|error| error.to_string())?;
+fn client(config: Option<&Config>) -> Result<reqwest::Client, String> {
+    let configured = config.map(|config| Ok(config.roots.clone()));
+    let roots = configured.unwrap_or_else(|| http::roots(None))?;
+    let builder = http_client_trusting(roots).map_err(|error| error.to_string())?;
     let client = builder.connect_timeout(CONNECT_TIMEOUT).build();
     client.map_err(|error| error.to_string())
 }

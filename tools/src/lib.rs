@@ -62,11 +62,7 @@ impl Interruption {
 /// The client that posts webhooks.
 fn http_client(timeout: Duration) -> Result<Client, Unusable> {
     let builder = testkit::webhook::http_client().map_err(|error| error.to_string());
-    let client = builder.and_then(|builder| {
-        builder
-            .timeout(timeout)
-            .build()
-            .map_err(|error| error.to_string())
-    });
+    let client = builder
+        .and_then(|builder| builder.timeout(timeout).build().map_err(|error| error.to_string()));
     client.map_err(|error| format!("no HTTP client: {error}").into())
 }

@@ -42,10 +42,7 @@ const INTERRUPTED: u8 = 130;
   PURCHASELY_SHARED_SECRET=... cargo relay replay saved.ndjson --to https://abc123.execute-api.eu-west-1.amazonaws.com/webhooks/purchasely
   cargo relay replay saved/ --to https://sqs.eu-west-1.amazonaws.com/123456789012/events.fifo --rate 50
   cargo relay replay events/ --to http://localhost:9000/webhooks/purchasely --restart")]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is an option of the command line"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 pub struct Options {
     /// Files with one webhook per line, an array of webhooks or one webhook; folders of `.json` files.
     #[arg(required = true, value_name = "FILE")]

@@ -80,20 +80,13 @@ pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
         };
         all_ok &= status == Some(200);
         if options.json {
-            println!(
-                "{}",
-                json!({ "file": file, "status": status, "answer": answer })
-            );
+            println!("{}", json!({ "file": file, "status": status, "answer": answer }));
         } else {
             let status = status.map_or_else(|| "---".to_owned(), |status| status.to_string());
             println!("{status}  {file}  {answer}");
         }
     }
-    Ok(if all_ok {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if all_ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// The sample secret is public, so it is the default for this machine only.
@@ -109,10 +102,7 @@ pub fn shared_secret(to: Option<&Url>) -> Result<String, Unusable> {
 
 fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
-    let address = host
-        .trim_start_matches('[')
-        .trim_end_matches(']')
-        .parse::<IpAddr>();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
@@ -130,20 +120,13 @@ fn read(
             Err(error) => problems.push(format!("{name}: {error}")),
         }
     }
-    if problems.is_empty() {
-        Ok(webhooks)
-    } else {
-        Err(Unusable(problems))
-    }
+    if problems.is_empty() { Ok(webhooks) } else { Err(Unusable(problems)) }
 }
 
 /// reqwest's own message does not say why.
 pub fn with_causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
-    causes
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 impl From<Envelope> for Front {

@@ -44,11 +44,7 @@ impl StandIns {
         tokio::spawn(clevertap.clone().serve(listener));
         let (listener, secrets_manager_url) = listen(secrets_manager_port).await?;
         tokio::spawn(secrets_manager.serve(listener));
-        Ok(Self {
-            clevertap,
-            clevertap_url,
-            secrets_manager_url,
-        })
+        Ok(Self { clevertap, clevertap_url, secrets_manager_url })
     }
 
     /// The environment variables that make the function use them.
@@ -59,10 +55,7 @@ impl StandIns {
             ("CLEVERTAP_API_URL", &self.clevertap_url),
             ("REVENUE_EVENT", REVENUE_EVENT),
             ("SECRET_ID", SECRET_ID),
-            (
-                "AWS_ENDPOINT_URL_SECRETS_MANAGER",
-                &self.secrets_manager_url,
-            ),
+            ("AWS_ENDPOINT_URL_SECRETS_MANAGER", &self.secrets_manager_url),
             ("AWS_REGION", "eu-west-1"),
             ("AWS_ACCESS_KEY_ID", "sample"),
             ("AWS_SECRET_ACCESS_KEY", "sample"),
@@ -88,11 +81,7 @@ pub fn user(record: &Value) -> &str {
 
 /// A record in few words, without its user.
 pub fn describe(record: &Value) -> String {
-    let text = |value: &Value| {
-        value
-            .as_str()
-            .map_or_else(|| value.to_string(), str::to_owned)
-    };
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let name = text(&record["evtName"]);
     let data = &record["evtData"];
     match Kind::of(record) {
@@ -100,11 +89,7 @@ pub fn describe(record: &Value) -> String {
             let properties = data.as_object().map_or(0, serde_json::Map::len);
             format!("event {name} ({properties} properties)")
         }
-        Kind::Revenue => format!(
-            "revenue {name} {} {}",
-            data["Amount"],
-            text(&data["Currency"])
-        ),
+        Kind::Revenue => format!("revenue {name} {} {}", data["Amount"], text(&data["Currency"])),
         Kind::Profile => {
             let properties = record["profileData"].as_object().into_iter().flatten();
             let mut names: Vec<&str> = properties.map(|(name, _)| name.as_str()).collect();
@@ -125,9 +110,7 @@ pub fn json_lines(record: &Value) -> String {
     let is_profile = Kind::of(record) == Kind::Profile;
     let data_key = if is_profile { "profileData" } else { "evtData" };
     let keys = ["type", "evtName", "identity", "objectId", "ts"].into_iter();
-    let head: Vec<String> = keys
-        .filter_map(|key| Some(entry(key, record.get(key)?)))
-        .collect();
+    let head: Vec<String> = keys.filter_map(|key| Some(entry(key, record.get(key)?))).collect();
     let mut lines = format!("{{{}, \"{data_key}\": {{", head.join(", "));
     let mut column = WIDTH;
     let data = record[data_key].as_object().into_iter().flatten();
@@ -149,9 +132,7 @@ pub fn json_lines(record: &Value) -> String {
 
 async fn listen(port: u16) -> Result<(TcpListener, String), Unusable> {
     let unusable = |error| format!("port {port}: {error}; choose another one (see --help)");
-    let listener = TcpListener::bind(("127.0.0.1", port))
-        .await
-        .map_err(unusable)?;
+    let listener = TcpListener::bind(("127.0.0.1", port)).await.map_err(unusable)?;
     let url = format!("http://{}", listener.local_addr().map_err(unusable)?);
     Ok((listener, url))
 }
@@ -175,9 +156,8 @@ mod tests {
 
     #[test]
     fn json_in_lines_is_the_same_json() {
-        let properties: Value = (0..40)
-            .map(|n| (format!("property_{n}"), json!("a, \"b\"")))
-            .collect();
+        let properties: Value =
+            (0..40).map(|n| (format!("property_{n}"), json!("a, \"b\""))).collect();
         let record =
             json!({ "identity": "u-1", "evtName": "TRIAL_STARTED", "evtData": properties });
         let lines = json_lines(&record);

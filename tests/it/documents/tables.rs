@@ -21,30 +21,18 @@ type Rows = Vec<String>;
 
 pub fn tables() -> BTreeMap<&'static str, Table> {
     let all: [(_, _, fn() -> Rows); _] = [
-        (
-            "settings",
-            "variable | parameter | default | meaning",
-            settings,
-        ),
+        ("settings", "variable | parameter | default | meaning", settings),
         ("parameters", "parameter | default | meaning", parameters),
         ("outputs", "output | meaning", outputs),
         ("alarms", "alarm | description | more", alarms),
         ("regions", "region | code | host", regions),
         ("metrics", "metric | unit | meaning", metrics),
         ("answers", "word | HTTP status | metric | when", answers),
-        (
-            "reasons",
-            "reason | answer | class | level | cause | action",
-            reasons,
-        ),
+        ("reasons", "reason | answer | class | level | cause | action", reasons),
         ("adjustments", "outcome | meaning", adjustments),
         ("events", "category | events", events),
         ("fields", "type | fields", fields),
-        (
-            "profile-properties",
-            "profile property | type | value",
-            profile_properties,
-        ),
+        ("profile-properties", "profile property | type | value", profile_properties),
         (
             "profile-rules",
             "row | event | has_active_subscription | others | active_plans | condition",
@@ -53,16 +41,7 @@ pub fn tables() -> BTreeMap<&'static str, Table> {
         ("revenue", "property | value", revenue),
         ("source", "file | what it does", source),
     ];
-    all.map(|(name, header, rows)| {
-        (
-            name,
-            Table {
-                header,
-                rows: rows(),
-            },
-        )
-    })
-    .into()
+    all.map(|(name, header, rows)| (name, Table { header, rows: rows() })).into()
 }
 
 /// A value of each variant. A new variant does not compile until it is listed.
@@ -74,20 +53,12 @@ macro_rules! each {
 }
 
 fn list<'t>(names: impl IntoIterator<Item = &'t str>) -> String {
-    names
-        .into_iter()
-        .map(|name| format!("`{name}`"))
-        .collect::<Vec<_>>()
-        .join(", ")
+    names.into_iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
 /// A value as code, or words as they are.
 fn value(text: &str) -> String {
-    if text.contains(' ') {
-        text.to_owned()
-    } else {
-        list([text])
-    }
+    if text.contains(' ') { text.to_owned() } else { list([text]) }
 }
 
 fn lower(variant: impl Debug) -> String {
@@ -99,10 +70,7 @@ fn variables() -> BTreeMap<String, String> {
     let (_, function) = of_type("AWS::Serverless::Function").remove(0);
     let variables = function["Environment"]["Variables"].as_object().unwrap();
     let parameter = |value: &Value| value["Ref"].as_str().unwrap_or_default().to_owned();
-    variables
-        .iter()
-        .map(|(name, value)| (name.clone(), parameter(value)))
-        .collect()
+    variables.iter().map(|(name, value)| (name.clone(), parameter(value))).collect()
 }
 
 fn settings() -> Rows {
@@ -111,16 +79,8 @@ fn settings() -> Rows {
     for setting in SETTINGS {
         let parameter = variables.remove(setting.name).unwrap_or_default();
         let same_words = setting.name.replace('_', "") == parameter.to_uppercase();
-        assert!(
-            parameter.is_empty() || same_words,
-            "{} and {parameter}",
-            setting.name
-        );
-        let parameter = if parameter.is_empty() {
-            "–".to_owned()
-        } else {
-            list([&*parameter])
-        };
+        assert!(parameter.is_empty() || same_words, "{} and {parameter}", setting.name);
+        let parameter = if parameter.is_empty() { "–".to_owned() } else { list([&*parameter]) };
         rows.push(format!(
             "`{}` | {parameter} | {} | {}",
             setting.name,
@@ -128,38 +88,21 @@ fn settings() -> Rows {
             setting.meaning
         ));
     }
-    assert!(
-        variables.is_empty(),
-        "the function does not read {:?}",
-        variables.keys()
-    );
+    assert!(variables.is_empty(), "the function does not read {:?}", variables.keys());
     rows
 }
 
 fn parameters() -> Rows {
     let set: BTreeSet<_> = variables().into_values().collect();
     let template = template();
-    let others = template["Parameters"]
-        .as_object()
-        .unwrap()
-        .iter()
-        .filter(|(name, _)| !set.contains(*name));
+    let others =
+        template["Parameters"].as_object().unwrap().iter().filter(|(name, _)| !set.contains(*name));
     let row = |(name, parameter): (&String, &Value)| {
-        let default = parameter
-            .get("Default")
-            .map_or("must be set".to_owned(), |default| {
-                default.as_str().map_or(default.to_string(), str::to_owned)
-            });
-        let default = if default.is_empty() {
-            "not set"
-        } else {
-            &*default
-        };
-        format!(
-            "`{name}` | {} | {}",
-            value(default),
-            parameter["Description"].as_str().unwrap()
-        )
+        let default = parameter.get("Default").map_or("must be set".to_owned(), |default| {
+            default.as_str().map_or(default.to_string(), str::to_owned)
+        });
+        let default = if default.is_empty() { "not set" } else { &*default };
+        format!("`{name}` | {} | {}", value(default), parameter["Description"].as_str().unwrap())
     };
     others.map(row).collect()
 }
@@ -174,16 +117,11 @@ fn outputs() -> Rows {
 
 fn alarms() -> Rows {
     let row = |(_, alarm): (String, Value)| {
-        let name = alarm["AlarmName"]["Fn::Sub"]
-            .as_str()
-            .unwrap()
-            .replace("${AWS::StackName}-", "");
+        let name =
+            alarm["AlarmName"]["Fn::Sub"].as_str().unwrap().replace("${AWS::StackName}-", "");
         format!("`{name}` | {}", alarm["AlarmDescription"].as_str().unwrap())
     };
-    of_type("AWS::CloudWatch::Alarm")
-        .into_iter()
-        .map(row)
-        .collect()
+    of_type("AWS::CloudWatch::Alarm").into_iter().map(row).collect()
 }
 
 fn regions() -> Rows {
@@ -194,10 +132,7 @@ fn regions() -> Rows {
 }
 
 fn metrics() -> Rows {
-    METRICS
-        .iter()
-        .map(|(name, unit)| format!("`{name}` | {unit}"))
-        .collect()
+    METRICS.iter().map(|(name, unit)| format!("`{name}` | {unit}")).collect()
 }
 
 fn outcomes() -> Vec<Outcome> {
@@ -216,11 +151,7 @@ fn outcomes() -> Vec<Outcome> {
         Outcome::DeadLettered(_) => {
             let unreadable = unreadable.map(Permanent::Unreadable).into_iter();
             let unmappable = unmappable.map(Permanent::Unmappable).into_iter();
-            unreadable
-                .chain(unmappable)
-                .chain([permanent[2]])
-                .map(Outcome::DeadLettered)
-                .collect()
+            unreadable.chain(unmappable).chain([permanent[2]]).map(Outcome::DeadLettered).collect()
         }
         Outcome::Ignored(_) => ignored.map(Outcome::Ignored).to_vec(),
         Outcome::Unauthorized(_) => unauthorized.map(Outcome::Unauthorized).to_vec(),
@@ -243,14 +174,9 @@ fn answers() -> Rows {
 fn reasons() -> Rows {
     let rows = outcomes().into_iter().map(|outcome| outcome.row());
     rows.filter_map(|row| {
-        let class = row
-            .class
-            .map_or("–".to_owned(), |class| list([class.into()]));
+        let class = row.class.map_or("–".to_owned(), |class| list([class.into()]));
         let level: &str = row.severity.into();
-        Some(format!(
-            "`{}` | `{}` | {class} | `{level}`",
-            row.reason?, row.word
-        ))
+        Some(format!("`{}` | `{}` | {class} | `{level}`", row.reason?, row.word))
     })
     .collect()
 }
@@ -265,15 +191,10 @@ fn adjustments() -> Rows {
 
 fn events() -> Rows {
     let row = |category| {
-        let names = EVENTS
-            .iter()
-            .filter(|(_, of)| *of == category)
-            .map(|(name, _)| *name);
+        let names = EVENTS.iter().filter(|(_, of)| *of == category).map(|(name, _)| *name);
         format!("{} | {}", lower(category), list(names))
     };
-    each!(Category: Entitlement, Lifecycle, Offer, Transactional)
-        .map(row)
-        .to_vec()
+    each!(Category: Entitlement, Lifecycle, Offer, Transactional).map(row).to_vec()
 }
 
 fn fields() -> Rows {
@@ -284,23 +205,15 @@ fn fields() -> Rows {
             .map(|(name, _)| (*name).to_owned())
             .collect();
         match kind {
-            Kind::Decimal => names.extend(
-                MONEY_PREFIXES
-                    .iter()
-                    .map(|prefix| format!("{prefix}<currency>")),
-            ),
+            Kind::Decimal => {
+                names.extend(MONEY_PREFIXES.iter().map(|prefix| format!("{prefix}<currency>")));
+            }
             Kind::Unspecified => names.push(format!("{}<name>", catalogue::COMMITMENT_PREFIX)),
             _ => {}
         }
-        format!(
-            "{} | {}",
-            lower(kind),
-            list(names.iter().map(String::as_str))
-        )
+        format!("{} | {}", lower(kind), list(names.iter().map(String::as_str)))
     };
-    each!(Kind: Text, Integer, Decimal, Boolean, Time, Texts, Unspecified)
-        .map(row)
-        .to_vec()
+    each!(Kind: Text, Integer, Decimal, Boolean, Time, Texts, Unspecified).map(row).to_vec()
 }
 
 fn profile_properties() -> Rows {
@@ -310,10 +223,7 @@ fn profile_properties() -> Rows {
         profile::SUBSCRIPTION_STARTED_AT => "date".to_owned(),
         field => lower(catalogue::kind(field).unwrap()).replace("time", "date"),
     };
-    DEFAULT_PROPERTIES
-        .iter()
-        .map(|name| format!("`{name}` | {}", kind(name)))
-        .collect()
+    DEFAULT_PROPERTIES.iter().map(|name| format!("`{name}` | {}", kind(name))).collect()
 }
 
 /// A fact for each kind of status.
@@ -335,9 +245,7 @@ fn profile_rules() -> Rows {
             );
             let effect =
                 profile::effect(&Event::parse(Verified::unsigned(body.as_bytes())).unwrap());
-            let active = effect
-                .active
-                .map_or("–".to_owned(), |active| format!("`{active}`"));
+            let active = effect.active.map_or("–".to_owned(), |active| format!("`{active}`"));
             let written = lower(effect.written).replace("nothing", "–");
             let plans = lower(effect.plans).replace("keep", "–");
             let (names, cells) = rows.entry(effect.row).or_default();
@@ -368,30 +276,17 @@ fn revenue() -> Rows {
     let upload: Value =
         serde_json::from_str(&read("tests/golden/TRANSACTION_PROCESSED.json")).unwrap();
     let records = upload["d"].as_array().unwrap();
-    let charged = records
-        .iter()
-        .find(|record| record["evtName"] == "Charged")
-        .unwrap();
-    charged["evtData"]
-        .as_object()
-        .unwrap()
-        .keys()
-        .map(|name| list([&**name]))
-        .collect()
+    let charged = records.iter().find(|record| record["evtName"] == "Charged").unwrap();
+    charged["evtData"].as_object().unwrap().keys().map(|name| list([&**name])).collect()
 }
 
 fn source() -> Rows {
-    let entries = std::fs::read_dir(path("src"))
-        .unwrap()
-        .map(|entry| entry.unwrap().path());
+    let entries = std::fs::read_dir(path("src")).unwrap().map(|entry| entry.unwrap().path());
     let parts = entries.filter(|path| path.is_file() || !path.with_extension("rs").exists());
     let name = |path: std::path::PathBuf| {
         let folder = if path.is_dir() { "/" } else { "" };
         format!("`src/{}{folder}`", path.file_name().unwrap().display())
     };
-    let names: BTreeSet<_> = parts
-        .map(name)
-        .filter(|name| name != "`src/lib.rs`")
-        .collect();
+    let names: BTreeSet<_> = parts.map(name).filter(|name| name != "`src/lib.rs`").collect();
     names.into_iter().collect()
 }

@@ -86,10 +86,7 @@ async fn execute(operation: &str, value: &str) -> Result<Value, Failure> {
     if let Ok(endpoint) = std::env::var("AWS_ENDPOINT_URL") {
         command.args(["--endpoint-url", &endpoint]);
     }
-    let unusable = |message| Failure {
-        code: None,
-        message,
-    };
+    let unusable = |message| Failure { code: None, message };
     let output = tokio::time::timeout(COMMAND_TIMEOUT, command.output())
         .await
         .map_err(|_| unusable("no answer within a minute".to_owned()))?
@@ -112,8 +109,6 @@ fn failure(stderr: &str) -> Failure {
     let is_caller = code.is_empty() || CALLER_ERRORS.iter().any(|part| code.contains(part));
     Failure {
         code: (!is_caller).then(|| code.to_owned()),
-        message: format!("{} {message}", if is_caller { code } else { "" })
-            .trim()
-            .to_owned(),
+        message: format!("{} {message}", if is_caller { code } else { "" }).trim().to_owned(),
     }
 }

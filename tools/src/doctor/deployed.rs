@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Every operation that is asked of AWS.
+/// Every operation of AWS that the doctor runs; all of them only read.
 #[rustfmt::skip]
 mod operation {
     use super::{Id, Operation};
@@ -62,7 +62,7 @@ mod needs {
     pub const TABLE: &[Need] = &[
         ("/KeySchema/0/AttributeName", Is(KEY), Id::ClaimsTableKey),
         ("/KeySchema/1/AttributeName", Is(""), Id::ClaimsTableKey),
-        ("/TimeToLive/TimeToLiveStatus", Is("ENABLED"), Id::ClaimsTableExpiry),
+        ("/TimeToLive/TimeToLiveStatus", Not("DISABLED"), Id::ClaimsTableExpiry),
         ("/TimeToLive/AttributeName", Is(EXPIRES_AT), Id::ClaimsTableExpiry),
     ];
 }
@@ -145,10 +145,7 @@ impl Inspector<'_> {
                 self.add(Id::WebhookUrlAuth, name, &["AuthType is", &authentication]);
             }
         }
-        Some(Deployment {
-            variables,
-            webhook_url,
-        })
+        Some(Deployment { variables, webhook_url })
     }
 
     async fn drift(&mut self, stack: &str) -> Option<()> {
@@ -292,9 +289,7 @@ impl Inspector<'_> {
         let mut met = Vec::new();
         for (pointer, rule, id) in needs {
             let value = actual.pointer(pointer).unwrap_or(&Value::Null);
-            let value = value
-                .as_u64()
-                .map_or_else(|| text(value), |number| number.to_string());
+            let value = value.as_u64().map_or_else(|| text(value), |number| number.to_string());
             let (is_met, wanted) = match rule {
                 Rule::Is(wanted) => (value == *wanted, format!(", not `{wanted}`")),
                 Rule::Not(unwanted) => (value != *unwanted, String::new()),
@@ -341,8 +336,5 @@ fn text(value: &Value) -> String {
 /// The texts at a JSON pointer within each element of a list.
 fn texts(values: &Value, pointer: &str) -> Vec<String> {
     let values = list(values).iter();
-    values
-        .filter_map(|value| value.pointer(pointer))
-        .map(text)
-        .collect()
+    values.filter_map(|value| value.pointer(pointer)).map(text).collect()
 }

@@ -2,6 +2,7 @@
 //! answer is compared with this machine's clock. It does not know what serves an address.
 
 use super::finding::{Findings, Id};
+use crate::send::with_causes;
 use http::{HeaderMap, HeaderValue, header};
 use purchasely_clevertap::clevertap::client::Attempt;
 use purchasely_clevertap::clevertap::response::{Response, Verdict, meaning};
@@ -12,7 +13,6 @@ use purchasely_clevertap::http::SharedHttp;
 use reqwest::Url;
 use secrecy::SecretString;
 use serde_json::{Value, json};
-use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use testkit::harness::now_seconds;
@@ -49,15 +49,9 @@ pub async fn clevertap(
         role: Role::Event,
         user: User::Identity(TEST_USER.into()),
         at: Some(UnixSeconds(now_seconds().cast_signed())),
-        content: Content::Event {
-            name: TEST_EVENT.into(),
-            properties: Vec::new(),
-        },
+        content: Content::Event { name: TEST_EVENT.into(), properties: Vec::new() },
     };
-    let credentials = Credentials {
-        account_id,
-        passcode,
-    };
+    let credentials = Credentials { account_id, passcode };
     let deadline = Instant::now() + UPLOAD_TIMEOUT;
     let body = upload_body(&[&record]);
     let attempt = client.upload(credentials, body, 1, deadline).await;
@@ -104,7 +98,13 @@ pub async fn host_clock(http: &reqwest::Client, host: &str, findings: &mut Findi
 pub async fn webhook(http: &reqwest::Client, url: &Url, findings: &mut Findings) {
     let (status, answer) = match post(http, url, None, findings).await {
         Ok(answered) => answered,
-        Err(error) => return findings.add(Id::WebhookUnreachable, url.as_str(), chain(&error)),
+        Err(error) => {
+            return findings.add(
+                Id::WebhookUnreachable,
+                url.as_str(),
+                with_causes(&error.without_url()),
+            );
+        }
     };
     let what = format!("answers an unsigned request {status} {answer}");
     let body: Value = serde_json::from_str(&answer).unwrap_or_default();
@@ -130,13 +130,9 @@ pub async fn webhook(http: &reqwest::Client, url: &Url, findings: &mut Findings)
         Ok((401, _)) => (Id::WebhookSecret, "401".to_owned()),
         Ok((503, _)) => (Id::WebhookSecretMissing, "503".to_owned()),
         Ok((status, answer)) => (Id::WebhookSecretUnknown, format!("{status} {answer}")),
-        Err(error) => (Id::WebhookSecretUnknown, chain(&error)),
+        Err(error) => (Id::WebhookSecretUnknown, with_causes(&error.without_url())),
     };
-    findings.add(
-        id,
-        url.as_str(),
-        format!("answers a wrong signature {what}"),
-    );
+    findings.add(id, url.as_str(), format!("answers a wrong signature {what}"));
 }
 
 /// Status and the beginning of the body. The event changes nothing in CleverTap even where signatures
@@ -173,9 +169,7 @@ async fn post(
 
 /// Judges this machine's clock by the first answer with a `Date`.
 fn clock(name: &str, headers: &HeaderMap, sent: SystemTime, findings: &mut Findings) {
-    let date = headers
-        .get(header::DATE)
-        .and_then(|date| date.to_str().ok());
+    let date = headers.get(header::DATE).and_then(|date| date.to_str().ok());
     let date = date.and_then(|date| OffsetDateTime::parse(date, &Rfc2822).ok());
     let Some(date) = date.map(SystemTime::from) else {
         return;
@@ -193,15 +187,4 @@ fn clock(name: &str, headers: &HeaderMap, sent: SystemTime, findings: &mut Findi
         _ => Id::Clock,
     };
     findings.add(id, name, format!("{} s apart", off.as_secs()));
-}
-
-/// An error with its causes, without the address: the last cause says where a request failed.
-fn chain(error: &reqwest::Error) -> String {
-    let mut causes = Vec::new();
-    let mut next: Option<&dyn Error> = error.source();
-    while let Some(cause) = next {
-        causes.push(cause.to_string());
-        next = cause.source();
-    }
-    causes.join(": ")
 }

@@ -231,11 +231,7 @@ impl Finding {
 impl Findings {
     /// Neither `name` nor `what` may contain a value of the secret or a user id.
     pub fn add(&mut self, id: Id, name: impl Into<String>, what: impl Into<String>) {
-        self.0.push(Finding {
-            id,
-            name: name.into(),
-            what: what.into(),
-        });
+        self.0.push(Finding { id, name: name.into(), what: what.into() });
     }
 
     pub fn contains_group(&self, group: &str) -> bool {

@@ -5,7 +5,6 @@ use super::aws;
 use super::finding::{Findings, Id};
 use purchasely_clevertap::aws::secret::Secret;
 use purchasely_clevertap::config::{Config, SETTINGS, SignaturePolicy};
-use purchasely_clevertap::http;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -77,65 +76,46 @@ pub fn environment() -> Option<Variables> {
     has_own.then_some(variables)
 }
 
-/// Reads a file as `cargo lambda deploy --env-file` does; what that might read otherwise is an error.
+/// Reads a file for `cargo lambda deploy --env-file`. What that might read in another way is an error.
 pub fn env_file(path: &Path, findings: &mut Findings) -> Option<Variables> {
+    let add = |what: String| findings.add(Id::EnvFileInvalid, path.to_string_lossy(), what);
     let text = std::fs::read_to_string(path).map_err(|error| error.to_string());
-    let parsed = text.and_then(|text| {
+    let variables = text.and_then(|text| {
         let lines = (1..).zip(text.lines());
-        let assignments = lines.filter_map(|(number, line)| {
-            let parsed = assignment(line).transpose()?;
-            Some(parsed.map_err(|problem| format!("line {number} {problem}")))
-        });
-        assignments.collect()
+        let lines =
+            lines.filter(|(_, line)| !line.trim().is_empty() && !line.trim().starts_with('#'));
+        let read = |(number, line)| {
+            assignment(line).ok_or_else(|| format!("line {number} is not NAME=value"))
+        };
+        lines.map(read).collect()
     });
-    parsed
-        .map_err(|problem| findings.add(Id::EnvFileInvalid, path.to_string_lossy(), problem))
-        .ok()
+    variables.map_err(add).ok()
 }
 
-/// One line. What cargo lambda would read as something else (it lets a line end inside white space,
-/// and a value end at `=`) is refused.
-fn assignment(line: &str) -> Result<Option<(String, String)>, &'static str> {
-    let line = line.trim_start();
-    if line.is_empty() || line.starts_with('#') {
-        return Ok(None);
-    }
-    let line = line.strip_prefix("export ").unwrap_or(line);
-    let (name, value) = line.split_once('=').ok_or("is not NAME=value")?;
-    let (name, quoted) = (name.trim(), value.trim_start());
+/// A value is one word, perhaps with a comment behind it, or one quoted text. White space alone is none:
+/// cargo lambda would take the next line for the value.
+fn assignment(line: &str) -> Option<(String, String)> {
     let is_word = |text: &str| !text.contains(|c: char| c.is_whitespace() || "=#'`\"".contains(c));
-    let first = quoted.chars().next().unwrap_or('#');
-    let (value, rest) = if "'`\"".contains(first) {
-        quoted[1..]
-            .split_once(first)
-            .ok_or("opens a quote that nothing closes")?
+    let line = line.trim_start();
+    let (name, text) = line.strip_prefix("export ").unwrap_or(line).split_once('=')?;
+    let (name, value) = (name.trim(), text.trim());
+    let quote = value.chars().next().filter(|c| "'`\"".contains(*c));
+    let (value, is_valid) = if let Some(quote) = quote {
+        let quoted = value.strip_prefix(quote)?.strip_suffix(quote)?;
+        (quoted, !quoted.contains(quote))
     } else {
-        let end = value.find(" #").unwrap_or(value.len());
-        (value[..end].trim(), &value[end..])
+        let word = value.split(" #").next()?.trim();
+        (word, is_word(word) && (text.is_empty() || !value.is_empty()))
     };
-    if name.is_empty() || !is_word(name) {
-        return Err("does not start with a name");
-    }
-    if line.trim_end().ends_with('=') && !line.ends_with('=') {
-        return Err("ends in white space, so the next line would become its value");
-    }
-    let comment = rest.trim_start();
-    let is_alone = comment.is_empty() || comment.starts_with('#');
-    if !is_alone || !("'`\"".contains(first) || is_word(value)) {
-        return Err("needs quotes around its value");
-    }
-    Ok(Some((name.to_owned(), value.replace("\\n", "\n"))))
+    let is_named = !name.is_empty() && is_word(name);
+    (is_valid && is_named).then(|| (name.to_owned(), value.replace("\\n", "\n")))
 }
 
 /// Reads the variables as the function does.
 pub fn settings(source: &str, variables: &Variables, findings: &mut Findings) -> Option<Config> {
     for name in variables.keys() {
         let is_own = SETTINGS.iter().any(|known| known.name == name);
-        if !is_own
-            && !FOREIGN_PREFIXES
-                .iter()
-                .any(|prefix| name.starts_with(prefix))
-        {
+        if !is_own && !FOREIGN_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
             findings.add(Id::SettingUnknown, name, format!("set in {source}"));
         }
     }
@@ -148,10 +128,6 @@ pub fn settings(source: &str, variables: &Variables, findings: &mut Findings) ->
             return None;
         }
     };
-    if let Err(problem) = http::roots(config.root_certificates.as_deref()) {
-        findings.add(Id::SettingInvalid, "SSL_CERT_FILE", problem);
-        return None;
-    }
     for warning in &config.warnings {
         findings.add(Id::SettingDoubtful, source, warning);
     }
@@ -168,11 +144,7 @@ pub fn settings(source: &str, variables: &Variables, findings: &mut Findings) ->
         config.region,
         sandbox.as_deref().unwrap_or("none"),
         revenue.map_or_else(|| "none".to_owned(), ToString::to_string),
-        if config.signature == SignaturePolicy::Off {
-            "off"
-        } else {
-            "required"
-        },
+        if config.signature == SignaturePolicy::Off { "off" } else { "required" },
     );
     findings.add(Id::Settings, source, what);
     Some(config)

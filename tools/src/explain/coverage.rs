@@ -34,10 +34,7 @@ struct Row {
 
 impl Coverage {
     pub fn of(explanations: &[Explanation]) -> Self {
-        let mut coverage = Self {
-            files: explanations.len(),
-            ..Self::default()
-        };
+        let mut coverage = Self { files: explanations.len(), ..Self::default() };
         for explanation in explanations {
             if !explanation.is_settled() {
                 let why = explanation.why.clone();

@@ -134,9 +134,7 @@ fn switched_off(event: &Event, rules: &Rules) -> &'static str {
 
 fn record<'r, 'e>(records: &'r [Record<'e>], role: Role) -> Option<&'r Content<'e>> {
     let mut records = records.iter();
-    records
-        .find(|record| record.role == role)
-        .map(|record| &record.content)
+    records.find(|record| record.role == role).map(|record| &record.content)
 }
 
 fn event_name(event: &Event, rules: &Rules, records: &[Record<'_>]) -> Choice {
@@ -170,9 +168,8 @@ fn identity(event: &Event, rules: &IdentityRules) -> Choice {
     });
     // In the order in which `identify` looks.
     let candidates = at_top(id_field, clevertap_id).into_iter().chain(nested);
-    let candidates = candidates
-        .chain(at_top("user_id", user_id))
-        .chain(at_top("anonymous_user_id", anonymous));
+    let candidates =
+        candidates.chain(at_top("user_id", user_id)).chain(at_top("anonymous_user_id", anonymous));
     let mut candidates = candidates.map(|(field, value, why)| {
         let id = value.as_str();
         let id = id.map_or_else(|| value.to_string(), str::to_owned);
@@ -213,9 +210,8 @@ fn profile(event: &Event, rules: &Rules, records: &[Record<'_>]) -> Choice {
     };
     let wanted = rules.profile.properties.iter();
     let wanted = wanted.map(|name| rules.profile.names.get(name).unwrap_or(name).as_str());
-    let unchanged: Vec<_> = wanted
-        .filter(|name| changes.iter().all(|(key, _)| key != name))
-        .collect();
+    let unchanged: Vec<_> =
+        wanted.filter(|name| changes.iter().all(|(key, _)| key != name)).collect();
     let why = match unchanged.join(", ") {
         none if none.is_empty() => row,
         names => format!("{row}; left unchanged: {names}"),
@@ -266,10 +262,7 @@ fn revenue(event: &Event, rules: &Rules, sent: &Properties<'_>, all: &[Record<'_
             let value = serde_json::to_string(&value.map(|(_, value)| value));
             parts.push(format!("{part} {}", value.unwrap_or_default()));
         }
-        return Choice {
-            sent: Some(name.to_string()),
-            why: parts.join(", "),
-        };
+        return Choice { sent: Some(name.to_string()), why: parts.join(", ") };
     }
     let why = match revenue::decide(event, &rules.revenue, sent) {
         Revenue::Off => "REVENUE_EVENT is not set",
@@ -280,8 +273,5 @@ fn revenue(event: &Event, rules: &Rules, sent: &Properties<'_>, all: &[Record<'_
         Revenue::Raised { .. } if all.is_empty() => "nothing is sent for this event",
         Revenue::Raised { .. } => "a sandbox purchase is not revenue (SANDBOX_EVENTS=relay)",
     };
-    Choice {
-        sent: None,
-        why: why.to_owned(),
-    }
+    Choice { sent: None, why: why.to_owned() }
 }

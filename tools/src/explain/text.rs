@@ -37,15 +37,8 @@ fn fields(explanation: &Explanation) -> String {
         let property = field.property.as_deref().unwrap_or("-");
         [&field.name, field.outcome, property, &field.why].map(str::to_owned)
     }));
-    let is_raised = explanation
-        .event
-        .as_ref()
-        .is_some_and(|event| event.sent.is_some());
-    let title = if is_raised {
-        ""
-    } else {
-        ", if the event were raised"
-    };
+    let is_raised = explanation.event.as_ref().is_some_and(|event| event.sent.is_some());
+    let title = if is_raised { "" } else { ", if the event were raised" };
     format!("Fields of the payload{title}\n{}", table(&rows))
 }
 

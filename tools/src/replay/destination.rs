@@ -44,10 +44,7 @@ pub struct Destination {
 }
 
 enum Transport {
-    Http {
-        http: reqwest::Client,
-        secret: String,
-    },
+    Http { http: reqwest::Client, secret: String },
     Queue(aws_sdk_sqs::Client),
 }
 
@@ -85,11 +82,7 @@ impl Destination {
             let secret = shared_secret(Some(&url))?;
             Transport::Http { http, secret }
         };
-        Ok(Self {
-            transport,
-            url,
-            profiles,
-        })
+        Ok(Self { transport, url, profiles })
     }
 
     pub async fn send(&self, event: &Saved) -> Attempt {
@@ -230,11 +223,7 @@ fn judge_sqs<R: Debug + 'static>(error: &SdkError<SendMessageError, R>) -> Failu
 
 impl Failure {
     fn new(scope: Scope, status: &str, detail: &str) -> Self {
-        Self {
-            scope,
-            status: status.to_owned(),
-            detail: printable(detail),
-        }
+        Self { scope, status: status.to_owned(), detail: printable(detail) }
     }
 }
 

@@ -60,12 +60,7 @@ impl<'r> Run<'r> {
         let mut attempts = interval(Duration::from_secs_f64(1.0 / rate));
         // No burst after a slow answer.
         attempts.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self {
-            destination: to,
-            retries,
-            attempts,
-            stop,
-        }
+        Self { destination: to, retries, attempts, stop }
     }
 
     /// Sends the events that the state does not contain; `report` is called for each event.
@@ -84,11 +79,7 @@ impl<'r> Run<'r> {
                 Outcome::Skipped
             } else if end != End::Complete {
                 Outcome::NotSent
-            } else if event
-                .user
-                .as_ref()
-                .is_some_and(|user| blocked_users.contains(user))
-            {
+            } else if event.user.as_ref().is_some_and(|user| blocked_users.contains(user)) {
                 Outcome::Blocked
             } else {
                 self.send(event).await
@@ -183,10 +174,7 @@ impl Summary {
     /// One line per outcome, and one for all.
     pub fn table(&self) -> String {
         let all = ("all".to_owned(), self.outcomes.values().sum());
-        let rows = self
-            .outcomes
-            .iter()
-            .map(|(outcome, n)| (outcome.clone(), *n));
+        let rows = self.outcomes.iter().map(|(outcome, n)| (outcome.clone(), *n));
         let line = |(outcome, n): (String, usize)| format!("{outcome:<30}{n:>7}\n");
         rows.chain([all]).map(line).collect()
     }

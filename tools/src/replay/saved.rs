@@ -51,10 +51,7 @@ impl Saved {
 }
 
 fn user(event: &Event) -> Option<String> {
-    let rules = IdentityRules {
-        anonymous_is_identity: true,
-        ..IdentityRules::default()
-    };
+    let rules = IdentityRules { anonymous_is_identity: true, ..IdentityRules::default() };
     match identify(event, &rules) {
         Identified::User(User::Identity(id) | User::ObjectId(id)) => Some(id.into_owned()),
         Identified::Anonymous | Identified::Nobody | Identified::TooLong => None,
@@ -66,11 +63,7 @@ fn user(event: &Event) -> Option<String> {
 pub fn read(inputs: &[PathBuf]) -> Result<Vec<Saved>, Vec<String>> {
     let (mut events, mut problems) = (Vec::new(), Vec::new());
     for input in inputs {
-        let files = if input.is_dir() {
-            json_files(input)
-        } else {
-            Ok(vec![input.clone()])
-        };
+        let files = if input.is_dir() { json_files(input) } else { Ok(vec![input.clone()]) };
         match files {
             Ok(files) => {
                 for file in files {
@@ -84,11 +77,7 @@ pub fn read(inputs: &[PathBuf]) -> Result<Vec<Saved>, Vec<String>> {
         problems.push("the files contain no webhook".to_owned());
     }
     events.sort_by_key(|event| event.created_at_ms.unwrap_or(i64::MAX));
-    if problems.is_empty() {
-        Ok(events)
-    } else {
-        Err(problems)
-    }
+    if problems.is_empty() { Ok(events) } else { Err(problems) }
 }
 
 fn read_file(file: &Path, events: &mut Vec<Saved>, problems: &mut Vec<String>) {

@@ -47,10 +47,7 @@ impl State {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(format!(
-                    "{}: another replay uses this state file",
-                    path.display()
-                ));
+                return Err(format!("{}: another replay uses this state file", path.display()));
             }
             Err(TryLockError::Error(error)) => return Err(in_file(error)),
         }
@@ -82,10 +79,7 @@ impl State {
             content => content.unwrap_or_default(),
         };
         let delivered = parse(path, &content, receiver)?;
-        Ok(Self {
-            delivered,
-            file: None,
-        })
+        Ok(Self { delivered, file: None })
     }
 
     pub fn contains(&self, key: &str) -> bool {

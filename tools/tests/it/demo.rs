@@ -33,10 +33,7 @@ async fn make_demo_relays_every_sample_and_shows_one_record_of_each_kind() {
     for name in cargo_variables() {
         make.env_remove(name);
     }
-    let make = make
-        .arg("demo")
-        .env_remove("MAKEFLAGS")
-        .current_dir(repository());
+    let make = make.arg("demo").env_remove("MAKEFLAGS").current_dir(repository());
     let output = make.output().await.unwrap();
     let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
     assert!(output.status.success(), "{stdout}\n{stderr}");
@@ -71,14 +68,8 @@ async fn send_signs_with_the_sample_secret_for_this_machine() {
     let path = file.path().to_str().unwrap();
     let output = send(&[path, "--to", &url, "--at", &SIGNED_AT.to_string()], None).await;
     assert_eq!(output.status.code(), Some(0));
-    assert_eq!(
-        text(&output.stdout),
-        format!("200  {path}  {{\"status\":\"relayed\"}}\n")
-    );
-    assert_eq!(
-        *received.lock().unwrap(),
-        [signed_with(SAMPLE_SHARED_SECRET)]
-    );
+    assert_eq!(text(&output.stdout), format!("200  {path}  {{\"status\":\"relayed\"}}\n"));
+    assert_eq!(*received.lock().unwrap(), [signed_with(SAMPLE_SHARED_SECRET)]);
 }
 
 #[tokio::test]
@@ -89,10 +80,7 @@ async fn send_signs_with_the_secret_of_the_environment() {
     let arguments = [path, "--to", &url, "--at", &SIGNED_AT.to_string(), "--json"];
     let output = send(&arguments, Some("a-real-secret")).await;
     let answer = json!({ "file": path, "status": 200, "answer": r#"{"status":"relayed"}"# });
-    assert_eq!(
-        serde_json::from_slice::<Value>(&output.stdout).unwrap(),
-        answer
-    );
+    assert_eq!(serde_json::from_slice::<Value>(&output.stdout).unwrap(), answer);
     assert_eq!(*received.lock().unwrap(), [signed_with("a-real-secret")]);
 }
 
@@ -122,11 +110,7 @@ async fn send_posts_the_rest_after_a_failure() {
 async fn send_posts_nothing_if_a_file_is_missing() {
     let (url, received) = endpoint(200).await;
     let file = body_file();
-    let output = send(
-        &[file.path().to_str().unwrap(), "/missing.json", "--to", &url],
-        None,
-    )
-    .await;
+    let output = send(&[file.path().to_str().unwrap(), "/missing.json", "--to", &url], None).await;
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).starts_with("error: /missing.json: "));
     assert_eq!(received.lock().unwrap().len(), 0);
@@ -164,9 +148,7 @@ fn signed_with(secret: &str) -> Vec<String> {
 
 fn signed_headers(secret: &str) -> [(&'static str, String); 3] {
     let webhook = Webhook::new(body(), secret, SIGNED_AT);
-    webhook
-        .headers()
-        .map(|(name, value)| (name, value.to_owned()))
+    webhook.headers().map(|(name, value)| (name, value.to_owned()))
 }
 
 async fn send(arguments: &[&str], secret: Option<&str>) -> Output {

@@ -13,11 +13,8 @@ const EVERY_OUTCOME: &str = "tools/tests/snapshots/every_outcome.json";
 const TRANSACTION: &str = "events/TRANSACTION_PROCESSED.json";
 const REVENUE: (&str, &str) = ("REVENUE_EVENT", "Charged");
 /// Without them a note names them.
-const TARGET: [(&str, &str); 3] = [
-    ("CLEVERTAP_REGION", "in1"),
-    ("CLEVERTAP_ACCOUNT_ID", "A-1"),
-    ("SECRET_ID", "relay"),
-];
+const TARGET: [(&str, &str); 3] =
+    [("CLEVERTAP_REGION", "in1"), ("CLEVERTAP_ACCOUNT_ID", "A-1"), ("SECRET_ID", "relay")];
 
 /// Compares with a file of `tests/snapshots`; `UPDATE_SNAPSHOTS=1` writes it instead.
 #[track_caller]
@@ -41,11 +38,7 @@ async fn explain(settings: &[(&str, &str)], body: &str) -> Value {
 
 #[tokio::test]
 async fn the_output_is_the_reviewed_one() {
-    let settings = [
-        &TARGET[..],
-        &[REVENUE, ("PROPERTIES_OMITTED", "content_id")],
-    ]
-    .concat();
+    let settings = [&TARGET[..], &[REVENUE, ("PROPERTIES_OMITTED", "content_id")]].concat();
     let arguments = format!("explain {TRANSACTION} {EVERY_OUTCOME} README.md");
     let text = tool::run(&arguments, &settings).await;
     assert_eq!((text.code, text.stderr.as_str()), (Some(1), ""));
@@ -120,7 +113,7 @@ async fn every_choice_has_its_reason() {
         (("USER_ID_AS", "identity"), nested, "/identity/why", "custom.clevertap_id `__h`"),
         (("ANONYMOUS_USER_ID_AS", "ignore"), anonymous, "/why", "ANONYMOUS_USER_ID_AS=ignore"),
         (("ANONYMOUS_USER_ID_AS", "identity"), anonymous, "/identity/sent", "identity a"),
-        (REVENUE, r#"{"event_name":"A"}"#, "/why", "names no user"),
+        (REVENUE, r#"{"event_name":"A"}"#, "/why", "has no user"),
         (REVENUE, &long, "/why", "1024 characters or more"),
         (REVENUE, "nonsense", "/outcome", "unreadable"),
         (REVENUE, &many, "/fields/101/why", "limit of 100"),

@@ -69,9 +69,7 @@ impl Folder {
 
     /// Lists the order of these files with `--dry-run`.
     async fn list(&self, names: &[&str]) -> Finished {
-        let paths = names
-            .iter()
-            .map(|name| self.path(name).display().to_string());
+        let paths = names.iter().map(|name| self.path(name).display().to_string());
         let paths = paths.collect::<Vec<_>>().join(" ");
         tool::run(&format!("replay --dry-run --json {paths}"), &[]).await
     }
@@ -267,11 +265,7 @@ async fn an_interrupted_run_ends_after_the_current_event_and_a_later_one_continu
     let folder = Folder::of(&["1", "2", "3"].map(|id| event(id, "u", 0)));
     let saved = folder.path("saved.ndjson");
     // The rate leaves two seconds between the signal and the next event.
-    let arguments = format!(
-        "replay {} --to {} --rate 0.5",
-        saved.display(),
-        receiver.url
-    );
+    let arguments = format!("replay {} --to {} --rate 0.5", saved.display(), receiver.url);
     let mut command = tool::relay(&arguments, &VARIABLES);
     command.stdout(Stdio::piped()).stderr(Stdio::null());
     let child = command.spawn().unwrap();
@@ -299,21 +293,13 @@ async fn a_run_ends_when_no_further_event_can_be_delivered() {
     ];
     for (answer, outcome, failed) in cases {
         let receiver = Receiver::start(move |_, _| answer).await;
-        let url = if outcome.contains("Access") {
-            receiver.queue()
-        } else {
-            receiver.url
-        };
+        let url = if outcome.contains("Access") { receiver.queue() } else { receiver.url };
         let users = (0..12).map(|n| n.to_string());
         let events: Vec<_> = users.map(|user| event(&user, &user, 0)).collect();
         let outcomes = json!({ outcome: failed, "not_sent": 12 - failed });
         let folder = Folder::of(&events);
         let why = folder.check(&url, "--retries 0", 1, outcomes).await;
-        let expected = if failed == 1 {
-            "no event can be delivered"
-        } else {
-            "10 events in a row"
-        };
+        let expected = if failed == 1 { "no event can be delivered" } else { "10 events in a row" };
         assert!(why.as_str().unwrap().contains(expected), "{why}");
     }
 }
@@ -382,9 +368,7 @@ async fn a_dry_run_lists_all_kinds_of_files_in_order_and_writes_nothing() {
     folder.write("folder/notes.txt", "not read");
     let third = "{\n  \"event_name\": \"third\",\n  \"event_created_at_ms\": 3000\n}\n";
     folder.write("single.json", third);
-    let listed = folder
-        .list(&["saved.ndjson", "folder", "single.json"])
-        .await;
+    let listed = folder.list(&["saved.ndjson", "folder", "single.json"]).await;
     assert!(listed.stderr.contains("2 events have no event_created_at"));
     let plan: Value = serde_json::from_str(&listed.stdout).unwrap();
     let root = format!("{}/", folder.0.path().display());

@@ -24,10 +24,7 @@ pub fn relay(arguments: &str, variables: &[(&str, &str)]) -> Command {
 }
 
 pub async fn run(arguments: &str, variables: &[(&str, &str)]) -> Finished {
-    let output = relay(arguments, variables)
-        .output()
-        .await
-        .expect("the tool starts");
+    let output = relay(arguments, variables).output().await.expect("the tool starts");
     Finished {
         code: output.status.code(),
         stdout: String::from_utf8(output.stdout).expect("UTF-8"),
@@ -39,12 +36,7 @@ impl Finished {
     /// Checks that the command could not run, for this reason.
     #[track_caller]
     pub fn check_unusable(&self, reason: &str) {
-        assert_eq!(
-            (self.code, self.stdout.as_str()),
-            (Some(2), ""),
-            "{}",
-            self.stderr
-        );
+        assert_eq!((self.code, self.stdout.as_str()), (Some(2), ""), "{}", self.stderr);
         assert!(self.stderr.contains(reason), "{reason}: {}", self.stderr);
     }
 }
