@@ -73,7 +73,8 @@ bench: ## Measure the function beside its peers; write the tables and the plot.
 	cargo bench --locked --package purchasely-clevertap-benches --bench speed -- $(ARGS)
 
 deny: $(TOOLS)/bin/cargo-deny ## Check licences, sources and versions of the dependencies.
-	$(TOOLS)/bin/cargo-deny --locked check bans licenses sources
+	$(TOOLS)/bin/cargo-deny --locked --exclude-dev check bans
+	$(TOOLS)/bin/cargo-deny --locked --workspace check licenses sources
 
 template: $(VENV)/cargo-lambda.done $(VENV)/tools.done $(CHECKOV)/checkov.done ## Check template.yaml and the commands of the documentation.
 	$(VENV)/bin/sam validate --lint --template template.yaml
