@@ -10,7 +10,7 @@ use crate::clevertap::{Client, Uploader};
 use crate::config::{Config, SignaturePolicy};
 use crate::handler::Handler;
 use crate::http::SharedHttp;
-use crate::relay::Relay;
+use crate::relay::{Relay, UnknownEvents};
 use ::http::uri::InvalidUri;
 use aws_config::SdkConfig;
 use std::sync::Arc;
@@ -33,6 +33,7 @@ pub fn handler(config: Config, http: SharedHttp, aws: &SdkConfig) -> Result<Hand
                 sandbox_account_id: config.sandbox_account_id,
             },
             is_dry_run: config.dry_run,
+            unknown_events: UnknownEvents::default(),
             claims: config.deduplication_table.map(|table| Claims::new(clients.dynamodb, table)),
             dead_letters: config
                 .dead_letter_queue_url

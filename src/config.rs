@@ -31,13 +31,13 @@ pub const SETTINGS: &[Setting] = &[
     Setting { name: "CLEVERTAP_ACCOUNT_ID", default: "must be set", meaning: "Account id, also called project id, from CleverTap's **Settings → Project**. The id of a test account starts with `TEST-`." },
     Setting { name: "SECRET_ID", default: "must be set", meaning: "Name or ARN of the secret in Secrets Manager: one JSON object with `clevertap_passcode`, `purchasely_shared_secret` and, where needed, `purchasely_shared_secret_previous` and `clevertap_sandbox_passcode`." },
     Setting { name: "PURCHASELY_SIGNATURE", default: "required", meaning: "`required`: a webhook without a valid signature is answered 401. `off`: no signature is checked, for a sender that cannot sign; anyone who knows the address can then raise events, and the log warns of it at each start." },
-    Setting { name: "PURCHASELY_SIGNATURE_TOLERANCE_SECONDS", default: "0", meaning: "Maximum age of a signature in whole seconds; `0` is no limit. Purchasely does not document whether it signs a retry again, so a limit below 21 days may reject retries." },
+    Setting { name: "PURCHASELY_SIGNATURE_TOLERANCE_SECONDS", default: "2160000", meaning: "Maximum age of a signature in whole seconds, 25 days by default; `0` is no limit. Purchasely retries for 20 days and does not document whether it signs a retry again, so a limit below 21 days may reject retries. A limit above 30 days lets a recorded webhook raise its event again." },
     Setting { name: "EVENTS_ENABLED", default: "all", meaning: "Events to raise in CleverTap: Purchasely's names, separated by commas, semicolons or white space, or `all`. Profile and revenue records of other events are still sent." },
-    Setting { name: "EVENTS_DISABLED", default: "none", meaning: "Events not to raise, even if enabled: a list as above, or `none`. Their profile and revenue records are still sent." },
+    Setting { name: "EVENTS_DISABLED", default: "none", meaning: "Events not to raise, even if enabled: a list as above, `all`, or `none`. Their profile and revenue records are still sent." },
     Setting { name: "EVENT_NAMES", default: "not set", meaning: "Other names for events: `TRIAL_STARTED=Trial Started;TRIAL_CONVERTED=Trial Converted`, separated by semicolons or line breaks. A name that CleverTap reserves or forbids is an error. An event without an entry keeps Purchasely's name." },
     Setting { name: "USER_PROPERTIES", default: "the default set", meaning: "Profile properties to update, instead of the default set: a list of any payload fields, each by its name as an event property. `none`: no profile records." },
     Setting { name: "USER_PROPERTY_NAMES", default: "not set", meaning: "Other names for profile properties: `plan=Current Plan;store=Shop`. A system field of CleverTap's (Name, Identity, Email, Phone, MSG-push, ...), a name that CleverTap forbids, and two properties with one name are errors." },
-    Setting { name: "REVENUE_EVENT", default: "none", meaning: "Event that records revenue: `Charged`, or a name of your own. `none`: no revenue event, because an app that records `Charged` itself would count its revenue twice." },
+    Setting { name: "REVENUE_EVENT", default: "none", meaning: "Event that records revenue: `Charged`, or a name of your own. `none`: no revenue event, because an app that records `Charged` itself would count its revenue twice. The name of another event is an error." },
     Setting { name: "REVENUE_CURRENCY", default: "integration", meaning: "`integration`: revenue is the amount in the app's integration currency. `customer`: it is the amount in the buyer's currency; CleverTap sums without converting, so this is for apps with one market." },
     Setting { name: "USER_ID_AS", default: "identity", meaning: "What Purchasely's `user_id` is in CleverTap. `identity`: the app gives both SDKs one id. `object_id`: the app gives Purchasely the CleverTap ID as its user id." },
     Setting { name: "ANONYMOUS_USER_ID_AS", default: "ignore", meaning: "`ignore`: an event with only an anonymous id is not sent. `identity`: the anonymous id is the Identity, for apps that give it to CleverTap; otherwise each becomes a billed profile." },
@@ -46,6 +46,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting { name: "UNKNOWN_FIELDS", default: "send", meaning: "`send`: payload fields that Purchasely does not document are sent as they are. `drop`: they are not sent." },
     Setting { name: "SANDBOX_EVENTS", default: "drop", meaning: "Events of testers' purchases. `drop`: they are not sent. `relay`: they go to the main account without profile and revenue records. The default is `relay` if the account id starts with `TEST-`, and then all records are sent." },
     Setting { name: "CLEVERTAP_SANDBOX_ACCOUNT_ID", default: "not set", meaning: "Another account of the same region that gets all records of testers' purchases, instead of `SANDBOX_EVENTS`, which must then not be `drop`. Its passcode is `clevertap_sandbox_passcode` in the secret." },
+    Setting { name: "DELIVERY", default: "direct", meaning: "`direct`: a webhook is answered once CleverTap has the event. There is no other value yet." },
     Setting { name: "EVENT_QUEUE_URL", default: "not set", meaning: "URL of the FIFO queue whose messages the function relays: redriven dead letters and replays. Without it messages that fail are not delayed before they come back." },
     Setting { name: "DEAD_LETTER_QUEUE_URL", default: "not set", meaning: "URL of the FIFO queue that takes events which can never be relayed. Without it such an event is answered 503 and blocks that user's later events for 20 days." },
     Setting { name: "DEDUPLICATION_TABLE", default: "not set", meaning: "DynamoDB table of the events that CleverTap has accepted. Without it an event that Purchasely sends again is raised again." },
@@ -127,6 +128,7 @@ impl Config {
                     .to_owned(),
             );
         }
+        reader.choice("DELIVERY", &[("direct", ())]);
         let event_queue_url = reader.queue_url("EVENT_QUEUE_URL");
         let dead_letter_queue_url = reader.queue_url("DEAD_LETTER_QUEUE_URL");
         let deduplication_table = reader.value("DEDUPLICATION_TABLE");
@@ -244,7 +246,8 @@ mod tests {
             let config = config(variables);
             assert_eq!(config.upload_url, "https://in1.api.clevertap.com");
             assert_eq!(config.region.code, "in1");
-            assert_eq!(config.signature, SignaturePolicy::Required { tolerance: None });
+            let tolerance = Some(Duration::from_hours(25 * 24));
+            assert_eq!(config.signature, SignaturePolicy::Required { tolerance });
             assert_eq!(config.rules, Rules::default());
             assert_eq!(config.warnings, [""; 0]);
         }
@@ -273,6 +276,30 @@ mod tests {
                 "EVENT_QUEUE_URL: is not a queue's URL; it looks like https://sqs.eu-west-1.amazonaws.com/123456789012/events.fifo",
             ],
         );
+    }
+
+    #[test]
+    fn settings_that_contradict_each_other_are_errors() {
+        check_errors(
+            &[("EVENTS_DISABLED", "none, TRIAL_STARTED")],
+            &["EVENTS_DISABLED: lists `none` beside names; remove one of the two"],
+        );
+        let same = "is also the name of the event TRIAL_STARTED, which would count as revenue; use another name";
+        check_errors(
+            &[("REVENUE_EVENT", "Trial_Started")],
+            &[&format!("REVENUE_EVENT: `Trial_Started` {same}")],
+        );
+        check_errors(
+            &[("REVENUE_EVENT", "Paid"), ("EVENT_NAMES", "TRIAL_STARTED=pa id")],
+            &[&format!("REVENUE_EVENT: `Paid` {same}")],
+        );
+        check_errors(&[("DELIVERY", "queue")], &["DELIVERY: is `queue`; set it to direct"]);
+    }
+
+    #[test]
+    fn all_events_can_be_disabled() {
+        let rules = config(&[("EVENTS_DISABLED", "ALL")]).rules;
+        assert!(!rules.events.raises("ACTIVATE") && !rules.events.raises("NEW"));
     }
 
     #[test]
@@ -402,12 +429,6 @@ mod tests {
             &[
                 "USER_PROPERTIES lists plna, which Purchasely does not document: check the spelling",
                 "USER_PROPERTY_NAMES renames store, which USER_PROPERTIES does not list: check the spelling",
-            ],
-        );
-        check_warnings(
-            &[("REVENUE_EVENT", "Trial_Started")],
-            &[
-                "REVENUE_EVENT is the name of Purchasely's event TRIAL_STARTED: CleverTap cannot distinguish them",
             ],
         );
         let misspelled = config(&[("EVENTS_DISABLED", "TRIAL_STRATED")]);

@@ -5,14 +5,15 @@
 
 use crate::aws::queues::{self, EventQueue};
 use crate::aws::secret::{Secret, Secrets};
+use crate::clevertap::Role;
 use crate::clock;
 use crate::config::SignaturePolicy;
 use crate::envelope::{Envelope, Request, Response, json_headers};
 use crate::mapping::Origin;
-use crate::outcome::{Failure, Outcome, Report};
+use crate::outcome::{Failure, Outcome, Permanent, Report};
 use crate::purchasely::signature::{InvalidSignature, SignatureHeaders};
-use crate::purchasely::{Event, Unreadable, Verified};
-use crate::relay::{Budget, Delivery, Message, Relay, Relayed};
+use crate::purchasely::{Unreadable, Verified};
+use crate::relay::{self, BLOCKED, Budget, Delivery, Message, Relay, Relayed};
 use crate::telemetry;
 use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsMessage};
 use futures_util::FutureExt;
@@ -30,8 +31,8 @@ use tokio::time::timeout_at;
 
 /// Purchasely's webhooks have about 1.5 kB; SQS accepts 1 MiB.
 const MAX_BODY_BYTES: usize = 256 * 1024;
-/// Marks a webhook that an operator sends again. It is not signed, but whoever can sign a webhook can also
-/// send it without the mark.
+/// Marks a webhook that an operator sends again; its value may name the only records to send, as in a dead
+/// letter. It is not signed, but whoever can sign a webhook can also send it without the mark.
 pub const REPLAYED_HEADER: &str = "x-replayed";
 /// A request that seems older than this has a time in another unit, or was stored.
 const MAX_AGE: Duration = Duration::from_secs(10);
@@ -130,15 +131,12 @@ impl Handler {
             Ok(verified) => verified,
             Err(outcome) => return Report::new(outcome),
         };
+        let replayed = request.headers.get(REPLAYED_HEADER);
         let delivery = Delivery {
             body: verified.bytes(),
-            event: Event::parse(verified),
-            origin: if request.headers.contains_key(REPLAYED_HEADER) {
-                Origin::Redelivered
-            } else {
-                Origin::Purchasely
-            },
-            records: None,
+            event: relay::parse(verified),
+            origin: if replayed.is_some() { Origin::Redelivered } else { Origin::Purchasely },
+            records: replayed.and_then(|value| records(value.to_str().ok()?)),
             message: None,
         };
         self.relay.relay(&delivery, secret, budget).await
@@ -223,7 +221,7 @@ impl Handler {
         };
         let delays = failed
             .iter()
-            .filter(|failed| failed.report.outcome != Outcome::Failed(Failure::Blocked))
+            .filter(|failed| failed.report.outcome != Outcome::Failed(BLOCKED))
             .filter_map(|failed| {
                 let message = failed.delivery.message?;
                 Some(queue.delay(message.receipt_handle?, message.receive_count))
@@ -278,19 +276,18 @@ fn body_of(message: &SqsMessage) -> Option<std::borrow::Cow<'_, [u8]>> {
 
 fn delivery_of<'m>(message: &'m SqsMessage, body: Option<&'m [u8]>) -> Option<Delivery<'m>> {
     let system = |name: &str| message.attributes.get(name).map(String::as_str);
-    // Words that name no record say nothing; then all records are sent rather than none.
-    let records = attribute(message, queues::RECORDS)
-        .map(|words| words.split(',').filter_map(|word| word.parse().ok()).collect())
-        .filter(|roles: &Vec<_>| !roles.is_empty());
     let is_redelivered =
         [queues::REASON, queues::REPLAYED].iter().any(|name| attribute(message, name).is_some());
     let count = system("ApproximateReceiveCount").and_then(|count| count.parse().ok());
     Some(Delivery {
         body: body.unwrap_or(message.body.as_deref().unwrap_or_default().as_bytes()),
         // Only the function and its operator can write to the queue, so messages need no signature.
-        event: body.map_or(Err(Unreadable::NotJson), |body| Event::parse(Verified::unsigned(body))),
+        event: body.map_or_else(
+            || Err(Permanent::Unreadable(Unreadable::NotJson).into()),
+            |body| relay::parse(Verified::unsigned(body)),
+        ),
         origin: if is_redelivered { Origin::Redelivered } else { Origin::Purchasely },
-        records,
+        records: attribute(message, queues::RECORDS).and_then(records),
         message: Some(Message {
             id: message.message_id.as_deref()?,
             receipt_handle: message.receipt_handle.as_deref(),
@@ -300,7 +297,149 @@ fn delivery_of<'m>(message: &'m SqsMessage, body: Option<&'m [u8]>) -> Option<De
     })
 }
 
+/// The records that are still to be sent. Words that name none say nothing; then all records are sent
+/// rather than none.
+fn records(words: &str) -> Option<Vec<Role>> {
+    let roles: Vec<_> = words.split(',').filter_map(|word| word.trim().parse().ok()).collect();
+    (!roles.is_empty()).then_some(roles)
+}
+
 fn attribute<'m>(message: &'m SqsMessage, name: &str) -> Option<&'m str> {
     let attribute = message.message_attributes.get(name)?;
     attribute.string_value.as_deref()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app;
+    use crate::config::Config;
+    use crate::http::{Exchange, Http, SharedHttp};
+    use aws_sdk_sqs::config::{Credentials, SharedCredentialsProvider};
+    use bytes::Bytes;
+    use serde_json::{Value, json};
+    use std::sync::Mutex;
+
+    /// CleverTap, Secrets Manager and SQS, which accept everything, and what they received.
+    #[derive(Debug, Clone, Default)]
+    struct World {
+        uploads: Arc<Mutex<Vec<Value>>>,
+        letters: Arc<Mutex<Vec<Value>>>,
+    }
+
+    impl Http for World {
+        fn exchange(&self, request: ::http::Request<Bytes>, _: usize) -> Exchange {
+            let body: Value = serde_json::from_slice(request.body()).unwrap_or_default();
+            assert!(!body.to_string().contains("PANICS_IN_UPLOADING"));
+            let answer = match request.headers().get("x-amz-target") {
+                None => {
+                    self.uploads.lock().unwrap().push(body);
+                    json!({ "status": "success" })
+                }
+                Some(operation) if operation == "AmazonSQS.SendMessage" => {
+                    self.letters.lock().unwrap().push(body);
+                    json!({})
+                }
+                Some(_) => json!({ "SecretString": r#"{"clevertap_passcode":"p"}"# }),
+            };
+            let answer = ::http::Response::new(Some(answer.to_string().into()));
+            Box::pin(std::future::ready(Ok(answer)))
+        }
+    }
+
+    impl World {
+        fn handler(&self) -> Arc<Handler> {
+            telemetry::note_panics();
+            let config = Config::from_env(|name| {
+                let value = match name {
+                    "CLEVERTAP_REGION" => "in1",
+                    "CLEVERTAP_ACCOUNT_ID" => "ABC-123-4567",
+                    "SECRET_ID" => "relay",
+                    "PURCHASELY_SIGNATURE" => "off",
+                    "DEAD_LETTER_QUEUE_URL" => "https://sqs.eu-west-1.amazonaws.com/1/dead.fifo",
+                    _ => return None,
+                };
+                Some(value.to_owned())
+            });
+            let http = SharedHttp(Arc::new(self.clone()));
+            let aws = aws_config::SdkConfig::builder()
+                .behavior_version(aws_config::BehaviorVersion::v2026_01_12())
+                .region(aws_config::Region::new("eu-west-1"))
+                .credentials_provider(SharedCredentialsProvider::new(Credentials::for_tests()))
+                .http_client(http.clone())
+                .build();
+            Arc::new(app::handler(config.unwrap(), http, &aws).unwrap())
+        }
+
+        /// Where the function panicked over each dead letter.
+        fn panicked_at(&self) -> Vec<String> {
+            let letters = self.letters.lock().unwrap();
+            let place = |letter: &Value| {
+                let attributes = &letter["MessageAttributes"];
+                assert_eq!(attributes["reason"]["StringValue"], "panicked");
+                attributes["panicked_at"]["StringValue"].as_str().unwrap().to_owned()
+            };
+            letters.iter().map(place).collect()
+        }
+    }
+
+    fn webhook(name: &str) -> String {
+        json!({ "event_name": name, "event_id": name, "user_id": name }).to_string()
+    }
+
+    async fn invoke(handler: &Arc<Handler>, event: Value) -> Result<Value, BatchFailed> {
+        let payload = RawValue::from_string(event.to_string()).unwrap();
+        let event = LambdaEvent::new(payload, lambda_runtime::Context::default());
+        let response = Arc::clone(handler).handle(event).await?;
+        Ok(serde_json::to_value(response).unwrap())
+    }
+
+    async fn post(handler: &Arc<Handler>, name: &str) -> (Value, Value) {
+        let context = json!({ "http": { "method": "POST" } });
+        let event = json!({ "requestContext": context, "headers": {}, "body": webhook(name) });
+        let response = invoke(handler, event).await.unwrap();
+        let body: Value = serde_json::from_str(response["body"].as_str().unwrap()).unwrap();
+        (response["statusCode"].clone(), body["reason"].clone())
+    }
+
+    async fn batch(handler: &Arc<Handler>, names: &[&str]) -> Result<Value, BatchFailed> {
+        let messages = names.iter().map(|name| json!({ "messageId": name, "body": webhook(name) }));
+        invoke(handler, json!({ "Records": messages.collect::<Vec<_>>() })).await
+    }
+
+    #[tokio::test]
+    async fn a_panic_while_parsing_or_mapping_is_a_dead_letter_with_its_place() {
+        let world = World::default();
+        let handler = world.handler();
+        for name in ["PANICS_IN_PARSING", "PANICS_IN_MAPPING"] {
+            assert_eq!(post(&handler, name).await, (json!(200), json!("panicked")), "{name}");
+        }
+        let places = world.panicked_at();
+        assert!(places[0].starts_with("src/purchasely/event.rs:"), "{places:?}");
+        assert!(places[1].starts_with("src/mapping/identity.rs:"), "{places:?}");
+        assert_eq!(world.uploads.lock().unwrap().len(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_panic_over_one_event_of_a_batch_is_a_dead_letter_of_that_event_only() {
+        let world = World::default();
+        let names = ["FIRST", "PANICS_IN_PARSING", "PANICS_IN_MAPPING", "LAST"];
+        let response = batch(&world.handler(), &names).await;
+        assert_eq!(response, Ok(json!({ "batchItemFailures": [] })));
+        assert_eq!(world.panicked_at().len(), 2);
+        let uploads = world.uploads.lock().unwrap();
+        let names = uploads[0]["d"].as_array().unwrap().iter().map(|record| &record["evtName"]);
+        assert_eq!(names.collect::<Vec<_>>(), ["FIRST", "LAST"]);
+        assert_eq!(uploads.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_panic_anywhere_else_is_503_or_an_error_for_the_batch() {
+        let world = World::default();
+        let handler = world.handler();
+        assert_eq!(post(&handler, "PANICS_IN_UPLOADING").await, (json!(503), Value::Null));
+        let response = batch(&handler, &["FIRST", "PANICS_IN_UPLOADING"]).await;
+        assert_eq!(response, Err(BatchFailed::Panicked));
+        assert_eq!(world.panicked_at(), [""; 0]);
+    }
 }

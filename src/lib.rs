@@ -19,7 +19,7 @@
 //! - Purchasely takes only HTTP 200 for received; otherwise it sends the event again for 20 days and sends
 //!   none of that user's later events. So 200 means that CleverTap has the event, that it is safely
 //!   stored, or that there is nothing to send. Whatever is not in [`outcome`]'s table is 503.
-//! - An upload is repeated only where the first surely was not stored, or, once, where the connection was lost.
+//! - An upload is repeated only where the first surely was not stored, or, once, after a 503 or a lost connection.
 //! - The passcode goes to the region's host (or the override) and nowhere else; redirects are not followed.
 //! - Secrets and user ids reach no log, error, metric or response.
 

@@ -3,9 +3,9 @@
 //! It does not know how an outcome came about. Purchasely counts only 200 as received, so every
 //! status here decides whether an event is kept, lost or sent again.
 
-use crate::clevertap::response;
+use crate::clevertap::{UploadFailure, UploadStats, response};
 use crate::mapping::{Ignored, Unmappable};
-use crate::purchasely::{Event, Unreadable, catalogue, signature::InvalidSignature};
+use crate::purchasely::{Event, Unreadable, signature::InvalidSignature};
 use std::time::Duration;
 use strum::IntoStaticStr;
 
@@ -39,6 +39,16 @@ pub enum Permanent {
     /// CleverTap refused it, with this code.
     #[error("CleverTap refused the event with code {0}: {meaning}", meaning = response::meaning(*.0))]
     Refused(u16),
+    /// CleverTap stored some of the upload's records and did not say which.
+    #[error(
+        "CleverTap's answer does not say whether it stored the event: look for the event in CleverTap before you redrive it"
+    )]
+    Unclear,
+    /// Parsing or mapping panicked, and would panic again.
+    #[error(
+        "the function panicked while it read the event: the line before this one has the place, please report it"
+    )]
+    Panicked,
 }
 
 /// Why an event was not relayed this time, grouped by who must act.
@@ -46,42 +56,28 @@ pub enum Permanent {
 #[strum(serialize_all = "snake_case")]
 pub enum Failure {
     // The event: it can never be relayed, and nothing keeps it.
-    /// No dead-letter queue is configured, or it did not take the event.
     #[error(
-        "{0}; no dead-letter queue has the event, so Purchasely sends it again and sends no later event of its user"
+        "{0}; no dead-letter queue is configured, so Purchasely sends the event again and sends no later event of its user"
     )]
-    NotStored(Permanent),
+    NoDeadLetterQueue(Permanent),
 
-    // The operator: settings and secrets.
-    #[error(
-        "CleverTap answered {0}: check that clevertap_passcode in the secret, CLEVERTAP_ACCOUNT_ID and CLEVERTAP_REGION belong to one account"
-    )]
-    CredentialsRejected(u16),
-    #[error(
-        "the secret has no clevertap_sandbox_passcode, which CLEVERTAP_SANDBOX_ACCOUNT_ID needs: add it"
-    )]
-    NoSandboxPasscode,
+    // The dead-letter queue.
+    #[error("{0}; the dead-letter queue did not store the event, which is sent again")]
+    DeadLetterFailed(Permanent),
+
+    /// The upload: who must act depends on why.
+    #[error("{0}")]
+    Upload(UploadFailure),
+
+    // The operator.
     #[error("the secret is unavailable: see the line before this one")]
     SecretUnavailable,
 
     // Nobody: a retry is enough.
     #[error("another invocation is relaying the same event; it is sent again")]
     InProgress,
-    #[error("an earlier event of the same user is not settled; this one is sent again after it")]
-    Blocked,
-    /// Too many concurrent uploads (429), a server error (5xx) or a record refused for now (555).
-    #[error("CleverTap is busy or has an error ({0}); the event is sent again")]
-    Busy(u16),
-    #[error("CleverTap could not be reached; the event is sent again")]
-    Unreachable,
-    #[error("CleverTap closed the connection without an answer; the event is sent again")]
-    ConnectionLost,
-    #[error("CleverTap did not answer in time; the event is sent again")]
-    TimedOut,
 
     // A developer: this should not happen.
-    #[error("CleverTap's answer ({0}) is not documented; the event is sent again")]
-    UnexpectedResponse(u16),
     #[error("the function panicked; the line before this one has the place, please report it")]
     Panicked,
     #[error(
@@ -105,8 +101,10 @@ pub enum Severity {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum Class {
-    /// The event can never be relayed and nothing keeps it, so its user's later events wait.
+    /// The event can never be relayed and no dead-letter queue is configured, so its user's later events wait.
     Event,
+    /// The dead-letter queue is unavailable or the function may not write to it.
+    DeadLetterQueue,
     /// CleverTap rejects the account id or the passcode.
     Credentials,
     /// There is no usable secret.
@@ -205,24 +203,29 @@ impl Failure {
     /// Who must act.
     pub fn class(self) -> Class {
         match self {
-            Self::NotStored(_) => Class::Event,
-            Self::CredentialsRejected(_) | Self::NoSandboxPasscode => Class::Credentials,
+            Self::NoDeadLetterQueue(_) => Class::Event,
+            Self::DeadLetterFailed(_) => Class::DeadLetterQueue,
             Self::SecretUnavailable => Class::Secret,
-            Self::InProgress
-            | Self::Blocked
-            | Self::Busy(_)
-            | Self::Unreachable
-            | Self::ConnectionLost
-            | Self::TimedOut => Class::Transient,
-            Self::UnexpectedResponse(_) | Self::Panicked | Self::UnknownInvocation => {
-                Class::Unexpected
-            }
+            Self::InProgress => Class::Transient,
+            Self::Panicked | Self::UnknownInvocation => Class::Unexpected,
+            Self::Upload(why) => match why {
+                UploadFailure::CredentialsRejected(_) | UploadFailure::NoSandboxPasscode => {
+                    Class::Credentials
+                }
+                UploadFailure::Blocked
+                | UploadFailure::Busy(_)
+                | UploadFailure::Unreachable
+                | UploadFailure::ConnectionLost
+                | UploadFailure::TimedOut => Class::Transient,
+                UploadFailure::UnexpectedResponse(_) => Class::Unexpected,
+            },
         }
     }
 
     fn reason(self) -> &'static str {
         match self {
-            Self::NotStored(why) => why.into(),
+            Self::NoDeadLetterQueue(why) => why.into(),
+            Self::Upload(why) => why.into(),
             other => other.into(),
         }
     }
@@ -234,6 +237,8 @@ impl From<Permanent> for &'static str {
             Permanent::Unreadable(why) => why.into(),
             Permanent::Unmappable(why) => why.into(),
             Permanent::Refused(_) => "refused",
+            Permanent::Unclear => "unclear",
+            Permanent::Panicked => "panicked",
         }
     }
 }
@@ -248,25 +253,15 @@ pub struct Report {
     pub event_name: Option<String>,
     /// The event's age on arrival, if Purchasely itself sent it and it has a time.
     pub event_age: Option<Duration>,
-    /// Whether the event's name is outside the catalogue.
+    /// Whether the event's name is outside the catalogue, and reported for the first time today.
     pub is_unknown: bool,
+    /// Whether a transaction raised no revenue event, because its amount or currency is missing.
+    pub revenue_missing: bool,
     /// Whether the claims table was unavailable, so that the event may be relayed twice.
     pub dedup_unavailable: bool,
     pub upload: UploadStats,
     /// Properties that were changed or left out because of CleverTap's limits, as `name: word`.
     pub adjustments: Vec<String>,
-}
-
-/// What is reported about an event's upload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct UploadStats {
-    /// The last HTTP status that CleverTap answered.
-    pub status: Option<u16>,
-    pub attempts: u32,
-    /// The code with which CleverTap refused the profile of an event that was relayed without it.
-    pub profile_refused: Option<u16>,
-    /// With all attempts and waits.
-    pub duration: Duration,
 }
 
 impl Report {
@@ -278,6 +273,7 @@ impl Report {
             event_name: None,
             event_age: None,
             is_unknown: false,
+            revenue_missing: false,
             dedup_unavailable: false,
             upload: UploadStats::default(),
             adjustments: Vec::new(),
@@ -290,7 +286,6 @@ impl Report {
             event_id: event.id().and_then(loggable_id).map(str::to_owned),
             event_name: Some(event.name().to_owned()),
             event_age,
-            is_unknown: !catalogue::is_known_event(event.name()),
             ..Self::new(outcome)
         }
     }
@@ -319,8 +314,8 @@ mod tests {
             (Outcome::Unauthorized(InvalidSignature::Mismatch), 401, "unauthorized"),
             (Outcome::MethodNotAllowed, 405, "method_not_allowed"),
             (Outcome::PayloadTooLarge, 413, "payload_too_large"),
-            (Outcome::Failed(Failure::NotStored(refused)), 503, "unavailable"),
-            (Outcome::Failed(Failure::Busy(429)), 503, "unavailable"),
+            (Outcome::Failed(Failure::NoDeadLetterQueue(refused)), 503, "unavailable"),
+            (Outcome::Failed(Failure::Upload(UploadFailure::Busy(429))), 503, "unavailable"),
             (Outcome::Failed(Failure::Panicked), 503, "unavailable"),
         ] {
             let row = outcome.row();
@@ -337,8 +332,8 @@ mod tests {
         );
         let why = Permanent::Refused(513);
         assert_eq!(
-            Outcome::Failed(Failure::NotStored(why)).message(),
-            "not relayed: CleverTap refused the event with code 513: the event name is reserved; no dead-letter queue has the event, so Purchasely sends it again and sends no later event of its user"
+            Outcome::Failed(Failure::NoDeadLetterQueue(why)).message(),
+            "not relayed: CleverTap refused the event with code 513: the event name is reserved; no dead-letter queue is configured, so Purchasely sends the event again and sends no later event of its user"
         );
     }
 

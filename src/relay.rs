@@ -6,16 +6,17 @@
 use crate::aws::claims::{self, Claim, Claims};
 use crate::aws::queues::{DeadLetter, DeadLetterQueue, REASON, RECORDS};
 use crate::aws::secret::Secret;
-use crate::clevertap::{Account, EventUpload, Role, Uploader, User};
+use crate::clevertap::{Account, EventUpload, Role, Unsettled, UploadFailure, Uploader, User};
 use crate::clock;
 use crate::mapping::identity::{Identified, identify};
 use crate::mapping::{self, FieldOutcome, Mapped, Origin, Rules};
 use crate::outcome::{Failure, Outcome, Permanent, Report};
-use crate::purchasely::{Event, Unreadable};
-use futures_util::future::join_all;
+use crate::purchasely::{Event, Verified, catalogue};
+use crate::telemetry::catch_panic;
+use futures_util::future::{join, join_all};
 use std::borrow::Cow;
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::time::Instant;
@@ -24,6 +25,11 @@ use tokio::time::Instant;
 pub const WORK: Duration = Duration::from_secs(8);
 /// What uploads leave of it, so that there is always time to settle.
 const SETTLING: Duration = Duration::from_millis(1500);
+/// How an event fails whose turn has not come.
+pub const BLOCKED: Failure = Failure::Upload(UploadFailure::Blocked);
+const SECONDS_PER_DAY: u64 = 86_400;
+/// A sender that makes up names must not fill the memory.
+const MAX_UNKNOWN_EVENTS: usize = 100;
 
 /// The moments by which an event's work must have ended, on the monotonic clock.
 #[derive(Debug, Clone, Copy)]
@@ -47,12 +53,19 @@ impl Budget {
 pub struct Delivery<'d> {
     /// The raw webhook.
     pub body: &'d [u8],
-    pub event: Result<Event, Unreadable>,
+    pub event: Result<Event, Undeliverable>,
     pub origin: Origin,
     /// The only records that are still to be sent; `None` is all of them.
     pub records: Option<Vec<Role>>,
     /// How the event queue knows it; `None` for a webhook from the HTTP endpoint.
     pub message: Option<Message<'d>>,
+}
+
+/// Why an event can never be relayed, and where the function panicked over it, if it did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Undeliverable {
+    pub why: Permanent,
+    pub panicked_at: Option<String>,
 }
 
 /// A message of the event queue.
@@ -83,7 +96,12 @@ pub struct Relay {
     pub claims: Option<Claims>,
     /// Without it, an event that can never be relayed fails.
     pub dead_letters: Option<DeadLetterQueue>,
+    pub unknown_events: UnknownEvents,
 }
+
+/// The event names outside the catalogue that this environment reported today.
+#[derive(Debug, Default)]
+pub struct UnknownEvents(Mutex<(u64, HashSet<String>)>);
 
 /// One event on its way through the relay.
 struct Job<'d> {
@@ -91,16 +109,24 @@ struct Job<'d> {
     /// Later deliveries of the same event in the same batch; they share its outcome.
     copies: Vec<&'d Delivery<'d>>,
     decision: Decision<'d>,
+    notes: Notes,
+    is_unknown: bool,
+    dedup_unavailable: bool,
+}
+
+/// What mapping an event noticed.
+#[derive(Default)]
+struct Notes {
     /// Properties that were changed or left out because of CleverTap's limits.
     adjustments: Vec<String>,
-    dedup_unavailable: bool,
+    revenue_missing: bool,
 }
 
 /// What is to be done for an event.
 enum Decision<'d> {
     Ended(Outcome),
     /// It can never be relayed.
-    Undeliverable(Permanent),
+    Undeliverable(Undeliverable),
     Send {
         account: Account,
         claim: String,
@@ -111,7 +137,7 @@ enum Decision<'d> {
 /// How an event's upload ended, or that there was none.
 enum Verdict {
     Ended(Outcome),
-    Undeliverable(Permanent),
+    Undeliverable(Undeliverable),
     Accepted,
 }
 
@@ -126,10 +152,11 @@ impl Relay {
         let mut job = self.decide(delivery);
         self.claim(&mut job).await;
         if let Decision::Send { account, upload, .. } = &mut job.decision {
+            let secret = Arc::clone(&secret);
             self.uploader.upload(*account, secret, budget.uploads_end, &mut [upload]).await;
         }
         let verdict = job.verdict();
-        let outcome = self.settle(&mut job, verdict).await;
+        let outcome = self.settle(&mut job, verdict, &secret).await;
         job.report(outcome)
     }
 
@@ -154,44 +181,57 @@ impl Relay {
                 self.uploader.upload(account, secret, budget.uploads_end, &mut uploads).await;
             }
         }
+        let secret = &secret;
         let settled = judge_in_order(jobs).map(|(mut job, verdict)| async move {
-            let outcome = self.settle(&mut job, verdict).await;
+            let outcome = self.settle(&mut job, verdict, secret).await;
             job.reports(outcome)
         });
         join_all(settled).await.into_iter().flatten().collect()
     }
 
     fn decide<'d>(&'d self, delivery: &'d Delivery<'d>) -> Job<'d> {
-        let mut adjustments = Vec::new();
+        let mut notes = Notes::default();
         let decision = match &delivery.event {
-            Err(why) => Decision::Undeliverable(Permanent::Unreadable(*why)),
-            Ok(event) => {
-                let on_field = &mut |field: &str, outcome: FieldOutcome<'_>| {
-                    if outcome.is_adjustment() {
-                        let word: &str = (&outcome).into();
-                        adjustments.push(format!("{field}: {word}"));
-                    }
-                };
-                match mapping::map(event, &self.rules, delivery.origin, on_field) {
-                    Mapped::Ignored(why) => Decision::Ended(Outcome::Ignored(why)),
-                    Mapped::Unmappable(why) => Decision::Undeliverable(Permanent::Unmappable(why)),
-                    Mapped::Records { account, mut records } => {
-                        records.retain(|record| delivery.wants(record.role));
-                        if records.is_empty() {
-                            // CleverTap has everything that the current settings send.
-                            Decision::Ended(Outcome::Duplicate)
-                        } else {
-                            Decision::Send {
-                                account,
-                                claim: claims::key(event.id(), delivery.body),
-                                upload: EventUpload::new(delivery.group(), records),
-                            }
-                        }
-                    }
-                }
+            Err(why) => Decision::Undeliverable(why.clone()),
+            Ok(event) => catch_panic(|| self.map(event, delivery, &mut notes))
+                .unwrap_or_else(|place| Decision::Undeliverable(Undeliverable::panicked(place))),
+        };
+        let is_unknown = delivery.event.as_ref().is_ok_and(|event| {
+            let is_disabled = self.rules.events.disabled.contains(event.name());
+            !is_disabled && self.unknown_events.is_new_today(event.name())
+        });
+        Job { delivery, copies: Vec::new(), decision, notes, is_unknown, dedup_unavailable: false }
+    }
+
+    fn map<'d>(
+        &'d self,
+        event: &'d Event,
+        delivery: &Delivery<'d>,
+        notes: &mut Notes,
+    ) -> Decision<'d> {
+        let on_field = &mut |field: &str, outcome: FieldOutcome<'_>| {
+            notes.revenue_missing |= outcome == FieldOutcome::NoAmount;
+            if outcome.is_adjustment() {
+                let word: &str = (&outcome).into();
+                notes.adjustments.push(format!("{field}: {word}"));
             }
         };
-        Job { delivery, copies: Vec::new(), decision, adjustments, dedup_unavailable: false }
+        match mapping::map(event, &self.rules, delivery.origin, on_field) {
+            Mapped::Ignored(why) => Decision::Ended(Outcome::Ignored(why)),
+            Mapped::Unmappable(why) => Decision::Undeliverable(Permanent::Unmappable(why).into()),
+            Mapped::Records { account, mut records } => {
+                records.retain(|record| delivery.wants(record.role));
+                if records.is_empty() {
+                    // CleverTap has everything that the current settings send.
+                    return Decision::Ended(Outcome::Duplicate);
+                }
+                Decision::Send {
+                    account,
+                    claim: claims::key(event.id(), delivery.body),
+                    upload: EventUpload::new(delivery.group(), records),
+                }
+            }
+        }
     }
 
     /// Adds a job to the batch, or its delivery to the earlier job of the same event.
@@ -207,13 +247,20 @@ impl Relay {
     }
 
     async fn claim(&self, job: &mut Job<'_>) {
-        let (Decision::Send { claim, .. }, Some(claims), false) =
-            (&job.decision, &self.claims, self.is_dry_run)
+        let (Decision::Send { claim, upload, .. }, Some(claims), false) =
+            (&mut job.decision, &self.claims, self.is_dry_run)
         else {
             return;
         };
         match claims.claim(claim).await {
-            Claim::Taken => {}
+            Claim::Taken { accepted } => {
+                let accepted: Vec<_> =
+                    accepted.iter().filter_map(|name| name.parse().ok()).collect();
+                upload.skip_accepted(&accepted);
+                if upload.is_empty() {
+                    job.decision = Decision::Ended(Outcome::Duplicate);
+                }
+            }
             Claim::Unavailable => job.dedup_unavailable = true,
             Claim::Done => job.decision = Decision::Ended(Outcome::Duplicate),
             Claim::InProgress => {
@@ -222,31 +269,59 @@ impl Relay {
         }
     }
 
-    /// Completes the claim of what CleverTap accepted, and stores what it never will.
-    async fn settle(&self, job: &mut Job<'_>, verdict: Verdict) -> Outcome {
-        match verdict {
-            Verdict::Ended(outcome) => outcome,
-            Verdict::Undeliverable(why) => self.send_dead_letter(job, why).await,
-            Verdict::Accepted if self.is_dry_run => Outcome::DryRun,
-            Verdict::Accepted => {
-                if let (Decision::Send { claim, .. }, Some(claims)) = (&job.decision, &self.claims)
-                {
-                    job.dedup_unavailable |= !claims.complete(claim).await;
-                }
-                Outcome::Relayed
+    /// Writes what CleverTap accepted into the claim and, beside that, stores an event that can never be
+    /// relayed.
+    async fn settle(&self, job: &mut Job<'_>, verdict: Verdict, secret: &Secret) -> Outcome {
+        let (outcome, is_remembered) = match verdict {
+            Verdict::Accepted if self.is_dry_run => (Outcome::DryRun, true),
+            Verdict::Accepted => (Outcome::Relayed, self.complete(job, secret).await),
+            Verdict::Ended(outcome) => (outcome, self.remember_accepted(job).await),
+            Verdict::Undeliverable(why) => {
+                let letter = self.send_dead_letter(job, &why);
+                join(letter, self.remember_accepted(job)).await
             }
-        }
+        };
+        job.dedup_unavailable |= !is_remembered;
+        outcome
+    }
+
+    /// Completes the claim, beside one more try for a profile that CleverTap refused for now. Returns whether
+    /// the claim is done.
+    async fn complete(&self, job: &mut Job<'_>, secret: &Secret) -> bool {
+        let Decision::Send { account, claim, upload } = &mut job.decision else {
+            return true;
+        };
+        let complete = async {
+            match &self.claims {
+                Some(claims) => claims.complete(claim).await,
+                None => true,
+            }
+        };
+        let retry = self.uploader.retry_profile(*account, secret, upload);
+        join(complete, retry).await.0
+    }
+
+    /// Returns whether a redelivery will send only what CleverTap has not accepted.
+    async fn remember_accepted(&self, job: &Job<'_>) -> bool {
+        let (Decision::Send { claim, upload, .. }, Some(claims), false) =
+            (&job.decision, &self.claims, self.is_dry_run)
+        else {
+            return true;
+        };
+        let accepted: Vec<&str> = upload.accepted().into_iter().map(Into::into).collect();
+        accepted.is_empty() || claims.add_accepted(claim, &accepted).await
     }
 
     /// Stores an event that can never be relayed, with what its next reader needs to know.
-    async fn send_dead_letter(&self, job: &Job<'_>, why: Permanent) -> Outcome {
+    async fn send_dead_letter(&self, job: &Job<'_>, undeliverable: &Undeliverable) -> Outcome {
+        let why = undeliverable.why;
         let Some(queue) = &self.dead_letters else {
-            return Outcome::Failed(Failure::NotStored(why));
+            return Outcome::Failed(Failure::NoDeadLetterQueue(why));
         };
         let event = job.delivery.event.as_ref().ok();
         let code = match why {
             Permanent::Refused(code) => Some(code.to_string().into()),
-            Permanent::Unreadable(_) | Permanent::Unmappable(_) => None,
+            _ => None,
         };
         let reason: &str = why.into();
         let received_at = OffsetDateTime::from(clock::now()).format(&Rfc3339).ok();
@@ -255,6 +330,7 @@ impl Relay {
             attributes: vec![
                 (REASON, Some(reason.into())),
                 ("code", code),
+                ("panicked_at", undeliverable.panicked_at.as_deref().map(Cow::from)),
                 ("event_id", event.and_then(Event::id).map(Cow::from)),
                 ("event_name", event.map(Event::name).map(Cow::from)),
                 ("received_at", received_at.map(Cow::from)),
@@ -266,20 +342,56 @@ impl Relay {
             Ok(()) => Outcome::DeadLettered(why),
             Err(error) => {
                 tracing::error!("{error}");
-                Outcome::Failed(Failure::NotStored(why))
+                Outcome::Failed(Failure::DeadLetterFailed(why))
             }
         }
     }
 
-    /// The user's id, or the body of an event that has none.
+    /// The user's id, or the body of an event that has none or over which the function panics.
     fn user_of<'d>(&self, delivery: &'d Delivery<'_>) -> Cow<'d, [u8]> {
         let event = delivery.event.as_ref().ok();
-        match event.map(|event| identify(event, &self.rules.identity)) {
+        let identify = |event| catch_panic(|| identify(event, &self.rules.identity)).ok();
+        match event.and_then(identify) {
             Some(Identified::User(User::Identity(id) | User::ObjectId(id))) => {
                 id.into_owned().into_bytes().into()
             }
             _ => delivery.body.into(),
         }
+    }
+}
+
+impl UnknownEvents {
+    fn is_new_today(&self, name: &str) -> bool {
+        if catalogue::is_known_event(name) {
+            return false;
+        }
+        let today = clock::unix_time().as_secs() / SECONDS_PER_DAY;
+        let (day, names) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if *day != today {
+            *day = today;
+            names.clear();
+        }
+        names.len() < MAX_UNKNOWN_EVENTS && names.insert(name.to_owned())
+    }
+}
+
+impl Undeliverable {
+    fn panicked(place: String) -> Self {
+        Self { why: Permanent::Panicked, panicked_at: Some(place) }
+    }
+}
+
+impl From<Permanent> for Undeliverable {
+    fn from(why: Permanent) -> Self {
+        Self { why, panicked_at: None }
+    }
+}
+
+/// Parses a verified webhook.
+pub fn parse(body: Verified<'_>) -> Result<Event, Undeliverable> {
+    match catch_panic(|| Event::parse(body)) {
+        Ok(parsed) => parsed.map_err(|why| Permanent::Unreadable(why).into()),
+        Err(place) => Err(Undeliverable::panicked(place)),
     }
 }
 
@@ -298,7 +410,7 @@ impl<'d> Job<'d> {
     fn is_copy_of(&self, other: &Self) -> bool {
         match (&self.decision, &other.decision) {
             (Decision::Send { claim, .. }, Decision::Send { claim: earlier, .. }) => {
-                claim == earlier
+                claim == earlier && self.delivery.records == other.delivery.records
             }
             _ => false,
         }
@@ -314,31 +426,39 @@ impl<'d> Job<'d> {
     fn verdict(&self) -> Verdict {
         match &self.decision {
             Decision::Ended(outcome) => Verdict::Ended(*outcome),
-            Decision::Undeliverable(why) => Verdict::Undeliverable(*why),
-            Decision::Send { upload, .. } => match (upload.failure, upload.refused().next()) {
-                (Some(failure), _) => Verdict::Ended(Outcome::Failed(failure)),
-                (None, Some((_, code))) => Verdict::Undeliverable(Permanent::Refused(code)),
+            Decision::Undeliverable(why) => Verdict::Undeliverable(why.clone()),
+            Decision::Send { upload, .. } => match (upload.unsettled, upload.refusal()) {
+                (Some(Unsettled::Later(failure)), _) => {
+                    Verdict::Ended(Outcome::Failed(Failure::Upload(failure)))
+                }
+                (Some(Unsettled::Unclear), _) => Verdict::Undeliverable(Permanent::Unclear.into()),
+                (None, Some(code)) => Verdict::Undeliverable(Permanent::Refused(code).into()),
                 (None, None) => Verdict::Accepted,
             },
         }
     }
 
-    /// The records that a redrive has still to send, where CleverTap accepted others of the event.
+    /// The records that a redrive has still to send, where it is not all of the event's.
     fn records_left(&self) -> Option<String> {
-        let Decision::Send { upload, .. } = &self.decision else {
-            return None;
+        let roles = match &self.decision {
+            Decision::Send { upload, .. }
+                if upload.is_partial() || self.delivery.records.is_some() =>
+            {
+                upload.missing()
+            }
+            Decision::Send { .. } => return None,
+            Decision::Ended(_) | Decision::Undeliverable(_) => self.delivery.records.clone()?,
         };
-        if !upload.is_partly_accepted() && self.delivery.records.is_none() {
-            return None;
-        }
-        let roles: Vec<&str> = upload.refused().map(|(role, _)| role.into()).collect();
-        Some(roles.join(","))
+        let words: Vec<&str> = roles.into_iter().map(Into::into).collect();
+        Some(words.join(","))
     }
 
     fn report(self, outcome: Outcome) -> Report {
         let mut report = new_report(self.delivery, outcome);
         report.dedup_unavailable = self.dedup_unavailable;
-        report.adjustments = self.adjustments;
+        report.is_unknown = self.is_unknown;
+        report.revenue_missing = self.notes.revenue_missing;
+        report.adjustments = self.notes.adjustments;
         if let Decision::Send { upload, .. } = &self.decision {
             report.upload = upload.stats;
         }
@@ -364,7 +484,7 @@ fn block_after_failures(jobs: &mut [Job<'_>]) {
         match job.decision {
             Decision::Ended(Outcome::Failed(_)) => blocked.extend(group),
             Decision::Send { .. } if group.is_some_and(|group| blocked.contains(group)) => {
-                job.decision = Decision::Ended(Outcome::Failed(Failure::Blocked));
+                job.decision = Decision::Ended(Outcome::Failed(BLOCKED));
             }
             _ => {}
         }
@@ -379,7 +499,7 @@ fn judge_in_order(jobs: Vec<Job<'_>>) -> impl Iterator<Item = (Job<'_>, Verdict)
         let mut verdict = job.verdict();
         let is_blocked = group.is_some_and(|group| blocked.contains(group));
         if is_blocked && !matches!(verdict, Verdict::Accepted) {
-            verdict = Verdict::Ended(Outcome::Failed(Failure::Blocked));
+            verdict = Verdict::Ended(Outcome::Failed(BLOCKED));
         }
         if matches!(verdict, Verdict::Ended(Outcome::Failed(_))) {
             blocked.extend(group);

@@ -9,7 +9,9 @@ mod metrics;
 use crate::clock;
 use crate::mapping::Ignored;
 use crate::outcome::{Outcome, Report};
-pub use diagnostics::{start, with_request_ids};
+#[cfg(test)]
+pub use diagnostics::note_panics;
+pub use diagnostics::{catch_panic, start, with_request_ids};
 use metrics::Metrics;
 pub use metrics::{CLASS, FUNCTION, METRICS, NAMESPACE};
 use serde::Serialize;
@@ -100,6 +102,7 @@ fn line<'r>(report: &'r Report, invocation: Invocation<'r>, now: SystemTime) -> 
     let is_anonymous = report.outcome == Outcome::Ignored(Ignored::Anonymous);
     metrics.count_if("AnonymousIgnored", is_anonymous);
     metrics.count_if("UnknownEvent", report.is_unknown);
+    metrics.count_if("RevenueMissing", report.revenue_missing);
     metrics.count_if("ProfileRefused", upload.profile_refused.is_some());
     metrics.count_if("ClaimsUnavailable", report.dedup_unavailable);
     Line {
@@ -186,7 +189,8 @@ fn truncate(name: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outcome::{Failure, UploadStats};
+    use crate::clevertap::{UploadFailure, UploadStats};
+    use crate::outcome::Failure;
 
     const INVOCATION: Invocation<'_> = Invocation {
         request_id: "r-1",
@@ -204,11 +208,12 @@ mod tests {
     #[test]
     fn an_event_is_one_json_line() {
         let report = Report {
-            outcome: Outcome::Failed(Failure::Busy(429)),
+            outcome: Outcome::Failed(Failure::Upload(UploadFailure::Busy(429))),
             event_id: Some("e-1".into()),
             event_name: Some("ACTIVATE".into()),
             event_age: Some(Duration::from_millis(2900)),
             is_unknown: false,
+            revenue_missing: false,
             dedup_unavailable: false,
             upload: UploadStats {
                 status: Some(429),

@@ -6,9 +6,11 @@
 use crate::clock::unix_time;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::SdkError;
-use aws_sdk_dynamodb::operation::put_item::PutItemError;
-use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
-use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure};
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
+use aws_sdk_dynamodb::types::{
+    AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure as ReturnOnFailure,
+};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::time::Duration;
@@ -20,6 +22,10 @@ pub const EXPIRES_AT: &str = "expires_at";
 const STATE: &str = "state";
 /// The Unix milliseconds from which a claim in progress may be taken over.
 const UNTIL_MS: &str = "until_ms";
+/// Random per claim, so that a repeated call recognizes what its first attempt wrote.
+const OWNER: &str = "owner";
+/// The names of the parts that CleverTap accepted, a string set.
+const ACCEPTED: &str = "accepted";
 const IN_PROGRESS: &str = "in_progress";
 const DONE: &str = "done";
 
@@ -39,10 +45,10 @@ pub struct Claims {
 }
 
 /// What an attempt to claim a key found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claim {
-    /// The key is ours: go on.
-    Taken,
+    /// The key is ours. These parts of it were accepted in an earlier invocation.
+    Taken { accepted: Vec<String> },
     /// Another invocation is relaying the event.
     InProgress,
     /// CleverTap accepted the event before.
@@ -66,26 +72,34 @@ impl Claims {
         Self { client, table }
     }
 
-    /// Claims a key with one conditional put, which returns the existing item where it fails.
+    /// Claims a key with one conditional update, which returns the item, also where it fails.
     pub async fn claim(&self, key: &str) -> Claim {
         let now = unix_time().as_millis();
         let until = now + PROGRESS_TTL.as_millis();
-        let put = self
-            .put(key, IN_PROGRESS)
-            .item(UNTIL_MS, AttributeValue::N(until.to_string()))
+        let owner = format!("{:032x}", fastrand::u128(..));
+        let update = self
+            .update(key)
+            .update_expression(
+                "SET #state = :in_progress, #until = :until, #owner = :owner, #expires = :expires",
+            )
             .condition_expression(
-                "attribute_not_exists(#key) OR (#state = :in_progress AND #until < :now)",
+                "attribute_not_exists(#key) OR (#state = :in_progress AND (#until < :now OR #owner = :owner))",
             )
             .expression_attribute_names("#key", KEY)
             .expression_attribute_names("#state", STATE)
             .expression_attribute_names("#until", UNTIL_MS)
-            .expression_attribute_values(":in_progress", AttributeValue::S(IN_PROGRESS.to_owned()))
+            .expression_attribute_names("#owner", OWNER)
+            .expression_attribute_values(":in_progress", text(IN_PROGRESS))
+            .expression_attribute_values(":until", AttributeValue::N(until.to_string()))
+            .expression_attribute_values(":owner", AttributeValue::S(owner))
             .expression_attribute_values(":now", AttributeValue::N(now.to_string()))
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        match put.send().await {
-            Ok(_) => Claim::Taken,
+            .return_values(ReturnValue::AllNew)
+            .return_values_on_condition_check_failure(ReturnOnFailure::AllOld);
+        match update.send().await {
+            Ok(updated) => Claim::Taken { accepted: accepted(updated.attributes()) },
             Err(error) => existing(&error).unwrap_or_else(|| {
-                tracing::warn!("the claims table is unavailable: {}", super::describe(&error));
+                let error = super::describe(&error);
+                tracing::warn!("the claims table is unavailable: {error}");
                 Claim::Unavailable
             }),
         }
@@ -94,30 +108,59 @@ impl Claims {
     /// Marks a key as done, and returns whether that worked. A failure changes nothing for the event,
     /// which CleverTap has.
     pub async fn complete(&self, key: &str) -> bool {
-        let completed = self.put(key, DONE).send().await;
-        if let Err(error) = &completed {
-            tracing::warn!(
-                "the claim of a relayed event could not be completed ({}): if the answer to Purchasely is lost too, the event is relayed twice",
-                super::describe(error)
-            );
-        }
-        completed.is_ok()
+        let update = self
+            .update(key)
+            .update_expression("SET #state = :done, #expires = :expires")
+            .expression_attribute_names("#state", STATE)
+            .expression_attribute_values(":done", text(DONE));
+        self.write(update).await
     }
 
-    fn put(&self, key: &str, state: &str) -> PutItemFluentBuilder {
+    /// Remembers which parts of a key that is not done were accepted, and returns whether that worked.
+    pub async fn add_accepted(&self, key: &str, parts: &[&str]) -> bool {
+        let parts = parts.iter().map(|part| (*part).to_owned());
+        let update = self
+            .update(key)
+            .update_expression("ADD #accepted :accepted SET #expires = :expires")
+            .expression_attribute_names("#accepted", ACCEPTED)
+            .expression_attribute_values(":accepted", AttributeValue::Ss(parts.collect()));
+        self.write(update).await
+    }
+
+    async fn write(&self, update: UpdateItemFluentBuilder) -> bool {
+        let written = update.send().await;
+        if let Err(error) = &written {
+            let error = super::describe(error);
+            tracing::warn!(
+                "the claim of an uploaded event could not be written ({error}): if the answer to Purchasely is lost too, the event is relayed twice"
+            );
+        }
+        written.is_ok()
+    }
+
+    fn update(&self, key: &str) -> UpdateItemFluentBuilder {
         let expires_at = (unix_time() + ITEM_TTL).as_secs();
         self.client
-            .put_item()
+            .update_item()
             .table_name(&self.table)
-            .item(KEY, AttributeValue::S(key.to_owned()))
-            .item(STATE, AttributeValue::S(state.to_owned()))
-            .item(EXPIRES_AT, AttributeValue::N(expires_at.to_string()))
+            .key(KEY, text(key))
+            .expression_attribute_names("#expires", EXPIRES_AT)
+            .expression_attribute_values(":expires", AttributeValue::N(expires_at.to_string()))
     }
 }
 
-/// What the existing item says; `None` if the put failed for another reason.
-fn existing<R>(error: &SdkError<PutItemError, R>) -> Option<Claim> {
-    let PutItemError::ConditionalCheckFailedException(failed) = error.as_service_error()? else {
+fn text(value: &str) -> AttributeValue {
+    AttributeValue::S(value.to_owned())
+}
+
+fn accepted(item: Option<&HashMap<String, AttributeValue>>) -> Vec<String> {
+    let parts = item.and_then(|item| item.get(ACCEPTED)?.as_ss().ok());
+    parts.cloned().unwrap_or_default()
+}
+
+/// What the existing item says; `None` if the update failed for another reason.
+fn existing<R>(error: &SdkError<UpdateItemError, R>) -> Option<Claim> {
+    let UpdateItemError::ConditionalCheckFailedException(failed) = error.as_service_error()? else {
         return None;
     };
     Some(state(failed.item()))

@@ -16,8 +16,11 @@ use tokio::task::JoinHandle;
 const TTL: Duration = Duration::from_mins(5);
 /// How long past its TTL a value is still used while Secrets Manager is unavailable.
 const MAX_STALE: Duration = Duration::from_hours(1);
-/// The least time between two forced refreshes, and between two refreshes in the background.
+/// The least time between two forced refreshes, and between two waits for a value past its TTL.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(30);
+/// How long an event waits for a value past its TTL to be read again: a revoked shared secret must not stay
+/// valid in an environment that is seldom used.
+const REVALIDATE_TIMEOUT: Duration = Duration::from_millis(250);
 /// How long the first read, started at start-up, is waited for before a second one races it. It usually
 /// takes a few milliseconds; if the environment was frozen meanwhile, it never ends.
 const HEDGE_DELAY: Duration = Duration::from_millis(250);
@@ -132,16 +135,22 @@ pub struct Secrets {
 #[derive(Debug, Default)]
 struct Cache {
     value: Option<Cached>,
-    prefetch: Option<JoinHandle<Result<Secret, Unavailable>>>,
+    prefetch: Option<JoinHandle<Fetched>>,
+    /// Counts the reads, in the order in which they started.
+    reads: u64,
     /// When a rejected value last forced a refresh.
     forced_at: Option<SystemTime>,
-    /// When a refresh in the background last started.
+    /// When a value past its TTL was last read again.
     revalidated_at: Option<SystemTime>,
 }
+
+type Fetched = Result<Arc<Secret>, Unavailable>;
 
 #[derive(Debug, Clone)]
 struct Cached {
     secret: Arc<Secret>,
+    /// The number of the read that returned it.
+    read: u64,
     read_at: SystemTime,
     ttl: Duration,
 }
@@ -166,12 +175,12 @@ impl Secrets {
 
     /// Starts the first read without waiting for it. Its failure does not fail the start-up.
     pub fn prefetch(self: &Arc<Self>) {
-        let this = Arc::clone(self);
-        let prefetch = tokio::spawn(async move { this.fetch().await });
+        let prefetch = self.spawn_fetch();
         self.cache().prefetch = Some(prefetch);
     }
 
-    /// The secret: at once if it was read before, even if it is due to be read again.
+    /// The secret: at once within its TTL. Past it, the secret is first read again, for a moment; the old
+    /// value is used for up to an hour if that fails.
     pub async fn get(self: &Arc<Self>) -> Result<Arc<Secret>, Unavailable> {
         if let Some(secret) = self.cached() {
             return Ok(secret);
@@ -180,8 +189,16 @@ impl Secrets {
         if let Some(secret) = self.cached() {
             return Ok(secret);
         }
+        if let Some(stale) = self.stale() {
+            self.cache().revalidated_at = Some(clock::now());
+            let fetch = tokio::time::timeout(REVALIDATE_TIMEOUT, self.spawn_fetch());
+            return Ok(match fetch.await {
+                Ok(Ok(Ok(secret))) => secret,
+                _ => stale,
+            });
+        }
         let prefetch = self.cache().prefetch.take();
-        let fetched = match prefetch {
+        match prefetch {
             None => self.fetch().await,
             Some(prefetch) => tokio::select! {
                 Ok(Ok(secret)) = prefetch => Ok(secret),
@@ -190,8 +207,7 @@ impl Secrets {
                     self.fetch().await
                 } => fetched,
             },
-        };
-        fetched.map(|secret| self.store(secret))
+        }
     }
 
     /// Reads the secret again because `seen` was rejected: `Some` if it has changed since. Calls Secrets
@@ -210,7 +226,7 @@ impl Secrets {
             cache.forced_at = Some(clock::now());
         }
         let secret = self.fetch().await.ok()?;
-        Some(self.store(secret)).filter(|secret| !secret.equals(seen))
+        Some(secret).filter(|secret| !secret.equals(seen))
     }
 
     /// How long ago the cached secret was read.
@@ -218,40 +234,35 @@ impl Secrets {
         self.cache().value.as_ref().map(Cached::age)
     }
 
-    fn cached(self: &Arc<Self>) -> Option<Arc<Secret>> {
-        let mut cache = self.cache();
-        let cached = cache.value.clone()?;
-        let age = cached.age();
-        if age >= cached.ttl {
-            if age > cached.ttl + MAX_STALE {
-                return None;
-            }
-            if !is_recent(cache.revalidated_at) {
-                cache.revalidated_at = Some(clock::now());
-                let this = Arc::clone(self);
-                tokio::spawn(async move {
-                    if let Ok(secret) = this.fetch().await {
-                        this.store(secret);
-                    }
-                });
-            }
-        }
-        Some(cached.secret)
+    /// The cached secret, if it needs no read: within its TTL, or just after a read past it.
+    fn cached(&self) -> Option<Arc<Secret>> {
+        let revalidated_at = self.cache().revalidated_at;
+        let cached = self.cache().value.clone()?;
+        let is_usable = cached.age() < cached.ttl
+            || (is_recent(revalidated_at) && cached.age() <= cached.ttl + MAX_STALE);
+        is_usable.then_some(cached.secret)
     }
 
-    fn store(&self, secret: Secret) -> Arc<Secret> {
-        let secret = Arc::new(secret);
-        self.cache().value = Some(Cached {
-            secret: Arc::clone(&secret),
-            read_at: clock::now(),
-            ttl: TTL.mul_f64(0.8 + 0.4 * fastrand::f64()),
-        });
-        secret
+    /// The cached secret, if it may be used although it is past its TTL.
+    fn stale(&self) -> Option<Arc<Secret>> {
+        let cached = self.cache().value.clone()?;
+        (cached.age() <= cached.ttl + MAX_STALE).then_some(cached.secret)
     }
 
-    /// Calls Secrets Manager, and logs a failure.
-    async fn fetch(&self) -> Result<Secret, Unavailable> {
+    /// A read goes on even if nobody waits for it any longer.
+    fn spawn_fetch(self: &Arc<Self>) -> JoinHandle<Fetched> {
+        let this = Arc::clone(self);
+        tokio::spawn(async move { this.fetch().await })
+    }
+
+    /// Calls Secrets Manager and caches the result, or logs why there is none.
+    async fn fetch(&self) -> Fetched {
         let started = clock::instant();
+        let read = {
+            let mut cache = self.cache();
+            cache.reads += 1;
+            cache.reads
+        };
         let response = self
             .client
             .get_secret_value()
@@ -263,13 +274,32 @@ impl Secrets {
             let text = response.secret_string().ok_or(InvalidSecret::Binary)?;
             Ok(Secret::parse(text, self.is_signed)?)
         });
-        match &secret {
-            Ok(_) => {
+        match secret {
+            Ok(secret) => {
                 let duration_ms = started.elapsed().as_millis();
                 tracing::debug!(duration_ms, "read the secret");
+                Ok(self.store(secret, read))
             }
-            Err(error) => tracing::error!("{error}"),
+            Err(error) => {
+                tracing::error!("{error}");
+                Err(error)
+            }
         }
+    }
+
+    /// Caches a value, unless a read that started later has returned before. Returns what is cached.
+    fn store(&self, secret: Secret, read: u64) -> Arc<Secret> {
+        let mut cache = self.cache();
+        if let Some(newer) = cache.value.as_ref().filter(|cached| cached.read > read) {
+            return Arc::clone(&newer.secret);
+        }
+        let secret = Arc::new(secret);
+        cache.value = Some(Cached {
+            secret: Arc::clone(&secret),
+            read,
+            read_at: clock::now(),
+            ttl: TTL.mul_f64(0.8 + 0.4 * fastrand::f64()),
+        });
         secret
     }
 
@@ -296,6 +326,13 @@ fn unavailable<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> Unavailabl
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::{Exchange, Http, SharedHttp};
+    use ::http::{Request, Response, StatusCode};
+    use aws_sdk_secretsmanager::config::{Credentials, SharedCredentialsProvider};
+    use bytes::Bytes;
+    use serde_json::json;
+    use std::collections::VecDeque;
+    use tokio::time::Instant;
 
     #[track_caller]
     fn check(text: &str, expected: &InvalidSecret) {
@@ -352,5 +389,120 @@ mod tests {
         let bad = r#"{"clevertap_passcode":"hunter2 ","purchasely_shared_secret":"hunter3"}"#;
         let error = Secret::parse(bad, true).unwrap_err();
         assert!(!format!("{error:?} {error}").contains("hunter"));
+    }
+
+    /// Answers each read after a delay, on tokio's paused clock: with a shared secret, or with an error.
+    #[derive(Debug, Clone, Default)]
+    struct SecretsManager(Arc<Mutex<VecDeque<Answer>>>);
+
+    type Answer = (Duration, Option<&'static str>);
+
+    impl Http for SecretsManager {
+        fn exchange(&self, _: Request<Bytes>, _: usize) -> Exchange {
+            let answer = self.0.lock().unwrap().pop_front();
+            let (delay, shared_secret) = answer.expect("a read that the test expects");
+            Box::pin(async move {
+                tokio::time::sleep(delay).await;
+                let Some(shared_secret) = shared_secret else {
+                    let error = json!({ "__type": "ResourceNotFoundException" }).to_string();
+                    let mut response = Response::new(Some(error.into()));
+                    *response.status_mut() = StatusCode::BAD_REQUEST;
+                    return Ok(response);
+                };
+                let secret =
+                    json!({ "clevertap_passcode": "p", "purchasely_shared_secret": shared_secret });
+                let body = json!({ "SecretString": secret.to_string() }).to_string();
+                Ok(Response::new(Some(body.into())))
+            })
+        }
+    }
+
+    impl SecretsManager {
+        fn will_answer(&self, delay_ms: u64, shared_secret: Option<&'static str>) {
+            let answer = (Duration::from_millis(delay_ms), shared_secret);
+            self.0.lock().unwrap().push_back(answer);
+        }
+
+        fn all_read(&self) -> bool {
+            self.0.lock().unwrap().is_empty()
+        }
+    }
+
+    fn secrets() -> (SecretsManager, Arc<Secrets>) {
+        clock::simulate(SystemTime::UNIX_EPOCH + Duration::from_secs(1_772_439_330));
+        let server = SecretsManager::default();
+        let config = aws_config::SdkConfig::builder()
+            .behavior_version(aws_config::BehaviorVersion::v2026_01_12())
+            .region(aws_config::Region::new("eu-west-1"))
+            .credentials_provider(SharedCredentialsProvider::new(Credentials::for_tests()))
+            .http_client(SharedHttp(Arc::new(server.clone())))
+            .build();
+        let clients = crate::aws::Clients::new(&config);
+        let secrets = Secrets::new(clients.secrets_manager, "relay".to_owned(), true);
+        (server, Arc::new(secrets))
+    }
+
+    async fn shared_secret(secrets: &Arc<Secrets>) -> String {
+        let secret = secrets.get().await.unwrap();
+        secret.shared_secrets().next().unwrap().to_owned()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn past_its_ttl_a_secret_is_read_again_before_it_is_used() {
+        let (server, secrets) = secrets();
+        server.will_answer(10, Some("old"));
+        assert_eq!(shared_secret(&secrets).await, "old");
+        tokio::time::sleep(Duration::from_mins(3)).await;
+        assert_eq!(shared_secret(&secrets).await, "old");
+        tokio::time::sleep(Duration::from_mins(4)).await;
+        server.will_answer(200, Some("new"));
+        assert_eq!(shared_secret(&secrets).await, "new");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_event_waits_a_quarter_of_a_second_for_a_new_value_and_then_nobody_for_half_a_minute()
+     {
+        let (server, secrets) = secrets();
+        server.will_answer(10, Some("old"));
+        assert_eq!(shared_secret(&secrets).await, "old");
+        tokio::time::sleep(Duration::from_mins(7)).await;
+        server.will_answer(400, None);
+        let started = Instant::now();
+        assert_eq!(shared_secret(&secrets).await, "old");
+        assert_eq!(started.elapsed().as_millis(), 250);
+        assert_eq!(shared_secret(&secrets).await, "old");
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        assert_eq!(shared_secret(&secrets).await, "old");
+        assert_eq!(started.elapsed().as_secs(), 20);
+        assert!(server.all_read());
+        tokio::time::sleep(Duration::from_secs(11)).await;
+        server.will_answer(10, Some("new"));
+        assert_eq!(shared_secret(&secrets).await, "new");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_old_value_is_used_for_an_hour_past_its_ttl_and_no_longer() {
+        let (server, secrets) = secrets();
+        server.will_answer(10, Some("old"));
+        assert_eq!(shared_secret(&secrets).await, "old");
+        tokio::time::sleep(Duration::from_mins(63)).await;
+        server.will_answer(10, None);
+        assert_eq!(shared_secret(&secrets).await, "old");
+        tokio::time::sleep(Duration::from_mins(4)).await;
+        server.will_answer(10, None);
+        assert!(secrets.get().await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_older_read_never_replaces_a_newer_value() {
+        let (server, secrets) = secrets();
+        // The read at start-up is overtaken by the one that races it.
+        server.will_answer(900, Some("old"));
+        server.will_answer(10, Some("new"));
+        secrets.prefetch();
+        assert_eq!(shared_secret(&secrets).await, "new");
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(shared_secret(&secrets).await, "new");
+        assert!(server.all_read());
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! It does not know whether an attempt may be repeated; the uploader decides that.
 
+use super::Role;
 use super::response::{self, Response};
 use crate::http::{NoResponse, SharedHttp};
 use bytes::Bytes;
@@ -80,17 +81,17 @@ impl Client {
         *self.task() = Some(task);
     }
 
-    /// Sends one upload of `records` records and reads the answer, until `deadline`.
+    /// Sends one upload of records with these roles and reads the answer, until `deadline`.
     pub async fn upload(
         &self,
         credentials: Credentials<'_>,
         body: Vec<u8>,
-        records: usize,
+        roles: &[Role],
         deadline: Instant,
     ) -> Attempt {
         let attempt = async {
             self.wait_for_warm_up().await;
-            self.send(credentials, body, records).await
+            self.send(credentials, body, roles).await
         };
         timeout_at(deadline, attempt).await.unwrap_or(Attempt::TimedOut)
     }
@@ -107,7 +108,7 @@ impl Client {
         self.warm_up.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn send(&self, credentials: Credentials<'_>, body: Vec<u8>, records: usize) -> Attempt {
+    async fn send(&self, credentials: Credentials<'_>, body: Vec<u8>, roles: &[Role]) -> Attempt {
         // The secret was validated when it was read. Should this fail, CleverTap's 401 says so.
         let mut passcode = HeaderValue::from_str(credentials.passcode.expose_secret())
             .unwrap_or(HeaderValue::from_static(""));
@@ -125,8 +126,7 @@ impl Client {
             Err(NoResponse::Lost | NoResponse::Unsendable) => return Attempt::ConnectionLost,
         };
         let status = answer.status().as_u16();
-        // Only a 200 needs its body; one that was cut short is not readable JSON.
-        let body = answer.into_body().unwrap_or_default();
-        Attempt::Answered { status, response: response::read(status, &body, records) }
+        let body = answer.into_body();
+        Attempt::Answered { status, response: response::read(status, body.as_deref(), roles) }
     }
 }

@@ -1,12 +1,22 @@
 //! Reads CleverTap's answer to an upload: a verdict for each record, or one for the whole upload.
 //!
 //! It does not know what a verdict means for an event. The HTTP status alone decides nothing: a 200 may
-//! refuse every record (<https://developer.clevertap.com/docs/upload-events-api>, "Example Response").
+//! refuse every record (<https://developer.clevertap.com/docs/upload-events-api>, "Example Response"), and
+//! what that page leaves open is read tolerantly.
 
+use super::Role;
 use serde::Deserialize;
+use serde_json::Value;
+use std::ops::RangeInclusive;
 
 /// "Miscellaneous server error": the one transient record code.
 pub const TRANSIENT_CODE: u16 = 555;
+/// Codes about system fields of a profile.
+const PROFILE_CODES: RangeInclusive<u16> = 514..=520;
+/// All documented codes of refused records but [`TRANSIENT_CODE`]. They look like HTTP statuses.
+const RECORD_CODES: RangeInclusive<u16> = 509..=528;
+/// Stands for a refusal that has no code: the status of the answer that contains it.
+const NO_CODE: u16 = 200;
 
 /// CleverTap's answer to one record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +26,8 @@ pub enum Verdict {
     Refused(u16),
     /// Refused for now.
     Transient(u16),
+    /// Not stored, because the upload failed; whether this record is a cause is not said.
+    Unnamed,
 }
 
 /// CleverTap's answer to an upload.
@@ -23,29 +35,36 @@ pub enum Verdict {
 pub enum Response {
     /// One verdict per record, in the order sent.
     Verdicts(Vec<Verdict>),
-    /// The request as a whole is refused: 400, 413, 422, or `fail` without a reason (as 200).
+    /// Nothing was stored, and no record is named: 400, 413, 422, or a `fail` (with its code).
     Refused(u16),
     /// The account id, the passcode or the region is wrong: 401, 403, 404.
     Unauthorized(u16),
-    /// Too many concurrent uploads or a server error: 429, 5xx.
-    Busy(u16),
-    /// Transient, but the upload may have been stored: 408, 425.
-    RetryLater(u16),
-    /// A 200 without the documented JSON.
-    Unreadable,
-    /// A status that is not expected here, such as a redirect.
+    /// Too many concurrent uploads, or a server error: 408, 425, 429, 5xx.
+    Transient(u16),
+    /// Some records were stored, and it is not said which.
+    Unclear,
+    /// A 200 whose body was cut short: the records may be stored.
+    CutShort,
+    /// Not an answer of CleverTap's upload API: a redirect, or a 200 without its JSON.
     Unexpected(u16),
 }
 
-/// Reads the answer to an upload of `records` records.
-pub fn read(status: u16, body: &[u8], records: usize) -> Response {
-    match status {
-        200 => read_body(body, records),
-        400 | 413 | 422 => Response::Refused(status),
-        401 | 403 | 404 => Response::Unauthorized(status),
-        429 | 500..=599 => Response::Busy(status),
-        408 | 425 => Response::RetryLater(status),
-        _ => Response::Unexpected(status),
+/// Reads the answer to an upload of records with these roles. The body is `None` if it was cut short.
+pub fn read(status: u16, body: Option<&[u8]>, roles: &[Role]) -> Response {
+    match (status, body) {
+        (200, None) => Response::CutShort,
+        (200, Some(body)) => read_body(body, roles),
+        (400 | 413 | 422, _) => Response::Refused(status),
+        _ => by_code(status).unwrap_or(Response::Unexpected(status)),
+    }
+}
+
+/// What a status means, also as the `code` of a `fail`: a gateway may put its refusal into a 200.
+fn by_code(code: u16) -> Option<Response> {
+    match code {
+        401 | 403 | 404 => Some(Response::Unauthorized(code)),
+        408 | 425 | 429 | 500..=599 => Some(Response::Transient(code)),
+        _ => None,
     }
 }
 
@@ -64,73 +83,113 @@ pub fn meaning(code: u16) -> &'static str {
         526 => "the objectId is not valid",
         528 => "the event was discarded in the dashboard",
         TRANSIENT_CODE => "a transient server error",
-        200 => "refused without a reason",
+        NO_CODE => "refused without a reason",
         _ => "a code that CleverTap does not document",
     }
 }
 
+/// Only `status` must have its documented type.
 #[derive(Deserialize)]
 struct Body {
-    status: String,
+    status: Status,
     #[serde(default)]
+    code: Value,
+    #[serde(default)]
+    unprocessed: Value,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Status {
+    Success,
+    Partial,
+    Fail,
+}
+
+/// An entry of `unprocessed`, as far as it can be read.
+struct Refusal {
     code: Option<u16>,
-    #[serde(default)]
-    unprocessed: Vec<Unprocessed>,
+    /// Counted from 1.
+    record_number: Option<usize>,
 }
 
-#[derive(Deserialize)]
-struct Unprocessed {
-    #[serde(default)]
-    code: Option<u16>,
-    #[serde(default)]
-    error: String,
-}
-
-fn read_body(body: &[u8], records: usize) -> Response {
-    let Ok(body) = serde_json::from_slice::<Body>(body) else {
-        return Response::Unreadable;
-    };
-    match (body.status.as_str(), body.unprocessed.as_slice()) {
-        ("success", []) => Response::Verdicts(vec![Verdict::Accepted; records]),
-        ("success" | "partial" | "fail", [_, ..]) => match verdicts(&body, records) {
-            Some(verdicts) => Response::Verdicts(verdicts),
-            None => Response::Unreadable,
-        },
-        // A gateway in front of CleverTap may put its refusal into a 200.
-        ("fail", []) => match body.code {
-            Some(code @ (401 | 403 | 404)) => Response::Unauthorized(code),
-            Some(429) => Response::Busy(429),
-            _ => Response::Refused(200),
-        },
-        _ => Response::Unreadable,
-    }
-}
-
-/// Matches refusals to records by the number in their text, because the echoed record may differ from
-/// what was sent. `None` if it is unclear which record a refusal is about.
-fn verdicts(body: &Body, records: usize) -> Option<Vec<Verdict>> {
-    let all_failed = body.status == "fail" && body.unprocessed.len() == records;
-    let mut verdicts = vec![Verdict::Accepted; records];
-    for (position, refusal) in body.unprocessed.iter().enumerate() {
-        let index = match record_number(&refusal.error) {
-            Some(number) => number.checked_sub(1)?,
-            None if records == 1 || all_failed => position,
-            None => return None,
-        };
-        *verdicts.get_mut(index)? = match refusal.code {
-            Some(TRANSIENT_CODE) => Verdict::Transient(TRANSIENT_CODE),
-            code => Verdict::Refused(code.unwrap_or(200)),
-        };
-    }
-    // `fail` accepts nothing: a record that it does not name was refused without a reason.
-    if body.status == "fail" {
-        for verdict in &mut verdicts {
-            if *verdict == Verdict::Accepted {
-                *verdict = Verdict::Refused(200);
-            }
+impl Refusal {
+    fn read(entry: &Value) -> Self {
+        Self {
+            code: code(&entry["code"]),
+            record_number: entry["error"].as_str().and_then(record_number),
         }
     }
+}
+
+fn code(value: &Value) -> Option<u16> {
+    match value {
+        Value::String(text) => text.trim().parse().ok(),
+        other => other.as_u64()?.try_into().ok(),
+    }
+}
+
+fn read_body(body: &[u8], roles: &[Role]) -> Response {
+    let Ok(body) = serde_json::from_slice::<Body>(body) else {
+        return Response::Unexpected(200);
+    };
+    let refusals: Vec<_> = match &body.unprocessed {
+        Value::Null => Vec::new(),
+        Value::Array(entries) => entries.iter().map(Refusal::read).collect(),
+        other => vec![Refusal::read(other)],
+    };
+    let body_code = code(&body.code);
+    match (body.status, refusals.first()) {
+        (Status::Success, None) => Response::Verdicts(vec![Verdict::Accepted; roles.len()]),
+        (Status::Partial, None) => Response::Unclear,
+        (Status::Fail, None) => body_code
+            .filter(|code| !RECORD_CODES.contains(code))
+            .and_then(by_code)
+            .unwrap_or(Response::Refused(body_code.unwrap_or(NO_CODE))),
+        (status, Some(first)) => match (verdicts(status, &refusals, roles), status) {
+            (Some(verdicts), _) => Response::Verdicts(verdicts),
+            (None, Status::Fail) => match first.code {
+                Some(TRANSIENT_CODE) => Response::Transient(TRANSIENT_CODE),
+                code => Response::Refused(code.unwrap_or(NO_CODE)),
+            },
+            (None, Status::Success | Status::Partial) => Response::Unclear,
+        },
+    }
+}
+
+/// The verdicts on all records; `None` if it is unclear which record a refusal is about.
+fn verdicts(status: Status, refusals: &[Refusal], roles: &[Role]) -> Option<Vec<Verdict>> {
+    let is_transient = |refusal: &Refusal| refusal.code == Some(TRANSIENT_CODE);
+    let unnamed = match status {
+        Status::Success | Status::Partial => Verdict::Accepted,
+        Status::Fail if refusals.iter().any(is_transient) => Verdict::Transient(TRANSIENT_CODE),
+        Status::Fail => Verdict::Unnamed,
+    };
+    let mut verdicts = vec![unnamed; roles.len()];
+    for refusal in refusals {
+        let verdict = verdicts.get_mut(record_of(refusal, roles)?)?;
+        *verdict = if is_transient(refusal) {
+            Verdict::Transient(TRANSIENT_CODE)
+        } else {
+            Verdict::Refused(refusal.code.unwrap_or(NO_CODE))
+        };
+    }
     Some(verdicts)
+}
+
+/// The position of the record that a refusal is about: by the number in its text (the echoed record may
+/// differ from what was sent), or by its code where only one record of the upload can have it.
+fn record_of(refusal: &Refusal, roles: &[Role]) -> Option<usize> {
+    if let Some(number) = refusal.record_number {
+        return number.checked_sub(1);
+    }
+    let can_have = |role: Role| match refusal.code {
+        Some(code) if PROFILE_CODES.contains(&code) => role == Role::Profile,
+        _ => true,
+    };
+    let mut candidates = (0..roles.len()).filter(|&position| can_have(roles[position]));
+    let first = candidates.next()?;
+    candidates.next().is_none().then_some(first)
 }
 
 /// The 1-based number at the end of "… Skipped record number : 2".
@@ -142,88 +201,109 @@ fn record_number(error: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Verdict::{Accepted, Refused, Transient};
+    use Role::{Event, Profile, Revenue};
+    use Verdict::{Accepted, Refused, Transient, Unnamed};
 
     #[track_caller]
-    fn check(status: u16, body: &str, records: usize, expected: &Response) {
-        assert_eq!(&read(status, body.as_bytes(), records), expected, "{body}");
+    fn check(roles: &[Role], body: &str, expected: &Response) {
+        assert_eq!(&read(200, Some(body.as_bytes()), roles), expected, "{body}");
     }
 
-    fn refusal(code: u16, text: &str) -> String {
-        format!(r#"{{"status":"fail","code":{code},"error":"{text}","record":{{"a":1}}}}"#)
+    fn answer(status: &str, refusals: &[(u16, &str)]) -> String {
+        let refusals: Vec<_> = refusals
+            .iter()
+            .map(|(code, text)| {
+                format!(r#"{{"status":"fail","code":{code},"error":"{text}","record":{{}}}}"#)
+            })
+            .collect();
+        format!(r#"{{"status":"{status}","unprocessed":[{}]}}"#, refusals.join(","))
     }
+
+    const FIRST: &str = "No.Skipped record number : 1";
+    const SECOND: &str = "No. Skipped record number : 2";
+    const BOTH: &[Role] = &[Profile, Event];
 
     #[test]
-    fn success_accepts_every_record() {
-        let body = r#"{"status":"success","processed":2,"unprocessed":[]}"#;
-        check(200, body, 2, &Response::Verdicts(vec![Accepted, Accepted]));
-        check(200, r#"{"status":"success"}"#, 1, &Response::Verdicts(vec![Accepted]));
+    fn success_accepts_every_record_however_nothing_is_written() {
+        let all = Response::Verdicts(vec![Accepted, Accepted]);
+        for unprocessed in [r#","unprocessed":[]"#, r#","unprocessed":null"#, ""] {
+            check(BOTH, &format!(r#"{{"status":"success"{unprocessed}}}"#), &all);
+        }
     }
 
     #[test]
     fn a_refusal_is_matched_by_its_record_number() {
-        let body = format!(
-            r#"{{"status":"partial","processed":1,"unprocessed":[{},{}]}}"#,
-            refusal(555, "Miscellaneous.Skipped record number : 3"),
-            refusal(509, "Event name is mandatory. Skipped record number : 1"),
-        );
+        let three = &[Profile, Event, Revenue];
+        let body = answer("partial", &[(555, "No.Skipped record number : 3"), (509, FIRST)]);
         let expected = Response::Verdicts(vec![Refused(509), Accepted, Transient(555)]);
-        check(200, &body, 3, &expected);
+        check(three, &body, &expected);
     }
 
     #[test]
-    fn fail_refuses_every_record() {
-        let lone = format!(
-            r#"{{"status":"fail","processed":0,"unprocessed":[{}]}}"#,
-            refusal(525, "no number here")
+    fn a_refusal_without_a_number_is_matched_by_its_code_or_where_there_is_one_record() {
+        let body = answer("partial", &[(515, "Email is not valid")]);
+        check(BOTH, &body, &Response::Verdicts(vec![Refused(515), Accepted]));
+        check(&[Event], &answer("fail", &[(525, "x")]), &Response::Verdicts(vec![Refused(525)]));
+        let null = r#"{"status":"fail","unprocessed":[{"code":999,"error":null}]}"#;
+        check(&[Event], null, &Response::Verdicts(vec![Refused(999)]));
+        check(
+            &[Event],
+            r#"{"status":"fail","unprocessed":[{}]}"#,
+            &Response::Verdicts(vec![Refused(200)]),
         );
-        check(200, &lone, 1, &Response::Verdicts(vec![Refused(525)]));
-        let two = format!(
-            r#"{{"status":"fail","processed":0,"unprocessed":[{}]}}"#,
-            refusal(525, "Skipped record number : 2")
+        check(
+            &[Event],
+            r#"{"status":"fail","unprocessed":{"code":"513"}}"#,
+            &Response::Verdicts(vec![Refused(513)]),
         );
-        check(200, &two, 2, &Response::Verdicts(vec![Refused(200), Refused(525)]));
     }
 
     #[test]
-    fn an_unknown_code_is_permanent() {
-        let body = format!(
-            r#"{{"status":"fail","unprocessed":[{}]}}"#,
-            refusal(999, "New rule. Skipped record number : 1")
-        );
-        check(200, &body, 1, &Response::Verdicts(vec![Refused(999)]));
+    fn what_a_fail_does_not_name_was_not_stored() {
+        let body = answer("fail", &[(513, SECOND)]);
+        check(BOTH, &body, &Response::Verdicts(vec![Unnamed, Refused(513)]));
+        let body = answer("fail", &[(555, SECOND)]);
+        check(BOTH, &body, &Response::Verdicts(vec![Transient(555), Transient(555)]));
     }
 
     #[test]
-    fn fail_without_a_reason_refuses_the_request() {
-        let body = r#"{"status":"fail","processed":0,"unprocessed":[]}"#;
-        check(200, body, 1, &Response::Refused(200));
+    fn a_fail_that_names_no_record_refuses_the_upload() {
+        check(BOTH, r#"{"status":"fail"}"#, &Response::Refused(200));
+        check(BOTH, r#"{"status":"fail","code":512}"#, &Response::Refused(512));
+        check(BOTH, &answer("fail", &[(512, "which?")]), &Response::Refused(512));
+        check(BOTH, &answer("fail", &[(555, "which?")]), &Response::Transient(555));
     }
 
     #[test]
-    fn a_refusal_of_an_unclear_record_is_unreadable() {
+    fn the_code_of_a_fail_means_what_the_status_means() {
+        for (code, expected) in [
+            (401, Response::Unauthorized(401)),
+            (403, Response::Unauthorized(403)),
+            (408, Response::Transient(408)),
+            (429, Response::Transient(429)),
+            (500, Response::Transient(500)),
+            (503, Response::Transient(503)),
+            (555, Response::Transient(555)),
+        ] {
+            check(BOTH, &format!(r#"{{"status":"fail","code":{code},"error":null}}"#), &expected);
+        }
+    }
+
+    #[test]
+    fn a_partial_answer_that_names_no_record_is_unclear() {
+        check(BOTH, r#"{"status":"partial"}"#, &Response::Unclear);
         for text in ["no number", "Skipped record number : 9", "Skipped record number : 0"] {
-            let body = format!(
-                r#"{{"status":"partial","processed":1,"unprocessed":[{}]}}"#,
-                refusal(512, text)
-            );
-            check(200, &body, 2, &Response::Unreadable);
+            check(BOTH, &answer("partial", &[(512, text)]), &Response::Unclear);
         }
     }
 
     #[test]
-    fn a_200_of_another_shape_is_unreadable() {
-        for body in
-            ["", "OK", "<html>", "[]", "{}", r#"{"status":"maybe"}"#, r#"{"status":"partial"}"#]
+    fn a_200_without_a_known_status_is_not_clevertaps() {
+        for body in ["", "OK", "<html>", "[]", "{}", r#"{"status":"maybe"}"#, r#"{"status":null}"#]
         {
-            check(200, body, 1, &Response::Unreadable);
+            check(&[Event], body, &Response::Unexpected(200));
         }
-    }
-
-    #[test]
-    fn wrong_credentials_inside_a_200_are_recognised() {
-        let body = r#"{"status":"fail","error":"Account ID is not valid","code":401}"#;
-        check(200, body, 1, &Response::Unauthorized(401));
+        assert_eq!(read(200, None, &[Event]), Response::CutShort);
     }
 
     #[test]
@@ -235,15 +315,16 @@ mod tests {
             (401, Response::Unauthorized(401)),
             (403, Response::Unauthorized(403)),
             (404, Response::Unauthorized(404)),
-            (429, Response::Busy(429)),
-            (500, Response::Busy(500)),
-            (503, Response::Busy(503)),
+            (408, Response::Transient(408)),
+            (425, Response::Transient(425)),
+            (429, Response::Transient(429)),
+            (500, Response::Transient(500)),
+            (503, Response::Transient(503)),
             (302, Response::Unexpected(302)),
             (204, Response::Unexpected(204)),
-            (408, Response::RetryLater(408)),
-            (425, Response::RetryLater(425)),
         ] {
-            check(status, "", 1, &expected);
+            assert_eq!(read(status, None, &[Event]), expected);
+            assert_eq!(read(status, Some(b"<html>"), &[Event]), expected);
         }
     }
 }

@@ -8,17 +8,21 @@ use super::response::{Response, TRANSIENT_CODE, Verdict};
 use super::{Account, Record, Role, upload_body};
 use crate::aws::secret::{Secret, Secrets};
 use crate::clock;
-use crate::outcome::{Failure, UploadStats};
 use http::HeaderValue;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
+use strum::IntoStaticStr;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+/// Of one event in one invocation.
+const MAX_ATTEMPTS: u32 = 4;
 /// The first delay before an upload is repeated is at most this long, the next twice as long, …
 const FIRST_DELAY: Duration = Duration::from_millis(200);
 /// … and none is longer than this.
 const MAX_DELAY: Duration = Duration::from_secs(2);
+/// How long a profile that CleverTap refused for now is waited for, once its event is settled.
+const PROFILE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Uploads to the operator's CleverTap accounts.
 #[derive(Debug)]
@@ -37,8 +41,65 @@ pub struct EventUpload<'e> {
     pub group: Option<&'e str>,
     records: Vec<Tracked<'e>>,
     /// Why a required record has no verdict.
-    pub failure: Option<Failure>,
+    pub unsettled: Option<Unsettled>,
+    /// Whether CleverTap accepted other records of the event in an earlier invocation.
+    is_rest: bool,
+    /// Whether an attempt that may have been stored was repeated, which is done once.
+    is_repeated: bool,
     pub stats: UploadStats,
+}
+
+/// Why a required record has no verdict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unsettled {
+    /// The event is to be sent again later.
+    Later(UploadFailure),
+    /// CleverTap stored some records and did not say which.
+    Unclear,
+}
+
+/// Why an upload has to be sent again later, grouped by who must act.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+pub enum UploadFailure {
+    // The operator.
+    #[error(
+        "CleverTap answered {0}: check that clevertap_passcode in the secret, CLEVERTAP_ACCOUNT_ID and CLEVERTAP_REGION belong to one account"
+    )]
+    CredentialsRejected(u16),
+    #[error(
+        "the secret has no clevertap_sandbox_passcode, which CLEVERTAP_SANDBOX_ACCOUNT_ID needs: add it"
+    )]
+    NoSandboxPasscode,
+
+    // Nobody: a retry is enough.
+    #[error("an earlier event of the same user is not settled; this one is sent again after it")]
+    Blocked,
+    /// Too many concurrent uploads (429), a server error (5xx) or a record refused for now (555).
+    #[error("CleverTap is busy or has an error ({0}); the event is sent again")]
+    Busy(u16),
+    #[error("CleverTap could not be reached; the event is sent again")]
+    Unreachable,
+    #[error("CleverTap closed the connection without an answer; the event is sent again")]
+    ConnectionLost,
+    #[error("CleverTap did not answer in time; the event is sent again")]
+    TimedOut,
+
+    // A developer: this should not happen.
+    #[error("CleverTap's answer ({0}) is not documented; the event is sent again")]
+    UnexpectedResponse(u16),
+}
+
+/// What is reported about an event's upload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct UploadStats {
+    /// The last HTTP status that CleverTap answered.
+    pub status: Option<u16>,
+    pub attempts: u32,
+    /// The code with which CleverTap refused the profile of an event that was relayed without it.
+    pub profile_refused: Option<u16>,
+    /// With all attempts and waits.
+    pub duration: Duration,
 }
 
 #[derive(Debug)]
@@ -56,6 +117,17 @@ enum State {
     Refused(u16),
 }
 
+/// Whether an upload may be sent again in the same invocation.
+#[derive(Debug, Clone, Copy)]
+enum Repeat {
+    /// It was surely not stored.
+    Yes,
+    /// It was probably not stored.
+    Once,
+    /// It may have been stored: the sender's own retry is the next attempt.
+    No,
+}
+
 impl<'e> EventUpload<'e> {
     /// A profile alone is required; beside an event or a revenue record it is not.
     pub fn new(group: Option<&'e str>, records: Vec<Record<'e>>) -> Self {
@@ -65,36 +137,70 @@ impl<'e> EventUpload<'e> {
             record,
             state: State::Pending,
         });
-        Self { group, records: records.collect(), failure: None, stats: UploadStats::default() }
+        Self {
+            group,
+            records: records.collect(),
+            unsettled: None,
+            is_rest: false,
+            is_repeated: false,
+            stats: UploadStats::default(),
+        }
     }
 
-    /// The required records that CleverTap refused permanently, with its code.
-    pub fn refused(&self) -> impl Iterator<Item = (Role, u16)> {
-        let required = self.records.iter().filter(|tracked| tracked.is_required);
-        required.filter_map(|tracked| match tracked.state {
-            State::Refused(code) => Some((tracked.record.role, code)),
+    /// Leaves out what CleverTap accepted in an earlier invocation, and the profile, which goes only with
+    /// the first attempt.
+    pub fn skip_accepted(&mut self, accepted: &[Role]) {
+        if !accepted.is_empty() {
+            self.is_rest = true;
+            self.records
+                .retain(|tracked| tracked.is_required && !accepted.contains(&tracked.record.role));
+        }
+    }
+
+    /// Whether CleverTap accepted a part of the event's required records, in this invocation or before.
+    pub fn is_partial(&self) -> bool {
+        self.is_rest || !self.accepted().is_empty()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// The required records that CleverTap accepted.
+    pub fn accepted(&self) -> Vec<Role> {
+        self.required(|state| state == State::Accepted)
+    }
+
+    /// The required records that CleverTap has not accepted.
+    pub fn missing(&self) -> Vec<Role> {
+        self.required(|state| state != State::Accepted)
+    }
+
+    /// The code of the first required record that CleverTap refused permanently.
+    pub fn refusal(&self) -> Option<u16> {
+        let mut required = self.records.iter().filter(|tracked| tracked.is_required);
+        required.find_map(|tracked| match tracked.state {
+            State::Refused(code) => Some(code),
             State::Pending | State::Accepted => None,
         })
     }
 
-    /// Whether CleverTap accepted a required record.
-    pub fn is_partly_accepted(&self) -> bool {
-        let mut required = self.records.iter().filter(|tracked| tracked.is_required);
-        required.any(|tracked| tracked.state == State::Accepted)
+    fn required(&self, is_wanted: impl Fn(State) -> bool) -> Vec<Role> {
+        let required = self.records.iter().filter(|tracked| tracked.is_required);
+        required
+            .filter(|tracked| is_wanted(tracked.state))
+            .map(|tracked| tracked.record.role)
+            .collect()
     }
 
-    fn is_pending(&self) -> bool {
-        self.pending().next().is_some()
+    /// Whether a required record still waits for its verdict.
+    fn is_open(&self) -> bool {
+        let is_waiting = |tracked: &Tracked<'_>| tracked.is_required && tracked.is_pending();
+        self.unsettled.is_none() && self.records.iter().any(is_waiting)
     }
 
-    fn pending(&self) -> impl Iterator<Item = &Tracked<'e>> {
-        let is_pending = |tracked: &&Tracked<'e>| tracked.state == State::Pending;
-        self.records.iter().filter(is_pending)
-    }
-
-    fn pending_mut(&mut self) -> impl Iterator<Item = &mut Tracked<'e>> {
-        let is_pending = |tracked: &&mut Tracked<'e>| tracked.state == State::Pending;
-        self.records.iter_mut().filter(is_pending)
+    fn pending(&mut self) -> impl Iterator<Item = &mut Tracked<'e>> {
+        self.records.iter_mut().filter(|tracked| tracked.is_pending())
     }
 
     fn count_attempt(&mut self, attempt: &Attempt, started: Instant) {
@@ -105,25 +211,63 @@ impl<'e> EventUpload<'e> {
         }
     }
 
-    /// Nothing more can be done in this invocation.
-    fn give_up(&mut self, failure: Failure) {
-        if self.pending().any(|tracked| tracked.is_required) {
-            self.failure = Some(failure);
+    fn apply(&mut self, verdicts: &mut std::slice::Iter<'_, Verdict>) {
+        let mut profile_refused = self.stats.profile_refused;
+        for tracked in self.pending() {
+            let refusal = match verdicts.next() {
+                Some(Verdict::Accepted) => {
+                    tracked.state = State::Accepted;
+                    None
+                }
+                Some(Verdict::Refused(code)) => {
+                    tracked.state = State::Refused(*code);
+                    Some(*code)
+                }
+                Some(Verdict::Transient(code)) => Some(*code),
+                Some(Verdict::Unnamed) | None => continue,
+            };
+            if !tracked.is_required {
+                profile_refused = refusal;
+            }
         }
+        self.stats.profile_refused = profile_refused;
     }
 
-    /// Refuses every pending record, or only the profile where an event or a revenue record is pending
-    /// beside it: nothing says that it was not the profile.
-    fn refuse_pending(&mut self, code: u16) {
-        let has_optional = self.pending().any(|tracked| !tracked.is_required);
-        for tracked in self.pending_mut() {
-            if !(has_optional && tracked.is_required) {
+    /// An upload of this event alone was refused without naming a record: the profile is left out first,
+    /// because nothing says that it was not the cause.
+    fn refuse(&mut self, code: u16) {
+        let has_profile = self.pending().any(|tracked| !tracked.is_required);
+        for tracked in self.pending() {
+            if !(has_profile && tracked.is_required) {
                 tracked.state = State::Refused(code);
             }
         }
-        if has_optional {
+        if has_profile {
             self.stats.profile_refused = Some(code);
         }
+    }
+
+    fn stop(&mut self, why: Unsettled) {
+        if self.is_open() {
+            self.unsettled = Some(why);
+        }
+    }
+
+    fn stop_unless(&mut self, repeat: Repeat, failure: UploadFailure) {
+        let is_allowed = match repeat {
+            Repeat::Yes => true,
+            Repeat::Once => !std::mem::replace(&mut self.is_repeated, true),
+            Repeat::No => false,
+        };
+        if !is_allowed || self.stats.attempts >= MAX_ATTEMPTS {
+            self.stop(Unsettled::Later(failure));
+        }
+    }
+}
+
+impl Tracked<'_> {
+    fn is_pending(&self) -> bool {
+        self.state == State::Pending
     }
 }
 
@@ -138,52 +282,53 @@ impl Uploader {
     ) {
         let started = clock::instant();
         let mut backoff = Backoff::default();
-        let mut connection_lost = false;
         let failure = loop {
+            let open = uploads.iter().filter(|upload| upload.is_open()).count();
+            if open == 0 {
+                return;
+            }
             if clock::instant() >= deadline {
-                break Failure::TimedOut;
+                break UploadFailure::TimedOut;
             }
             let Some(credentials) = self.credentials(account, &secret) else {
                 // The passcode may have been added a moment ago.
                 match self.refreshed(&secret, deadline).await {
                     Some(changed) => secret = changed,
-                    None => break Failure::NoSandboxPasscode,
+                    None => break UploadFailure::NoSandboxPasscode,
                 }
                 continue;
             };
-            let records: Vec<_> = uploads
-                .iter()
-                .flat_map(|upload| upload.pending())
-                .map(|tracked| &tracked.record)
-                .collect();
-            let (body, count) = (upload_body(&records), records.len());
-            let attempt = self.client.upload(credentials, body, count, deadline).await;
-            let upload_ms = started.elapsed().as_millis();
-            tracing::debug!(records = count, upload_ms, ?attempt, "upload attempt");
-            for upload in uploads.iter_mut().filter(|upload| upload.is_pending()) {
+            let attempt = self.attempt(credentials, deadline, uploads).await;
+            for upload in uploads.iter_mut().filter(|upload| upload.is_open()) {
                 upload.count_attempt(&attempt, started);
             }
-            let transient = match attempt {
+            let (repeat, failure) = match attempt {
                 Attempt::Answered { status, response } => match response {
                     Response::Verdicts(verdicts) => {
-                        apply(uploads, &verdicts);
-                        if uploads.iter().all(|upload| !upload.is_pending()) {
-                            return;
+                        let mut remaining = verdicts.iter();
+                        for upload in uploads.iter_mut().filter(|upload| upload.is_open()) {
+                            upload.apply(&mut remaining);
                         }
-                        Failure::Busy(TRANSIENT_CODE)
+                        if verdicts.contains(&Verdict::Unnamed) {
+                            if open > 1 {
+                                return self.upload_alone(account, secret, deadline, uploads).await;
+                            }
+                            for upload in uploads.iter_mut() {
+                                if let Some(code) = upload.refusal() {
+                                    upload.refuse(code);
+                                }
+                            }
+                            continue;
+                        }
+                        (Repeat::Yes, UploadFailure::Busy(TRANSIENT_CODE))
+                    }
+                    // One of several is the cause.
+                    Response::Refused(_) if open > 1 => {
+                        return self.upload_alone(account, secret, deadline, uploads).await;
                     }
                     Response::Refused(code) => {
-                        let pending = uploads.iter().filter(|upload| upload.is_pending());
-                        if pending.count() > 1 {
-                            // One of several is the cause, so each is sent alone.
-                            let one_by_one = self.upload_alone(account, secret, deadline, uploads);
-                            return Box::pin(one_by_one).await;
-                        }
-                        for upload in uploads.iter_mut() {
-                            upload.refuse_pending(code);
-                        }
-                        if uploads.iter().all(|upload| !upload.is_pending()) {
-                            return;
+                        for upload in uploads.iter_mut().filter(|upload| upload.is_open()) {
+                            upload.refuse(code);
                         }
                         continue;
                     }
@@ -192,34 +337,87 @@ impl Uploader {
                             secret = changed;
                             continue;
                         }
-                        None => break Failure::CredentialsRejected(code),
+                        None => break UploadFailure::CredentialsRejected(code),
                     },
-                    Response::Busy(code) => Failure::Busy(code),
-                    Response::RetryLater(code) => break Failure::Busy(code),
-                    Response::Unreadable | Response::Unexpected(_) => {
-                        break Failure::UnexpectedResponse(status);
+                    Response::Transient(code) => (repeat_after(code), UploadFailure::Busy(code)),
+                    Response::Unclear => {
+                        for upload in uploads {
+                            upload.stop(Unsettled::Unclear);
+                        }
+                        return;
                     }
+                    Response::CutShort => break UploadFailure::TimedOut,
+                    Response::Unexpected(_) => break UploadFailure::UnexpectedResponse(status),
                 },
-                Attempt::NotConnected => Failure::Unreachable,
-                // A pooled connection that died while the environment was frozen. Once only, because
-                // CleverTap may have stored what was sent.
-                Attempt::ConnectionLost if !connection_lost => {
-                    connection_lost = true;
-                    continue;
-                }
-                Attempt::ConnectionLost => break Failure::ConnectionLost,
-                // A second attempt after a slow first one would double the event.
-                Attempt::TimedOut => break Failure::TimedOut,
+                Attempt::NotConnected => (Repeat::Yes, UploadFailure::Unreachable),
+                // Usually a pooled connection that died while the environment was frozen.
+                Attempt::ConnectionLost => (Repeat::Once, UploadFailure::ConnectionLost),
+                Attempt::TimedOut => break UploadFailure::TimedOut,
             };
-            let resume = clock::instant() + backoff.next_delay();
-            if resume >= deadline {
-                break transient;
+            for upload in uploads.iter_mut().filter(|upload| upload.is_open()) {
+                upload.stop_unless(repeat, failure);
             }
-            sleep_until(resume).await;
+            let delay = match failure {
+                // A new connection has nothing to wait for.
+                UploadFailure::ConnectionLost => Duration::ZERO,
+                _ => backoff.next_delay(),
+            };
+            let resume = clock::instant() + delay;
+            if resume >= deadline {
+                break failure;
+            }
+            if uploads.iter().any(|upload| upload.is_open()) {
+                sleep_until(resume).await;
+            }
         };
         for upload in uploads {
-            upload.give_up(failure);
+            upload.stop(Unsettled::Later(failure));
         }
+    }
+
+    /// Sends the profile of a settled event once more, alone, if CleverTap refused it for now.
+    pub async fn retry_profile(
+        &self,
+        account: Account,
+        secret: &Secret,
+        upload: &mut EventUpload<'_>,
+    ) {
+        if upload.is_open() || upload.unsettled.is_some() {
+            return;
+        }
+        let Some(profile) = upload.pending().next() else {
+            return;
+        };
+        let Some(credentials) = self.credentials(account, secret) else {
+            return;
+        };
+        let (body, role) = (upload_body(&[&profile.record]), profile.record.role);
+        let deadline = clock::instant() + PROFILE_TIMEOUT;
+        let attempt = self.client.upload(credentials, body, &[role], deadline).await;
+        tracing::debug!(?attempt, "sent a profile again");
+        if let Attempt::Answered { response: Response::Verdicts(verdicts), .. } = attempt {
+            upload.apply(&mut verdicts.iter());
+        }
+    }
+
+    async fn attempt(
+        &self,
+        credentials: Credentials<'_>,
+        deadline: Instant,
+        uploads: &[&mut EventUpload<'_>],
+    ) -> Attempt {
+        let records: Vec<_> = uploads
+            .iter()
+            .filter(|upload| upload.is_open())
+            .flat_map(|upload| &upload.records)
+            .filter(|tracked| tracked.is_pending())
+            .map(|tracked| &tracked.record)
+            .collect();
+        let roles: Vec<_> = records.iter().map(|record| record.role).collect();
+        let body = upload_body(&records);
+        let attempt = self.client.upload(credentials, body, &roles, deadline).await;
+        tracing::debug!(records = roles.len(), ?attempt, "upload attempt");
+        attempt
     }
 
     /// One upload per event, in order. After one that is not settled, no later one of its group is sent.
@@ -231,13 +429,15 @@ impl Uploader {
         uploads: &mut [&mut EventUpload<'_>],
     ) {
         let mut blocked = HashSet::new();
-        for upload in uploads.iter_mut().filter(|upload| upload.is_pending()) {
+        for upload in uploads.iter_mut().filter(|upload| upload.is_open()) {
             if upload.group.is_some_and(|group| blocked.contains(group)) {
-                upload.give_up(Failure::Blocked);
+                upload.stop(Unsettled::Later(UploadFailure::Blocked));
                 continue;
             }
-            self.upload(account, Arc::clone(&secret), deadline, &mut [&mut **upload]).await;
-            if upload.failure.is_some() {
+            let (secret, alone) = (Arc::clone(&secret), &mut [&mut **upload]);
+            // Boxed, because this is a recursion.
+            Box::pin(self.upload(account, secret, deadline, alone)).await;
+            if matches!(upload.unsettled, Some(Unsettled::Later(_))) {
                 blocked.extend(upload.group);
             }
         }
@@ -262,28 +462,13 @@ impl Uploader {
     }
 }
 
-/// Applies the verdicts on all pending records, in the order in which they were sent.
-fn apply(uploads: &mut [&mut EventUpload<'_>], verdicts: &[Verdict]) {
-    let mut verdicts = verdicts.iter();
-    for upload in uploads {
-        let mut profile_refused = upload.stats.profile_refused;
-        for (tracked, verdict) in upload.pending_mut().zip(&mut verdicts) {
-            let refused = match *verdict {
-                Verdict::Accepted => {
-                    tracked.state = State::Accepted;
-                    None
-                }
-                Verdict::Refused(code) => {
-                    tracked.state = State::Refused(code);
-                    Some(code)
-                }
-                Verdict::Transient(code) => Some(code),
-            };
-            if !tracked.is_required {
-                profile_refused = refused;
-            }
-        }
-        upload.stats.profile_refused = profile_refused;
+/// CleverTap rejects 429 and 555 before it stores anything, and usually 503; it does not document what 408,
+/// 500, 502 and 504 mean for the records.
+fn repeat_after(code: u16) -> Repeat {
+    match code {
+        429 | TRANSIENT_CODE => Repeat::Yes,
+        503 => Repeat::Once,
+        _ => Repeat::No,
     }
 }
 

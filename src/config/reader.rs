@@ -13,6 +13,10 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
+/// 25 days: longer than Purchasely retries (20 days and 10 hours), in case it does not sign a retry again, and
+/// shorter than a claim is kept, so that a recorded webhook cannot be sent again later.
+const DEFAULT_TOLERANCE_SECONDS: u64 = 2_160_000;
+
 pub struct Reader<'l> {
     lookup: &'l dyn Fn(&str) -> Option<String>,
     pub errors: Vec<ConfigError>,
@@ -149,7 +153,8 @@ impl<'l> Reader<'l> {
         const TOLERANCE: &str = "PURCHASELY_SIGNATURE_TOLERANCE_SECONDS";
         let is_required =
             self.choice("PURCHASELY_SIGNATURE", &[("required", true), ("off", false)]);
-        let seconds = self.value(TOLERANCE).map_or(Ok(0), |value| value.parse());
+        let value = self.value(TOLERANCE);
+        let seconds = value.map_or(Ok(DEFAULT_TOLERANCE_SECONDS), |value| value.parse());
         if seconds.is_err() {
             self.error(TOLERANCE, "is not a whole number of seconds; 0 is no limit");
         }

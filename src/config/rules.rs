@@ -12,7 +12,7 @@ use crate::mapping::revenue::{CHARGED, RevenueCurrency, RevenueRules};
 use crate::mapping::{EventSwitches, Rules, SandboxRule};
 use crate::purchasely::catalogue;
 use http::HeaderValue;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// The prefix of the ids of CleverTap's test accounts.
 const TEST_ACCOUNT_PREFIX: &[u8] = b"TEST-";
@@ -23,10 +23,12 @@ pub fn read(
     sandbox_account_id: Option<&HeaderValue>,
 ) -> Rules {
     let defaults = IdentityRules::default();
+    let event_names = event_names(reader);
+    let revenue = revenue(reader, &event_names);
     Rules {
         sandbox: sandbox(reader, account_id, sandbox_account_id),
         events: switches(reader),
-        event_names: event_names(reader),
+        event_names,
         identity: IdentityRules {
             user_id_as: reader.choice(
                 "USER_ID_AS",
@@ -43,7 +45,7 @@ pub fn read(
             drop_unknown: reader.choice("UNKNOWN_FIELDS", &[("send", false), ("drop", true)]),
         },
         profile: profile(reader),
-        revenue: revenue(reader),
+        revenue,
     }
 }
 
@@ -85,11 +87,16 @@ fn sandbox(
 fn switches(reader: &mut Reader<'_>) -> EventSwitches {
     let enabled = events(reader, "EVENTS_ENABLED");
     let disabled = events(reader, "EVENTS_DISABLED");
-    let is_all = enabled.is_empty() || enabled.contains("ALL");
-    let is_none = disabled.contains("NONE");
+    let enabled = if disabled.contains("ALL") {
+        Some(HashSet::new())
+    } else if enabled.is_empty() || enabled.contains("ALL") {
+        None
+    } else {
+        Some(enabled.into_iter().collect())
+    };
     EventSwitches {
-        enabled: (!is_all).then(|| enabled.into_iter().collect()),
-        disabled: disabled.into_iter().filter(|_| !is_none).collect(),
+        enabled,
+        disabled: disabled.into_iter().filter(|name| name != "NONE").collect(),
     }
 }
 
@@ -97,6 +104,9 @@ fn switches(reader: &mut Reader<'_>) -> EventSwitches {
 fn events(reader: &mut Reader<'_>, variable: &'static str) -> BTreeSet<String> {
     let names = reader.words(variable).into_iter();
     let names: BTreeSet<_> = names.map(|name| name.to_uppercase()).collect();
+    if names.len() > 1 && names.contains("NONE") {
+        reader.error(variable, "lists `none` beside names; remove one of the two");
+    }
     for name in &names {
         if !matches!(name.as_str(), "ALL" | "NONE") && !catalogue::is_known_event(name) {
             reader.warnings.push(format!(
@@ -175,7 +185,7 @@ fn profile(reader: &mut Reader<'_>) -> ProfileRules {
     ProfileRules { properties, names: names.into_iter().collect() }
 }
 
-fn revenue(reader: &mut Reader<'_>) -> RevenueRules {
+fn revenue(reader: &mut Reader<'_>, event_names: &HashMap<String, String>) -> RevenueRules {
     const VARIABLE: &str = "REVENUE_EVENT";
     let event = reader
         .value(VARIABLE)
@@ -189,11 +199,16 @@ fn revenue(reader: &mut Reader<'_>) -> RevenueRules {
         if let Err(problem) = check_event_name(name) {
             reader.error(VARIABLE, format!("`{name}` {problem}"));
         }
-        let mut documented = catalogue::EVENTS.iter();
-        if let Some((other, _)) = documented.find(|(other, _)| fold(other) == fold(name)) {
-            reader.warnings.push(format!(
-                "{VARIABLE} is the name of Purchasely's event {other}: CleverTap cannot distinguish them"
-            ));
+        let documented = catalogue::EVENTS.iter().map(|(other, _)| *other);
+        let mut others = documented.filter(|other| {
+            let target = event_names.get(*other).map_or(*other, String::as_str);
+            fold(target) == fold(name)
+        });
+        if let Some(other) = others.next() {
+            let problem = format!(
+                "`{name}` is also the name of the event {other}, which would count as revenue; use another name"
+            );
+            reader.error(VARIABLE, problem);
         }
     }
     RevenueRules {

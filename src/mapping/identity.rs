@@ -52,6 +52,8 @@ pub enum Identified<'e> {
 /// Identifies the user by the first id present: the CleverTap ID, the user id, the anonymous id.
 #[must_use]
 pub fn identify<'e>(event: &'e Event, rules: &IdentityRules) -> Identified<'e> {
+    #[cfg(test)]
+    assert_ne!(event.name(), "PANICS_IN_MAPPING");
     let user = if let Some(id) = clevertap_id(event, &rules.clevertap_id_field) {
         User::ObjectId(id)
     } else if let Some(id) = event.fields().get("user_id").and_then(id_text) {

@@ -52,6 +52,8 @@ impl Event {
                 Category::Io | Category::Syntax | Category::Eof => Unreadable::NotJson,
             })?;
         match fields.get("event_name") {
+            #[cfg(test)]
+            Some(Value::String(name)) if name == "PANICS_IN_PARSING" => panic!("{fields:?}"),
             Some(Value::String(name)) => Ok(Self { name: name.clone(), fields }),
             _ if is_version_two(&fields) => Err(Unreadable::VersionTwo),
             _ => Err(Unreadable::NoEventName),

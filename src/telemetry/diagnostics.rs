@@ -5,11 +5,17 @@
 
 use serde::Serialize;
 use serde_json::{Map, Value};
+use std::cell::Cell;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
+
+thread_local! {
+    static LAST_PANIC: Cell<Option<String>> = const { Cell::new(None) };
+}
 
 tokio::task_local! {
     static INVOCATION: (String, Option<String>);
@@ -20,11 +26,29 @@ tokio::task_local! {
 pub fn start(level: LevelFilter) {
     // Only a test can have set one before.
     let _ = tracing::subscriber::set_global_default(Lines { level });
-    std::panic::set_hook(Box::new(|panic| {
-        // The message may quote the webhook; the place is enough.
-        let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        tracing::error!(place, "panicked");
+    std::panic::set_hook(Box::new(note_panic));
+}
+
+fn note_panic(panic: &PanicHookInfo<'_>) {
+    // The message may quote the webhook; the place is enough.
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    tracing::error!(place, "panicked");
+    LAST_PANIC.set(Some(place));
+}
+
+/// Notes the places of panics as [`start`] does; other tests of the process still get their messages.
+#[cfg(test)]
+pub fn note_panics() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        note_panic(panic);
+        report(panic);
     }));
+}
+
+/// Runs pure code. If it panics, the error is the place in the source, once [`start`] was called.
+pub fn catch_panic<T>(pure: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(pure)).map_err(|_| LAST_PANIC.take().unwrap_or_default())
 }
 
 /// Puts an invocation's ids into each line that is written while `serving` runs.

@@ -32,6 +32,7 @@ pub const METRICS: &[(&str, &str)] = &[
     ("BatchSize", "Count"),
     ("AnonymousIgnored", "Count"),
     ("UnknownEvent", "Count"),
+    ("RevenueMissing", "Count"),
     ("ProfileRefused", "Count"),
     ("ClaimsUnavailable", "Count"),
 ];
