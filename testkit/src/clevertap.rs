@@ -126,8 +126,12 @@ pub enum Reply {
     Silent,
     /// By the rules, after this long.
     Slow(Duration),
+    /// `success`, but the connection closes before the last byte of it.
+    CutShort,
     /// The connection closes before an answer; nothing is accepted.
     CloseBeforeAnswer,
+    /// By the rules, but the connection closes before the answer.
+    AcceptThenClose,
     /// The connection is reset before an answer; nothing is accepted.
     ResetBeforeAnswer,
     /// By the rules, except that the record with this number, counted from 1, is refused with this code.
@@ -140,6 +144,8 @@ struct State {
     account_id: String,
     passcode: Mutex<String>,
     script: Mutex<VecDeque<Reply>>,
+    /// Replies to the uploads that contain a text.
+    scripts: Mutex<Vec<(String, VecDeque<Reply>)>>,
     uploads: watch::Sender<Vec<Upload>>,
     accepted: watch::Sender<Vec<Value>>,
     slots: Semaphore,
@@ -153,6 +159,7 @@ impl CleverTap {
             account_id: account_id.to_owned(),
             passcode: Mutex::new(passcode.to_owned()),
             script: Mutex::default(),
+            scripts: Mutex::default(),
             uploads: watch::Sender::default(),
             accepted: watch::Sender::default(),
             slots: Semaphore::new(MAX_CONCURRENT_UPLOADS),
@@ -175,6 +182,14 @@ impl CleverTap {
     /// Answers the next uploads by `replies`, one each, before any check; afterwards by the rules again.
     pub fn script(&self, replies: impl IntoIterator<Item = Reply>) {
         self.0.script.lock().unwrap().extend(replies);
+    }
+
+    /// The same for the next uploads that contain `text`, whatever arrives in between. It replaces what is left of
+    /// an earlier script for that text.
+    pub fn script_for(&self, text: &str, replies: impl IntoIterator<Item = Reply>) {
+        let mut scripts = self.0.scripts.lock().unwrap();
+        scripts.retain(|(other, _)| other != text);
+        scripts.push((text.to_owned(), replies.into_iter().collect()));
     }
 
     /// Every `POST /1/upload` so far, in the order of arrival.
@@ -236,7 +251,15 @@ impl CleverTap {
                 tokio::time::sleep(delay).await;
                 judge(None)
             }
+            Reply::CutShort => match verdict(1, &[]) {
+                Ending::Answer(response) => Ending::CutShort(response),
+                other => other,
+            },
             Reply::CloseBeforeAnswer => Ending::Close,
+            Reply::AcceptThenClose => {
+                judge(None);
+                Ending::Close
+            }
             Reply::ResetBeforeAnswer => Ending::Reset,
             Reply::RefuseRecord { number, code } => judge(Some((number, code))),
             Reply::FailWithoutReasons => verdict(0, &[]),
@@ -263,7 +286,11 @@ impl CleverTap {
                 status: None,
             });
         });
-        (place, script.pop_front().unwrap_or(Reply::Normal))
+        let body = String::from_utf8_lossy(request.body());
+        let mut scripts = self.0.scripts.lock().unwrap();
+        let own = scripts.iter_mut().filter(|(text, _)| body.contains(text.as_str()));
+        let reply = own.map(|(_, replies)| replies).find_map(VecDeque::pop_front);
+        (place, reply.or_else(|| script.pop_front()).unwrap_or(Reply::Normal))
     }
 
     /// The answer by the rules; `forced` refuses one record, given by its number, with a code.

@@ -2,8 +2,8 @@
 //! It does not know what it serves.
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, Either, Full};
+use hyper::body::{Body, Frame, Incoming};
 use hyper::header::CONTENT_TYPE;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -11,8 +11,10 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use socket2::{SockRef, Socket};
 use std::io;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
@@ -22,6 +24,8 @@ use tokio_rustls::TlsAcceptor;
 /// How a request ends, and the connection that it came on.
 pub enum Ending {
     Answer(Response<Full<Bytes>>),
+    /// The same, but the connection closes before the last byte of the body.
+    CutShort(Response<Full<Bytes>>),
     /// The connection closes in the orderly way, without an answer.
     Close,
     /// The peer sees a TCP reset.
@@ -153,7 +157,12 @@ impl Connections {
             self.0.requests.fetch_add(1, Ordering::SeqCst);
             sleep(self.latency().request).await;
             match handle(Request::from_parts(head, body)).await {
-                Ending::Answer(response) => Ok(response),
+                Ending::Answer(response) => Ok(response.map(Either::Left)),
+                Ending::CutShort(response) => {
+                    let (head, body) = response.into_parts();
+                    let body = Truncated::new(body.collect().await.unwrap().to_bytes());
+                    Ok(Response::from_parts(head, Either::Right(body)))
+                }
                 // A service that fails makes hyper drop the connection without an answer.
                 Ending::Close => Err(io::Error::other("closed before the answer")),
                 Ending::Reset => {
@@ -177,6 +186,37 @@ impl Connections {
 
     fn latency(&self) -> Latency {
         *self.0.latency.lock().unwrap()
+    }
+}
+
+/// A body without its last byte, followed by an error.
+struct Truncated {
+    data: Option<Bytes>,
+    /// The server must have written the data before the connection closes.
+    delay: Pin<Box<tokio::time::Sleep>>,
+}
+
+impl Truncated {
+    fn new(mut data: Bytes) -> Self {
+        data.truncate(data.len().saturating_sub(1));
+        let delay = Box::pin(tokio::time::sleep(Duration::from_millis(50)));
+        Self { data: Some(data), delay }
+    }
+}
+
+impl Body for Truncated {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if let Some(data) = self.data.take() {
+            return Poll::Ready(Some(Ok(Frame::data(data))));
+        }
+        ready!(self.delay.as_mut().poll(context));
+        Poll::Ready(Some(Err(io::Error::other("cut short"))))
     }
 }
 

@@ -3,6 +3,7 @@
 //! Tests, tools and benches share it. It asserts nothing about the function; a stand-in only refuses
 //! what the service it stands for documents as wrong.
 
+pub mod aws_front;
 pub mod cargo_lambda;
 pub mod clevertap;
 pub mod connections;

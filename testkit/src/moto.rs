@@ -145,20 +145,48 @@ impl Resources {
 
     /// The state of a claim: `None`, `in_progress` or `done`.
     pub async fn claim(&self, key: &str) -> Option<String> {
+        let item = self.claim_item(key).await?;
+        Some(item["state"].as_s().unwrap().clone())
+    }
+
+    /// The Unix seconds from which DynamoDB may delete a claim.
+    pub async fn claim_expires_at(&self, key: &str) -> u64 {
+        let item = self.claim_item(key).await.expect("a claim");
+        item["expires_at"].as_n().unwrap().parse().unwrap()
+    }
+
+    async fn claim_item(&self, key: &str) -> Option<HashMap<String, AttributeValue>> {
         let key = AttributeValue::S(key.to_owned());
         let get = self.dynamodb.get_item().table_name(&self.table).key(KEY, key);
-        let item = get.send().await.expect("the table answers").item?;
-        Some(item["state"].as_s().unwrap().clone())
+        get.send().await.expect("the table answers").item
     }
 
     /// Puts a claim in progress that may be taken over at `until_ms`.
     pub async fn claim_in_progress(&self, key: &str, until_ms: u128) {
+        self.put_claim(key, "in_progress", until_ms).await;
+    }
+
+    /// Puts a claim with the attributes that the function's first version wrote.
+    pub async fn put_claim(&self, key: &str, state: &str, until_ms: u128) {
         let put = self.dynamodb.put_item().table_name(&self.table);
         let put = put
             .item(KEY, AttributeValue::S(key.to_owned()))
-            .item("state", AttributeValue::S("in_progress".to_owned()))
-            .item("until_ms", AttributeValue::N(until_ms.to_string()));
+            .item("state", AttributeValue::S(state.to_owned()))
+            .item("until_ms", AttributeValue::N(until_ms.to_string()))
+            .item("expires_at", AttributeValue::N("4102444800".to_owned()));
         put.send().await.expect("the table answers");
+    }
+
+    /// Lets a claim in progress be taken over, as time would.
+    pub async fn expire_claim(&self, key: &str) {
+        let update = self.dynamodb.update_item().table_name(&self.table);
+        let update = update
+            .key(KEY, AttributeValue::S(key.to_owned()))
+            .update_expression("SET until_ms = :past")
+            .condition_expression("attribute_exists(event_id)")
+            .expression_attribute_values(":past", AttributeValue::N("0".to_owned()));
+        // A claim that could not be written needs no end.
+        let _ = update.send().await;
     }
 
     pub async fn delete_table(&self) {

@@ -1,36 +1,21 @@
 //! The claims table: no event is relayed twice, and a table that fails blocks nobody.
 //! It does not know how claims are written; it reads them from the table.
 
-use crate::{aws_service, now_ms, refuse, refusing_port, server, silent_server, with_resources};
+use crate::{event, now_ms, refuse, server, with_resources};
+use futures_util::future::join_all;
 use serde_json::json;
 use std::sync::Arc;
 use testkit::clevertap::Reply;
 use testkit::connections::Ending;
-use testkit::harness::{SHARED_SECRET, World, body, relayed, signed, unavailable};
+use testkit::harness::{
+    SHARED_SECRET, World, answered, body, now_seconds, relayed, signed, unavailable,
+};
 use testkit::moto::Resources;
 use testkit::webhook::Front;
 use tokio::sync::Semaphore;
 
 /// The claim of [`body`]'s event.
 const CLAIM: &str = "id:0d6f8f0e-6f0b-4d0e-9a44-6a0f1f9f2c11";
-
-/// A function with a claims table at `endpoint`.
-async fn with_table_at(endpoint: &str) -> World {
-    let table = ("DEDUPLICATION_TABLE", "claims");
-    World::start(&[table, ("AWS_ENDPOINT_URL_DYNAMODB", endpoint)]).await
-}
-
-#[tokio::test]
-async fn a_relayed_event_is_not_relayed_again() {
-    let (world, resources) = with_resources(&[]).await;
-    assert_eq!(world.post(&body()).await, relayed());
-    assert_eq!(resources.claim(CLAIM).await.as_deref(), Some("done"));
-    for _ in 0..2 {
-        let answer = world.post(&body()).await;
-        assert_eq!((answer.status, &answer.body["status"]), (200, &json!("duplicate")));
-    }
-    assert_eq!(world.clevertap.uploads().len(), 1);
-}
 
 #[tokio::test]
 async fn an_event_without_an_id_is_recognised_by_its_body() {
@@ -41,24 +26,11 @@ async fn an_event_without_an_id_is_recognised_by_its_body() {
     }
 }
 
-#[tokio::test]
-async fn an_event_in_progress_elsewhere_waits_until_that_claim_expires() {
-    let (world, resources) = with_resources(&[]).await;
-    resources.claim_in_progress(CLAIM, now_ms() + 600_000).await;
-    assert_eq!(world.post(&body()).await, unavailable());
-    assert_eq!(world.clevertap.uploads().len(), 0);
-    let line = world.line(|line| line["reason"] == "in_progress").await;
-    assert_eq!(line["level"], "WARN");
-    resources.claim_in_progress(CLAIM, now_ms() - 1).await;
-    assert_eq!(world.post(&body()).await, relayed());
-}
-
-#[tokio::test]
-async fn two_invocations_at_once_relay_an_event_once() {
-    let resources = Resources::make().await;
+/// A CleverTap that says when an upload has arrived, and answers as many as it is let.
+async fn gated_clevertap() -> (String, Arc<Semaphore>, Arc<Semaphore>) {
     let (uploading, answering) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
     let (upload, answer) = (Arc::clone(&uploading), Arc::clone(&answering));
-    let clevertap = server(move |_, request| {
+    let url = server(move |_, request| {
         let (upload, answer) = (Arc::clone(&upload), Arc::clone(&answer));
         async move {
             if request.uri().path() == "/1/upload" {
@@ -67,10 +39,12 @@ async fn two_invocations_at_once_relay_an_event_once() {
             }
             Ending::answer(200, "application/json", r#"{"status":"success","unprocessed":[]}"#)
         }
-    })
-    .await;
-    let settings = [&resources.settings()[..], &[("CLEVERTAP_API_URL", &clevertap)]].concat();
-    let (first, second) = (World::start(&settings).await, World::start(&settings).await);
+    });
+    (url.await, uploading, answering)
+}
+
+async fn two_at_once_relay_an_event_once(first: &World, second: &World, gate: [&Semaphore; 2]) {
+    let [uploading, answering] = gate;
     let second = async {
         uploading.acquire().await.unwrap().forget();
         let answer = second.post(&body()).await;
@@ -81,6 +55,52 @@ async fn two_invocations_at_once_relay_an_event_once() {
     let answers = tokio::join!(first.post(&body), second);
     assert_eq!(answers, (relayed(), unavailable()));
     assert_eq!(uploading.available_permits(), 0, "the second uploads nothing");
+}
+
+#[tokio::test]
+async fn two_processes_at_once_relay_an_event_once() {
+    let resources = Resources::make().await;
+    let (url, uploading, answering) = gated_clevertap().await;
+    let settings = [&resources.settings()[..], &[("CLEVERTAP_API_URL", &url)]].concat();
+    let (first, second) = (World::start(&settings).await, World::start(&settings).await);
+    two_at_once_relay_an_event_once(&first, &second, [&uploading, &answering]).await;
+}
+
+#[tokio::test]
+async fn several_invocations_of_one_process_at_once_relay_each_event_once() {
+    let resources = Resources::make().await;
+    let (url, uploading, answering) = gated_clevertap().await;
+    let more = [("CLEVERTAP_API_URL", &*url), ("AWS_LAMBDA_MAX_CONCURRENCY", "4")];
+    let world = World::start(&[&resources.settings()[..], &more].concat()).await;
+    two_at_once_relay_an_event_once(&world, &world, [&uploading, &answering]).await;
+
+    let ids = ["e-1", "e-2", "e-3"];
+    let webhooks = ids.map(|id| event(id, id).to_string());
+    let answers = webhooks.each_ref().map(|webhook| world.post(webhook.as_bytes()));
+    let let_go = async {
+        // All three are uploading before the first is answered.
+        uploading.acquire_many(3).await.unwrap().forget();
+        answering.add_permits(3);
+    };
+    let (answers, ()) = tokio::join!(join_all(answers), let_go);
+    for (answer, id) in answers.into_iter().zip(ids) {
+        assert_eq!(answer, answered(200, json!({ "status": "relayed", "event_id": id })));
+        let line = world.line(|line| line["event_id"] == id).await;
+        assert_eq!((&line["outcome"], &line["attempts"]), (&json!("relayed"), &json!(1)));
+    }
+}
+
+#[tokio::test]
+async fn a_claim_is_kept_for_30_days_from_each_write() {
+    let (world, resources) = with_resources(&[]).await;
+    let hours_left = |expires_at: u64| (expires_at - now_seconds()) / 3600;
+    world.clevertap.script([Reply::Status(418)]);
+    for expected in [unavailable(), relayed()] {
+        assert_eq!(world.post(&body()).await, expected);
+        let left = hours_left(resources.claim_expires_at(CLAIM).await);
+        assert!((719..=720).contains(&left), "{left} hours");
+        resources.expire_claim(CLAIM).await;
+    }
 }
 
 #[tokio::test]
@@ -112,46 +132,6 @@ async fn an_ignored_event_and_a_dry_run_claim_nothing() {
 }
 
 #[tokio::test]
-async fn an_unavailable_table_blocks_no_event() {
-    let (_socket, refusing) = refusing_port();
-    for endpoint in [refusing, silent_server().await] {
-        let world = with_table_at(&endpoint).await;
-        assert_eq!(world.post(&body()).await, relayed());
-        let line = world.line(|line| line["outcome"] == "relayed").await;
-        assert_eq!(line["ClaimsUnavailable"], 1, "{line}");
-    }
-}
-
-#[tokio::test]
-async fn an_accepted_event_is_acknowledged_even_if_its_claim_cannot_be_completed() {
-    let (url, seen) = aws_service(|n| (n > 0).then_some("ResourceNotFoundException")).await;
-    let world = with_table_at(&url).await;
-    assert_eq!(world.post(&body()).await, relayed());
-    assert_eq!(seen.lock().unwrap().len(), 2);
-    let line = world.line(|line| line["outcome"] == "relayed").await;
-    assert_eq!(line["ClaimsUnavailable"], 1, "{line}");
-}
-
-#[tokio::test]
-async fn a_claim_outlives_the_invocation_and_a_completed_one_every_retry() {
-    let (url, seen) = aws_service(|_| None).await;
-    let world = with_table_at(&url).await;
-    let before = now_ms();
-    assert_eq!(world.post(&body()).await, relayed());
-    let after = now_ms();
-    let seen = seen.lock().unwrap();
-    let number = |n: usize, name: &str| -> u128 {
-        seen[n].1["Item"][name]["N"].as_str().unwrap().parse().unwrap()
-    };
-    // Longer than Lambda's timeout of 9 s, shorter than Purchasely's first retry after 20 s.
-    let until = number(0, "until_ms");
-    assert!(before + 9_000 < until && until < after + 20_000, "{until}");
-    // Purchasely retries for 20 days and 10 hours.
-    let day_ms = 24 * 3600 * 1000;
-    assert!(number(1, "expires_at") * 1000 > before + 21 * day_ms);
-}
-
-#[tokio::test]
 async fn a_process_that_dies_with_an_event_leaves_it_to_the_next() {
     let resources = Resources::make().await;
     let dying = World::start(&resources.settings()).await;
@@ -167,4 +147,22 @@ async fn a_process_that_dies_with_an_event_leaves_it_to_the_next() {
     resources.claim_in_progress(CLAIM, now_ms() - 1).await;
     let next = World::start(&resources.settings()).await;
     assert_eq!(next.post(&body()).await, relayed());
+}
+
+#[tokio::test]
+async fn an_event_whose_answers_were_lost_is_repeated_byte_for_byte_and_then_known() {
+    let (world, resources) = with_resources(&[]).await;
+    let event = event("e-lost", "u").to_string();
+    world.clevertap.script(vec![Reply::AcceptThenClose; 2]);
+    assert_eq!(world.post(event.as_bytes()).await.status, 503);
+    assert_eq!(resources.claim("id:e-lost").await.as_deref(), Some("in_progress"));
+    resources.expire_claim("id:e-lost").await;
+    for status in ["relayed", "duplicate"] {
+        let answer = world.post(event.as_bytes()).await;
+        assert_eq!((answer.status, &answer.body["status"]), (200, &json!(status)));
+    }
+    // CleverTap stored it three times: the lost answers are the documented way to a duplicate.
+    let uploads = world.clevertap.uploads();
+    assert_eq!(uploads.len(), 3);
+    assert!(uploads.iter().all(|upload| upload.body == uploads[0].body));
 }

@@ -2,9 +2,7 @@
 //! It does not know the queue's alarms; `monitoring.rs` does.
 
 use crate::sqs::{failures, message, redriven};
-use crate::{
-    aws_service, event, now_ms, refuse, refusing_port, server, silent_server, with_resources,
-};
+use crate::{aws_service, event, refuse, refusing_port, server, silent_server, with_resources};
 use purchasely_clevertap::aws::queues::group_id;
 use serde_json::json;
 use std::time::Duration;
@@ -142,26 +140,8 @@ async fn a_silent_queue_after_a_slow_refusal_is_503_in_time() {
     let answer = world.post(event("e-1", "u").to_string().as_bytes()).await;
     assert_eq!(answer.status, 503);
     let line = world.line(|line| line["outcome"] == "unavailable").await;
+    assert_eq!(line["reason"], "dead_letter_failed", "{line}");
     assert_eq!(line["clevertap_status"], 200, "{line}");
-}
-
-#[tokio::test]
-async fn only_the_refused_record_of_an_event_is_stored_and_redriven() {
-    let (world, resources) = with_resources(&[("REVENUE_EVENT", "Charged")]).await;
-    let mut paid = event("e-1", "u");
-    paid["event_name"] = json!("TRANSACTION_PROCESSED");
-    paid["amount_in_usd"] = json!(5.0);
-    world.clevertap.script([refuse(2, 512)]);
-    let answer = world.post(paid.to_string().as_bytes()).await;
-    assert_eq!(answer.body["status"], "dead_lettered");
-    let letter = resources.letters().await.remove(0);
-    assert_eq!(letter["attributes"]["records"], "revenue");
-
-    resources.claim_in_progress("id:e-1", now_ms() - 1).await;
-    assert_eq!(failures(&world, &[redriven(&letter)]).await, [""; 0]);
-    let accepted = world.clevertap.accepted();
-    let names: Vec<_> = accepted.iter().map(|record| &record["evtName"]).collect();
-    assert_eq!(names, ["TRANSACTION_PROCESSED", "Charged"]);
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ mod local_run;
 mod logs;
 mod mapping;
 mod monitoring;
+mod odd_answers;
 mod permissions;
 mod records;
 mod samples;

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use testkit::clevertap::Reply;
 use testkit::harness::{SHARED_SECRET, World, body, now_seconds, secret_value, signed};
-use testkit::moto::{self, Resources};
+use testkit::moto::Resources;
 use testkit::secrets_manager::SecretsManager;
 use testkit::webhook::Front;
 
@@ -134,6 +134,7 @@ async fn each_event_counts_one_outcome_and_each_line_is_valid_embedded_metric_fo
         ("DryRun", 0),
         ("AnonymousIgnored", 1),
         ("UnknownEvent", 1),
+        ("RevenueMissing", 0),
         ("ColdStart", 1),
         ("BatchSize", 3),
         ("ProfileRefused", 0),
@@ -209,7 +210,7 @@ struct Alarm {
 fn alarms() -> Vec<Alarm> {
     template::of_type("AWS::CloudWatch::Alarm")
         .into_iter()
-        .filter(|(_, properties)| properties["Namespace"] == NAMESPACE)
+        .filter(|(_, alarm)| alarm["Namespace"] == NAMESPACE || !alarm["Metrics"].is_null())
         .map(|(name, properties)| Alarm { name, properties })
         .collect()
 }
@@ -217,101 +218,236 @@ fn alarms() -> Vec<Alarm> {
 impl Alarm {
     /// Whether one period with these datapoints counts towards the alarm.
     fn is_breached_by(&self, datapoints: &[Datapoint]) -> bool {
-        let dimensions = self.properties["Dimensions"].as_array().expect("dimensions");
-        let has = |point: &Datapoint, dimension: &Value| {
-            let name = dimension["Name"].as_str().expect("a text");
-            match dimension["Value"].as_str() {
-                Some(value) => point.dimensions.get(name).is_some_and(|own| own == value),
-                None => name == FUNCTION && dimension["Value"] == json!({ "Ref": "Function" }),
-            }
+        let alarm = &self.properties;
+        let value = match alarm["Metrics"].as_array() {
+            None => statistic(alarm, &alarm["Statistic"], datapoints),
+            Some(metrics) => result(metrics, datapoints),
         };
-        let values: Vec<_> = datapoints
-            .iter()
-            .filter(|point| {
-                self.properties["MetricName"] == point.metric
-                    && point.dimensions.len() == dimensions.len()
-                    && dimensions.iter().all(|dimension| has(point, dimension))
-            })
-            .map(|point| point.value)
-            .collect();
-        if values.is_empty() {
-            return self.properties["TreatMissingData"] == "breaching";
+        let Some(value) = value else {
+            return alarm["TreatMissingData"] == "breaching";
+        };
+        let threshold = alarm["Threshold"].as_u64().expect("a threshold");
+        match alarm["ComparisonOperator"].as_str() {
+            Some("GreaterThanOrEqualToThreshold") => value >= threshold,
+            Some("LessThanThreshold") => value < threshold,
+            other => panic!("{other:?} is not expected"),
         }
-        let value = match self.text("Statistic") {
-            "Sum" => values.iter().sum(),
-            "SampleCount" => values.len() as u64,
-            other => panic!("{other} is not expected"),
-        };
-        let threshold = self.properties["Threshold"].as_u64().expect("a threshold");
-        match self.text("ComparisonOperator") {
-            "GreaterThanOrEqualToThreshold" => value >= threshold,
-            "LessThanThreshold" => value < threshold,
-            other => panic!("{other} is not expected"),
+    }
+}
+
+/// The statistic of a metric's datapoints; `None` if it has none.
+fn statistic(metric: &Value, statistic: &Value, datapoints: &[Datapoint]) -> Option<u64> {
+    let dimensions = metric["Dimensions"].as_array().expect("dimensions");
+    let has = |point: &Datapoint, dimension: &Value| {
+        let name = dimension["Name"].as_str().expect("a text");
+        match dimension["Value"].as_str() {
+            Some(value) => point.dimensions.get(name).is_some_and(|own| own == value),
+            None => name == FUNCTION && dimension["Value"] == json!({ "Ref": "Function" }),
+        }
+    };
+    let values: Vec<_> = datapoints
+        .iter()
+        .filter(|point| {
+            metric["MetricName"] == point.metric
+                && point.dimensions.len() == dimensions.len()
+                && dimensions.iter().all(|dimension| has(point, dimension))
+        })
+        .map(|point| point.value)
+        .collect();
+    let value = match statistic.as_str() {
+        Some("Sum") => values.iter().sum(),
+        Some("SampleCount") => values.len() as u64,
+        other => panic!("{other:?} is not expected"),
+    };
+    (!values.is_empty()).then_some(value)
+}
+
+/// The value of the one expression among an alarm's metrics.
+fn result(metrics: &[Value], datapoints: &[Datapoint]) -> Option<u64> {
+    let metric = |id: &str| {
+        let metric = metrics.iter().find(|metric| metric["Id"] == id);
+        let metric = &metric.unwrap_or_else(|| panic!("no metric has the id {id}"))["MetricStat"];
+        assert_eq!(metric["Metric"]["Namespace"], NAMESPACE, "{id}");
+        statistic(&metric["Metric"], &metric["Stat"], datapoints)
+    };
+    let mut expression = metrics.iter().filter_map(|metric| metric["Expression"].as_str());
+    MetricMath::new(expression.next().expect("an expression"), &metric).evaluate()
+}
+
+/// An expression of CloudWatch's metric math, as far as the template uses it, in whole numbers.
+struct MetricMath<'m> {
+    tokens: Vec<String>,
+    metric: &'m dyn Fn(&str) -> Option<u64>,
+}
+
+impl<'m> MetricMath<'m> {
+    fn new(expression: &str, metric: &'m dyn Fn(&str) -> Option<u64>) -> Self {
+        let apart = |c: char| if "(),+*/".contains(c) { format!(" {c} ") } else { c.to_string() };
+        let apart: String = expression.chars().map(apart).collect();
+        // The last is the next.
+        let tokens = apart.split_whitespace().rev().map(str::to_owned).collect();
+        Self { tokens, metric }
+    }
+
+    fn evaluate(mut self) -> Option<u64> {
+        let value = self.comparison();
+        assert!(self.tokens.is_empty(), "{:?} is left", self.tokens);
+        value
+    }
+
+    fn comparison(&mut self) -> Option<u64> {
+        self.operation(&[">=", "<"], Self::sum)
+    }
+
+    fn sum(&mut self) -> Option<u64> {
+        self.operation(&["+"], |math| math.operation(&["*", "/"], Self::operand))
+    }
+
+    fn operation(
+        &mut self,
+        operators: &[&str],
+        operand: fn(&mut Self) -> Option<u64>,
+    ) -> Option<u64> {
+        let mut left = operand(self);
+        while self.tokens.last().is_some_and(|token| operators.contains(&token.as_str())) {
+            let operator = self.tokens.pop().unwrap();
+            let right = operand(self);
+            left = left.zip(right).and_then(|(left, right)| match operator.as_str() {
+                ">=" => Some((left >= right).into()),
+                "<" => Some((left < right).into()),
+                "+" => Some(left + right),
+                "*" => Some(left * right),
+                _ => left.checked_div(right),
+            });
+        }
+        left
+    }
+
+    fn operand(&mut self) -> Option<u64> {
+        let token = self.tokens.pop().expect("an operand");
+        match token.as_str() {
+            "(" => self.arguments().remove(0),
+            "FILL" => {
+                self.tokens.pop();
+                let arguments = self.arguments();
+                arguments[0].or(arguments[1])
+            }
+            "IF" => {
+                self.tokens.pop();
+                let arguments = self.arguments();
+                if arguments[0]? > 0 { arguments[1] } else { arguments[2] }
+            }
+            id => id.parse().ok().or_else(|| (self.metric)(id)),
         }
     }
 
-    fn text(&self, property: &str) -> &str {
-        self.properties[property].as_str().expect(property)
+    /// The values up to the closing bracket.
+    fn arguments(&mut self) -> Vec<Option<u64>> {
+        let mut arguments = vec![self.comparison()];
+        while self.tokens.pop().expect("a closing bracket") == "," {
+            arguments.push(self.comparison());
+        }
+        arguments
+    }
+}
+
+#[test]
+fn metric_math_is_evaluated_as_cloudwatch_does() {
+    let metric = |id: &str| (id == "seven").then_some(7);
+    for (expression, value) in [
+        ("1 + 2 * seven", Some(15)),
+        ("100 * seven / (seven + FILL(none, 3))", Some(70)),
+        ("IF(seven >= 7, 1, 2)", Some(1)),
+        ("IF(FILL(none, 0) < 1, seven, 0)", Some(7)),
+        ("IF(none >= 1, 1, 2)", None),
+        ("seven / 0", None),
+    ] {
+        assert_eq!(MetricMath::new(expression, &metric).evaluate(), value, "{expression}");
     }
 }
 
 /// A function in the situation that the alarm is for.
-async fn provoke(alarm: &str) -> World {
+async fn provoke(alarm: &str, resources: &Resources) -> World {
     let secret = |passcode, shared| SecretsManager::new("relay", &secret_value(passcode, shared));
+    let endpoint = resources.endpoint.as_str();
+    let mut without_user = event("ACTIVATE", "e-1");
+    without_user["user_id"].take();
     let world = match alarm {
         "CredentialsAlarm" => World::start_with(secret("revoked", SHARED_SECRET), &[]).await,
         "SecretAlarm" => World::start_with(secret("", ""), &[]).await,
         "ClaimsAlarm" => {
-            let endpoint = moto::endpoint().await;
             let table = ("DEDUPLICATION_TABLE", "a-table-that-does-not-exist");
-            World::start(&[table, ("AWS_ENDPOINT_URL_DYNAMODB", &endpoint)]).await
+            World::start(&[table, ("AWS_ENDPOINT_URL_DYNAMODB", endpoint)]).await
         }
+        "NewDeadLetterAlarm" => World::start(&resources.settings()).await,
+        "DeadLetterFailedAlarm" => {
+            let url = format!("{endpoint}/123456789012/does-not-exist.fifo");
+            let queue = ("DEAD_LETTER_QUEUE_URL", url.as_str());
+            World::start(&[queue, ("AWS_ENDPOINT_URL_SQS", endpoint)]).await
+        }
+        "RevenueMissingAlarm" => World::start(&[("REVENUE_EVENT", "Charged")]).await,
         _ => World::start(&[]).await,
     };
     match alarm {
         "CredentialsAlarm" | "SecretAlarm" | "ClaimsAlarm" => {
             world.post(&body()).await;
         }
-        "EventHeldAlarm" => {
-            let mut without_user = event("ACTIVATE", "e-1");
-            without_user["user_id"].take();
+        "EventHeldAlarm" | "NewDeadLetterAlarm" | "DeadLetterFailedAlarm" => {
             post(&world, without_user).await;
         }
-        "FailingAlarm" => {
-            world.clevertap.script([Reply::Status(408)]);
-            world.post(&body()).await;
-        }
+        "RevenueMissingAlarm" => post(&world, event("TRANSACTION_PROCESSED", "e-1")).await,
+        "FailingAlarm" => fail(&world, 5).await,
         "UnexpectedAlarm" => {
             world.invoke(&json!({ "is": "no request or batch" })).await;
         }
         "SignatureAlarm" => {
+            world.post(&body()).await;
             for _ in 0..10 {
                 forge(&world).await;
             }
         }
+        "SharedSecretAlarm" => forge(&world).await,
         "UnknownEventAlarm" => post(&world, event("BRAND_NEW_EVENT", "e-1")).await,
-        // Requests without a valid signature do not count as events.
-        "SilenceAlarm" => forge(&world).await,
+        // Requests that are no webhooks do not count as events.
+        "SilenceAlarm" => {
+            let mut get = signed(&body(), SHARED_SECRET).envelope(Front::HttpApi);
+            get["requestContext"]["http"]["method"] = "GET".into();
+            world.invoke(&get).await;
+        }
         other => panic!("no situation is written down for {other}: add one here"),
     }
     world
 }
 
+/// Posts events while CleverTap answers each with a transient failure.
+async fn fail(world: &World, times: usize) {
+    world.clevertap.script((0..times).map(|_| Reply::Status(408)));
+    for _ in 0..times {
+        world.post(&body()).await;
+    }
+}
+
 #[tokio::test]
 async fn every_alarm_on_the_functions_metrics_is_raised_by_its_own_situation_only() {
+    // With what is normal on the internet: a foreign request, and failures that are few beside the rest.
     let healthy = World::start(&[]).await;
-    healthy.post(&body()).await;
-    post(&healthy, event("TRIAL_STARTED", "e-2")).await;
+    for number in 0..16 {
+        post(&healthy, event("TRIAL_STARTED", &format!("e-{number}"))).await;
+    }
+    fail(&healthy, 5).await;
+    forge(&healthy).await;
     let healthy = datapoints(&healthy);
-    assert_eq!(sum(&healthy, "Relayed"), 2);
+    let sums = ["Relayed", "Failed", "Unauthorized"].map(|metric| sum(&healthy, metric));
+    assert_eq!(sums, [16, 5, 1]);
 
     let alarms = alarms();
     assert!(!alarms.is_empty());
+    let resources = Resources::make().await;
     for provoked in &alarms {
         assert!(!provoked.is_breached_by(&healthy), "{}", provoked.name);
-        let datapoints = datapoints(&provoke(&provoked.name).await);
+        let datapoints = datapoints(&provoke(&provoked.name, &resources).await);
         // In these no valid event arrives, so the silence is real as well.
-        let silent = ["SecretAlarm", "SignatureAlarm", "UnexpectedAlarm"];
+        let silent = ["SecretAlarm", "SharedSecretAlarm", "UnexpectedAlarm"];
         for alarm in &alarms {
             let expected = alarm.name == provoked.name
                 || alarm.name == "SilenceAlarm" && silent.contains(&provoked.name.as_str());
@@ -326,6 +462,17 @@ async fn every_alarm_on_the_functions_metrics_is_raised_by_its_own_situation_onl
     }
 }
 
+#[tokio::test]
+async fn an_unknown_event_counts_once_a_day_and_never_if_it_is_disabled() {
+    let world = World::start(&[("EVENTS_DISABLED", "OLD_NEWS")]).await;
+    for (name, id) in [("BRAND_NEW", "e-1"), ("BRAND_NEW", "e-2"), ("OLD_NEWS", "e-3")] {
+        post(&world, event(name, id)).await;
+    }
+    assert_eq!(sum(&datapoints(&world), "UnknownEvent"), 1);
+    let line = world.line(|line| line["UnknownEvent"] == 1).await;
+    assert_eq!(line["event_id"], "e-1");
+}
+
 #[test]
 fn the_dashboard_shows_every_metric_and_no_other() {
     let dashboard = template::resources()["Dashboard"]["Properties"]["DashboardBody"].to_string();
@@ -337,8 +484,10 @@ fn the_dashboard_shows_every_metric_and_no_other() {
 
 #[tokio::test]
 async fn the_saved_queries_name_fields_that_lines_have() {
-    let world = World::start(&[("AWS_LAMBDA_LOG_LEVEL", "DEBUG")]).await;
+    let settings = [("AWS_LAMBDA_LOG_LEVEL", "DEBUG"), ("REVENUE_EVENT", "Charged")];
+    let world = World::start(&settings).await;
     post(&world, event("BRAND_NEW_EVENT", "e-1")).await;
+    post(&world, event("TRANSACTION_PROCESSED", "e-3")).await;
     post(&world, json!({ "event_name": "ACTIVATE", "event_id": "e-2" })).await;
     world.line(|line| line["event_id"] == "e-2").await;
     let lines: Vec<Map<String, Value>> =

@@ -16,7 +16,7 @@ const FUNCTION: Grants<'_> = &[
     ("Secret", &["secretsmanager:GetSecretValue"]),
     ("DeadLetterQueue", &["sqs:SendMessage"]),
     ("EventQueue", &["sqs:ChangeMessageVisibility"]),
-    ("ClaimsTable", &["dynamodb:PutItem"]),
+    ("ClaimsTable", &["dynamodb:UpdateItem"]),
 ];
 
 /// The actions that AWS calls under the function's role.

@@ -3,7 +3,7 @@
 
 use crate::refuse;
 use serde_json::{Value, json};
-use testkit::clevertap::{CleverTap, Reply};
+use testkit::clevertap::CleverTap;
 use testkit::harness::{
     ACCOUNT_ID, PASSCODE, SHARED_SECRET, World, answered, body, listen, relayed, unavailable,
 };
@@ -37,44 +37,6 @@ fn kinds(records: &[Value]) -> Vec<&str> {
         None => "profile",
     };
     records.iter().map(kind).collect()
-}
-
-/// CleverTap's answers to the first uploads of a webhook; the HTTP status and the records it accepts in the end.
-#[tokio::test]
-async fn required_records_decide_and_a_profile_beside_them_never_does() {
-    let (none, renewed, paid) = (&[][..], body(), transaction(5.0));
-    let disabled = &[("EVENTS_DISABLED", "SUBSCRIPTION_RENEWED")][..];
-    let charged = &[("REVENUE_EVENT", "Charged")][..];
-    let lost = Reply::CloseBeforeAnswer;
-    let late = vec![refuse(1, 555), lost.clone(), lost];
-    #[rustfmt::skip]
-    let cases = [
-        (none, &renewed, vec![], 200, &["profile", "event"][..], None),
-        // The profile is refused, for good or for now.
-        (none, &renewed, vec![refuse(1, 516)], 200, &["event"], Some(516)),
-        (none, &renewed, vec![refuse(1, 555)], 200, &["event", "profile"], None),
-        (none, &renewed, late, 200, &["event"], Some(555)),
-        // The whole upload is refused: nothing says that it was not because of the profile.
-        (none, &renewed, vec![Reply::FailWithoutReasons], 200, &["event"], Some(200)),
-        (none, &renewed, vec![Reply::Status(400)], 200, &["event"], Some(400)),
-        // A profile without its event is required itself.
-        (disabled, &renewed, vec![], 200, &["profile"], None),
-        (disabled, &renewed, vec![refuse(1, 555); 1000], 503, &[], None),
-        // Of event and revenue the worse decides, and what was accepted is not sent again.
-        (charged, &paid, vec![], 200, &["event", "Charged"], None),
-        (charged, &paid, vec![refuse(1, 512)], 503, &["Charged"], None),
-        (charged, &paid, vec![refuse(2, 512)], 503, &["event"], None),
-        (charged, &paid, vec![refuse(2, 555)], 200, &["event", "Charged"], None),
-    ];
-    for (number, case) in cases.into_iter().enumerate() {
-        let (settings, body, replies, status, accepted, profile_refused) = case;
-        let world = World::start(settings).await;
-        world.clevertap.script(replies);
-        assert_eq!(world.post(body).await.status, status, "case {number}");
-        assert_eq!(kinds(&world.clevertap.accepted()), accepted, "case {number}");
-        let line = world.line(|line| !line["outcome"].is_null()).await;
-        assert_eq!(line["profile_refused"], json!(profile_refused), "case {number}");
-    }
 }
 
 #[tokio::test]

@@ -87,38 +87,6 @@ async fn a_batch_is_one_upload_and_completes_each_claim() {
     }
 }
 
-/// CleverTap's answers to the uploads of a batch; what is uploaded, what comes again and what is a dead letter.
-#[tokio::test]
-async fn each_event_of_a_batch_is_settled_on_its_own() {
-    let status = Reply::Status;
-    let all = &["e-1", "e-2", "e-3"][..];
-    let (one, two, three) = (&all[..1], &all[1..2], &all[2..]);
-    #[rustfmt::skip]
-    let cases = [
-        // A failed upload returns every message.
-        (vec![status(418)], vec![all], all, &[][..]),
-        // A refused event is a dead letter, the others are relayed.
-        (vec![refuse(2, 513)], vec![all], &[], two),
-        // A transient refusal repeats that record alone.
-        (vec![refuse(2, 555)], vec![all, two], &[], &[]),
-        // A refused upload is repeated as one upload for each event, in order.
-        (vec![status(400), Reply::Normal, status(400)], vec![all, one, two, three], &[], two),
-        // … and after a failure no later event of the same user is sent.
-        (vec![status(400), status(418)], vec![all, one, two], &["e-1", "e-3"], &[]),
-    ];
-    for (number, (script, uploads, again, letters)) in cases.into_iter().enumerate() {
-        let (world, resources) = with_resources(&[("USER_PROPERTIES", "none")]).await;
-        world.clevertap.script(script);
-        let users = [("e-1", "ann"), ("e-2", "bob"), ("e-3", "ann")];
-        let messages = users.map(|(id, user)| message(&event(id, user), &[]));
-        assert_eq!(failures(&world, &messages).await, again, "case {number}");
-        assert_eq!(sent(&world), uploads, "case {number}");
-        let found = resources.letters().await;
-        let found = found.iter().map(|letter| &letter["attributes"]["event_id"]);
-        assert_eq!(found.collect::<Vec<_>>(), letters, "case {number}");
-    }
-}
-
 #[tokio::test]
 async fn an_event_in_progress_elsewhere_blocks_only_its_user() {
     let (world, resources) = with_resources(&[]).await;
@@ -177,6 +145,25 @@ async fn a_redriven_or_replayed_event_writes_no_profile() {
 }
 
 #[tokio::test]
+async fn a_replayed_webhook_may_name_the_only_records_to_send() {
+    let world = World::start(&[("REVENUE_EVENT", "Charged")]).await;
+    let mut paid = event("e-1", "u");
+    paid["event_name"] = json!("TRANSACTION_PROCESSED");
+    paid["amount_in_usd"] = json!(5);
+    let names = ["TRANSACTION_PROCESSED", "Charged"];
+    for (value, expected) in [("revenue", &names[1..]), ("event", &names[..1]), ("true", &names)] {
+        let before = world.clevertap.accepted().len();
+        let mut replayed =
+            signed(paid.to_string().as_bytes(), SHARED_SECRET).envelope(Front::HttpApi);
+        replayed["headers"]["x-replayed"] = json!(value);
+        assert_eq!(world.invoke(&replayed).await.status, 200);
+        let accepted = world.clevertap.accepted().split_off(before);
+        let sent: Vec<_> = accepted.iter().map(|record| &record["evtName"]).collect();
+        assert_eq!(sent, expected, "{value}");
+    }
+}
+
+#[tokio::test]
 async fn a_message_in_base64_or_that_names_no_known_record_is_relayed_whole() {
     let (world, _resources) = with_resources(&[]).await;
     let mut odd = event("e-1", "u-1");
@@ -194,14 +181,6 @@ async fn without_a_secret_every_message_comes_again() {
     let world = World::start_with(SecretsManager::new("relay", "no json"), &[]).await;
     let messages = ["e-1", "e-2"].map(|id| message(&event(id, id), &[]));
     assert_eq!(failures(&world, &messages).await, ["e-1", "e-2"]);
-}
-
-#[tokio::test]
-async fn a_batch_that_runs_out_of_time_returns_its_messages() {
-    let (world, _resources) = with_resources(&[]).await;
-    world.clevertap.script([Reply::Silent]);
-    let message = message(&event("e-1", "u"), &[]);
-    assert_eq!(failures(&world, &[message]).await, ["e-1"]);
 }
 
 #[tokio::test]

@@ -1,8 +1,9 @@
 //! The rows of the generated tables, from the code and the template. It does not know on which page a table is.
 
 use super::{Table, path, read};
+use crate::odd_answers;
 use crate::template::{of_type, template};
-use purchasely_clevertap::clevertap::REGIONS;
+use purchasely_clevertap::clevertap::{REGIONS, UploadFailure};
 use purchasely_clevertap::config::SETTINGS;
 use purchasely_clevertap::mapping::profile::{self, DEFAULT_PROPERTIES};
 use purchasely_clevertap::mapping::{FieldOutcome, Ignored, Unmappable};
@@ -28,6 +29,8 @@ pub fn tables() -> BTreeMap<&'static str, Table> {
         ("regions", "region | code | host", regions),
         ("metrics", "metric | unit | meaning", metrics),
         ("answers", "word | HTTP status | metric | when", answers),
+        ("clevertap-answers", odd_answers::HEADER, odd_answers::clevertap_rows),
+        ("aws-answers", odd_answers::HEADER, odd_answers::aws_rows),
         ("reasons", "reason | answer | class | level | cause | action", reasons),
         ("adjustments", "outcome | meaning", adjustments),
         ("events", "category | events", events),
@@ -138,25 +141,34 @@ fn metrics() -> Rows {
 fn outcomes() -> Vec<Outcome> {
     let unreadable = each!(Unreadable: NotJson, NotAnObject, VersionTwo, NoEventName);
     let unmappable = each!(Unmappable: NoIdentity, IdentityTooLong, UnusableName, UnfitChargedId);
-    let permanent =
-        each!(Permanent: Unreadable(unreadable[0]), Unmappable(unmappable[0]), Refused(513));
+    let permanent = each!(Permanent: Unreadable(unreadable[0]), Unmappable(unmappable[0]), Refused(513), Unclear, Panicked);
     let ignored = each!(Ignored: EventDisabled, Sandbox, Anonymous);
     let unauthorized = each!(InvalidSignature: Missing, Deprecated, Repeated, Malformed, Mismatch, OutsideTolerance);
-    let failed = each!(Failure: NotStored(permanent[2]), CredentialsRejected(401), NoSandboxPasscode,
-        SecretUnavailable, InProgress, Blocked, Busy(429), Unreachable, ConnectionLost, TimedOut,
-        UnexpectedResponse(200), Panicked, UnknownInvocation);
+    let upload = each!(UploadFailure: CredentialsRejected(401), NoSandboxPasscode, Blocked, Busy(429), Unreachable,
+        ConnectionLost, TimedOut, UnexpectedResponse(200));
+    let failed = each!(Failure: NoDeadLetterQueue(permanent[2]), DeadLetterFailed(permanent[2]), Upload(upload[0]),
+        SecretUnavailable, InProgress, Panicked, UnknownInvocation);
     let all = each!(Outcome: Relayed, Duplicate, DeadLettered(permanent[2]), DryRun, Ignored(ignored[0]),
         Unauthorized(unauthorized[0]), MethodNotAllowed, PayloadTooLarge, Failed(failed[0]));
     let expand = |outcome| match outcome {
         Outcome::DeadLettered(_) => {
             let unreadable = unreadable.map(Permanent::Unreadable).into_iter();
             let unmappable = unmappable.map(Permanent::Unmappable).into_iter();
-            unreadable.chain(unmappable).chain([permanent[2]]).map(Outcome::DeadLettered).collect()
+            unreadable
+                .chain(unmappable)
+                .chain(permanent[2..].iter().copied())
+                .map(Outcome::DeadLettered)
+                .collect()
         }
         Outcome::Ignored(_) => ignored.map(Outcome::Ignored).to_vec(),
         Outcome::Unauthorized(_) => unauthorized.map(Outcome::Unauthorized).to_vec(),
         // The reasons of the first are those of the dead letters.
-        Outcome::Failed(_) => failed.map(Outcome::Failed)[1..].to_vec(),
+        Outcome::Failed(_) => {
+            let others = failed.into_iter().filter(|failure| {
+                !matches!(failure, Failure::NoDeadLetterQueue(_) | Failure::Upload(_))
+            });
+            others.chain(upload.map(Failure::Upload)).map(Outcome::Failed).collect()
+        }
         outcome => vec![outcome],
     };
     all.into_iter().flat_map(expand).collect()
