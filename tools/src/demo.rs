@@ -1,6 +1,7 @@
 //! `cargo relay demo`: sends every sample webhook to the function on this machine and prints what CleverTap accepted.
 //! It does not know what the records should be: the stand-in CleverTap only refuses what CleverTap would.
 
+use crate::files::json_files;
 use crate::stand_ins::{Kind, StandIns, describe, json_lines, user};
 use crate::{Interruption, Unusable, http_client};
 use serde_json::{Value, json};
@@ -120,11 +121,7 @@ fn in_words(records: &[Value], file: &str) -> String {
 
 fn samples(folder: &Path) -> Result<Vec<PathBuf>, Unusable> {
     let name = folder.display();
-    let entries = fs::read_dir(folder).map_err(|error| format!("{name}: {error}"))?;
-    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
-    let is_json = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "json");
-    let mut files: Vec<PathBuf> = paths.filter(is_json).collect();
-    files.sort();
+    let files = json_files(folder).map_err(|error| format!("{name}: {error}"))?;
     if files.is_empty() {
         return Err(format!("{name}: no .json files").into());
     }

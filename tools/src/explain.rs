@@ -10,7 +10,7 @@ use crate::Unusable;
 use crate::files::json_files;
 use coverage::Coverage;
 use explanation::{Explanation, explain};
-use purchasely_clevertap::config::{Config, environment};
+use purchasely_clevertap::config::{Config, ConfigError, environment};
 use serde::Serialize;
 use std::io::Write;
 use std::path::PathBuf;
@@ -90,17 +90,23 @@ fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("an explanation is valid JSON") + "\n"
 }
 
+/// The value of a required setting on which the mapping does not depend.
+pub fn placeholder(name: &str) -> Option<String> {
+    let placeholder = PLACEHOLDERS.iter().find(|(placeholder, _)| *placeholder == name);
+    placeholder.map(|(_, value)| (*value).to_owned())
+}
+
+pub fn invalid_settings(errors: Vec<ConfigError>) -> Unusable {
+    Unusable(errors.iter().map(ToString::to_string).collect())
+}
+
 /// The function's configuration, with placeholders for what the mapping does not need.
 fn config() -> Result<Config, Unusable> {
     let value = |name: &str| environment(name).filter(|value| !value.trim().is_empty());
     let is_missing = |(name, _): &&(&str, &str)| value(name).is_none();
     let missing: Vec<_> = PLACEHOLDERS.iter().filter(is_missing).collect();
-    let config = Config::from_env(|name| {
-        let placeholder = missing.iter().find(|(missing, _)| *missing == name);
-        value(name).or_else(|| placeholder.map(|(_, value)| (*value).to_owned()))
-    });
-    let config =
-        config.map_err(|errors| Unusable(errors.iter().map(ToString::to_string).collect()))?;
+    let config = Config::from_env(|name| value(name).or_else(|| placeholder(name)));
+    let config = config.map_err(invalid_settings)?;
     if !missing.is_empty() {
         let names: Vec<_> = missing.iter().map(|(name, _)| *name).collect();
         eprintln!(

@@ -2,18 +2,24 @@
 //! It does not know what happens to them there, beyond the answer.
 
 mod destination;
+mod filter;
 mod run;
 mod saved;
 mod state;
 
 use crate::Unusable;
-use destination::Destination;
+use crate::explain::{invalid_settings, placeholder};
+use crate::send::endpoint;
+use destination::{Destination, Settled};
+use filter::Filter;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use purchasely_clevertap::config::{Config, environment};
+use purchasely_clevertap::mapping::identity::IdentityRules;
 use reqwest::Url;
 use run::{End, Outcome, Run, Summary};
-use saved::Saved;
+use saved::{Input, Saved};
 use serde_json::{Value, json};
-use state::State;
+use state::{Replay, State};
 use std::collections::HashSet;
 use std::io::Write;
 use std::path::PathBuf;
@@ -22,33 +28,42 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::sync::watch;
 
 const INTERRUPTED: u8 = 130;
+/// The function's settings that say which user an event belongs to.
+#[rustfmt::skip]
+const IDENTITY_SETTINGS: [&str; 3] = ["CLEVERTAP_ID_FIELD", "USER_ID_AS", "ANONYMOUS_USER_ID_AS"];
 
 /// Send saved webhooks again, one after another, in the order in which they happened.
 ///
-/// CleverTap receives the events but no profile, because older events would overwrite newer properties
-/// (`--profiles` sends profiles, too). A failed event is sent again a few times; if it still fails, it blocks
-/// that user's later events. Delivered events are written to a state file, and the same command continues with
-/// the rest.
+/// FILEs contain webhooks, or dead letters as `aws sqs receive-message` prints them: of a dead letter, only the
+/// `records` that it names are sent. CleverTap receives the events but no profile, because older events would
+/// overwrite newer properties (`--profiles` sends profiles, too). A failed event is sent again a few times; if it
+/// still fails, it blocks that user's later events. Set `CLEVERTAP_ID_FIELD`, `USER_ID_AS` and
+/// `ANONYMOUS_USER_ID_AS` as for the function, which say who a user is. Settled events are written to a state
+/// file, and the same events continue with the rest.
 ///
-/// To the function's URL, webhooks are signed with the secret in `PURCHASELY_SHARED_SECRET`. To the event queue
-/// (by its URL), they are sent with the AWS credentials of the environment or of a profile; for credentials of
-/// another kind run `eval "$(aws configure export-credentials --format env)"` first. SQS drops a copy of an event
-/// that it received within the last five minutes, and the event counts as queued.
+/// To the function's URL, webhooks are signed with the secret in `PURCHASELY_SHARED_SECRET`, which is asked for on
+/// a terminal. To the event queue (by its URL), they are sent with the AWS credentials of the environment or of a
+/// profile; for credentials of another kind run `eval "$(aws configure export-credentials --format env)"` first.
 ///
-/// Exit code 1: at least one event is not delivered.
+/// Exit codes: 0, all events are delivered, or ignored by the function's settings; 1, at least one is
+/// dead-lettered or not delivered; 2, nothing could be sent, or the state file could not be written; 130,
+/// interrupted.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   cargo relay replay saved.ndjson --dry-run
-  PURCHASELY_SHARED_SECRET=... cargo relay replay saved.ndjson --to https://abc123.execute-api.eu-west-1.amazonaws.com/webhooks/purchasely
+  cargo relay replay saved.ndjson --to https://abc123.execute-api.eu-west-1.amazonaws.com/webhooks/purchasely
   cargo relay replay saved/ --to https://sqs.eu-west-1.amazonaws.com/123456789012/events.fifo --rate 50
+  cargo relay replay letters.json --to https://sqs.eu-west-1.amazonaws.com/123456789012/events.fifo
+  cargo relay replay saved/ --dry-run --event TRANSACTION_PROCESSED --since 2026-03-01 --until 2026-03-08
   cargo relay replay events/ --to http://localhost:9000/webhooks/purchasely --restart")]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 pub struct Options {
-    /// Files with one webhook per line, an array of webhooks or one webhook; folders of `.json` files.
+    /// Files with one webhook per line, an array of webhooks, one webhook or received messages; folders of `.json`
+    /// files.
     #[arg(required = true, value_name = "FILE")]
     inputs: Vec<PathBuf>,
-    /// The function's URL, or the URL of its event queue.
-    #[arg(long, value_name = "URL", required_unless_present = "dry_run", value_parser = http_url)]
+    /// The function's URL, or the URL of its event queue: `https`, or `http` on this machine.
+    #[arg(long, value_name = "URL", required_unless_present = "dry_run", value_parser = endpoint)]
     to: Option<Url>,
     /// `--to` is a queue, although its URL does not look like one.
     #[arg(long)]
@@ -59,13 +74,19 @@ pub struct Options {
     /// Attempts per second, at most.
     #[arg(long, value_name = "N", default_value_t = 10.0, value_parser = rate)]
     rate: f64,
-    /// How often a failed event is sent again.
+    #[command(flatten)]
+    filter: Filter,
+    /// Report what is not a webhook and send the rest; otherwise nothing is sent then.
+    #[arg(long)]
+    skip_invalid: bool,
+    /// How often a failed event is sent again. With less than 4, an unfinished attempt may still have its claim of
+    /// 10 s at the last one.
     #[arg(long, value_name = "N", default_value_t = 4)]
     retries: u32,
-    /// The state file; by default beside the first FILE, as `<FILE>.replay`.
+    /// The state file; by default beside FILE, named after the set of events in all FILEs.
     #[arg(long, value_name = "PATH")]
     state: Option<PathBuf>,
-    /// Forget what was delivered before.
+    /// Forget what was settled before.
     #[arg(long)]
     restart: bool,
     /// Send nothing; print what would be sent, in order.
@@ -77,29 +98,42 @@ pub struct Options {
 }
 
 pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
-    let events = saved::read(&options.inputs).map_err(Unusable)?;
+    let Input { mut events, invalid } =
+        saved::read(&options.inputs, &identity_rules()?).map_err(Unusable)?;
+    if !invalid.is_empty() && !options.skip_invalid {
+        let hint = "nothing was sent; --skip-invalid sends the rest".to_owned();
+        return Err(Unusable(invalid.into_iter().chain([hint]).collect()));
+    }
+    for problem in &invalid {
+        eprintln!("note: skipped: {problem}");
+    }
+    if events.is_empty() {
+        return Err("the files contain no webhook".to_owned().into());
+    }
+    let receiver = options.to.as_ref().map(receiver);
+    let replay = Replay::new(receiver.clone(), events.iter().map(Saved::key).collect());
+    let in_files = events.len();
+    events.retain(|event| options.filter.matches(event));
+    if events.is_empty() {
+        return Err("no event matches --event, --since and --until".to_owned().into());
+    }
+    let left_out = json!({ "invalid": invalid.len(), "filtered": in_files - events.len() });
     let timeless = events.iter().filter(|event| event.created_at_ms.is_none());
     let timeless = timeless.count();
     if timeless > 0 {
         eprintln!("note: {timeless} events have no event_created_at; they come last");
     }
-    let state_path = options.state.clone();
-    let state_path = state_path.unwrap_or_else(|| state::beside(&options.inputs[0]));
+    let state_path = options.state.clone().unwrap_or_else(|| replay.path(&options.inputs));
     let Some(url) = options.to.clone().filter(|_| !options.dry_run) else {
-        let receiver = options.to.as_ref().map(receiver);
-        let state = if options.restart {
-            State::default()
-        } else {
-            State::peek(&state_path, receiver.as_deref())?
-        };
-        let plan = plan(&events, &state, options.json);
+        let state =
+            if options.restart { State::default() } else { State::peek(&state_path, &replay)? };
+        let plan = plan(&events, &state, left_out, options.json);
         // A reader that stops early, such as `head`, is not an error.
         let _ = std::io::stdout().write_all(plan.as_bytes());
         return Ok(ExitCode::SUCCESS);
     };
-    let receiver = receiver(&url);
     let destination = Destination::new(url, options.queue, options.profiles).await?;
-    let mut state = State::open(&state_path, &receiver, options.restart)?;
+    let mut state = State::open(&state_path, &replay, options.restart)?;
 
     let bar = progress_bar(events.len());
     let stop = stop_at_ctrl_c(bar.clone());
@@ -124,61 +158,86 @@ pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
         }
     };
     if options.json {
-        let (outcomes, undelivered) = (&summary.outcomes, summary.undelivered);
         let result = json!({
-            "to": receiver, "events": events.len(), "outcomes": outcomes, "undelivered": undelivered,
-            "ended": word, "why": why, "state": state,
+            "to": receiver, "events": events.len(), "ended": word, "why": why, "state": state,
         });
-        println!("{result}");
+        println!("{}", merged([json!(summary), left_out, result]));
     } else {
         print!("{}", summary.table());
     }
     if let Some(why) = why {
         eprintln!("error: {why}");
     }
-    if summary.undelivered > 0 {
+    if summary.dead_lettered > 0 {
         eprintln!(
-            "note: run the same command without --restart to send the rest; {state} lists what is delivered"
+            "note: {} events are in the dead-letter queue; fix the cause and redrive it",
+            summary.dead_lettered
         );
     }
+    if summary.undelivered > 0 {
+        eprintln!(
+            "note: run the same command without --restart to send the rest; {state} lists what is settled"
+        );
+    }
+    let is_incomplete = summary.undelivered + summary.dead_lettered > 0;
     Ok(match end {
         End::Interrupted => ExitCode::from(INTERRUPTED),
         End::StateLost(_) => ExitCode::from(2),
-        End::Complete | End::GaveUp(_) => ExitCode::from(u8::from(summary.undelivered > 0)),
+        End::Complete | End::GaveUp(_) => ExitCode::from(u8::from(is_incomplete)),
     })
 }
 
+/// The function's rules, as far as this environment has its settings.
+fn identity_rules() -> Result<IdentityRules, Unusable> {
+    let config = Config::from_env(|name| {
+        let setting = IDENTITY_SETTINGS.contains(&name).then(|| environment(name)).flatten();
+        setting.or_else(|| placeholder(name))
+    });
+    let rules = config.map_err(invalid_settings)?.rules.identity;
+    // Where the function ignores anonymous users, it does no harm to keep their order.
+    Ok(IdentityRules { anonymous_is_identity: true, ..rules })
+}
+
 /// What would be sent, in order.
-fn plan(events: &[Saved], state: &State, as_json: bool) -> String {
+fn plan(events: &[Saved], state: &State, left_out: Value, as_json: bool) -> String {
     let mut summary = Summary::default();
     let mut lines = Vec::new();
     let mut order = Vec::<Value>::new();
     let mut seen = HashSet::new();
     for event in events {
-        let skipped = state.contains(&event.key()) || !seen.insert(event.key());
-        let outcomes = [Outcome::NotSent, Outcome::Skipped];
-        summary.add(&outcomes[usize::from(skipped)]);
+        let is_copy = !seen.insert(event.key());
+        let settled = state.outcome(&event.key()).or(is_copy.then_some("copy"));
+        let is_skipped = settled.is_some();
+        summary.add(
+            &settled.map_or(Outcome::NotSent, |words| Outcome::Skipped(Settled(words.to_owned()))),
+        );
         let created_at = event.created_at_ms.and_then(iso8601);
         lines.push(format!(
             "{:<24}  {:<42}  {}{}\n",
             created_at.as_deref().unwrap_or("no time"),
             event.name.as_deref().unwrap_or("(not an event)"),
             event.source,
-            if skipped { "  (skipped)" } else { "" },
+            if is_skipped { "  (skipped)" } else { "" },
         ));
         order.push(json!({
             "source": event.source, "event_name": event.name, "event_id": event.id,
-            "event_created_at": created_at, "skipped": skipped,
+            "event_created_at": created_at, "records": event.records(), "skipped": is_skipped,
         }));
     }
     if as_json {
         let (events, outcomes) = (events.len(), &summary.outcomes);
         let plan =
             json!({ "dry_run": true, "events": events, "outcomes": outcomes, "order": order });
-        format!("{plan}\n")
+        format!("{}\n", merged([left_out, plan]))
     } else {
         format!("{}\n{}", lines.concat(), summary.table())
     }
+}
+
+/// One object with the fields of all.
+fn merged<const N: usize>(objects: [Value; N]) -> Value {
+    let fields = objects.iter().filter_map(Value::as_object).flatten();
+    fields.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 fn iso8601(milliseconds: i64) -> Option<String> {
@@ -218,15 +277,6 @@ fn stop_at_ctrl_c(bar: ProgressBar) -> watch::Receiver<bool> {
         }
     });
     stopped
-}
-
-fn http_url(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|error| error.to_string())?;
-    if matches!(url.scheme(), "http" | "https") {
-        Ok(url)
-    } else {
-        Err("not an http or https URL".to_owned())
-    }
 }
 
 fn rate(text: &str) -> Result<f64, String> {

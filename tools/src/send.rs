@@ -3,8 +3,10 @@
 
 use crate::{Unusable, http_client};
 use clap::ValueEnum;
+use console::Term;
 use reqwest::Url;
 use serde_json::json;
+use std::io::IsTerminal;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -20,18 +22,19 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// Sign webhooks as Purchasely does and post them.
 ///
 /// The secret comes from `PURCHASELY_SHARED_SECRET`. Without it, webhooks for this machine are signed with the
-/// secret of `cargo relay dev`. Exit code 1: at least one answer was not 200.
+/// secret of `cargo relay dev`, and for another machine the secret is asked for, on a terminal only. Exit code 1:
+/// at least one answer was not 200.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   cargo relay send events/TRIAL_STARTED.json --to http://localhost:9000/
-  PURCHASELY_SHARED_SECRET=... cargo relay send webhook.json --to https://relay.example.com/webhooks/purchasely
+  cargo relay send webhook.json --to https://relay.example.com/webhooks/purchasely    # asks for the secret
   cargo relay send events/TRIAL_STARTED.json --envelope http-api > event.json")]
 pub struct Options {
     /// Files that each contain one raw body.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Where to post them.
-    #[arg(long, value_name = "URL", required_unless_present = "envelope")]
+    /// Where to post them: `https`, or `http` on this machine.
+    #[arg(long, value_name = "URL", required_unless_present = "envelope", value_parser = endpoint)]
     to: Option<Url>,
     /// Print the event that API Gateway would invoke the function with, and post nothing.
     #[arg(long, value_enum, conflicts_with = "to")]
@@ -89,14 +92,35 @@ pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
     Ok(if all_ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The sample secret is public, so it is the default for this machine only.
+/// The secret of the environment. The sample secret is public, so it is the default for this machine only;
+/// for another one the secret is asked for.
 pub fn shared_secret(to: Option<&Url>) -> Result<String, Unusable> {
     match std::env::var(SHARED_SECRET) {
-        Ok(secret) if !secret.is_empty() => Ok(secret),
-        _ if to.is_none_or(is_loopback) => Ok(SAMPLE_SHARED_SECRET.to_owned()),
-        _ => Err(Unusable::from(format!(
-            "{SHARED_SECRET} is not set; set it to the client shared secret in Purchasely's console"
-        ))),
+        Ok(secret) if !secret.is_empty() => return Ok(secret),
+        _ if to.is_none_or(is_loopback) => return Ok(SAMPLE_SHARED_SECRET.to_owned()),
+        _ => {}
+    }
+    let terminal = Term::stderr();
+    if std::io::stdin().is_terminal() && terminal.is_term() {
+        let prompt = "Client shared secret in Purchasely's console (not shown): ";
+        let secret = terminal.write_str(prompt).and_then(|()| terminal.read_secure_line());
+        let secret = secret.map_err(|error| format!("no secret: {error}"))?;
+        if !secret.trim().is_empty() {
+            return Ok(secret.trim().to_owned());
+        }
+    }
+    Err(Unusable::from(format!(
+        "{SHARED_SECRET} is not set; set it to the client shared secret in Purchasely's console"
+    )))
+}
+
+/// An address that real events may be sent to: only TLS protects what they say about a user.
+pub fn endpoint(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| error.to_string())?;
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if is_loopback(&url) => Ok(url),
+        _ => Err("must be https, or http on a loopback address such as localhost".to_owned()),
     }
 }
 

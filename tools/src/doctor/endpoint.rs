@@ -54,7 +54,7 @@ pub async fn clevertap(
     let credentials = Credentials { account_id, passcode };
     let deadline = Instant::now() + UPLOAD_TIMEOUT;
     let body = upload_body(&[&record]);
-    let attempt = client.upload(credentials, body, 1, deadline).await;
+    let attempt = client.upload(credentials, body, &[Role::Event], deadline).await;
     let (id, what) = judge_upload(&attempt);
     findings.add(id, name, what);
 }
@@ -71,16 +71,15 @@ fn judge_upload(attempt: &Attempt) -> (Id, String) {
                 (Id::ClevertapRefused, what)
             }
             Some(Verdict::Transient(code)) => (Id::ClevertapBusy, format!("code {code}")),
+            Some(Verdict::Unnamed) => (Id::ClevertapUnexpected, format!("answers {status}")),
             Some(Verdict::Accepted) | None => {
                 let what = "accepts the passcode; nothing was stored";
                 (Id::Clevertap, what.to_owned())
             }
         },
         Response::Unauthorized(code) => (Id::ClevertapCredentials, format!("answers {code}")),
-        Response::Busy(code) | Response::RetryLater(code) => {
-            (Id::ClevertapBusy, format!("answers {code}"))
-        }
-        Response::Refused(_) | Response::Unreadable | Response::Unexpected(_) => {
+        Response::Transient(code) => (Id::ClevertapBusy, format!("answers {code}")),
+        Response::Refused(_) | Response::Unclear | Response::CutShort | Response::Unexpected(_) => {
             (Id::ClevertapUnexpected, format!("answers {status}"))
         }
     }

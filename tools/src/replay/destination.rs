@@ -10,8 +10,7 @@ use aws_sdk_sqs::config::retry::RetryConfig;
 use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sqs::operation::send_message::SendMessageError;
 use aws_sdk_sqs::types::MessageAttributeValue;
-
-use purchasely_clevertap::aws::queues::{self, ENCODING, REPLAYED};
+use purchasely_clevertap::aws::queues::{self, ENCODING, RECORDS, REPLAYED};
 use purchasely_clevertap::handler::REPLAYED_HEADER;
 use purchasely_clevertap::http::SharedHttp;
 use reqwest::Url;
@@ -27,20 +26,24 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// The part of a receiver's answer that is printed.
 const MAX_DETAIL_CHARACTERS: usize = 200;
+/// SQS takes no more attributes.
+const MAX_ATTRIBUTES: usize = 10;
 /// `status` in the function's answer 200.
 #[rustfmt::skip]
 const SETTLED: [&str; 6] = ["relayed", "queued", "duplicate", "ignored", "dead_lettered", DRY_RUN];
+/// The function has only looked at the event (`CLEVERTAP_DRY_RUN`).
+const DRY_RUN: &str = "dry_run";
 /// SQS's error codes that the next attempt may not get.
 #[rustfmt::skip]
 const TRANSIENT: [&str; 4] = ["InternalFailure", "InternalError", "ServiceUnavailable", "OverLimit"];
-/// The function has only looked at the event (`CLEVERTAP_DRY_RUN`).
-pub const DRY_RUN: &str = "dry_run";
 
 pub struct Destination {
     transport: Transport,
     url: Url,
     /// Whether events update profiles, too; otherwise they are marked as replayed.
     profiles: bool,
+    /// Different in each run: SQS drops a copy for five minutes, also if the first became a dead letter.
+    run: u128,
 }
 
 enum Transport {
@@ -49,9 +52,9 @@ enum Transport {
 }
 
 /// How the receiver settled the event: `relayed`, `ignored (sandbox)`, …; `queued` for a queue.
-pub type Delivered = String;
+pub struct Settled(pub String);
 
-pub type Attempt = Result<Delivered, Failure>;
+pub type Attempt = Result<Settled, Failure>;
 
 /// The event is not settled.
 pub struct Failure {
@@ -82,7 +85,7 @@ impl Destination {
             let secret = shared_secret(Some(&url))?;
             Transport::Http { http, secret }
         };
-        Ok(Self { transport, url, profiles })
+        Ok(Self { transport, url, profiles, run: fastrand::u128(..) })
     }
 
     pub async fn send(&self, event: &Saved) -> Attempt {
@@ -98,8 +101,8 @@ impl Destination {
         for (name, value) in webhook.headers() {
             request = request.header(name, value);
         }
-        if !self.profiles {
-            request = request.header(REPLAYED_HEADER, "true");
+        if let Some(mark) = event.records().or((!self.profiles).then_some("true")) {
+            request = request.header(REPLAYED_HEADER, mark);
         }
         let answer: reqwest::Result<_> = async {
             let response = request.send().await?;
@@ -109,35 +112,52 @@ impl Destination {
         match answer {
             Ok((status, body)) => judge(status, &body),
             Err(error) => {
-                let detail = with_causes(&error.without_url());
-                Err(Failure::new(Scope::Attempt, "no answer", &detail))
+                let scope = if error.is_builder() { Scope::Event } else { Scope::Attempt };
+                Err(Failure::new(scope, "no answer", &with_causes(&error.without_url())))
             }
         }
     }
 
     async fn enqueue(&self, client: &aws_sdk_sqs::Client, event: &Saved) -> Attempt {
         let (body, encoding) = queues::message_body(&event.body);
-        // The function uses the same ids: order is kept, and SQS drops a copy within five minutes.
-        let digest = |id: &Option<String>| {
-            queues::group_id(id.as_ref().map_or(&event.body[..], String::as_bytes))
-        };
+        // The function uses the same group, so that a user's order is kept.
+        let group = event.user.as_ref().map_or(&event.body[..], String::as_bytes);
+        let copy = format!("{} {}", self.run, event.key());
         let mut send = client
             .send_message()
             .queue_url(self.url.as_str())
             .message_body(body)
-            .message_group_id(digest(&event.user))
-            .message_deduplication_id(digest(&event.id));
+            .message_group_id(queues::group_id(group))
+            .message_deduplication_id(queues::group_id(copy.as_bytes()));
         let replayed = (!self.profiles).then_some("true");
-        for (name, value) in [(ENCODING, encoding), (REPLAYED, replayed)] {
-            let Some(value) = value else { continue };
+        let own = [(ENCODING, encoding), (REPLAYED, replayed), (RECORDS, event.records())];
+        let own = own.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        // The others of a dead letter say that it is one, and then no profile is written.
+        let others = event.attributes.iter().filter(|_| !self.profiles);
+        let others = others.map(|(name, value)| (&**name, &**value));
+        let others = others.filter(|(name, _)| *name != RECORDS);
+        for (name, value) in own.chain(others).take(MAX_ATTRIBUTES) {
             let attribute = MessageAttributeValue::builder().data_type("String");
             let attribute = attribute.string_value(value).build();
             send = send.message_attributes(name, attribute.expect("it has a data type"));
         }
         match send.send().await {
-            Ok(_) => Ok("queued".to_owned()),
+            Ok(answer) if answer.message_id().is_some() => Ok(Settled("queued".to_owned())),
+            Ok(_) => Err(Failure::new(Scope::AllEvents, "200", "not an answer of SQS")),
             Err(error) => Err(judge_sqs(&error)),
         }
+    }
+}
+
+impl Settled {
+    /// Without the reason.
+    pub fn word(&self) -> &str {
+        self.0.split(' ').next().unwrap_or_default()
+    }
+
+    /// Whether the event is not in CleverTap yet, although the answer is 200.
+    pub fn is_dry_run(&self) -> bool {
+        self.word() == DRY_RUN
     }
 }
 
@@ -191,7 +211,7 @@ fn judge(status: u16, body: &str) -> Attempt {
         200 if SETTLED.contains(&word) => {
             let reason = answer["reason"].as_str();
             let reason = reason.map(|reason| format!(" ({})", printable(reason)));
-            return Ok(word.to_owned() + &reason.unwrap_or_default());
+            return Ok(Settled(word.to_owned() + &reason.unwrap_or_default()));
         }
         200 | 401 | 404 | 405 => Scope::AllEvents,
         408 | 425 | 429 => Scope::Attempt,

@@ -1,9 +1,10 @@
 //! One run through saved events: in order, at a limited rate, and past a failed event only for other users.
 //! It does not know how an event reaches its receiver.
 
-use super::destination::{DRY_RUN, Delivered, Destination, Failure, Scope};
+use super::destination::{Destination, Failure, Scope, Settled};
 use super::saved::Saved;
 use super::state::State;
+use serde::Serialize;
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::time::Duration;
@@ -12,15 +13,17 @@ use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 
 /// After this many failed events in a row the receiver is at fault, not the events.
 const MAX_FAILURES_IN_A_ROW: usize = 10;
-/// Four retries then take longer than the 10 s of a claim that a lost attempt may have left.
-const FIRST_DELAY: Duration = Duration::from_millis(1500);
+/// An attempt that fails may leave a claim of 10 s, into which the next attempts run. Tripled for each retry, the
+/// fourth delay alone is longer than that, even at its shortest.
+const FIRST_DELAY: Duration = Duration::from_secs(1);
+const GROWTH: u32 = 3;
 const MAX_DELAY: Duration = Duration::from_secs(30);
 
 /// How one event ended.
 pub enum Outcome {
-    Delivered(Delivered),
-    /// Delivered before, by an earlier run or as another copy.
-    Skipped,
+    Settled(Settled),
+    /// Settled before like this, by an earlier run or as another copy.
+    Skipped(Settled),
     Failed(Failure),
     /// Not sent, because an earlier event of the user failed.
     Blocked,
@@ -40,10 +43,18 @@ pub enum End {
 }
 
 /// How many events ended how.
-#[derive(Default)]
+#[derive(Default, Serialize)]
 pub struct Summary {
     pub outcomes: BTreeMap<String, usize>,
-    /// Events that are not delivered.
+    /// `CleverTap` or the queue has them.
+    delivered: usize,
+    /// The function's settings exclude them.
+    ignored: usize,
+    /// The dead-letter queue has them.
+    pub dead_lettered: usize,
+    /// The function only looked at them (`CLEVERTAP_DRY_RUN`).
+    only_checked: usize,
+    /// They are nowhere yet.
     pub undelivered: usize,
 }
 
@@ -75,8 +86,8 @@ impl<'r> Run<'r> {
         let mut blocked_users = HashSet::new();
         let mut failures_in_a_row = 0;
         for event in events {
-            let outcome = if state.contains(&event.key()) {
-                Outcome::Skipped
+            let outcome = if let Some(settled) = state.outcome(&event.key()) {
+                Outcome::Skipped(Settled(settled.to_owned()))
             } else if end != End::Complete {
                 Outcome::NotSent
             } else if event.user.as_ref().is_some_and(|user| blocked_users.contains(user)) {
@@ -85,13 +96,11 @@ impl<'r> Run<'r> {
                 self.send(event).await
             };
             match &outcome {
-                Outcome::Delivered(delivered) => {
+                Outcome::Settled(settled) => {
                     failures_in_a_row = 0;
-                    let added = match delivered.as_str() {
-                        DRY_RUN => Ok(()),
-                        _ => state.add(event.key(), delivered.clone()),
-                    };
-                    if let Err(error) = added {
+                    if !settled.is_dry_run()
+                        && let Err(error) = state.add(event.key(), settled.0.clone())
+                    {
                         end = End::StateLost(error.to_string());
                     }
                 }
@@ -105,9 +114,9 @@ impl<'r> Run<'r> {
                         end = End::GaveUp(format!("{failures_in_a_row} events in a row failed"));
                     }
                 }
-                Outcome::Skipped | Outcome::Blocked | Outcome::NotSent => {}
+                Outcome::Skipped(_) | Outcome::Blocked | Outcome::NotSent => {}
             }
-            if end == End::Complete && *self.stop.borrow() && !outcome.is_delivered() {
+            if end == End::Complete && *self.stop.borrow() && !outcome.is_settled() {
                 end = End::Interrupted;
             }
             report(event, &outcome);
@@ -125,7 +134,7 @@ impl<'r> Run<'r> {
                 _ = self.attempts.tick() => {}
             }
             let failure = match self.destination.send(event).await {
-                Ok(delivered) => return Outcome::Delivered(delivered),
+                Ok(settled) => return Outcome::Settled(settled),
                 Err(failure) => failure,
             };
             if failure.scope != Scope::Attempt || attempt == self.retries {
@@ -134,30 +143,33 @@ impl<'r> Run<'r> {
             tokio::select! {
                 biased;
                 Ok(_) = self.stop.wait_for(|&stop| stop) => return Outcome::Failed(failure),
-                () = sleep(delay_after(attempt)) => {}
+                () = sleep(delay_after(attempt, fastrand::f64())) => {}
             }
             attempt += 1;
         }
     }
 }
 
-/// Doubles; up to half of it is left to chance.
-fn delay_after(attempt: u32) -> Duration {
-    let delay = (FIRST_DELAY * 2_u32.pow(attempt.min(10))).min(MAX_DELAY);
-    delay.mul_f64(0.5 + fastrand::f64() / 2.0)
+/// Grows; up to half of it is left to chance, a number from 0 to 1.
+fn delay_after(attempt: u32, chance: f64) -> Duration {
+    let delay = (FIRST_DELAY * GROWTH.pow(attempt.min(10))).min(MAX_DELAY);
+    delay.mul_f64(0.5 + chance / 2.0)
 }
 
 impl Outcome {
-    fn is_delivered(&self) -> bool {
-        matches!(self, Self::Delivered(_) | Self::Skipped)
+    fn is_settled(&self) -> bool {
+        matches!(self, Self::Settled(_) | Self::Skipped(_))
     }
 }
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Delivered(delivered) => f.write_str(delivered),
-            Self::Skipped => f.write_str("skipped"),
+            Self::Settled(Settled(words)) => f.write_str(words),
+            Self::Skipped(settled) => match settled.word() {
+                word @ ("ignored" | "dead_lettered") => write!(f, "skipped ({word})"),
+                _ => f.write_str("skipped"),
+            },
             Self::Failed(Failure { status, .. }) => write!(f, "failed ({status})"),
             Self::Blocked => f.write_str("blocked"),
             Self::NotSent => f.write_str("not_sent"),
@@ -168,7 +180,16 @@ impl fmt::Display for Outcome {
 impl Summary {
     pub fn add(&mut self, outcome: &Outcome) {
         *self.outcomes.entry(outcome.to_string()).or_default() += 1;
-        self.undelivered += usize::from(!outcome.is_delivered());
+        let class = match outcome {
+            Outcome::Settled(settled) | Outcome::Skipped(settled) => match settled.word() {
+                "ignored" => &mut self.ignored,
+                "dead_lettered" => &mut self.dead_lettered,
+                _ if settled.is_dry_run() => &mut self.only_checked,
+                _ => &mut self.delivered,
+            },
+            Outcome::Failed(_) | Outcome::Blocked | Outcome::NotSent => &mut self.undelivered,
+        };
+        *class += 1;
     }
 
     /// One line per outcome, and one for all.
@@ -177,5 +198,17 @@ impl Summary {
         let rows = self.outcomes.iter().map(|(outcome, n)| (outcome.clone(), *n));
         let line = |(outcome, n): (String, usize)| format!("{outcome:<30}{n:>7}\n");
         rows.chain([all]).map(line).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_default_retry_comes_after_every_claim_of_10_seconds() {
+        assert!(delay_after(0, 1.0) <= Duration::from_secs(1));
+        assert!(delay_after(3, 0.0) > Duration::from_secs(10));
+        assert!(delay_after(100, 1.0) <= MAX_DELAY);
     }
 }

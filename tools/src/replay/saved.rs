@@ -1,13 +1,15 @@
-//! Reads saved webhooks from files, in the order in which they happened.
+//! Reads saved webhooks and received messages from files, in the order in which the events happened.
 //! It does not know where they are sent, nor which were sent before.
 
 use crate::files::json_files;
-use purchasely_clevertap::aws::claims;
+use purchasely_clevertap::aws::{claims, queues};
 use purchasely_clevertap::clevertap::User;
 use purchasely_clevertap::mapping::identity::{Identified, IdentityRules, identify};
 use purchasely_clevertap::purchasely::{Event, Verified, time_ms};
+use serde::Deserialize;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
+use serde_json::{Deserializer, Map, Value};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Some editors write it at the beginning of a file; it is not part of the webhook.
@@ -26,91 +28,188 @@ pub struct Saved {
     pub user: Option<String>,
     /// `event_created_at` in Unix milliseconds.
     pub created_at_ms: Option<i64>,
+    /// The attributes of the message that contained it, such as a dead letter.
+    pub attributes: BTreeMap<String, String>,
 }
 
-impl Saved {
-    /// A JSON object that is not an event is replayed, too: the function decides about it.
-    fn new(body: &[u8], source: String) -> Option<Self> {
-        let fields: Map<String, Value> = serde_json::from_slice(body).ok()?;
-        let event = Event::parse(Verified::unsigned(body)).ok();
-        let event = event.as_ref();
-        Some(Self {
-            name: event.map(|event| event.name().to_owned()),
-            id: event.and_then(Event::id).map(str::to_owned),
-            user: event.and_then(user),
-            created_at_ms: time_ms(&fields, "event_created_at"),
-            body: body.to_vec(),
-            source,
-        })
-    }
-
-    /// The key of the function's claim on the event: copies have the same.
-    pub fn key(&self) -> String {
-        claims::key(self.id.as_deref(), &self.body)
-    }
+/// What the files contain.
+pub struct Input {
+    pub events: Vec<Saved>,
+    /// Descriptions of what is not a webhook.
+    pub invalid: Vec<String>,
 }
 
-fn user(event: &Event) -> Option<String> {
-    let rules = IdentityRules { anonymous_is_identity: true, ..IdentityRules::default() };
-    match identify(event, &rules) {
-        Identified::User(User::Identity(id) | User::ObjectId(id)) => Some(id.into_owned()),
-        Identified::Anonymous | Identified::Nobody | Identified::TooLong => None,
-    }
+/// What `aws sqs receive-message` prints.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Received {
+    messages: Vec<Message>,
 }
 
-/// Reads all files, and the `.json` files of folders; every problem is reported. Events of the same
-/// millisecond keep the order of the files; those without a time come last.
-pub fn read(inputs: &[PathBuf]) -> Result<Vec<Saved>, Vec<String>> {
-    let (mut events, mut problems) = (Vec::new(), Vec::new());
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Message {
+    body: String,
+    #[serde(default)]
+    message_attributes: BTreeMap<String, Attribute>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Attribute {
+    string_value: Option<String>,
+}
+
+struct Reader<'r> {
+    rules: &'r IdentityRules,
+    input: Input,
+    problems: Vec<String>,
+}
+
+/// Reads all files, and the `.json` files of folders; every problem with a file is reported. Events of the
+/// same millisecond keep the order of the files; those without a time come last.
+pub fn read(inputs: &[PathBuf], rules: &IdentityRules) -> Result<Input, Vec<String>> {
+    let input = Input { events: Vec::new(), invalid: Vec::new() };
+    let mut reader = Reader { rules, input, problems: Vec::new() };
     for input in inputs {
         let files = if input.is_dir() { json_files(input) } else { Ok(vec![input.clone()]) };
         match files {
-            Ok(files) => {
-                for file in files {
-                    read_file(&file, &mut events, &mut problems);
+            Ok(files) => files.iter().for_each(|file| reader.read_file(file)),
+            Err(error) => reader.problems.push(format!("{}: {error}", input.display())),
+        }
+    }
+    let Reader { mut input, problems, .. } = reader;
+    input.events.sort_by_key(|event| event.created_at_ms.unwrap_or(i64::MAX));
+    if problems.is_empty() { Ok(input) } else { Err(problems) }
+}
+
+impl Saved {
+    /// A body that is not an event is replayed, too: the function decides about it.
+    fn new(body: &[u8], source: String, rules: &IdentityRules) -> Self {
+        let fields = serde_json::from_slice::<Map<String, Value>>(body).unwrap_or_default();
+        let event = Event::parse(Verified::unsigned(body)).ok();
+        let event = event.as_ref();
+        let user = event.and_then(|event| match identify(event, rules) {
+            Identified::User(User::Identity(id) | User::ObjectId(id)) => Some(id.into_owned()),
+            Identified::Anonymous | Identified::Nobody | Identified::TooLong => None,
+        });
+        Self {
+            name: event.map(|event| event.name().to_owned()),
+            id: event.and_then(Event::id).map(str::to_owned),
+            user,
+            created_at_ms: time_ms(&fields, "event_created_at"),
+            body: body.to_vec(),
+            source,
+            attributes: BTreeMap::new(),
+        }
+    }
+
+    /// The only records of the event that are still to be sent; all, if it does not say.
+    pub fn records(&self) -> Option<&str> {
+        self.attributes.get(queues::RECORDS).map(String::as_str)
+    }
+
+    /// The key of the function's claim on the event, with the records to be sent: copies have the same.
+    pub fn key(&self) -> String {
+        let key = claims::key(self.id.as_deref(), &self.body);
+        self.records().map_or(key.clone(), |records| format!("{key} {records}"))
+    }
+}
+
+impl Reader<'_> {
+    fn read_file(&mut self, file: &Path) {
+        let name = file.display().to_string();
+        let content = match std::fs::read(file) {
+            Ok(content) => content,
+            Err(error) => return self.problems.push(format!("{name}: {error}")),
+        };
+        let content = content.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&content);
+        match values(content) {
+            Ok(values) => match &values[..] {
+                [(_, value)] if value.starts_with(b"[") => {
+                    match serde_json::from_slice::<Vec<&RawValue>>(value) {
+                        Ok(elements) => {
+                            for (number, element) in (1..).zip(elements) {
+                                let source = format!("{name}, element {number}");
+                                self.add(element.get().as_bytes(), source);
+                            }
+                        }
+                        Err(error) => self.input.invalid.push(format!("{name}: {error}")),
+                    }
+                }
+                // As it is, with white space around it.
+                [_] => self.add(content, name),
+                _ => {
+                    for (line, value) in values {
+                        self.add(value, format!("{name}, line {line}"));
+                    }
+                }
+            },
+            Err(error) if content.trim_ascii_start().starts_with(b"[") => {
+                self.input.invalid.push(format!("{name}: not a JSON array: {error}"));
+            }
+            Err(_) => {
+                for (number, line) in (1..).zip(content.split(|&byte| byte == b'\n')) {
+                    if !line.trim_ascii().is_empty() {
+                        let line = line.strip_suffix(b"\r").unwrap_or(line);
+                        self.add(line, format!("{name}, line {number}"));
+                    }
                 }
             }
-            Err(error) => problems.push(format!("{}: {error}", input.display())),
         }
     }
-    if problems.is_empty() && events.is_empty() {
-        problems.push("the files contain no webhook".to_owned());
+
+    /// Adds what one JSON value contains: a webhook, a message, or received messages.
+    fn add(&mut self, json: &[u8], source: String) {
+        if Event::parse(Verified::unsigned(json)).is_ok() {
+            self.input.events.push(Saved::new(json, source, self.rules));
+        } else if let Ok(Received { messages }) = serde_json::from_slice(json) {
+            for (number, message) in (1..).zip(messages) {
+                self.add_message(message, format!("{source}, message {number}"));
+            }
+        } else if let Ok(message) = serde_json::from_slice(json) {
+            self.add_message(message, source);
+        } else if serde_json::from_slice::<Map<String, Value>>(json).is_ok() {
+            self.input.events.push(Saved::new(json, source, self.rules));
+        } else {
+            self.input.invalid.push(format!(
+                "{source} is not a JSON object; use one webhook per line (`jq -c .` writes such lines), an array of webhooks, one webhook, or what `aws sqs receive-message` prints"
+            ));
+        }
     }
-    events.sort_by_key(|event| event.created_at_ms.unwrap_or(i64::MAX));
-    if problems.is_empty() { Ok(events) } else { Err(problems) }
+
+    fn add_message(&mut self, message: Message, source: String) {
+        let attributes = message.message_attributes.into_iter();
+        let mut attributes: BTreeMap<_, _> =
+            attributes.filter_map(|(name, value)| Some((name, value.string_value?))).collect();
+        if attributes.is_empty() {
+            // They say which records CleverTap has already.
+            return self.input.invalid.push(format!(
+                "{source} has no MessageAttributes; run `aws sqs receive-message` with `--message-attribute-names All`"
+            ));
+        }
+        let encoding = attributes.remove(queues::ENCODING);
+        attributes.remove(queues::REPLAYED);
+        match queues::webhook_of(&message.body, encoding.as_deref()) {
+            Some(body) => {
+                let event = Saved::new(&body, source, self.rules);
+                self.input.events.push(Saved { attributes, ..event });
+            }
+            None => self.input.invalid.push(format!("{source}: its Body is not in its `encoding`")),
+        }
+    }
 }
 
-fn read_file(file: &Path, events: &mut Vec<Saved>, problems: &mut Vec<String>) {
-    let name = file.display().to_string();
-    let content = match std::fs::read(file) {
-        Ok(content) => content,
-        Err(error) => return problems.push(format!("{name}: {error}")),
-    };
-    let content = content.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&content);
-    if let Some(event) = Saved::new(content, name.clone()) {
-        return events.push(event);
-    }
-    let bodies = if content.trim_ascii_start().starts_with(b"[") {
-        match serde_json::from_slice::<Vec<&RawValue>>(content) {
-            Ok(elements) => numbered("element", elements.iter().map(|raw| raw.get().as_bytes())),
-            Err(error) => return problems.push(format!("{name}: not a JSON array: {error}")),
-        }
-    } else {
-        numbered("line", content.split(|&byte| byte == b'\n'))
-    };
-    for (place, body) in bodies {
-        let body = body.strip_suffix(b"\r").unwrap_or(body);
-        match Saved::new(body, format!("{name}, {place}")) {
-            Some(event) => events.push(event),
-            None if body.trim_ascii().is_empty() => {}
-            None => return problems.push(format!(
-                "{name}: {place} is not a JSON object; use one webhook per line (`jq -c .` writes such lines), an array of webhooks, or one webhook"
-            )),
-        }
-    }
-}
-
-fn numbered<'f>(part: &str, bodies: impl Iterator<Item = &'f [u8]>) -> Vec<(String, &'f [u8])> {
-    let numbers = (1..).map(|number| format!("{part} {number}"));
-    numbers.zip(bodies).collect()
+/// The JSON values of a file, each with the number of the line where it starts.
+fn values(content: &[u8]) -> serde_json::Result<Vec<(usize, &[u8])>> {
+    let (mut line, mut counted) = (1, 0);
+    let values = Deserializer::from_slice(content).into_iter::<&RawValue>();
+    let numbered = values.map(|value| {
+        let value = value?.get().as_bytes();
+        let start = value.as_ptr().addr() - content.as_ptr().addr();
+        line += content[counted..start].split(|&byte| byte == b'\n').count() - 1;
+        counted = start;
+        Ok((line, value))
+    });
+    numbered.collect()
 }

@@ -1,13 +1,16 @@
 //! `make demo` as a newcomer runs it, and `cargo relay send` against endpoints of its own.
 
 use serde_json::{Value, json};
+use std::io::{Read, Write};
 use std::path::PathBuf;
-use std::process::Output;
+use std::process::{Output, Stdio};
 use std::sync::{Arc, Mutex};
 use testkit::connections::{Connections, Ending};
-use testkit::harness::{body, listen};
+use testkit::harness::{body, function_path, listen};
+use testkit::lambda::{Function, RuntimeApi};
 use testkit::process::{built, cargo_variables, repository};
 use testkit::webhook::{SAMPLE_SHARED_SECRET, Webhook};
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
 const SIGNED_AT: u64 = 1_772_439_330;
@@ -94,6 +97,80 @@ async fn send_needs_a_secret_for_another_machine() {
         "error: {SHARED_SECRET} is not set; set it to the client shared secret in Purchasely's console\n"
     );
     assert_eq!(text(&output.stderr), error);
+}
+
+#[tokio::test]
+async fn send_asks_on_a_terminal_for_the_secret_of_another_machine_and_does_not_show_it() {
+    let pty = nix::pty::openpty(None, None).unwrap();
+    let terminal = || Stdio::from(pty.slave.try_clone().unwrap());
+    let file = body_file();
+    let path = file.path().to_str().unwrap();
+    // The name is never resolved by anyone, so nothing is sent anywhere.
+    let mut command = Command::new(built("examples/relay"));
+    command.args(["send", path, "--to", "https://relay.invalid/"]).env_remove(SHARED_SECRET);
+    command.stdin(terminal()).stderr(terminal()).stdout(Stdio::piped());
+    let relay = command.spawn().unwrap();
+    drop((command, pty.slave));
+    let mut master = std::fs::File::from(pty.master);
+    let shown = tokio::task::spawn_blocking(move || {
+        let (mut shown, mut buffer) = (Vec::new(), [0; 256]);
+        while !shown.ends_with(b"\n") {
+            let length = master.read(&mut buffer).unwrap();
+            shown.extend_from_slice(&buffer[..length]);
+            if shown.ends_with(b"(not shown): ") {
+                master.write_all(b"typed-secret\n").unwrap();
+            }
+        }
+        text(&shown)
+    });
+    let output = relay.wait_with_output().await.unwrap();
+    let shown = shown.await.unwrap();
+    let prompt = "Client shared secret in Purchasely's console (not shown): ";
+    assert_eq!(shown.trim_end(), prompt.trim_end());
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stdout).contains("no answer"), "{}", text(&output.stdout));
+}
+
+#[tokio::test]
+async fn send_takes_no_secret_as_an_argument_and_sends_nothing_unencrypted_to_another_machine() {
+    let file = body_file();
+    let path = file.path().to_str().unwrap();
+    let to_itself = ["--to", "http://localhost:1/"];
+    for (arguments, error) in [
+        ([&to_itself[..], &["--secret", "s"]].concat(), "unexpected argument '--secret'"),
+        (vec!["--to", "http://relay.example.com/"], "must be https"),
+        (vec!["--to", "http://localhost.example.com/"], "must be https"),
+    ] {
+        let output = send(&[&[path], &arguments[..]].concat(), Some("s")).await;
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(text(&output.stderr).contains(error), "{}", text(&output.stderr));
+    }
+}
+
+#[tokio::test]
+async fn dev_names_the_settings_with_which_the_signed_samples_are_relayed() {
+    let mut relay = Command::new(built("examples/relay"));
+    relay.args(["dev", "--no-function", "--clevertap-port", "0", "--secrets-manager-port", "0"]);
+    let mut relay = relay.stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+    let mut lines = BufReader::new(relay.stdout.take().unwrap()).lines();
+    let mut settings = Vec::new();
+    while let Some(line) = lines.next_line().await.unwrap() {
+        if let Some(setting) = line.strip_prefix("export ") {
+            let (name, value) = setting.split_once('=').unwrap();
+            settings.push((name.to_owned(), value.trim_matches('\'').to_owned()));
+        } else if line.contains("Ctrl-C") {
+            break;
+        }
+    }
+    let settings: Vec<_> = settings.iter().map(|(name, value)| (&**name, &**value)).collect();
+    let api = RuntimeApi::start().await;
+    let _function = Function::spawn(function_path(), &api, &settings);
+    api.wait_until_ready().await;
+    for entry in std::fs::read_dir(repository().join("events/api-gateway")).unwrap() {
+        let path = entry.unwrap().path();
+        let answer = api.invoke(std::fs::read_to_string(&path).unwrap()).await.unwrap();
+        assert_eq!(answer["statusCode"], 200, "{}: {answer}", path.display());
+    }
 }
 
 #[tokio::test]

@@ -11,11 +11,13 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
+use testkit::clevertap::Reply;
 use testkit::connections::{Connections, Ending};
-use testkit::harness::{SHARED_SECRET, World, listen, signed};
+use testkit::harness::{SHARED_SECRET, World, listen, now_seconds, signed};
 use testkit::hyper::Request;
 use testkit::moto::Resources;
 use testkit::webhook::Front;
+use tokio::process::Command;
 
 const VARIABLES: [(&str, &str); 4] = [
     ("AWS_REGION", "eu-west-1"),
@@ -47,32 +49,60 @@ impl Folder {
         std::fs::write(self.path(name), content).unwrap();
     }
 
-    /// The content of the state file.
-    fn state(&self) -> String {
-        std::fs::read_to_string(self.path("saved.ndjson.replay")).unwrap_or_default()
+    /// The names of the state files.
+    fn states(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.0.path()).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.ends_with(".replay")).collect()
+    }
+
+    /// The name and the content of the only state file.
+    fn state(&self) -> (String, String) {
+        let states = self.states();
+        let [name] = &states[..] else { panic!("{states:?}") };
+        (name.clone(), std::fs::read_to_string(self.path(name)).unwrap())
     }
 
     async fn replay(&self, to: &str, options: &str) -> Finished {
-        let saved = self.path("saved.ndjson");
-        let arguments = format!("replay {} --to {to} --json {options}", saved.display());
-        tool::run(&arguments, &VARIABLES).await
+        self.replay_files(&["saved.ndjson"], to, options, &[]).await
     }
 
-    /// Replays and checks the exit code and the outcomes; returns the reason why the run ended.
+    async fn replay_files(
+        &self,
+        names: &[&str],
+        to: &str,
+        options: &str,
+        settings: &[(&str, &str)],
+    ) -> Finished {
+        let arguments = format!("replay {} --to {to} --json {options}", self.paths(names));
+        tool::run(&arguments, &[&VARIABLES[..], settings].concat()).await
+    }
+
+    /// Replays and checks the exit code and the outcomes; returns the summary.
     async fn check(&self, to: &str, options: &str, code: i32, outcomes: Value) -> Value {
         let replayed = self.replay(to, &format!("--rate 1000 {options}")).await;
-        let summary: Value = serde_json::from_str(&replayed.stdout).expect(&replayed.stderr);
-        let found = (replayed.code, &summary["outcomes"]);
-        assert_eq!(found, (Some(code), &outcomes), "{}", replayed.stderr);
-        summary["why"].clone()
+        check(&replayed, code, &outcomes)
     }
 
     /// Lists the order of these files with `--dry-run`.
-    async fn list(&self, names: &[&str]) -> Finished {
-        let paths = names.iter().map(|name| self.path(name).display().to_string());
-        let paths = paths.collect::<Vec<_>>().join(" ");
-        tool::run(&format!("replay --dry-run --json {paths}"), &[]).await
+    async fn list(&self, names: &[&str], options: &str) -> Finished {
+        let paths = self.paths(names);
+        tool::run(&format!("replay --dry-run --json {options} {paths}"), &[]).await
     }
+
+    fn paths(&self, names: &[&str]) -> String {
+        let paths = names.iter().map(|name| self.path(name).display().to_string());
+        paths.collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// Checks the exit code and the outcomes; returns the summary.
+#[track_caller]
+fn check(replayed: &Finished, code: i32, outcomes: &Value) -> Value {
+    let summary: Value = serde_json::from_str(&replayed.stdout).expect(&replayed.stderr);
+    let found = (replayed.code, &summary["outcomes"]);
+    assert_eq!(found, (Some(code), outcomes), "{}", replayed.stderr);
+    summary
 }
 
 /// An event, `at` milliseconds after the first.
@@ -134,7 +164,9 @@ async fn the_function_relays_saved_events_in_order_once_and_without_profiles() {
     let ids = ["first", "later"].map(str::to_owned).to_vec();
     assert_eq!(uploaded(&world), (ids, 0));
 
-    folder.check(&url, "", 0, json!({ "skipped": 4 })).await;
+    let all = json!({ "skipped": 3, "skipped (ignored)": 1 });
+    let summary = folder.check(&url, "", 0, all).await;
+    assert_eq!((&summary["delivered"], &summary["ignored"]), (&json!(3), &json!(1)));
     assert_eq!(world.clevertap.uploads().len(), 2);
     let again = "--restart --profiles";
     folder.check(&url, again, 0, outcomes).await;
@@ -288,17 +320,21 @@ async fn a_run_ends_when_no_further_event_can_be_delivered() {
     let cases = [
         (Some((401, r#"{"error":"unauthorized"}"#)), "failed (401)", 1),
         (Some((200, "<html>")), "failed (200)", 1),
+        (Some((200, r#"{"status":"success"}"#)), "failed (200)", 1),
+        // A queue whose answer has no id of the message.
+        (Some((200, "{}")), "failed (200)", 1),
         (Some((403, r#"{"__type":"com.amazonaws.sqs#AccessDenied"}"#)), "failed (AccessDenied)", 1),
         (None, "failed (no answer)", 10),
     ];
     for (answer, outcome, failed) in cases {
         let receiver = Receiver::start(move |_, _| answer).await;
-        let url = if outcome.contains("Access") { receiver.queue() } else { receiver.url };
+        let is_queue = outcome.contains("Access") || answer.is_some_and(|(_, body)| body == "{}");
+        let url = if is_queue { receiver.queue() } else { receiver.url };
         let users = (0..12).map(|n| n.to_string());
         let events: Vec<_> = users.map(|user| event(&user, &user, 0)).collect();
         let outcomes = json!({ outcome: failed, "not_sent": 12 - failed });
         let folder = Folder::of(&events);
-        let why = folder.check(&url, "--retries 0", 1, outcomes).await;
+        let why = folder.check(&url, "--retries 0", 1, outcomes).await["why"].take();
         let expected = if failed == 1 { "no event can be delivered" } else { "10 events in a row" };
         assert!(why.as_str().unwrap().contains(expected), "{why}");
     }
@@ -316,7 +352,8 @@ async fn a_queue_that_throttles_gets_the_message_again() {
     folder.check(&queue, "", 0, json!({ "queued": 1 })).await;
     let bodies = receiver.received.lock().unwrap();
     assert_eq!(bodies.len(), 2);
-    assert_eq!(bodies[0]["MessageDeduplicationId"], group_id(b"e-1"));
+    let copy = "MessageDeduplicationId";
+    assert_eq!(bodies[0][copy], bodies[1][copy]);
 }
 
 #[tokio::test]
@@ -330,31 +367,185 @@ async fn the_state_file_has_what_one_receiver_acknowledged_in_one_run_at_a_time(
     let folder = Folder::of(&["1", "2"].map(|id| event(id, "u", 0)));
     let only_checked = json!({ "relayed": 1, "dry_run": 1 });
     folder.check(url, "", 0, only_checked).await;
-    let line = |n| format!("{{\"key\":\"id:{n}\",\"outcome\":\"relayed\"}}\n");
-    let head = format!("{{\"replayed_to\":\"{url}/\"}}\n");
-    assert_eq!(folder.state(), head.clone() + &line(1));
+    let (state, content) = folder.state();
+    let lines: Vec<Value> =
+        content.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines[0]["replayed_to"], format!("{url}/"));
+    assert_eq!(lines[1..], [json!({ "key": "id:1", "outcome": "relayed" })]);
     let rest = json!({ "relayed": 1, "skipped": 1 });
     folder.check(url, "", 0, rest.clone()).await;
-    assert_eq!(folder.state(), head + &line(1) + &line(2));
 
     let other = folder.replay("http://localhost:1/", "").await;
     other.check_unusable("start over with --restart");
-    let lock = std::fs::File::open(folder.path("saved.ndjson.replay")).unwrap();
+    let lock = std::fs::File::open(folder.path(&state)).unwrap();
     lock.lock().unwrap();
     let second = folder.replay(url, "").await;
     second.check_unusable("another replay uses this state file");
     drop(lock);
 
     // As if a run was killed while it wrote.
-    let state = folder.state();
-    folder.write("saved.ndjson.replay", &state[..state.len() - 9]);
+    let (_, content) = folder.state();
+    folder.write(&state, &content[..content.len() - 9]);
     folder.check(url, "", 0, rest).await;
     folder.check(url, "", 0, json!({ "skipped": 2 })).await;
     let webhook = "{\"event_name\":\"A\"}\n";
-    folder.write("saved.ndjson.replay", webhook);
+    folder.write(&state, webhook);
     let foreign = folder.replay(url, "--restart").await;
     foreign.check_unusable("not a state file of replay");
-    assert_eq!(folder.state(), webhook);
+    assert_eq!(folder.state().1, webhook);
+}
+
+#[tokio::test]
+async fn the_state_file_belongs_to_a_set_of_events_however_they_are_in_files() {
+    let receiver = Receiver::start(|_, _| RELAYED).await;
+    let url = &receiver.url;
+    let [one, two] = ["1", "2"].map(|id| event(id, "u", 0));
+    let folder = Folder::of(std::slice::from_ref(&one));
+    folder.write("more.json", &two.to_string());
+    let replay = async |names: &[&str], options: &str, code, outcomes| {
+        let options = format!("--rate 1000 {options}");
+        check(&folder.replay_files(names, url, &options, &[]).await, code, &outcomes)
+    };
+    // A filter does not change the set.
+    let first = "--until 2026-03-02T08:15:30.251Z --event subscription_renewed";
+    replay(&["saved.ndjson", "more.json"], first, 0, json!({ "relayed": 2 })).await;
+    replay(&["more.json", "saved.ndjson"], "", 0, json!({ "skipped": 2 })).await;
+    let all = format!("{two}\n{one}\n{two}\n");
+    folder.write("all.ndjson", &all);
+    replay(&["all.ndjson"], "", 0, json!({ "skipped": 3 })).await;
+    let (state, _) = folder.state();
+
+    folder.write("saved.ndjson", &event("3", "u", 0).to_string());
+    replay(&["saved.ndjson"], "", 0, json!({ "relayed": 1 })).await;
+    assert_eq!(folder.states().len(), 2);
+    let other = format!("--state {}", folder.path(&state).display());
+    let other = folder.replay(url, &other).await;
+    other.check_unusable("the state of a replay of other events");
+    assert_eq!(receiver.ids(), ["1", "2", "3"]);
+}
+
+#[tokio::test]
+async fn retries_outlast_a_claim_in_progress() {
+    let resources = Resources::make().await;
+    let world = World::start(&resources.settings()).await;
+    let url = function_url(&world).await;
+    // As a lost attempt leaves it, but near its end.
+    let until = u128::from(now_seconds() + 3) * 1000;
+    resources.claim_in_progress("id:e-1", until).await;
+    let folder = Folder::of(&[event("e-1", "u", 0)]);
+    folder.check(&url, "", 0, json!({ "relayed": 1 })).await;
+    assert_eq!(uploaded(&world).0, ["e-1"]);
+}
+
+#[tokio::test]
+async fn summary_and_exit_code_tell_delivered_ignored_and_dead_lettered_apart() {
+    let resources = Resources::make().await;
+    let world = World::start(&resources.settings()).await;
+    let url = function_url(&world).await;
+    let mut anonymous = event("e-2", "u", 1);
+    anonymous["user_id"] = Value::Null;
+    anonymous["anonymous_user_id"] = json!("a");
+    let mut nobody = event("e-3", "u", 2);
+    nobody["user_id"] = Value::Null;
+    let folder = Folder::of(&[event("e-1", "u", 0), anonymous, nobody]);
+    let outcomes = json!({
+        "relayed": 1, "ignored (anonymous)": 1, "dead_lettered (no_identity)": 1,
+    });
+    let summary = folder.check(&url, "", 1, outcomes).await;
+    let counts = ["delivered", "ignored", "dead_lettered", "undelivered"];
+    let found = counts.map(|count| &summary[count]);
+    assert_eq!(found, [1, 1, 1, 0]);
+    // It is in the queue, and not sent again.
+    let again = json!({ "skipped": 1, "skipped (ignored)": 1, "skipped (dead_lettered)": 1 });
+    folder.check(&url, "", 1, again).await;
+    assert_eq!(resources.letters().await.len(), 1);
+}
+
+#[tokio::test]
+async fn dead_letters_as_the_aws_cli_prints_them_are_replayed_with_what_is_left_of_them() {
+    let resources = Resources::make().await;
+    let revenue = ("REVENUE_EVENT", "Charged");
+    let world = World::start(&[&resources.settings()[..], &[revenue]].concat()).await;
+    let mut paid = event("e-1", "u-1", 0);
+    paid["event_name"] = json!("TRANSACTION_PROCESSED");
+    paid["amount_in_usd"] = json!(5);
+    // U+FFFE is not a character of XML, which SQS requires.
+    let mut odd = event("e-2", "u-2", 1);
+    odd["text"] = json!("\u{fffe}");
+    let refuse = || Reply::RefuseRecord { number: 2, code: 513 };
+    world.clevertap.script([refuse(), refuse()]);
+    let empty = Vec::new();
+    for body in [paid.to_string().into_bytes(), odd.to_string().into_bytes(), empty] {
+        assert_eq!(world.post(&body).await.body["status"], "dead_lettered");
+    }
+    let mut aws = Command::new(testkit::process::tool("AWS", "aws"));
+    aws.args(["sqs", "receive-message", "--queue-url", &resources.dead_letter_queue_url]);
+    aws.args("--max-number-of-messages 10 --visibility-timeout 0".split(' '));
+    aws.args(["--endpoint-url", &resources.endpoint, "--output", "json", "--region", "eu-west-1"])
+        .envs(VARIABLES);
+    let without = aws.output().await.unwrap();
+    let printed = aws.args(["--message-attribute-names", "All"]).output().await.unwrap();
+    assert!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));
+    let folder = Folder::new(std::str::from_utf8(&printed.stdout).unwrap());
+
+    // Without a claims table, only the letter's attribute says what CleverTap has.
+    let other = World::start(&[revenue]).await;
+    let url = function_url(&other).await;
+    let options = "--event TRANSACTION_PROCESSED --event SUBSCRIPTION_RENEWED";
+    folder.check(&url, options, 0, json!({ "relayed": 2 })).await;
+    let names: Vec<_> =
+        other.clevertap.accepted().iter().map(|record| record["evtName"].clone()).collect();
+    assert_eq!(names, ["Charged", "SUBSCRIPTION_RENEWED"]);
+
+    // The testkit reads this one; both are FIFO queues.
+    let queue = Resources::make().await;
+    let to = &queue.dead_letter_queue_url;
+    let state = folder.path("queue.replay");
+    let in_queue = format!("--state {}", state.display());
+    folder.check(to, &in_queue, 0, json!({ "queued": 3 })).await;
+    let mut messages = queue.letters().await;
+    messages.sort_by_key(|message| message["attributes"]["event_id"].to_string());
+    let attribute = |number: usize, name: &str| messages[number]["attributes"][name].clone();
+    assert_eq!(attribute(0, "records"), "revenue");
+    let rest = ["reason", "code", "replayed", "event_name"].map(|name| attribute(0, name));
+    assert_eq!(rest, ["refused", "513", "true", "TRANSACTION_PROCESSED"]);
+    assert_eq!(
+        (&messages[0]["body"], &messages[0]["group"]),
+        (&json!(paid.to_string()), &json!(group_id(b"u-1")))
+    );
+    assert_eq!((attribute(1, "encoding"), attribute(1, "records")), (json!("base64"), Value::Null));
+    assert_eq!(attribute(2, "encoding"), "empty");
+    // SQS drops copies for five minutes, which must not lose what is replayed again on purpose.
+    let again = format!("{in_queue} --restart --profiles --event TRANSACTION_PROCESSED");
+    folder.check(to, &again, 0, json!({ "queued": 1 })).await;
+    assert_eq!(queue.letters().await[0]["attributes"], json!({ "records": "revenue" }));
+
+    folder.write("saved.ndjson", std::str::from_utf8(&without.stdout).unwrap());
+    let unknown = folder.replay(&url, "").await;
+    unknown.check_unusable("with `--message-attribute-names All`");
+}
+
+#[tokio::test]
+async fn the_order_is_kept_for_each_user_whom_the_settings_identify() {
+    let receiver = Receiver::start(|_, _| Some((200, r#"{"MessageId":"m"}"#))).await;
+    let mut events = ["1", "2", "3"].map(|id| event(id, id, 0));
+    events[0]["custom"] = json!({ "ct": "__h" });
+    events[1]["ct"] = json!("__h");
+    events[2]["anonymous_user_id"] = json!("a");
+    events[2]["user_id"] = Value::Null;
+    let folder = Folder::of(&events);
+    let settings = [("CLEVERTAP_ID_FIELD", "ct"), ("ANONYMOUS_USER_ID_AS", "identity")];
+    let files = &["saved.ndjson"];
+    let replayed = folder.replay_files(files, &receiver.queue(), "--rate 1000", &settings).await;
+    check(&replayed, 0, &json!({ "queued": 3 }));
+    let groups: Vec<_> = {
+        let sent = receiver.received.lock().unwrap();
+        sent.iter().map(|message| message["MessageGroupId"].clone()).collect()
+    };
+    assert_eq!(groups, [group_id(b"__h"), group_id(b"__h"), group_id(b"a")]);
+    let invalid = [("USER_ID_AS", "anything")];
+    let invalid = folder.replay_files(files, &receiver.queue(), "", &invalid).await;
+    invalid.check_unusable("USER_ID_AS");
 }
 
 #[tokio::test]
@@ -368,7 +559,7 @@ async fn a_dry_run_lists_all_kinds_of_files_in_order_and_writes_nothing() {
     folder.write("folder/notes.txt", "not read");
     let third = "{\n  \"event_name\": \"third\",\n  \"event_created_at_ms\": 3000\n}\n";
     folder.write("single.json", third);
-    let listed = folder.list(&["saved.ndjson", "folder", "single.json"]).await;
+    let listed = folder.list(&["saved.ndjson", "folder", "single.json"], "").await;
     assert!(listed.stderr.contains("2 events have no event_created_at"));
     let plan: Value = serde_json::from_str(&listed.stdout).unwrap();
     let root = format!("{}/", folder.0.path().display());
@@ -385,7 +576,39 @@ async fn a_dry_run_lists_all_kinds_of_files_in_order_and_writes_nothing() {
         "null from folder/a.json, element 2",
     ];
     assert_eq!(order.collect::<Vec<_>>(), expected);
-    assert_eq!(folder.state(), "");
+    assert_eq!(folder.states(), [""; 0]);
+
+    let files = &["saved.ndjson", "folder", "single.json"];
+    for (filter, found) in [
+        ("--event FIRST --event third", &["first", "third"][..]),
+        ("--since 1970-01-01T00:00:02Z", &["second", "third"]),
+        ("--since 1970-01-01 --until 1970-01-01T01:00:02+01:00", &["first"]),
+    ] {
+        let listed = folder.list(files, filter).await;
+        let plan: Value = serde_json::from_str(&listed.stdout).expect(&listed.stderr);
+        let order = plan["order"].as_array().unwrap().iter();
+        let names: Vec<_> = order.map(|event| event["event_name"].as_str().unwrap()).collect();
+        assert_eq!(names, found, "{filter}");
+        assert_eq!(plan["filtered"], 5 - found.len());
+    }
+    folder.list(files, "--event other").await.check_unusable("no event matches");
+    folder.list(files, "--since yesterday").await.check_unusable("2026-03-02");
+}
+
+#[tokio::test]
+async fn a_broken_line_is_skipped_only_on_request() {
+    let receiver = Receiver::start(|_, _| RELAYED).await;
+    let events = ["1", "2"].map(|id| event(id, "u", 0));
+    let folder = Folder::new(&format!("{}\n{{\"event_id\":\n{}\n", events[0], events[1]));
+    let refused = folder.replay(&receiver.url, "").await;
+    refused.check_unusable("line 2 is not a JSON object");
+    refused.check_unusable("--skip-invalid sends the rest");
+    assert_eq!(receiver.ids(), [""; 0]);
+    let replayed = folder.replay(&receiver.url, "--skip-invalid --rate 1000").await;
+    let summary = check(&replayed, 0, &json!({ "relayed": 2 }));
+    assert_eq!(summary["invalid"], 1);
+    assert!(replayed.stderr.contains("line 2 is not a JSON object"), "{}", replayed.stderr);
+    assert_eq!(receiver.ids(), ["1", "2"]);
 }
 
 #[tokio::test]
@@ -393,18 +616,20 @@ async fn every_problem_with_the_inputs_is_an_error() {
     let folder = Folder::new("{}\n{\"a\":\n{}");
     folder.write("array.json", "[{},[]]");
     folder.write("cut.json", "[{}");
-    let inputs = ["saved.ndjson", "array.json", "cut.json", "none"];
-    let unusable = folder.list(&inputs).await;
-    unusable.check_unusable("saved.ndjson: line 2 is not a JSON object");
-    unusable.check_unusable("array.json: element 2 is not a JSON object");
+    let missing = folder.list(&["saved.ndjson", "none"], "--skip-invalid").await;
+    missing.check_unusable("none: ");
+    let unusable = folder.list(&["saved.ndjson", "array.json", "cut.json"], "").await;
+    unusable.check_unusable("saved.ndjson, line 2 is not a JSON object");
+    unusable.check_unusable("array.json, element 2 is not a JSON object");
     unusable.check_unusable("cut.json: not a JSON array");
-    unusable.check_unusable("none: ");
     folder.write("saved.ndjson", "\n");
-    let empty = folder.list(&["saved.ndjson"]).await;
+    let empty = folder.list(&["saved.ndjson"], "").await;
     empty.check_unusable("the files contain no webhook");
     folder.write("saved.ndjson", "{}");
     let ftp = folder.replay("ftp://relay.example/", "").await;
-    ftp.check_unusable("http or https");
+    ftp.check_unusable("must be https");
+    let unencrypted = folder.replay("http://relay.example/", "").await;
+    unencrypted.check_unusable("must be https");
     let queue = "https://sqs.eu-west-1.amazonaws.com/123456789012/events";
     let unordered = folder.replay(queue, "").await;
     unordered.check_unusable("not a FIFO queue");
