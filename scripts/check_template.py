@@ -163,15 +163,17 @@ def check_what_each_parameter_creates(template):
         resources = Stack(template, **EMAIL | parameters).existing("Resources")
         return everything - resources.keys()
 
-    queues = {name for name in everything if name.startswith(("EventQueue", "DeadLetterQueue"))} - {"EventQuery"}
+    queues = {name for name in everything if name.startswith(("EventQueue", "DeadLetterQueue"))}
     monitoring = {name for name in everything if name.endswith(("Alarm", "Query")) or name == "Dashboard"}
     equal(missing(), set(), "what is missing by default")
     equal(missing(SecretArn="an-arn"), {"Secret"}, "what is missing with SecretArn")
     equal(missing(AlarmEmail=""), {"AlarmTopic"}, "what is missing without AlarmEmail")
     equal(missing(SilenceHours=0), {"SilenceAlarm"}, "what is missing with SilenceHours=0")
     equal(missing(Monitoring="false"), monitoring, "what is missing with Monitoring=false")
-    of_queues = queues | {"ClaimsTable", "ClaimsAlarm", "DeadLettersAlarm", "OldestMessageAlarm"}
-    equal(missing(KeepEvents="false"), of_queues, "what is missing with KeepEvents=false")
+    alarms = {f"{name}Alarm" for name in ("Claims", "DeadLetterFailed", "DeadLetters", "NewDeadLetter", "OldestMessage")}
+    equal(missing(KeepEvents="false"), queues | {"ClaimsTable"} | alarms, "what is missing with KeepEvents=false")
+    without_queues = Stack(template, KeepEvents="false", **EMAIL).existing("Resources").keys()
+    equal(without_queues - everything, {"EventHeldAlarm"}, "what only KeepEvents=false creates")
 
     less = Stack(template, KeepEvents="false", Monitoring="false").existing("Outputs").keys()
     outputs = Stack(template).existing("Outputs")
@@ -194,10 +196,16 @@ def check_the_alarms(template):
     for name, alarm in Stack(template, SilenceHours=168).of_type("AWS::CloudWatch::Alarm").items():
         equal(f"{alarm['AlarmName']}Alarm", f"relay-{name}", "an alarm's name")
         assert len(alarm["AlarmDescription"]) <= 1024, f"{name}: CloudWatch takes 1,024 characters"
+        metrics = alarm.get("Metrics", [])
+        assert len(metrics) <= 10, f"{name}: CloudWatch takes ten metrics and expressions"
+        (period,) = {int(metric["MetricStat"]["Period"]) for metric in metrics if "MetricStat" in metric} or {int(alarm["Period"])}
+        returned = [metric["Id"] for metric in metrics if metric.get("ReturnData", True)]
+        assert len(returned) == (1 if metrics else 0), f"{name}: an alarm is on one result, not {returned}"
         periods = int(alarm["EvaluationPeriods"])
-        assert int(alarm["Period"]) * periods <= 7 * 86400, f"{name}: CloudWatch evaluates a week at most"
+        longest = 7 * 86400 if period >= 3600 else 86400
+        assert period * periods <= longest, f"{name}: CloudWatch evaluates a week at most, short periods a day"
         assert alarm.get("DatapointsToAlarm", 1) <= periods, f"{name}: more datapoints than periods"
-        if alarm["Namespace"] != "PurchaselyClevertap":
+        if alarm.get("Namespace", "PurchaselyClevertap") != "PurchaselyClevertap":
             (dimension,) = alarm["Dimensions"]
             found.add((alarm["Namespace"], alarm["MetricName"], dimension["Name"], dimension["Value"]))
     equal(found, published, "the alarms on AWS's metrics")
@@ -205,7 +213,9 @@ def check_the_alarms(template):
     for parameters, receiver in (({}, None), (EMAIL, ["AlarmTopic"]), ({"AlarmTopicArn": TOPIC}, [TOPIC])):
         for name, alarm in Stack(template, **parameters).of_type("AWS::CloudWatch::Alarm").items():
             actions = (alarm.get("AlarmActions"), alarm.get("OKActions"))
-            equal(actions, (receiver, receiver), f"the receivers of {name} with {parameters}")
+            # The end of this one means nothing.
+            at_end = None if name == "NewDeadLetterAlarm" else receiver
+            equal(actions, (receiver, at_end), f"the receivers of {name} with {parameters}")
 
 
 def check_the_dashboard(template):

@@ -90,6 +90,7 @@ def placeholders(moto_url: str, webhook_url: str) -> dict[str, str]:
         "<region>": REGION,
         "<SecretArn>": NAME,
         "<FunctionName>": NAME,
+        "<ReceiptHandle>": "handle",
         "<UUID>": "0d6f8f0e-6f0b-4d0e-9a44-6a0f1f9f2c11",
         "<version>": "v0.1.0",
     }
@@ -192,14 +193,20 @@ def furnish(folder: Path, script: str, moto_url: str) -> None:
         subprocess.run([sys.executable, "scripts/package.py", "arm64", "target/program"], cwd=folder, check=True, capture_output=True)
     for queue in ("DeadLetterQueue", "EventQueue"):
         client("sqs", moto_url).create_queue(QueueName=f"{queue}.fifo", Attributes={"FifoQueue": "true"})
+    webhook = (CLONE / "events/TRIAL_STARTED.json").read_text()
+    dead_letters = client("sqs", moto_url).get_queue_url(QueueName="DeadLetterQueue.fifo")["QueueUrl"]
+    client("sqs", moto_url).send_message(
+        QueueUrl=dead_letters, MessageBody=webhook, MessageGroupId="user", MessageDeduplicationId="letter",
+        MessageAttributes={"reason": {"DataType": "String", "StringValue": "unclear"}})
 
 
 def called(name: str, arguments: list[str]) -> None:
     """What a script runs under the name of a program."""
     os.environ["PATH"] = os.environ["REAL_PATH"]
     match [name, *arguments]:
-        # Moto lacks these; the CLI validates their options and sends nothing.
-        case ["aws", "sqs", "start-message-move-task" | "list-message-move-tasks", *_]:
+        # Moto lacks the first two, and no message has the last one's handle; the CLI validates their options
+        # and sends nothing.
+        case ["aws", "sqs", "start-message-move-task" | "list-message-move-tasks" | "delete-message", *_]:
             execute(VENV / "aws", *arguments, "--generate-cli-skeleton", "output")
         # PyPI has version 1 of the CLI, which lacks `logs tail`.
         case ["aws", "logs", "tail", group, *rest]:
