@@ -1,10 +1,12 @@
 //! `make demo` as a newcomer runs it, and `cargo relay send` against endpoints of its own.
 
+use nix::sys::termios::{LocalFlags, tcgetattr};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::{Output, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use testkit::connections::{Connections, Ending};
 use testkit::harness::{body, function_path, listen};
 use testkit::lambda::{Function, RuntimeApi};
@@ -109,7 +111,7 @@ async fn send_asks_on_a_terminal_for_the_secret_of_another_machine_and_does_not_
     let mut command = Command::new(built("examples/relay"));
     command.args(["send", path, "--to", "https://relay.invalid/"]).env_remove(SHARED_SECRET);
     command.stdin(terminal()).stderr(terminal()).stdout(Stdio::piped());
-    let relay = command.spawn().unwrap();
+    let relay = command.kill_on_drop(true).spawn().unwrap();
     drop((command, pty.slave));
     let mut master = std::fs::File::from(pty.master);
     let shown = tokio::task::spawn_blocking(move || {
@@ -118,6 +120,10 @@ async fn send_asks_on_a_terminal_for_the_secret_of_another_machine_and_does_not_
             let length = master.read(&mut buffer).unwrap();
             shown.extend_from_slice(&buffer[..length]);
             if shown.ends_with(b"(not shown): ") {
+                // What is typed before the echo is off is shown, or discarded with the change.
+                while tcgetattr(&master).unwrap().local_flags.contains(LocalFlags::ECHO) {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
                 master.write_all(b"typed-secret\n").unwrap();
             }
         }
