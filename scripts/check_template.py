@@ -152,6 +152,11 @@ def check_the_rules(template):
         ({"UserProperties": "none", "UserPropertyNames": "plan=Plan"}, ["UserProperties"]),
         (EMAIL | {"AlarmTopicArn": TOPIC}, ["AlarmEmail"]),
         (EMAIL | {"Monitoring": "false"}, ["Monitoring"]),
+        ({"Delivery": "queue"}, []),
+        ({"ReservedConcurrency": 20}, []),
+        ({"Delivery": "queue", "KeepEvents": "false"}, ["Delivery"]),
+        ({"Delivery": "queue", "ClevertapDryRun": "true"}, ["ClevertapDryRun"]),
+        ({"Delivery": "queue", "ReservedConcurrency": 20}, ["ReservedConcurrency"]),
     ):
         equal(Stack(template, **parameters).refusals(), expected, f"what the rules refuse of {parameters}")
 
@@ -181,6 +186,22 @@ def check_what_each_parameter_creates(template):
     equal(outputs.keys() - less, of_queues | {"DashboardUrl"}, "the outputs of KeepEvents and Monitoring")
     url = "https://Api.execute-api.eu-west-1.amazonaws.com/webhooks/purchasely"
     equal(outputs["WebhookUrl"]["Value"], url, "WebhookUrl")
+
+
+def check_each_way_of_delivery(template):
+    for delivery, concurrency, senders in (
+        ("direct", 2, ["DeadLetterQueue.Arn"]),
+        ("queue", 10, ["DeadLetterQueue.Arn", "EventQueue.Arn"]),
+    ):
+        stack = Stack(template, Delivery=delivery)
+        (function,) = stack.of_type("AWS::Lambda::Function").values()
+        equal(function["Environment"]["Variables"]["DELIVERY"], delivery, "DELIVERY")
+        (mapping,) = stack.of_type("AWS::Lambda::EventSourceMapping").values()
+        equal(mapping["ScalingConfig"], {"MaximumConcurrency": concurrency}, f"the consumers with {delivery}")
+        (policy,) = stack.of_type("AWS::IAM::Role")["FunctionRole"]["Policies"]
+        statements = [statement for statement in policy["PolicyDocument"]["Statement"] if statement]
+        may_send = [s["Resource"] for s in statements if s["Action"] == "sqs:SendMessage"]
+        equal(may_send, senders, f"the queues that the function may send to with {delivery}")
 
 
 def check_the_alarms(template):
