@@ -11,7 +11,8 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 use tokio::process::Command;
 
-const FUNCTION: &str = "purchasely-clevertap";
+/// How it names the one function of a workspace; under another name it would start a second process.
+const FUNCTION: &str = "_";
 /// The path of the template's API; the function is served on every path.
 const PATH: &str = "/webhooks/purchasely";
 
