@@ -124,7 +124,7 @@ pub enum Reply {
     Redirect { status: u16, location: String },
     /// No answer; the connection stays open and the upload counts as concurrent.
     Silent,
-    /// By the rules, after this long.
+    /// By the rules, after this long; a 429 comes at once.
     Slow(Duration),
     /// `success`, but the connection closes before the last byte of it.
     CutShort,
@@ -248,7 +248,9 @@ impl CleverTap {
             }
             Reply::Silent => std::future::pending().await,
             Reply::Slow(delay) => {
-                tokio::time::sleep(delay).await;
+                if slot.is_ok() {
+                    tokio::time::sleep(delay).await;
+                }
                 judge(None)
             }
             Reply::CutShort => match verdict(1, &[]) {
