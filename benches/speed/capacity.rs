@@ -163,7 +163,8 @@ impl Stage {
 
     /// Starts environments until there are so many, and waits for their first request, that of the secret.
     async fn grow(&mut self, program: &Path, environments: usize) {
-        let settings: Vec<_> = self.settings.iter().map(|(name, value)| (*name, &**value)).collect();
+        let settings: Vec<_> =
+            self.settings.iter().map(|(name, value)| (*name, &**value)).collect();
         while self.environments.len() < environments {
             self.environments.push(Function::spawn(program, &self.api, &settings));
         }
@@ -260,7 +261,8 @@ impl Stage {
                 sleep(Duration::from_millis(1)).await;
                 continue;
             }
-            let webhook = events.borrow_mut().webhook_of(&format!("u-{place}-{}", sent / EVENTS_OF_A_USER));
+            let webhook =
+                events.borrow_mut().webhook_of(&format!("u-{place}-{}", sent / EVENTS_OF_A_USER));
             let invocation = self.invoke(webhook, tally).await;
             let mut tally = tally.borrow_mut();
             let wait = invocation.answered_at - invocation.handed_over_at;

@@ -114,7 +114,8 @@ async fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     }
     if arguments.part != Some(Part::Speed) {
         let capacity = capacity(arguments, setting).await?;
-        let tables = capacity.tables(&fs::read_to_string(contestants::root().join(CAPACITY[0]))?)?;
+        let tables =
+            capacity.tables(&fs::read_to_string(contestants::root().join(CAPACITY[0]))?)?;
         if arguments.record {
             record(CAPACITY, &tables, &capacity.plot())?;
         }

@@ -134,7 +134,8 @@ impl Report {
         let requests = |contestant| self.warm(contestant, Warm::requests_per_event);
         let zip = self.sizes.iter().find(|size| size.contestant == Relay);
         let away = self.cold.iter().find(|starts| starts.conditions == Latency);
-        let instructions = self.instructions.and_then(|count| u32::try_from(count.without_hash()).ok());
+        let instructions =
+            self.instructions.and_then(|count| u32::try_from(count.without_hash()).ok());
         let targets = [
             (
                 "spawn to first answer, over the function that does nothing",
@@ -145,7 +146,9 @@ impl Report {
             (
                 "services further away, spawn to first answer, over the critical path of round trips",
                 AtMost(1.1, "×"),
-                away.map_or(f64::NAN, |starts| starts.answer_ms(Relay) / starts.critical_path_ms(Relay)),
+                away.map_or(f64::NAN, |starts| {
+                    starts.answer_ms(Relay) / starts.critical_path_ms(Relay)
+                }),
                 "the start of the process, its handshakes and the work for the event come on top, and the first upload waits for the answer to the request that opened its connection",
             ),
             (
@@ -168,7 +171,12 @@ impl Report {
             ),
             ("zip", AtMost(4.0, " MB"), zip.map_or(f64::NAN, |size| size.zip_mb), "the AWS SDK"),
             ("spawn to first answer, faster than Node", AtLeast(30.0), speedup(Plain, Node), LESS),
-            ("spawn to first answer, faster than Python", AtLeast(30.0), speedup(Plain, Python), LESS),
+            (
+                "spawn to first answer, faster than Python",
+                AtLeast(30.0),
+                speedup(Plain, Python),
+                LESS,
+            ),
             (
                 "under the quota, spawn to first answer, faster than the plain relay in Rust",
                 AtLeast(6.0),

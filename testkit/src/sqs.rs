@@ -1,5 +1,5 @@
 //! An SQS FIFO queue in memory, for rates that moto does not reach: groups in order, one batch of a group at a time.
-//! It does not know duplicates, visibility timeouts and dead letters; tests use moto.
+//! It does not know duplicates, delays and dead letters; tests use moto.
 
 use crate::connections::{Connections, Ending, Listener};
 use crate::event_source::EventSource;
@@ -69,7 +69,17 @@ impl Sqs {
         let (status, body) = match operation {
             Some((_, "SendMessage")) => (200, self.send(&input)),
             Some((_, "ReceiveMessage")) => (200, self.receive(&input).await),
-            Some((_, "DeleteMessageBatch")) => (200, self.delete(&input)),
+            Some((_, "DeleteMessageBatch")) => {
+                (200, self.settle(&input, |messages, is_it| messages.retain(|other| !is_it(other))))
+            }
+            // Whatever the timeout is.
+            Some((_, "ChangeMessageVisibilityBatch")) => (
+                200,
+                self.settle(&input, |messages, is_it| {
+                    let shown = messages.iter_mut().filter(|other| is_it(other));
+                    shown.for_each(|message| message.is_in_flight = false);
+                }),
+            ),
             _ => (400, json!({ "__type": "UnknownOperationException" })),
         };
         Ending::answer(status, AWS_JSON, body.to_string())
@@ -124,15 +134,20 @@ impl Sqs {
         taken.collect()
     }
 
-    fn delete(&self, input: &Value) -> Value {
+    /// Does something to the messages of a batch request.
+    fn settle(
+        &self,
+        input: &Value,
+        settle: impl Fn(&mut Vec<Message>, &dyn Fn(&Message) -> bool),
+    ) -> Value {
         let entries = input["Entries"].as_array().map(Vec::as_slice).unwrap_or_default();
         let handles: HashSet<_> =
             entries.iter().filter_map(|entry| entry["ReceiptHandle"].as_str()).collect();
-        let is_kept = |message: &Message| !handles.contains(message.id.as_str());
-        self.0.messages.lock().unwrap().retain(is_kept);
+        let is_named = |message: &Message| handles.contains(message.id.as_str());
+        settle(&mut self.0.messages.lock().unwrap(), &is_named);
         self.0.changed.notify_one();
-        let deleted: Vec<_> = entries.iter().map(|entry| json!({ "Id": entry["Id"] })).collect();
-        json!({ "Successful": deleted, "Failed": [] })
+        let settled: Vec<_> = entries.iter().map(|entry| json!({ "Id": entry["Id"] })).collect();
+        json!({ "Successful": settled, "Failed": [] })
     }
 }
 
