@@ -35,7 +35,7 @@ DEPLOY = scripts/deploy $(1) --template template.yaml --stack $(STACK) --params 
 .PHONY: help demo dev deploy secret doctor test check unit target package packaged reproducible release golden property bench deny template deployment docs tools clean
 
 help: ## Say what there is to make.
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 18
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 20
 
 demo: $(VENV)/cargo-lambda.done ## Relay every sample webhook to a stand-in CleverTap, and show it.
 	cargo build --locked
