@@ -197,6 +197,8 @@ def furnish(folder: Path, script: str, moto_url: str) -> None:
         client("lambda", moto_url).create_function(
             FunctionName=NAME, Role=role, Runtime="provided.al2023", Handler="bootstrap", Code={"ZipFile": b"zip"})
         client("logs", moto_url).create_log_group(logGroupName=f"/aws/lambda/{NAME}")
+    stack = '{"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}}'
+    client("cloudformation", moto_url).create_stack(StackName=NAME, TemplateBody=stack)
     for queue in ("DeadLetterQueue", "EventQueue"):
         client("sqs", moto_url).create_queue(QueueName=f"{queue}.fifo", Attributes={"FifoQueue": "true"})
     webhook = (CLONE / "events/TRIAL_STARTED.json").read_text()
