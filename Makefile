@@ -45,6 +45,10 @@ dev: $(VENV)/cargo-lambda.done ## Run the function at http://localhost:9000, wit
 	cargo build --locked
 	cargo --locked relay dev
 
+# SAM reads only AWS_DEFAULT_REGION.
+ifdef AWS_REGION
+deploy: export AWS_DEFAULT_REGION := $(AWS_REGION)
+endif
 deploy: $(VENV)/zig.done $(VENV)/tools.done ## Build the function and deploy the stack STACK with params.yaml.
 	@mkdir -p target
 	$(call DEPLOY,check) > target/params.yaml
