@@ -133,24 +133,28 @@ def check_the_function_and_its_route(template):
 
 
 def check_that_only_tracing_allows_anything_on_every_resource(template):
-    for tracing, mode, expected in (("false", "PassThrough", []), ("true", "Active", [["xray:PutTraceSegments", "xray:PutTelemetryRecords"]])):
+    xray = ["xray:PutTraceSegments", "xray:PutTelemetryRecords"]
+    for tracing, mode, expected in (("false", "PassThrough", []), ("true", "Active", [xray])):
         stack = Stack(template, Tracing=tracing)
         (role,) = stack.of_type("AWS::IAM::Role").values()
         statements = [s for policy in role["Policies"] for s in policy["PolicyDocument"]["Statement"] if s]
-        everywhere = [s["Action"] for s in statements if "*" in (s["Resource"], *s["Resource"])]
+        everywhere = [s["Action"] for s in statements if "*" in s["Resource"]]
         equal(everywhere, expected, f"the actions on every resource with Tracing={tracing}")
         (function,) = stack.of_type("AWS::Lambda::Function").values()
         equal(function["TracingConfig"], {"Mode": mode}, f"the function's tracing with Tracing={tracing}")
 
 
 def check_the_names(template):
-    # What CloudFormation names collides with nothing. Lambda makes /aws/lambda/ groups, and a deleted stack leaves its queues.
-    fixed = ("QueueName", "FunctionName", "LogGroupName", "TableName", "RoleName", "TopicName")
-    kinds = ("Queue", "Function", "LogGroup", "Table", "Role", "Topic")
+    # What CloudFormation names collides with nothing, such as a queue that a deleted stack left, or a group
+    # that Lambda made.
     resources = template["Resources"].items()
-    made = {name: resource["Properties"] for name, resource in resources if resource["Type"].endswith(tuple(f"::{kind}" for kind in kinds))}
+    named = {
+        name: resource["Properties"][f"{kind}Name"]
+        for name, resource in resources
+        for kind in ("Function", "LogGroup", "Queue", "Role", "Table", "Topic")
+        if resource["Type"].endswith(f"::{kind}") and f"{kind}Name" in resource["Properties"]
+    }
     # API Gateway needs no permission to write to a group with this prefix.
-    named = {name: properties[key] for name, properties in made.items() for key in fixed if key in properties}
     equal(named, {"ApiLogGroup": {"Fn::Sub": "/aws/vendedlogs/${AWS::StackName}/api"}}, "what has a fixed name")
     queues = [name for name, resource in resources if resource["Type"] == "AWS::SQS::Queue"]
     # Of SQS's 80 characters, CloudFormation uses two hyphens, 13 of its own and .fifo.
@@ -315,7 +319,11 @@ def check_what_is_counted_in_the_access_log(template):
         assert used <= fields.keys(), f"{name}: the access log has no {used - fields.keys()}"
 
     def counted(status, of_lambda, of_function):
-        values = {"$context.status": status, "$context.integration.integrationStatus": of_lambda, "$context.integration.status": of_function}
+        values = {
+            "$context.status": status,
+            "$context.integration.integrationStatus": of_lambda,
+            "$context.integration.status": of_function,
+        }
         line = {name: values.get(variable, "-") for name, variable in fields.items()}
         return [name.removesuffix("Filter") for name, f in filters.items() if matches(f["FilterPattern"], line)]
 

@@ -204,7 +204,8 @@ impl Inspector<'_> {
             self.add(Id::AlarmsMissing, stack, &["has no alarms"]);
         } else {
             for (id, email, topic) in needs::RECEIVERS {
-                let is_set = |name: &str| parameters.get(name).is_some_and(|value| !value.is_empty());
+                let is_set =
+                    |name: &str| parameters.get(name).is_some_and(|value| !value.is_empty());
                 if !is_set(email) && !is_set(topic) {
                     is_received = false;
                     self.add(*id, stack, &[email, "and", topic, "are not set"]);

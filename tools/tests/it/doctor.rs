@@ -456,7 +456,8 @@ async fn a_deployment_is_what_the_function_needs_once_the_fixes_are_run() {
 #[tokio::test]
 async fn each_class_of_alarms_needs_a_receiver() {
     let doctor = Doctor::new("--stack relay").with_aws().await;
-    let alarms = json!({ "MetricAlarms": [{ "AlarmName": "relay-Secret", "ActionsEnabled": true }] });
+    let alarms =
+        json!({ "MetricAlarms": [{ "AlarmName": "relay-Secret", "ActionsEnabled": true }] });
     let doctor = doctor
         .file("detect-stack-drift", json!({ "StackDriftDetectionId": "1" }))
         .file("describe-stack-drift-detection-status", drift("DETECTION_COMPLETE", "IN_SYNC"))
