@@ -1,6 +1,7 @@
 //! The invariants of the design that neither the compiler nor clippy (`clippy.toml`) checks.
 //! It reads the sources as text; it does not know what they do.
 
+use crate::template::template;
 use purchasely_clevertap::aws::secret::Secret;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
@@ -92,6 +93,11 @@ fn a_secret_cannot_be_printed_or_serialized() {
         "purchasely_shared_secret": "hidden-3", "purchasely_shared_secret_previous": "hidden-4" }"#;
     let secret = Secret::parse(text, true).unwrap();
     assert!(!format!("{secret:?} {secret:#?}").contains("hidden"));
+}
+
+#[test]
+fn the_stack_says_which_version_it_was_deployed_from() {
+    assert_eq!(template()["Outputs"]["Version"]["Value"], env!("CARGO_PKG_VERSION"));
 }
 
 #[test]

@@ -25,7 +25,7 @@ pub fn tables() -> BTreeMap<&'static str, Table> {
         ("settings", "variable | parameter | default | meaning", settings),
         ("parameters", "parameter | default | meaning", parameters),
         ("outputs", "output | meaning", outputs),
-        ("alarms", "alarm | description | more", alarms),
+        ("alarms", "alarm | class | description | more", alarms),
         ("regions", "region | code | host", regions),
         ("metrics", "metric | unit | meaning", metrics),
         ("answers", "word | HTTP status | metric | when", answers),
@@ -118,13 +118,21 @@ fn outputs() -> Rows {
         .collect()
 }
 
+/// Pages first. Who receives an alarm is what its class means.
 fn alarms() -> Rows {
-    let row = |(_, alarm): (String, Value)| {
+    let row = |(_, alarm): &(String, Value)| {
         let name =
             alarm["AlarmName"]["Fn::Sub"].as_str().unwrap().replace("${AWS::StackName}-", "");
-        format!("`{name}` | {}", alarm["AlarmDescription"].as_str().unwrap())
+        let class = match alarm["AlarmActions"]["Fn::If"][0].as_str() {
+            Some("HasAlarmTopic") => "page",
+            Some("HasNoticeTopic") => "notice",
+            other => panic!("{name}: {other:?} is no class"),
+        };
+        format!("`{name}` | {class} | {}", alarm["AlarmDescription"].as_str().unwrap())
     };
-    of_type("AWS::CloudWatch::Alarm").into_iter().map(row).collect()
+    let mut rows: Rows = of_type("AWS::CloudWatch::Alarm").iter().map(row).collect();
+    rows.sort_by_key(|row| !row.contains("` | page | "));
+    rows
 }
 
 fn regions() -> Rows {
