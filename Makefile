@@ -89,7 +89,7 @@ template: $(VENV)/cargo-lambda.done $(VENV)/tests.done $(VENV)/tools.done $(CHEC
 	$(VENV)/bin/python scripts/commands.py
 
 workflows: $(VENV)/workflows.done $(VENV)/tests.done ## Check .github, and what the release workflow runs.
-	PATH="$(abspath $(VENV)/bin):$$PATH" actionlint
+	PATH="$(abspath $(VENV)/bin):$$PATH" actionlint .github/workflows/*.yml
 	$(VENV)/bin/zizmor --quiet --offline --strict-collection --persona pedantic .github
 	$(VENV)/bin/python tests/publish.py
 

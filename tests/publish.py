@@ -96,7 +96,7 @@ class Publish(unittest.TestCase):
         (self.folder / "bin/aws").chmod(0o755)
         arguments = ["application", "bundle.tar.gz", "--id", "arn:aws:serverlessrepo:us-east-1:123456789012:applications/a", "--bucket", "b"]
         aws_cli = os.environ.get("AWS_CLI", str(Path(sys.executable).parent / "aws"))
-        return arguments, {"PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}", "AWS_CLI": aws_cli}
+        return arguments, {"PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}", "AWS_CLI": aws_cli, "AWS_DEFAULT_REGION": "us-east-1"}
 
     def test_a_bundle_is_published_as_an_application(self) -> None:
         arguments, environment = self.publish(AWS)
