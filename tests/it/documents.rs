@@ -11,8 +11,10 @@ use testkit::clevertap::Reply;
 use testkit::harness::World;
 use testkit::moto::Resources;
 
-const PAGES: [&str; 6] = [
+const PAGES: [&str; 8] = [
+    "CONTRIBUTING.md",
     "README.md",
+    "SECURITY.md",
     "docs/architecture.md",
     "docs/deploy.md",
     "docs/mapping.md",
