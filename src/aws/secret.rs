@@ -82,8 +82,11 @@ impl Secret {
             Some(Value::String(value)) if value.is_empty() => Ok(None),
             Some(_) => required(&fields, key).map(Some),
         };
-        let current =
-            if signed { Some(required(&fields, "purchasely_shared_secret")?) } else { None };
+        let current = if signed {
+            Some(required(&fields, "purchasely_shared_secret")?)
+        } else {
+            optional("purchasely_shared_secret")?
+        };
         let previous = optional("purchasely_shared_secret_previous")?;
         Ok(Self {
             clevertap_passcode: required(&fields, "clevertap_passcode")?,

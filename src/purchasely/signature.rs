@@ -1,4 +1,4 @@
-//! Verifies that a webhook was signed with Purchasely's client shared secret.
+//! What Purchasely's client shared secret is the key of: a webhook's signature, and the digest of a user's id.
 //!
 //! It does not know where headers, secrets and the time come from; all of them are arguments.
 //! Purchasely sends `HMAC-SHA256(secret, timestamp header + raw body)` in hex
@@ -119,6 +119,15 @@ impl SignatureHeaders {
 pub fn sign(secret: &str, timestamp: &str, body: &[u8]) -> String {
     let mac = keyed(secret).chain_update(timestamp).chain_update(body);
     hex::encode(mac.finalize().into_bytes())
+}
+
+/// The user's name in the log: 16 hex digits, which tell nothing about the id without the secret.
+///
+/// It says nothing about any signature either, because a signed message starts with a digit of its timestamp.
+#[must_use]
+pub fn user_digest(secret: &str, user_id: &str) -> String {
+    let mac = keyed(secret).chain_update("user:").chain_update(user_id);
+    hex::encode(&mac.finalize().into_bytes()[..8])
 }
 
 fn keyed(secret: &str) -> Hmac<Sha256> {
