@@ -216,6 +216,24 @@ mod tests {
     }
 
     #[test]
+    fn a_users_digest_is_short_and_differs_by_user_and_secret() {
+        // printf user:u-1842 | openssl dgst -sha256 -hmac foobar
+        assert_eq!(user_digest(SECRET, "u-1842"), "9a3a251cf96fa271");
+        assert_ne!(user_digest(SECRET, "u-1842"), user_digest(SECRET, "u-1843"));
+        assert_ne!(user_digest(SECRET, "u-1842"), user_digest("other", "u-1842"));
+    }
+
+    #[test]
+    fn whoever_knows_digests_cannot_sign_with_them() {
+        let digest = user_digest(SECRET, "u-1842");
+        for (timestamp, body) in [("user:", "u-1842"), ("user:u-1842", ""), ("", "user:u-1842")] {
+            let signature = sign(SECRET, timestamp, body.as_bytes());
+            assert!(signature.starts_with(&digest));
+            check(&signed(&signature, timestamp.as_bytes()), Err("signature_malformed"));
+        }
+    }
+
+    #[test]
     fn accepts_any_known_secret_but_an_empty_one() {
         let with_foobar = signed(SIGNATURE, TIMESTAMP.as_bytes());
         let with_nothing = signed(&sign("", TIMESTAMP, BODY), TIMESTAMP.as_bytes());
