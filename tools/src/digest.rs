@@ -33,7 +33,7 @@ pub struct Options {
 
 pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
     let secrets = match (&options.secret_file, secret::from_environment()) {
-        (Some(path), _) => from_file(path)?,
+        (Some(path), _) => from_file(path).await?,
         (None, Some(secret)) => vec![secret],
         (None, None) => vec![secret::ask()?],
     };
@@ -53,8 +53,8 @@ pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn from_file(path: &Path) -> Result<Vec<String>, Unusable> {
-    let text = std::fs::read_to_string(path).map_err(|error| error.to_string());
+async fn from_file(path: &Path) -> Result<Vec<String>, Unusable> {
+    let text = tokio::fs::read_to_string(path).await.map_err(|error| error.to_string());
     let secret =
         text.and_then(|text| Secret::parse(&text, true).map_err(|invalid| invalid.to_string()));
     let secret = secret.map_err(|problem| format!("{}: {problem}", path.display()))?;

@@ -68,7 +68,8 @@ async fn the_log_names_a_user_by_the_digest_that_the_command_prints() {
 #[tokio::test]
 async fn unsigned_events_have_a_digest_only_if_there_is_a_shared_secret() {
     for (shared_secret, has_digest) in [(Some(SHARED_SECRET), true), (None, false)] {
-        let secret = json!({ "clevertap_passcode": PASSCODE, "purchasely_shared_secret": shared_secret });
+        let secret =
+            json!({ "clevertap_passcode": PASSCODE, "purchasely_shared_secret": shared_secret });
         let mut secret = secret.as_object().unwrap().clone();
         secret.retain(|_, value| !value.is_null());
         let manager = SecretsManager::new(SECRET_ID, &json!(secret).to_string());

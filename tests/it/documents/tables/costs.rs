@@ -131,7 +131,10 @@ pub fn ceiling() -> Rows {
     let row = |milliseconds: f64| {
         let per_second = CONCURRENT_UPLOADS / (milliseconds / 1e3);
         let a_day = thousands(per_second * 86_400.0);
-        format!("{milliseconds} ms | {CONCURRENT_UPLOADS} / {} s = {per_second} | {a_day}", milliseconds / 1e3)
+        format!(
+            "{milliseconds} ms | {CONCURRENT_UPLOADS} / {} s = {per_second} | {a_day}",
+            milliseconds / 1e3
+        )
     };
     [50.0, 200.0, 500.0].map(row).to_vec()
 }
@@ -191,10 +194,13 @@ fn event_costs() -> Vec<Cost> {
     let compute = memory / 1024.0 * INVOCATION_SECONDS * MILLION * price::COMPUTE.usd;
     let duration = format!("{memory} MiB for {INVOCATION_SECONDS} s");
     let log = LINE_BYTES + OTHER_LOG_BYTES;
-    let cost = |part, what, formula: &str, usd| Cost { what, formula: formula.to_owned(), usd, part };
+    let cost =
+        |part, what, formula: &str, usd| Cost { what, formula: formula.to_owned(), usd, part };
     let writes = format!("{CLAIM_WRITES} writes");
-    let log_formula =
-        format!("{} bytes: the event's line, two of Lambda, one of API Gateway", thousands(count(log)));
+    let log_formula = format!(
+        "{} bytes: the event's line, two of Lambda, one of API Gateway",
+        thousands(count(log))
+    );
     vec![
         cost(Part::Base, "API Gateway", "1 request", price::HTTP_API.usd),
         cost(Part::Base, "Lambda, request", "1 request", price::INVOCATION.usd),
@@ -218,7 +224,8 @@ fn event_costs() -> Vec<Cost> {
 fn metrics_of_alarms() -> usize {
     let alarms = resources().into_iter().map(|(_, resource)| resource);
     let alarms = alarms.filter(|resource| {
-        resource["Type"] == "AWS::CloudWatch::Alarm" && resource["Condition"] != "CreateEventHeldAlarm"
+        resource["Type"] == "AWS::CloudWatch::Alarm"
+            && resource["Condition"] != "CreateEventHeldAlarm"
     });
     let metrics = |alarm: Value| match alarm["Properties"]["Metrics"].as_array() {
         None => 1,
