@@ -1,5 +1,7 @@
 //! The rows of the generated tables, from the code and the template. It does not know on which page a table is.
 
+pub mod costs;
+
 use super::{Table, path, read};
 use crate::odd_answers;
 use crate::template::{of_type, template};
@@ -43,6 +45,16 @@ pub fn tables() -> BTreeMap<&'static str, Table> {
         ),
         ("revenue", "property | value", revenue),
         ("source", "file | what it does", source),
+        ("prices", "price of | USD | per | read | source", costs::prices),
+        ("fixed-costs", "per month | quantity | with | USD", costs::fixed),
+        ("event-costs", "per event | quantity | with | USD for a million", costs::events),
+        (
+            "cost-examples",
+            "events a month | default settings | `Monitoring=false` | X-Ray, at most | `DELIVERY=queue`, at most",
+            costs::examples,
+        ),
+        ("ceiling", "an upload takes | events per second | a day", costs::ceiling),
+        ("limits", "limit | default | beyond it", costs::limits),
     ];
     all.map(|(name, header, rows)| (name, Table { header, rows: rows() })).into()
 }
@@ -54,6 +66,7 @@ macro_rules! each {
         [$($type::$variant $(($value))?),+]
     }};
 }
+use each;
 
 fn list<'t>(names: impl IntoIterator<Item = &'t str>) -> String {
     names.into_iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
