@@ -4,7 +4,6 @@ PYTHON ?= python3
 TOOLS := .tools
 VENV := $(TOOLS)/venv
 CHECKOV := $(TOOLS)/checkov
-RELEASE := $(TOOLS)/release
 CARGO_DENY_VERSION := 0.20.2
 # One a recipe uses from the tools folder must not be taken from somewhere else by accident.
 export CARGO_LAMBDA ?= $(abspath $(VENV)/bin/cargo-lambda)
@@ -32,7 +31,7 @@ PARAMS ?= params.yaml
 BUCKET ?=
 DEPLOY = scripts/deploy $(1) --template template.yaml --stack $(STACK) --params $(PARAMS)
 
-.PHONY: help demo dev deploy secret doctor test check unit target package packaged reproducible release golden property bench deny template deployment docs tools clean
+.PHONY: help demo dev deploy secret doctor test check unit target package packaged reproducible release golden property bench deny advisories template workflows deployment docs requirements tools clean
 
 help: ## Say what there is to make.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 20
@@ -49,7 +48,7 @@ dev: $(VENV)/cargo-lambda.done ## Run the function at http://localhost:9000, wit
 ifdef AWS_REGION
 deploy: export AWS_DEFAULT_REGION := $(AWS_REGION)
 endif
-deploy: $(VENV)/zig.done $(VENV)/tools.done ## Build the function and deploy the stack STACK with params.yaml.
+deploy: $(VENV)/cargo-lambda.done $(VENV)/zig.done $(VENV)/tests.done $(VENV)/tools.done ## Build the function and deploy the stack STACK with params.yaml.
 	@mkdir -p target
 	$(call DEPLOY,check) > target/params.yaml
 	$(MAKE) --no-print-directory package ARCH="$$(sed -n 's/^Architecture: "\(.*\)"/\1/p' target/params.yaml)"
@@ -65,7 +64,7 @@ secret: $(VENV)/tests.done ## Check secret.json and store it as the secret of th
 doctor: $(VENV)/tests.done ## Check the deployed stack STACK, up to CleverTap.
 	cargo --locked relay doctor --stack $(STACK) --online
 
-test: check unit packaged reproducible deny template deployment ## Check everything.
+test: check unit packaged reproducible deny template workflows deployment ## Check everything.
 	@echo "make test: all of it passed"
 
 check: ## Format and lints.
@@ -81,7 +80,7 @@ target:
 	@test -d "$$(rustc --print target-libdir --target $(RUST_TARGET))" || rustup target add $(RUST_TARGET) || \
 		{ echo "no Rust target for $(ARCH): run \`rustup target add $(RUST_TARGET)\`, or choose this machine's architecture, $(MACHINE)" >&2; exit 1; }
 
-package: target $(VENV)/zig.done ## Build the zip that Lambda runs; ARCH is arm64 or x86_64.
+package: target $(VENV)/cargo-lambda.done $(VENV)/zig.done ## Build the zip that Lambda runs; ARCH is arm64 or x86_64.
 	$(LAMBDA_BUILD) --release
 	$(VENV)/bin/python scripts/package.py $(ARCH) target/lambda/purchasely-clevertap/bootstrap
 
@@ -103,9 +102,9 @@ reproducible: package ## Check that another folder and another CARGO_HOME give t
 	rm -rf $(AGAIN)
 
 # The tool is linked against the same C library as the function, which AWS CloudShell has as well.
-release: package $(RELEASE)/release.done ## Build what a release holds into target/dist.
+release: package $(VENV)/release.done ## Build what a release holds into target/dist.
 	$(LAMBDA_BUILD) --profile tool --package purchasely-clevertap-tools --example relay
-	$(RELEASE)/bin/python scripts/release.py $(ARCH)
+	$(VENV)/bin/python scripts/release.py $(ARCH)
 
 golden: ## Write tests/golden again, to be reviewed as a diff.
 	WRITE_GOLDEN=1 cargo test --locked --test it golden
@@ -124,9 +123,12 @@ deny: $(TOOLS)/bin/cargo-deny ## Check licences, sources and versions of the dep
 	$(TOOLS)/bin/cargo-deny --locked --exclude-dev check bans
 	$(TOOLS)/bin/cargo-deny --locked --workspace check licenses sources
 
+advisories: $(TOOLS)/bin/cargo-deny ## Check the dependencies for known vulnerabilities; not part of `test`, because it downloads their list.
+	$(TOOLS)/bin/cargo-deny --locked --workspace check advisories
+
 # `sam` asks for a region even where it calls nothing.
 template: export AWS_DEFAULT_REGION ?= eu-west-1
-template: $(VENV)/cargo-lambda.done $(VENV)/tools.done $(CHECKOV)/checkov.done ## Check template.yaml and the commands of the documentation.
+template: $(VENV)/cargo-lambda.done $(VENV)/tests.done $(VENV)/tools.done $(CHECKOV)/checkov.done ## Check template.yaml and the commands of the documentation.
 	$(VENV)/bin/sam validate --lint --template template.yaml
 	$(VENV)/bin/python scripts/translate.py template.yaml target/cloudformation.json
 	$(VENV)/bin/cfn-lint template.yaml target/cloudformation.json
@@ -135,8 +137,13 @@ template: $(VENV)/cargo-lambda.done $(VENV)/tools.done $(CHECKOV)/checkov.done #
 	cargo build --locked --package purchasely-clevertap-tools --example relay
 	$(VENV)/bin/python scripts/commands.py
 
+workflows: $(VENV)/workflows.done $(VENV)/tests.done ## Check .github, and what the release workflow runs.
+	PATH="$(abspath $(VENV)/bin):$$PATH" actionlint .github/workflows/*.yml
+	$(VENV)/bin/zizmor --quiet --offline --strict-collection --persona pedantic .github
+	$(VENV)/bin/python tests/publish.py
+
 deployment: override ARCH := $(MACHINE)
-deployment: release $(VENV)/tools.done ## Check the bundle, `make deploy` and `make secret` against a stand-in for AWS.
+deployment: release $(VENV)/tests.done $(VENV)/tools.done ## Check the bundle, `make deploy` and `make secret` against a stand-in for AWS.
 	$(VENV)/bin/python scripts/check_deploy.py $(ARCH)
 
 docs: $(VENV)/cargo-lambda.done $(VENV)/tests.done ## Write the generated tables and the demo's output into the pages, to be reviewed as a diff.
@@ -145,36 +152,33 @@ docs: $(VENV)/cargo-lambda.done $(VENV)/tests.done ## Write the generated tables
 	UPDATE_DOCS=1 DEMO_OUTPUT=target/demo.txt cargo test --locked --test it documents
 	git diff --stat -- README.md docs
 
-tools: $(VENV)/zig.done $(VENV)/tests.done $(VENV)/tools.done $(CHECKOV)/checkov.done $(RELEASE)/release.done $(TOOLS)/bin/cargo-deny ## Install the tools only.
+# tests.in refers to tools.txt, so that comes first. UPGRADE=--upgrade takes newer versions of what the .in files leave open.
+LISTS := tools $(filter-out tools,$(basename $(notdir $(wildcard requirements/*.in))))
+UPGRADE ?=
+requirements: $(VENV)/uv.done ## Write requirements/*.txt from the .in files, to be reviewed as a diff.
+	cd requirements && for list in $(LISTS); do \
+		test $$list = cargo-lambda && closure=--no-deps || closure=; \
+		$(abspath $(VENV)/bin/uv) pip compile --quiet $(UPGRADE) $$closure --universal --python-version=3.10 \
+			--generate-hashes $$list.in --output-file $$list.txt || exit; \
+	done
+	git diff --stat -- requirements
+
+tools: $(VENV)/cargo-lambda.done $(VENV)/zig.done $(VENV)/tests.done $(VENV)/tools.done $(VENV)/release.done $(VENV)/workflows.done $(CHECKOV)/checkov.done $(TOOLS)/bin/cargo-deny ## Install the tools only.
 
 $(VENV)/created.done:
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
-$(VENV)/cargo-lambda.done: requirements/cargo-lambda.txt $(VENV)/created.done
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps -r $<
-	touch $@
+# A list is complete, so pip has nothing to resolve: --no-deps installs exactly what is listed, with the listed hashes.
+INSTALL = pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r
 
-$(VENV)/zig.done: requirements/zig.txt $(VENV)/cargo-lambda.done
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
-	touch $@
-
-$(VENV)/tests.done: requirements/tests.txt $(VENV)/created.done
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
-	touch $@
-
-$(VENV)/tools.done: requirements/tools.txt $(VENV)/tests.done
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements/tools.txt -r requirements/tests.txt
+$(VENV)/%.done: requirements/%.txt $(VENV)/created.done
+	$(VENV)/bin/$(INSTALL) $<
 	touch $@
 
 $(CHECKOV)/checkov.done: requirements/checkov.txt
 	$(PYTHON) -m venv $(CHECKOV)
-	$(CHECKOV)/bin/pip install --quiet --disable-pip-version-check -r $<
-	touch $@
-
-$(RELEASE)/release.done: requirements/release.txt
-	$(PYTHON) -m venv $(RELEASE)
-	$(RELEASE)/bin/pip install --quiet --disable-pip-version-check -r $<
+	$(CHECKOV)/bin/$(INSTALL) $<
 	touch $@
 
 # An unoptimised build takes less time, and the check still takes only six seconds.

@@ -2,7 +2,7 @@
 
 It builds nothing: `make release` has built the zip and the tool.
 
-    .tools/release/bin/python scripts/release.py arm64
+    .tools/venv/bin/python scripts/release.py arm64
 
 The same zip and tool give the same bundle, byte for byte.
 """

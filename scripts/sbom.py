@@ -2,7 +2,7 @@
 
 It does not know what else a release holds: the `relay` tool is not in the list.
 
-    .tools/release/bin/python scripts/sbom.py target/purchasely-clevertap.cdx.json
+    .tools/venv/bin/python scripts/sbom.py target/purchasely-clevertap.cdx.json
 
 The same Cargo.lock gives the same document. It covers both architectures.
 """

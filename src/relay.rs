@@ -8,9 +8,10 @@ use crate::aws::queues::{DeadLetter, DeadLetterQueue, REASON, RECORDS};
 use crate::aws::secret::Secret;
 use crate::clevertap::{Account, EventUpload, Role, Unsettled, UploadFailure, Uploader, User};
 use crate::clock;
-use crate::mapping::identity::{Identified, identify};
+use crate::mapping::identity::{Identified, identify, purchasely_id};
 use crate::mapping::{self, FieldOutcome, Mapped, Origin, Rules};
 use crate::outcome::{Failure, Outcome, Permanent, Report};
+use crate::purchasely::signature::user_digest;
 use crate::purchasely::{Event, Verified, catalogue};
 use crate::telemetry::catch_panic;
 use futures_util::future::{join, join_all};
@@ -157,7 +158,7 @@ impl Relay {
         }
         let verdict = job.verdict();
         let outcome = self.settle(&mut job, verdict, &secret).await;
-        job.report(outcome)
+        job.report(outcome, &secret)
     }
 
     /// Relays a batch in its order: the same steps, with one upload per account.
@@ -184,7 +185,7 @@ impl Relay {
         let secret = &secret;
         let settled = judge_in_order(jobs).map(|(mut job, verdict)| async move {
             let outcome = self.settle(&mut job, verdict, secret).await;
-            job.reports(outcome)
+            job.reports(outcome, secret)
         });
         join_all(settled).await.into_iter().flatten().collect()
     }
@@ -453,8 +454,8 @@ impl<'d> Job<'d> {
         Some(words.join(","))
     }
 
-    fn report(self, outcome: Outcome) -> Report {
-        let mut report = new_report(self.delivery, outcome);
+    fn report(self, outcome: Outcome, secret: &Secret) -> Report {
+        let mut report = new_report(self.delivery, outcome, secret);
         report.dedup_unavailable = self.dedup_unavailable;
         report.is_unknown = self.is_unknown;
         report.revenue_missing = self.notes.revenue_missing;
@@ -466,12 +467,12 @@ impl<'d> Job<'d> {
     }
 
     /// The reports of its delivery and of the copies.
-    fn reports(mut self, outcome: Outcome) -> Vec<Relayed<'d>> {
+    fn reports(mut self, outcome: Outcome, secret: &Secret) -> Vec<Relayed<'d>> {
         let (delivery, copies) = (self.delivery, std::mem::take(&mut self.copies));
-        let report = self.report(outcome);
+        let report = self.report(outcome, secret);
         let copies = copies
             .into_iter()
-            .map(|delivery| Relayed { delivery, report: new_report(delivery, outcome) });
+            .map(|delivery| Relayed { delivery, report: new_report(delivery, outcome, secret) });
         std::iter::once(Relayed { delivery, report }).chain(copies).collect()
     }
 }
@@ -508,7 +509,7 @@ fn judge_in_order(jobs: Vec<Job<'_>>) -> impl Iterator<Item = (Job<'_>, Verdict)
     })
 }
 
-fn new_report(delivery: &Delivery<'_>, outcome: Outcome) -> Report {
+fn new_report(delivery: &Delivery<'_>, outcome: Outcome, secret: &Secret) -> Report {
     let Ok(event) = &delivery.event else {
         return Report::new(outcome);
     };
@@ -520,7 +521,9 @@ fn new_report(delivery: &Delivery<'_>, outcome: Outcome) -> Report {
         .and_then(|milliseconds| u64::try_from(milliseconds).ok())
         // Clocks may disagree.
         .map(|created| clock::unix_time().saturating_sub(Duration::from_millis(created)));
-    Report::of_event(outcome, event, age)
+    let user = purchasely_id(event).zip(secret.shared_secrets().next());
+    let user = user.map(|(id, secret)| user_digest(secret, &id));
+    Report { user, ..Report::of_event(outcome, event, age) }
 }
 
 #[cfg(test)]
