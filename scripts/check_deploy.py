@@ -8,6 +8,7 @@ outputs. `make template` checks what AWS makes of the template.
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -100,6 +101,9 @@ def check_the_bundle(world: World, architecture: str) -> None:
     assert "Example:" in world.run(bundle, "./deploy", "--help")
     version = bundle.name.split("-")[2]
     assert world.run(bundle, "./relay", "--version").split() == ["relay", version]
+    # The C library of AWS CloudShell.
+    needed = re.findall(rb"GLIBC_(\d+)\.(\d+)", (bundle / "relay").read_bytes())
+    assert max((int(major), int(minor)) for major, minor in needed) <= (2, 34), set(needed)
     assert "params.yaml" in world.run(bundle, "./deploy", code=2)
     example = (bundle / "params.example.yaml").read_text()
     params = bundle / "params.yaml"
