@@ -4,6 +4,7 @@
 mod tables;
 
 use crate::aws_service;
+use crate::template::template;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -95,6 +96,44 @@ fn the_generated_tables_are_up_to_date() {
     }
     assert!(problems.is_empty(), "{}", problems.join("\n"));
     assert!(tables.is_empty(), "on no page: {:?}", tables.keys());
+}
+
+/// Each parameter with its description and its default, as `scripts/deploy` and SAM read it. Who deploys must see the
+/// ones in [`UNCOMMENTED`] as well as those that have no default.
+#[test]
+fn the_example_of_the_parameters_is_up_to_date() {
+    const UNCOMMENTED: &str = "AlarmEmail";
+    let template = template();
+    let mut parameters = template["Parameters"].as_object().expect("a map").clone();
+    let mut example = "# Copy this file to params.yaml, replace what is in <>, and remove the # before what you change.\n\
+                       # Keep the quotes: without them, YAML reads false and off as something else.\n"
+        .to_owned();
+    let groups = &template["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"];
+    for group in groups.as_array().expect("a list of groups") {
+        let label = group["Label"]["default"].as_str().expect("a label");
+        example.push_str(&format!("\n## {label}\n"));
+        for name in group["Parameters"].as_array().expect("a list of names") {
+            let name = name.as_str().expect("a name");
+            let parameter = parameters.remove(name).unwrap_or_else(|| panic!("{name}: no such"));
+            let description = parameter["Description"].as_str().expect("a description");
+            let values = parameter["ConstraintDescription"].as_str().map(|text| {
+                let text = text.trim_start_matches("must be ").trim_end_matches('.');
+                format!("\"<{text}>\"")
+            });
+            let value = match (parameter.get("Default"), values) {
+                (Some(default), _) if name != UNCOMMENTED => format!("#{name}: {default}"),
+                (_, values) => format!("{name}: {}", values.expect("what it must be")),
+            };
+            example.push_str(&format!("\n# {description}\n{value}\n"));
+        }
+    }
+    assert!(parameters.is_empty(), "in no group of the template: {:?}", parameters.keys());
+    let file = "params.example.yaml";
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(path(file), &example).expect(file);
+    } else {
+        assert!(read(file) == example, "{file} is stale: run `make docs`");
+    }
 }
 
 /// The demo's output as the README shows it: some of its lines, the last profile record and the sum.

@@ -10,7 +10,7 @@ use tools::{Unusable, demo, dev, digest, doctor, explain, replay, send};
 /// Exit codes: 0, everything is as it should be; 1, the command ran and found something that is not; 2, it
 /// could not run; 130, it was interrupted. With `--json` a command prints one JSON value per line.
 #[derive(Parser)]
-#[command(name = "cargo relay", bin_name = "cargo relay", version)]
+#[command(name = name(), bin_name = name(), version)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -25,6 +25,11 @@ enum Command {
     Replay(replay::Options),
     Doctor(doctor::Options),
     Digest(digest::Options),
+}
+
+/// What the command is called by. Cargo sets the variable for a program that it runs.
+fn name() -> &'static str {
+    if std::env::var_os("CARGO").is_some() { "cargo relay" } else { "relay" }
 }
 
 #[tokio::main]

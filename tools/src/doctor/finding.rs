@@ -137,12 +137,12 @@ checks! {
     SettingUnknown "setting_unknown" Warning "The function does not read this variable: a typing error?"
         "Compare NAME with docs/settings.md, or remove it.";
     GuaranteeMissing "guarantee_missing" Warning "A queue or the table is not configured, so the function cannot guarantee this."
-        "Deploy with SAM and KeepEvents=true, or create the resource: docs/deploy.md.";
+        "Deploy the stack with KeepEvents=true: docs/deploy.md.";
 }
 "Secret" {
     Secret "secret" Ok "The secret can be read and has the keys the function needs.";
     SecretUnreadable "secret_unreadable" Error "It does not exist, holds no text value, or is in another account or region."
-        "Store the JSON of docs/deploy.md with `aws secretsmanager put-secret-value --secret-id <id> --secret-string file://secret.json`.";
+        "Write the JSON of docs/settings.md into secret.json and store it with `aws secretsmanager put-secret-value --secret-id <id> --secret-string file://secret.json`.";
     SecretInvalid "secret_invalid" Error "The function refuses this value and answers 503."
         "Correct the JSON and store it with `aws secretsmanager put-secret-value --secret-id <id> --secret-string file://secret.json`.";
     SecretKeyUnknown "secret_key_unknown" Warning "The function does not read these keys: a typing error?"
