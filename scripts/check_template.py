@@ -150,6 +150,9 @@ def check_the_rules(template):
         ({"ClevertapSandboxAccountId": "ABC-DEF-GHIJ"}, ["ClevertapSandboxAccountId"]),
         ({"PurchaselySignature": "off", "PurchaselySignatureToleranceSeconds": 300}, ["PurchaselySignature"]),
         ({"UserProperties": "none", "UserPropertyNames": "plan=Plan"}, ["UserProperties"]),
+        ({"RevenueEvent": "Paid", "RefundEvent": "Refunded"}, []),
+        ({"RevenueEvent": "Paid", "RefundEvent": "Paid"}, ["RefundEvent"]),
+        ({"RefundEvent": "Charged"}, ["RefundEvent"]),
         (EMAIL | {"AlarmTopicArn": TOPIC}, ["AlarmEmail"]),
         (EMAIL | {"Monitoring": "false"}, ["Monitoring"]),
     ):

@@ -14,7 +14,7 @@ use destination::{Destination, Settled};
 use filter::Filter;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use purchasely_clevertap::config::{Config, environment};
-use purchasely_clevertap::mapping::identity::IdentityRules;
+use purchasely_clevertap::mapping::identity::{AnonymousUserIdAs, IdentityRules};
 use reqwest::Url;
 use run::{End, Outcome, Run, Summary};
 use saved::{Input, Saved};
@@ -195,7 +195,7 @@ fn identity_rules() -> Result<IdentityRules, Unusable> {
     });
     let rules = config.map_err(invalid_settings)?.rules.identity;
     // Where the function ignores anonymous users, it does no harm to keep their order.
-    Ok(IdentityRules { anonymous_is_identity: true, ..rules })
+    Ok(IdentityRules { anonymous_user_id_as: AnonymousUserIdAs::Identity, ..rules })
 }
 
 /// What would be sent, in order.
