@@ -11,8 +11,9 @@ use testkit::clevertap::Reply;
 use testkit::harness::World;
 use testkit::moto::Resources;
 
-const PAGES: [&str; 6] = [
+const PAGES: [&str; 7] = [
     "README.md",
+    "docs/app.md",
     "docs/architecture.md",
     "docs/deploy.md",
     "docs/mapping.md",
