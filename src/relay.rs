@@ -353,9 +353,9 @@ impl Relay {
         let event = delivery.event.as_ref().ok();
         let identify = |event| catch_panic(|| identify(event, &self.rules.identity)).ok();
         match event.and_then(identify) {
-            Some(Identified::User(User::Identity(id) | User::ObjectId(id))) => {
-                id.into_owned().into_bytes().into()
-            }
+            Some(
+                Identified::User(User::Identity(id) | User::ObjectId(id)) | Identified::Device(id),
+            ) => id.into_owned().into_bytes().into(),
             _ => delivery.body.into(),
         }
     }

@@ -7,7 +7,6 @@ mod diagnostics;
 mod metrics;
 
 use crate::clock;
-use crate::mapping::Ignored;
 use crate::outcome::{Outcome, Report};
 #[cfg(test)]
 pub use diagnostics::note_panics;
@@ -101,16 +100,16 @@ fn line<'r>(report: &'r Report, invocation: Invocation<'r>, now: SystemTime) -> 
     if let Some(age) = invocation.secret_age {
         metrics.value("SecretAge", age.as_secs());
     }
-    let is_anonymous = report.outcome == Outcome::Ignored(Ignored::Anonymous);
-    metrics.count_if("AnonymousIgnored", is_anonymous);
+    let lacks_user = matches!(report.outcome, Outcome::Ignored(why) if why.lacks_user());
+    metrics.count_if("AnonymousIgnored", lacks_user);
     metrics.count_if("UnknownEvent", report.is_unknown);
     metrics.count_if("RevenueMissing", report.revenue_missing);
     metrics.count_if("ProfileRefused", upload.profile_refused.is_some());
     metrics.count_if("ClaimsUnavailable", report.dedup_unavailable);
     Line {
         timestamp: timestamp(now),
-        level: row.severity.into(),
-        message: report.outcome.message(),
+        level: report.severity().into(),
+        message: report.message(),
         outcome: row.word,
         reason: row.reason,
         request_id: invocation.request_id,

@@ -36,6 +36,11 @@ const MAX_EVENT_NAME_CHARACTERS: usize = 120;
 const MAX_VALUE_BYTES: usize = 512;
 /// `identity`, `objectId` and their like are shorter than this many characters: CleverTap's rule for identities.
 const IDENTITY_CHARACTERS: usize = 1024;
+/// The prefixes of an `objectId` that an app chose, on Android and on iOS, the characters that may follow besides
+/// letters and digits, and how many in all (page `set-clevertap-id`).
+const CUSTOM_ID_PREFIXES: [&str; 2] = ["__h", "-h"];
+const CUSTOM_ID_SIGNS: &str = "()!:@$_-";
+const MAX_CUSTOM_ID_CHARACTERS: usize = 64;
 /// Entries in `Items` of `Charged`. The documentation says 256, CleverTap's own SDKs stop at 50.
 const MAX_ITEMS: usize = 50;
 /// Values in one `$add` or `$remove`: as many as a multi-value property holds
@@ -474,6 +479,10 @@ fn check(record: &Map<String, Value>) -> Result<(), Refusal> {
     let is_valid = record[key].as_str().is_some_and(is_valid);
     let code = if key == "objectId" { OBJECT_ID } else { NO_IDENTITY };
     require!(is_valid => code, "{key} is not a text of 1 to 1023 characters");
+    let id = record[key].as_str().unwrap_or_default();
+    let custom = CUSTOM_ID_PREFIXES.iter().find_map(|prefix| id.strip_prefix(prefix));
+    let is_valid = key != "objectId" || custom.is_none_or(is_custom_id);
+    require!(is_valid => OBJECT_ID, "objectId is not a custom CleverTap ID");
 
     let ts = record.get("ts").map(|ts| ts.as_u64().unwrap_or_default());
     let is_seconds = ts.is_none_or(|ts| (1..FIRST_IMPLAUSIBLE_TIME).contains(&ts));
@@ -579,6 +588,11 @@ fn check_operation(key: &str, operation: &Map<String, Value>) -> Result<(), Refu
     }
 }
 
+fn is_custom_id(id: &str) -> bool {
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || CUSTOM_ID_SIGNS.contains(c);
+    (1..=MAX_CUSTOM_ID_CHARACTERS).contains(&id.chars().count()) && id.chars().all(is_allowed)
+}
+
 /// A record has no keys but those of its type.
 fn check_fields(record: &Map<String, Value>, own: &[&str]) -> Result<(), Refusal> {
     for key in record.keys() {
@@ -647,6 +661,12 @@ mod tests {
         [523, "event", "/identity", 1842],
         [523, "event", "/objectId", "__h1"],
         [526, "profile", "/objectId", ""],
+        [526, "profile", "/objectId", "__h"],
+        [526, "profile", "/objectId", "__ha b"],
+        [526, "profile", "/objectId", "-ha.b"],
+        [526, "profile", "/objectId", "-hé"],
+        [null, "profile", "/objectId", "-haZ09()!:@$_-"],
+        [null, "profile", "/objectId", "__g1"],
         [524, "event", "/type"],
         [524, "event", "/type", "token"],
         [null, "event", "/ts"],
@@ -729,6 +749,7 @@ mod tests {
         let items = |n: usize| json!(vec![json!({ "plan": "yearly" }); n]);
         let values = |n: usize| json!({ "$remove": vec!["a"; n] });
         limited_to(1023, "event", "/identity", text);
+        limited_to(64, "profile", "/objectId", |n| json!(format!("-h{}", "a".repeat(n))));
         limited_to(120, "event", "/evtName", text);
         limited_to(100, "event", "/evtData", properties);
         limited_to(120, "event", "/evtData", key);

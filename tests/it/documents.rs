@@ -13,10 +13,11 @@ use testkit::clevertap::Reply;
 use testkit::harness::World;
 use testkit::moto::Resources;
 
-const PAGES: [&str; 10] = [
+const PAGES: [&str; 11] = [
     "CONTRIBUTING.md",
     "README.md",
     "SECURITY.md",
+    "docs/app.md",
     "docs/architecture.md",
     "docs/costs.md",
     "docs/deploy.md",

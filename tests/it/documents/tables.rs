@@ -37,7 +37,11 @@ pub fn tables() -> BTreeMap<&'static str, Table> {
         ("adjustments", "outcome | meaning", adjustments),
         ("events", "category | events", events),
         ("fields", "type | fields", fields),
-        ("profile-properties", "profile property | type | value", profile_properties),
+        (
+            "profile-properties",
+            "profile property | type | meaning | when it changes",
+            profile_properties,
+        ),
         (
             "profile-rules",
             "row | event | has_active_subscription | others | active_plans | condition",
@@ -161,9 +165,9 @@ fn metrics() -> Rows {
 
 fn outcomes() -> Vec<Outcome> {
     let unreadable = each!(Unreadable: NotJson, NotAnObject, VersionTwo, NoEventName);
-    let unmappable = each!(Unmappable: NoIdentity, IdentityTooLong, UnusableName, UnfitChargedId);
+    let unmappable = each!(Unmappable: NoIdentity, IdentityTooLong, UnfitClevertapId, UnusableName, UnfitChargedId);
     let permanent = each!(Permanent: Unreadable(unreadable[0]), Unmappable(unmappable[0]), Refused(513), Unclear, Panicked);
-    let ignored = each!(Ignored: EventDisabled, Sandbox, Anonymous);
+    let ignored = each!(Ignored: EventDisabled, Sandbox, Anonymous, AnonymousStore, NoUser);
     let unauthorized = each!(InvalidSignature: Missing, Deprecated, Repeated, Malformed, Mismatch, OutsideTolerance);
     let upload = each!(UploadFailure: CredentialsRejected(401), NoSandboxPasscode, Blocked, Busy(429), Unreachable,
         ConnectionLost, TimedOut, UnexpectedResponse(200));
@@ -254,6 +258,7 @@ fn profile_properties() -> Rows {
         profile::HAS_ACTIVE_SUBSCRIPTION => "boolean".to_owned(),
         profile::ACTIVE_PLANS => "multi-value text".to_owned(),
         profile::SUBSCRIPTION_STARTED_AT => "date".to_owned(),
+        profile::LIFETIME_REVENUE => "decimal".to_owned(),
         field => lower(catalogue::kind(field).unwrap()).replace("time", "date"),
     };
     DEFAULT_PROPERTIES.iter().map(|name| format!("`{name}` | {}", kind(name))).collect()

@@ -12,6 +12,7 @@ use testkit::process::repository;
 const EVERY_OUTCOME: &str = "tools/tests/snapshots/every_outcome.json";
 const TRANSACTION: &str = "events/TRANSACTION_PROCESSED.json";
 const REVENUE: (&str, &str) = ("REVENUE_EVENT", "Charged");
+const DEVICE: (&str, &str) = ("ANONYMOUS_USER_ID_AS", "clevertap_id");
 /// Without them a note names them.
 const TARGET: [(&str, &str); 3] =
     [("CLEVERTAP_REGION", "in1"), ("CLEVERTAP_ACCOUNT_ID", "A-1"), ("SECRET_ID", "relay")];
@@ -91,7 +92,7 @@ async fn every_choice_has_its_reason() {
     let renewed = r#"{"event_name":"SUBSCRIPTION_RENEWED","user_id":"u"}"#;
     let sandbox = r#"{"event_name":"SUBSCRIPTION_RENEWED","user_id":"u","environment":"SANDBOX"}"#;
     let anonymous = r#"{"event_name":"A","anonymous_user_id":"a"}"#;
-    let nested = r#"{"event_name":"A","user_id":"__h","custom":{"clevertap_id":"__h"}}"#;
+    let nested = r#"{"event_name":"A","user_id":"__h1","custom":{"clevertap_id":"__h1"}}"#;
     let long = format!(r#"{{"event_name":"A","user_id":"{}"}}"#, "x".repeat(1024));
     let paid =
         |fields| format!(r#"{{"event_name":"TRANSACTION_PROCESSED","user_id":"u"{fields}}}"#);
@@ -99,6 +100,8 @@ async fn every_choice_has_its_reason() {
     let paid = paid(r#","amount_in_usd":5"#);
     let many: String = (0..100).map(|n| format!(r#","z{n:03}":1"#)).collect();
     let many = format!(r#"{{"event_name":"A","user_id":"u"{many}}}"#);
+    let bought = r#"{"event_name":"DEACTIVATE","anonymous_user_id":"a","store":"APPLE_APP_STORE","plan":"p"}"#;
+    let unfit = r#"{"event_name":"A","anonymous_user_id":"a b","store":"APPLE_APP_STORE"}"#;
     let rename = ("EVENT_NAMES", "SUBSCRIPTION_RENEWED=Renewed");
     #[rustfmt::skip]
     let cases = [
@@ -109,10 +112,16 @@ async fn every_choice_has_its_reason() {
         (("USER_ID_AS", "identity"), renewed, "/identity/sent", "identity u"),
         (("USER_ID_AS", "object_id"), renewed, "/identity/sent", "objectId u"),
         (("USER_ID_AS", "object_id"), renewed, "/identity/why", "USER_ID_AS=object_id"),
-        (("USER_ID_AS", "identity"), nested, "/identity/sent", "objectId __h"),
-        (("USER_ID_AS", "identity"), nested, "/identity/why", "custom.clevertap_id `__h`"),
+        (("USER_ID_AS", "identity"), nested, "/identity/sent", "objectId __h1"),
+        (("USER_ID_AS", "identity"), nested, "/identity/why", "custom.clevertap_id `__h1`"),
         (("ANONYMOUS_USER_ID_AS", "ignore"), anonymous, "/why", "ANONYMOUS_USER_ID_AS=ignore"),
         (("ANONYMOUS_USER_ID_AS", "identity"), anonymous, "/identity/sent", "identity a"),
+        (DEVICE, bought, "/identity/sent", "objectId -ha"),
+        (DEVICE, bought, "/profile/why", "may have signed in"),
+        (DEVICE, anonymous, "/why", "does not tell the platform"),
+        (DEVICE, unfit, "/identity/why", "anonymous_user_id `a b`"),
+        (DEVICE, unfit, "/why", "CleverTap ID cannot exist"),
+        (("EVENTS_DISABLED", "DEACTIVATE"), r#"{"event_name":"DEACTIVATE","plan":"p"}"#, "/why", "no user for its other"),
         (REVENUE, r#"{"event_name":"A"}"#, "/why", "has no user"),
         (REVENUE, &long, "/why", "1024 characters or more"),
         (REVENUE, "nonsense", "/outcome", "unreadable"),
@@ -123,6 +132,8 @@ async fn every_choice_has_its_reason() {
         (("REVENUE_CURRENCY", "customer"), &paid, "/revenue/why", "REVENUE_EVENT is not set"),
         (REVENUE, renewed, "/revenue/why", "only TRANSACTION_PROCESSED"),
         (REVENUE, &refund, "/revenue/why", "not positive"),
+        (("REFUND_EVENT", "Refunded"), &refund, "/revenue/sent", "Refunded"),
+        (("REFUND_EVENT", "Refunded"), &paid, "/revenue/why", "REVENUE_EVENT is not set"),
         (REVENUE, &amountless, "/revenue/why", "no amount in the currency"),
         (REVENUE, &paid, "/revenue/why", "Amount 5.0, Currency \"USD\""),
     ];
