@@ -186,7 +186,14 @@ impl Config {
             ),
             (
                 self.dead_letter_queue_url.is_none(),
-                "DEAD_LETTER_QUEUE_URL is not set: an event that can never be relayed blocks that user's later events for 20 days",
+                match self.delivery {
+                    DeliveryMode::Direct => {
+                        "DEAD_LETTER_QUEUE_URL is not set: an event that can never be relayed blocks that user's later events for 20 days"
+                    }
+                    DeliveryMode::Queue => {
+                        "DEAD_LETTER_QUEUE_URL is not set: an event that CleverTap refuses blocks that user's later events for 14 days and is then lost"
+                    }
+                },
             ),
             (
                 self.event_queue_url.is_none(),
@@ -548,6 +555,8 @@ mod tests {
         assert_eq!(complete.event_queue_url.as_deref(), Some(queues[1].1));
         assert_eq!(complete.deduplication_table.as_deref(), Some("claims"));
         assert_eq!(config(&[]).missing_guarantees().len(), 3);
+        let queued = config(&[("DELIVERY", "queue"), queues[1]]).missing_guarantees();
+        assert!(queued[1].ends_with("is then lost"), "{queued:?}");
         for (variable, value) in queues {
             let missing = config(&[(variable, value)]).missing_guarantees();
             assert_eq!(missing.len(), 2);
