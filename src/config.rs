@@ -555,8 +555,8 @@ mod tests {
         assert_eq!(complete.event_queue_url.as_deref(), Some(queues[1].1));
         assert_eq!(complete.deduplication_table.as_deref(), Some("claims"));
         assert_eq!(config(&[]).missing_guarantees().len(), 3);
-        let queued = config(&[("DELIVERY", "queue"), queues[1]]).missing_guarantees();
-        assert!(queued[1].ends_with("is then lost"), "{queued:?}");
+        let missing = config(&[("DELIVERY", "queue"), queues[1]]).missing_guarantees();
+        assert!(missing[1].ends_with("is then lost"), "{missing:?}");
         for (variable, value) in queues {
             let missing = config(&[(variable, value)]).missing_guarantees();
             assert_eq!(missing.len(), 2);
