@@ -23,7 +23,7 @@ RUST_TARGET_x86_64 := x86_64-unknown-linux-gnu
 RUST_TARGET = $(RUST_TARGET_$(ARCH))
 PACKAGE = target/package/purchasely-clevertap-$(ARCH).zip
 
-.PHONY: help demo dev test check unit package packaged golden property bench deny template docs tools clean
+.PHONY: help demo dev test check unit package packaged golden property bench deny advisories template workflows docs requirements tools clean
 
 help: ## Say what there is to make.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 18
@@ -40,7 +40,7 @@ dev: $(VENV)/cargo-lambda.done $(DELIVERY_TOOLS_$(DELIVERY)) ## Run the function
 	cargo build --locked
 	cargo --locked relay dev --delivery $(DELIVERY)
 
-test: check unit packaged deny template ## Check everything.
+test: check unit packaged deny template workflows ## Check everything.
 	@echo "make test: all of it passed"
 
 check: ## Format and lints.
@@ -51,7 +51,7 @@ check: ## Format and lints.
 unit: $(VENV)/cargo-lambda.done $(VENV)/tests.done ## Unit, integration and end-to-end tests.
 	cargo test --locked --workspace --exclude purchasely-clevertap-benches
 
-package: $(VENV)/zig.done ## Build the zip that Lambda runs; ARCH is arm64 or x86_64.
+package: $(VENV)/cargo-lambda.done $(VENV)/zig.done ## Build the zip that Lambda runs; ARCH is arm64 or x86_64.
 	@test -n "$(RUST_TARGET)" || { echo "ARCH=$(ARCH): Lambda knows arm64 and x86_64" >&2; exit 1; }
 	@test -d "$$(rustc --print target-libdir --target $(RUST_TARGET))" || \
 		{ echo "no Rust target for $(ARCH): rustup target add $(RUST_TARGET)" >&2; exit 1; }
@@ -80,7 +80,10 @@ deny: $(TOOLS)/bin/cargo-deny ## Check licences, sources and versions of the dep
 	$(TOOLS)/bin/cargo-deny --locked --exclude-dev check bans
 	$(TOOLS)/bin/cargo-deny --locked --workspace check licenses sources
 
-template: $(VENV)/cargo-lambda.done $(VENV)/tools.done $(CHECKOV)/checkov.done ## Check template.yaml and the commands of the documentation.
+advisories: $(TOOLS)/bin/cargo-deny ## Check the dependencies for known vulnerabilities; not part of `test`, because it downloads their list.
+	$(TOOLS)/bin/cargo-deny --locked --workspace check advisories
+
+template: $(VENV)/cargo-lambda.done $(VENV)/tests.done $(VENV)/tools.done $(CHECKOV)/checkov.done ## Check template.yaml and the commands of the documentation.
 	$(VENV)/bin/sam validate --lint --template template.yaml
 	$(VENV)/bin/python scripts/translate.py template.yaml target/cloudformation.json
 	$(VENV)/bin/cfn-lint template.yaml target/cloudformation.json
@@ -89,37 +92,44 @@ template: $(VENV)/cargo-lambda.done $(VENV)/tools.done $(CHECKOV)/checkov.done #
 	cargo build --locked --package purchasely-clevertap-tools --example relay
 	$(VENV)/bin/python scripts/commands.py
 
+workflows: $(VENV)/workflows.done $(VENV)/tests.done ## Check .github, and what the release workflow runs.
+	PATH="$(abspath $(VENV)/bin):$$PATH" actionlint .github/workflows/*.yml
+	$(VENV)/bin/zizmor --quiet --offline --strict-collection --persona pedantic .github
+	$(VENV)/bin/python tests/publish.py
+
 docs: $(VENV)/cargo-lambda.done $(VENV)/tests.done ## Write the generated tables and the demo's output into the pages, to be reviewed as a diff.
 	cargo build --locked
 	cargo --locked relay demo > target/demo.txt
 	UPDATE_DOCS=1 DEMO_OUTPUT=target/demo.txt cargo test --locked --test it documents
 	git diff --stat -- README.md docs
 
-tools: $(VENV)/zig.done $(VENV)/tests.done $(VENV)/tools.done $(CHECKOV)/checkov.done $(TOOLS)/bin/cargo-deny ## Install the tools only.
+# tests.in refers to tools.txt, so that comes first. UPGRADE=--upgrade takes newer versions of what the .in files leave open.
+LISTS := tools $(filter-out tools,$(basename $(notdir $(wildcard requirements/*.in))))
+UPGRADE ?=
+requirements: $(VENV)/uv.done ## Write requirements/*.txt from the .in files, to be reviewed as a diff.
+	cd requirements && for list in $(LISTS); do \
+		test $$list = cargo-lambda && closure=--no-deps || closure=; \
+		$(abspath $(VENV)/bin/uv) pip compile --quiet $(UPGRADE) $$closure --universal --python-version=3.10 \
+			--generate-hashes $$list.in --output-file $$list.txt || exit; \
+	done
+	git diff --stat -- requirements
+
+tools: $(VENV)/cargo-lambda.done $(VENV)/zig.done $(VENV)/tests.done $(VENV)/tools.done $(VENV)/workflows.done $(CHECKOV)/checkov.done $(TOOLS)/bin/cargo-deny ## Install the tools only.
 
 $(VENV)/created.done:
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
-$(VENV)/cargo-lambda.done: requirements/cargo-lambda.txt $(VENV)/created.done
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps -r $<
-	touch $@
+# A list is complete, so pip has nothing to resolve: --no-deps installs exactly what is listed, with the listed hashes.
+INSTALL = pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r
 
-$(VENV)/zig.done: requirements/zig.txt $(VENV)/cargo-lambda.done
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
-	touch $@
-
-$(VENV)/tests.done: requirements/tests.txt $(VENV)/created.done
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
-	touch $@
-
-$(VENV)/tools.done: requirements/tools.txt $(VENV)/tests.done
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements/tools.txt -r requirements/tests.txt
+$(VENV)/%.done: requirements/%.txt $(VENV)/created.done
+	$(VENV)/bin/$(INSTALL) $<
 	touch $@
 
 $(CHECKOV)/checkov.done: requirements/checkov.txt
 	$(PYTHON) -m venv $(CHECKOV)
-	$(CHECKOV)/bin/pip install --quiet --disable-pip-version-check -r $<
+	$(CHECKOV)/bin/$(INSTALL) $<
 	touch $@
 
 # An unoptimised build takes less time, and the check still takes only six seconds.

@@ -103,7 +103,7 @@ def placeholders(moto_url: str, webhook_url: str) -> dict[str, str]:
 def sections() -> list[tuple[str, str, str]]:
     """Page, heading and commands of each section, every command on its line of the page."""
     found = []
-    for page in [CLONE / "README.md", *sorted((CLONE / "docs").glob("*.md"))]:
+    for page in [CLONE / "README.md", CLONE / "CONTRIBUTING.md", *sorted((CLONE / "docs").glob("*.md"))]:
         scripts: dict[str, dict[int, str]] = {}
         heading, block, indent = "", None, 0
         for number, line in enumerate(page.read_text().splitlines(), 1):

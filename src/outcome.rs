@@ -272,6 +272,8 @@ pub struct Report {
     pub event_id: Option<String>,
     /// Purchasely's name of the event.
     pub event_name: Option<String>,
+    /// The digest of the id by which Purchasely knows the user.
+    pub user: Option<String>,
     /// The event's age on arrival, if Purchasely itself sent it and it has a time.
     pub event_age: Option<Duration>,
     /// Whether the event's name is outside the catalogue, and reported for the first time today.
@@ -292,6 +294,7 @@ impl Report {
             outcome,
             event_id: None,
             event_name: None,
+            user: None,
             event_age: None,
             is_unknown: false,
             revenue_missing: false,

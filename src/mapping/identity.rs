@@ -73,6 +73,12 @@ pub fn identify<'e>(event: &'e Event, rules: &IdentityRules) -> Identified<'e> {
     if limits::is_valid_identity(id) { Identified::User(user) } else { Identified::TooLong }
 }
 
+/// The id by which Purchasely knows the user, whatever the rules make of it.
+#[must_use]
+pub fn purchasely_id(event: &Event) -> Option<Cow<'_, str>> {
+    ["user_id", "anonymous_user_id"].iter().find_map(|name| id_text(event.fields().get(*name)?))
+}
+
 fn clevertap_id<'e>(event: &'e Event, field: &str) -> Option<Cow<'e, str>> {
     let fields = event.fields();
     let at_the_top = fields.get(field).and_then(id_text);

@@ -3,21 +3,26 @@
 
 mod tables;
 
+use crate::aws_service;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use tables::tables;
+use tables::{costs, tables};
 use testkit::clevertap::Reply;
 use testkit::harness::World;
 use testkit::moto::Resources;
 
-const PAGES: [&str; 6] = [
+const PAGES: [&str; 10] = [
+    "CONTRIBUTING.md",
     "README.md",
+    "SECURITY.md",
     "docs/architecture.md",
+    "docs/costs.md",
     "docs/deploy.md",
     "docs/mapping.md",
     "docs/operations.md",
     "docs/settings.md",
+    "docs/threat-model.md",
 ];
 
 fn path(file: &str) -> PathBuf {
@@ -165,4 +170,19 @@ async fn the_pages_explain_every_part_of_a_log_line_and_of_a_dead_letter() {
     let unexplained: Vec<_> =
         parts.iter().filter(|name| !page.contains(&format!("`{name}`"))).collect();
     assert!(unexplained.is_empty(), "docs/operations.md does not explain {unexplained:?}");
+}
+
+#[tokio::test]
+async fn the_costs_count_what_the_function_writes() {
+    let (url, seen) = aws_service(|_| None).await;
+    let settings = [("DEDUPLICATION_TABLE", "claims"), ("AWS_ENDPOINT_URL_DYNAMODB", &*url)];
+    let world = World::start(&settings).await;
+    let warm_up = json!({ "event_name": "ACTIVATE", "event_id": "e-0", "user_id": "u" });
+    world.post(warm_up.to_string().as_bytes()).await;
+    seen.lock().unwrap().clear();
+    world.post(read("events/TRIAL_STARTED.json").as_bytes()).await;
+    let line = world.function.wait_for_log(|line| line.contains(r#""TRIAL_STARTED""#)).await;
+    let expected = costs::LINE_BYTES - 200..=costs::LINE_BYTES;
+    assert!(expected.contains(&line.len()), "{} bytes: {line}", line.len());
+    assert_eq!(seen.lock().unwrap().len(), costs::CLAIM_WRITES);
 }

@@ -3,7 +3,7 @@
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
-use tools::{Unusable, demo, dev, doctor, explain, replay, send};
+use tools::{Unusable, demo, dev, digest, doctor, explain, replay, send};
 
 /// Try, explain and check the relay from Purchasely to CleverTap.
 ///
@@ -24,6 +24,7 @@ enum Command {
     Explain(explain::Options),
     Replay(replay::Options),
     Doctor(doctor::Options),
+    Digest(digest::Options),
 }
 
 #[tokio::main]
@@ -35,6 +36,7 @@ async fn main() -> ExitCode {
         Command::Explain(options) => explain::run(options).await,
         Command::Replay(options) => replay::run(options).await,
         Command::Doctor(options) => doctor::run(options).await,
+        Command::Digest(options) => digest::run(options).await,
     };
     result.unwrap_or_else(|Unusable(problems)| {
         for problem in problems {

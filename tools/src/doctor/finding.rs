@@ -112,11 +112,15 @@ checks! {
         "A key cannot be changed: create another table and use its name.";
     ClaimsTableExpiry "claims_table_expiry" Warning "Time to live is off, so items are never deleted."
         "`aws dynamodb update-time-to-live --table-name NAME --time-to-live-specification AttributeName=expires_at,Enabled=true`";
-    Alarms "alarms" Ok "Every alarm of the stack has a receiver.";
+    Alarms "alarms" Ok "The stack has alarms, and both classes have a receiver.";
     AlarmsMissing "alarms_missing" Warning "The stack was deployed with Monitoring=false."
-        "Deploy with Monitoring=true and AlarmEmail or AlarmTopicArn.";
-    AlarmsUnreceived "alarms_unreceived" Warning "Neither AlarmEmail nor AlarmTopicArn is set, or the alarm's actions are disabled: nobody learns of it."
-        "Deploy with AlarmEmail or AlarmTopicArn, and enable the actions with `aws cloudwatch enable-alarm-actions`.";
+        "Deploy with Monitoring=true, AlarmEmail or AlarmTopicArn, and NoticeEmail or NoticeTopicArn.";
+    AlarmsUnreceived "alarms_unreceived" Warning "Nobody learns of the alarms that somebody must act on at once, such as a wrong secret."
+        "Deploy with AlarmEmail or AlarmTopicArn.";
+    NoticesUnreceived "notices_unreceived" Warning "Nobody learns of the alarms that can wait for the next working day, such as missing revenue."
+        "Deploy with NoticeEmail or NoticeTopicArn.";
+    AlarmDisabled "alarm_disabled" Warning "Somebody disabled the alarm's actions: nobody learns of it."
+        "`aws cloudwatch enable-alarm-actions --alarm-names NAME`";
     AlarmTopicUnconfirmed "alarm_topic_unconfirmed" Warning "The alarms go to a topic without a confirmed subscription."
         "Open the link in the mail `AWS Notification - Subscription Confirmation`, or subscribe somebody to NAME.";
 }

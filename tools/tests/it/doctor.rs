@@ -30,7 +30,7 @@ exec "$REAL_AWS" "$@"
 "#;
 /// Makes a deployment without a fault, and an alarm of another stack.
 const DEPLOY: [&str; 7] = [
-    "aws cloudformation create-stack --stack-name relay --template-body file://stack.json --parameters ParameterKey=ClevertapApiUrl,ParameterValue=$CLEVERTAP ParameterKey=WebhookUrl,ParameterValue=$WEBHOOK",
+    "aws cloudformation create-stack --stack-name relay --template-body file://stack.json --parameters ParameterKey=ClevertapApiUrl,ParameterValue=$CLEVERTAP ParameterKey=WebhookUrl,ParameterValue=$WEBHOOK ParameterKey=AlarmEmail,ParameterValue=a@example.com ParameterKey=NoticeTopicArn,ParameterValue=$TOPIC",
     "aws secretsmanager create-secret --name relay --secret-string file://secret.json",
     "aws dynamodb update-time-to-live --table-name relay --time-to-live-specification AttributeName=expires_at,Enabled=true",
     "aws sns create-topic --name relay",
@@ -45,7 +45,7 @@ const CHANGE: [&str; 7] = [
     "aws sqs send-message --queue-url $QUEUE-dead.fifo --message-body x --message-group-id g --message-deduplication-id d",
     "aws dynamodb update-time-to-live --table-name relay --time-to-live-specification AttributeName=expires_at,Enabled=false",
     "aws secretsmanager put-secret-value --secret-id relay --secret-string '{}'",
-    "$ALARM-Secret",
+    "$ALARM-Secret --no-actions-enabled",
 ];
 const DELETE: [&str; 5] = [
     "aws lambda delete-event-source-mapping --uuid $MAPPING",
@@ -437,9 +437,9 @@ async fn a_deployment_is_what_the_function_needs_once_the_fixes_are_run() {
     let report = doctor.run().await;
     report.has("drift_found", "Function: MODIFIED /Timeout");
     #[rustfmt::skip]
-    let by_hand = ["alarms_unreceived", "clevertap_skipped", "dead_letters", "drift_found", "drift_unknown", "queue_redrive", "secret_invalid"];
+    let by_hand = ["clevertap_skipped", "dead_letters", "drift_found", "drift_unknown", "queue_redrive", "secret_invalid"];
     #[rustfmt::skip]
-    let by_command = ["claims_table_expiry", "event_source_disabled", "function_memory", "function_runtime", "function_timeout", "queue_attributes"];
+    let by_command = ["alarm_disabled", "claims_table_expiry", "event_source_disabled", "function_memory", "function_runtime", "function_timeout", "queue_attributes"];
     assert_eq!(report.problems(), by_hand.into_iter().chain(by_command).collect());
     let fixes = report.findings.iter().map(|[.., fix]| fix);
     let commands = fixes.filter_map(|fix| fix.strip_prefix('`')?.strip_suffix('`'));
@@ -451,6 +451,36 @@ async fn a_deployment_is_what_the_function_needs_once_the_fixes_are_run() {
     #[rustfmt::skip]
     let missing = ["claims_table_missing", "event_source_missing", "queue_missing", "queue_redrive", "secret_unreadable", "webhook_url_auth"];
     assert_eq!(doctor.run().await.problems(), missing.into());
+}
+
+#[tokio::test]
+async fn each_class_of_alarms_needs_a_receiver() {
+    let doctor = Doctor::new("--stack relay").with_aws().await;
+    let alarms =
+        json!({ "MetricAlarms": [{ "AlarmName": "relay-Secret", "ActionsEnabled": true }] });
+    let doctor = doctor
+        .file("detect-stack-drift", json!({ "StackDriftDetectionId": "1" }))
+        .file("describe-stack-drift-detection-status", drift("DETECTION_COMPLETE", "IN_SYNC"))
+        .file("describe-alarms", alarms);
+    for (set, expected) in [
+        (vec![], vec!["alarms_unreceived", "notices_unreceived"]),
+        (vec!["AlarmEmail"], vec!["notices_unreceived"]),
+        (vec!["NoticeEmail"], vec!["alarms_unreceived"]),
+        (vec!["AlarmTopicArn", "NoticeTopicArn"], vec![]),
+    ] {
+        let parameters = ["AlarmEmail", "AlarmTopicArn", "NoticeEmail", "NoticeTopicArn"];
+        let parameters = parameters.map(|name| {
+            let value = if set.contains(&name) { "somebody" } else { "" };
+            json!({ "ParameterKey": name, "ParameterValue": value })
+        });
+        let stack = json!({ "StackStatus": "CREATE_COMPLETE", "Parameters": parameters });
+        let path = doctor.folder.path().join("describe-stacks");
+        std::fs::write(path, json!({ "Stacks": [stack] }).to_string()).unwrap();
+        let report = doctor.run().await;
+        let mut problems = report.problems();
+        problems.retain(|id| id.ends_with("_unreceived"));
+        assert_eq!(problems, expected.into_iter().collect(), "with {set:?}");
+    }
 }
 
 #[tokio::test]
