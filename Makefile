@@ -36,13 +36,17 @@ DEPLOY = scripts/deploy $(1) --template template.yaml --stack $(STACK) --params 
 help: ## Say what there is to make.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 20
 
-demo: $(VENV)/cargo-lambda.done ## Relay every sample webhook to a stand-in CleverTap, and show it.
-	cargo build --locked
-	cargo --locked relay demo
+# `make demo DELIVERY=queue` and `make dev DELIVERY=queue` also need the queue's stand-in.
+DELIVERY ?= direct
+DELIVERY_TOOLS_queue := $(VENV)/tests.done
 
-dev: $(VENV)/cargo-lambda.done ## Run the function at http://localhost:9000, with stand-ins, until Ctrl-C.
+demo: $(VENV)/cargo-lambda.done $(DELIVERY_TOOLS_$(DELIVERY)) ## Relay every sample webhook to a stand-in CleverTap, and show it.
 	cargo build --locked
-	cargo --locked relay dev
+	cargo --locked relay demo --delivery $(DELIVERY)
+
+dev: $(VENV)/cargo-lambda.done $(DELIVERY_TOOLS_$(DELIVERY)) ## Run the function at http://localhost:9000, with stand-ins, until Ctrl-C.
+	cargo build --locked
+	cargo --locked relay dev --delivery $(DELIVERY)
 
 # SAM reads only AWS_DEFAULT_REGION.
 ifdef AWS_REGION

@@ -209,6 +209,11 @@ def check_the_rules(template):
         ({"Monitoring": "false"}, []),
         (EMAIL | {"Monitoring": "false"}, ["Monitoring"]),
         ({"NoticeTopicArn": TOPIC, "Monitoring": "false"}, ["Monitoring"]),
+        ({"Delivery": "queue"}, []),
+        ({"ReservedConcurrency": 20}, []),
+        ({"Delivery": "queue", "KeepEvents": "false"}, ["Delivery"]),
+        ({"Delivery": "queue", "ClevertapDryRun": "true"}, ["ClevertapDryRun"]),
+        ({"Delivery": "queue", "ReservedConcurrency": 20}, ["ReservedConcurrency"]),
     ):
         equal(Stack(template, **parameters).refusals(), expected, f"what the rules refuse of {parameters}")
 
@@ -245,6 +250,22 @@ def check_what_each_parameter_creates(template):
         equal((url.netloc, url.query), ("eu-west-1.console.aws.amazon.com", "region=eu-west-1"), f"{name}: the console's address")
     queue = "https://sqs.eu-west-1.amazonaws.com/123456789012/DeadLetterQueue.QueueName"
     equal(outputs["DeadLettersUrl"]["Value"].partition("#")[2], f"/queues/{quote(queue, safe='')}", "the queue of DeadLettersUrl")
+
+
+def check_each_way_of_delivery(template):
+    for delivery, concurrency, senders in (
+        ("direct", 2, ["DeadLetterQueue.Arn"]),
+        ("queue", 10, ["DeadLetterQueue.Arn", "EventQueue.Arn"]),
+    ):
+        stack = Stack(template, Delivery=delivery)
+        (function,) = stack.of_type("AWS::Lambda::Function").values()
+        equal(function["Environment"]["Variables"]["DELIVERY"], delivery, "DELIVERY")
+        (mapping,) = stack.of_type("AWS::Lambda::EventSourceMapping").values()
+        equal(mapping["ScalingConfig"], {"MaximumConcurrency": concurrency}, f"the consumers with {delivery}")
+        (policy,) = stack.of_type("AWS::IAM::Role")["FunctionRole"]["Policies"]
+        statements = [statement for statement in policy["PolicyDocument"]["Statement"] if statement]
+        may_send = [s["Resource"] for s in statements if s["Action"] == "sqs:SendMessage"]
+        equal(may_send, senders, f"the queues that the function may send to with {delivery}")
 
 
 def check_the_alarms(template):

@@ -4,10 +4,10 @@
 
 use crate::aws::Clients;
 use crate::aws::claims::Claims;
-use crate::aws::queues::{DeadLetterQueue, EventQueue};
+use crate::aws::queues::Queue;
 use crate::aws::secret::Secrets;
 use crate::clevertap::{Client, Uploader};
-use crate::config::{Config, SignaturePolicy};
+use crate::config::{Config, DeliveryMode, SignaturePolicy};
 use crate::handler::Handler;
 use crate::http::SharedHttp;
 use crate::relay::{Relay, UnknownEvents};
@@ -21,7 +21,10 @@ pub fn handler(config: Config, http: SharedHttp, aws: &SdkConfig) -> Result<Hand
     let is_signed = config.signature != SignaturePolicy::Off;
     let secrets = Secrets::new(clients.secrets_manager, config.secret_id, is_signed);
     let secrets = Arc::new(secrets);
-    let sqs = |url: String| (clients.sqs.clone(), url);
+    let queue = |setting, url: Option<String>| {
+        url.map(|url| Queue { client: clients.sqs.clone(), url, setting })
+    };
+    let event_queue = queue("EVENT_QUEUE_URL", config.event_queue_url);
     Ok(Handler {
         signature: config.signature,
         relay: Relay {
@@ -35,23 +38,20 @@ pub fn handler(config: Config, http: SharedHttp, aws: &SdkConfig) -> Result<Hand
             is_dry_run: config.dry_run,
             unknown_events: UnknownEvents::default(),
             claims: config.deduplication_table.map(|table| Claims::new(clients.dynamodb, table)),
-            dead_letters: config
-                .dead_letter_queue_url
-                .map(sqs)
-                .map(|(client, url)| DeadLetterQueue::new(client, url)),
+            dead_letters: queue("DEAD_LETTER_QUEUE_URL", config.dead_letter_queue_url),
         },
         secrets,
-        event_queue: config
-            .event_queue_url
-            .map(sqs)
-            .map(|(client, url)| EventQueue::new(client, url)),
+        webhook_queue: event_queue.clone().filter(|_| config.delivery == DeliveryMode::Queue),
+        event_queue,
         is_cold: true.into(),
     })
 }
 
-/// Starts what the first event needs: the secret and a connection to CleverTap. Both go on while the
-/// runtime asks for that event.
+/// Starts what the first event needs: the secret and, unless webhooks go into a queue, a connection to
+/// CleverTap. Both go on while the runtime asks for that event.
 pub fn warm_up(handler: &Handler) {
     handler.secrets.prefetch();
-    handler.relay.uploader.client.warm_up();
+    if handler.webhook_queue.is_none() {
+        handler.relay.uploader.client.warm_up();
+    }
 }

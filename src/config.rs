@@ -47,8 +47,8 @@ pub const SETTINGS: &[Setting] = &[
     Setting { name: "UNKNOWN_FIELDS", default: "send", meaning: "`send`: payload fields that Purchasely does not document are sent as they are. `drop`: they are not sent." },
     Setting { name: "SANDBOX_EVENTS", default: "drop", meaning: "Events of testers' purchases. `drop`: they are not sent. `relay`: they go to the main account without profile and revenue records. The default is `relay` if the account id starts with `TEST-`, and then all records are sent." },
     Setting { name: "CLEVERTAP_SANDBOX_ACCOUNT_ID", default: "not set", meaning: "Another account of the same region that gets all records of testers' purchases, instead of `SANDBOX_EVENTS`, which must then not be `drop`. Its passcode is `clevertap_sandbox_passcode` in the secret." },
-    Setting { name: "DELIVERY", default: "direct", meaning: "`direct`: a webhook is answered once CleverTap has the event. There is no other value yet." },
-    Setting { name: "EVENT_QUEUE_URL", default: "not set", meaning: "URL of the FIFO queue whose messages the function relays: redriven dead letters and replays. Without it messages that fail are not delayed before they come back." },
+    Setting { name: "DELIVERY", default: "direct", meaning: "`direct`: a webhook is answered once CleverTap has the event. `queue`: it is answered once the event queue has it, and the function relays it from there; `EVENT_QUEUE_URL` must be set. [Queue mode](operations.md#queue-mode) says when to use it and how to switch." },
+    Setting { name: "EVENT_QUEUE_URL", default: "not set", meaning: "URL of the FIFO queue whose messages the function relays: redriven dead letters, replays and, with `DELIVERY=queue`, webhooks. Without it messages that fail are not delayed before they come back." },
     Setting { name: "DEAD_LETTER_QUEUE_URL", default: "not set", meaning: "URL of the FIFO queue that takes events which can never be relayed. Without it such an event is answered 503 and blocks that user's later events for 20 days." },
     Setting { name: "DEDUPLICATION_TABLE", default: "not set", meaning: "DynamoDB table of the events that CleverTap has accepted. Without it an event that Purchasely sends again is raised again." },
     Setting { name: "CLEVERTAP_DRY_RUN", default: "false", meaning: "`true`: CleverTap checks each upload and stores nothing. For a second account or copied traffic: Purchasely does not send these events again." },
@@ -68,7 +68,8 @@ pub struct Config {
     pub sandbox_account_id: Option<HeaderValue>,
     /// Whether CleverTap only checks uploads and stores nothing.
     pub dry_run: bool,
-    /// The FIFO queue whose messages the function relays.
+    pub delivery: DeliveryMode,
+    /// The FIFO queue whose messages the function relays. With [`DeliveryMode::Queue`] there is one.
     pub event_queue_url: Option<String>,
     /// The FIFO queue for events that can never be relayed.
     pub dead_letter_queue_url: Option<String>,
@@ -93,6 +94,15 @@ pub enum SignaturePolicy {
     },
     /// Not at all, for a sender that cannot sign.
     Off,
+}
+
+/// What happens to a webhook before it is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeliveryMode {
+    /// It is relayed.
+    Direct,
+    /// It is put into the event queue.
+    Queue,
 }
 
 /// A variable that prevents the function from starting.
@@ -129,7 +139,16 @@ impl Config {
                     .to_owned(),
             );
         }
-        reader.choice("DELIVERY", &[("direct", ())]);
+        let modes = [("direct", DeliveryMode::Direct), ("queue", DeliveryMode::Queue)];
+        let delivery = reader.choice("DELIVERY", &modes);
+        if delivery == DeliveryMode::Queue {
+            reader.required("EVENT_QUEUE_URL", "the queue's URL, or set DELIVERY to direct");
+            if dry_run {
+                let problem =
+                    "is `true` and DELIVERY is `queue`; set it to false, or DELIVERY to direct";
+                reader.error("CLEVERTAP_DRY_RUN", problem);
+            }
+        }
         let event_queue_url = reader.queue_url("EVENT_QUEUE_URL");
         let dead_letter_queue_url = reader.queue_url("DEAD_LETTER_QUEUE_URL");
         let deduplication_table = reader.value("DEDUPLICATION_TABLE");
@@ -146,6 +165,7 @@ impl Config {
             account_id,
             sandbox_account_id,
             dry_run,
+            delivery,
             event_queue_url,
             dead_letter_queue_url,
             deduplication_table,
@@ -167,7 +187,14 @@ impl Config {
             ),
             (
                 self.dead_letter_queue_url.is_none(),
-                "DEAD_LETTER_QUEUE_URL is not set: an event that can never be relayed blocks that user's later events for 20 days",
+                match self.delivery {
+                    DeliveryMode::Direct => {
+                        "DEAD_LETTER_QUEUE_URL is not set: an event that can never be relayed blocks that user's later events for 20 days"
+                    }
+                    DeliveryMode::Queue => {
+                        "DEAD_LETTER_QUEUE_URL is not set: an event that CleverTap refuses blocks that user's later events for 14 days and is then lost"
+                    }
+                },
             ),
             (
                 self.event_queue_url.is_none(),
@@ -308,7 +335,13 @@ mod tests {
             &[("REFUND_EVENT", "Trial_Started")],
             &[&format!("REFUND_EVENT: `Trial_Started` {same}")],
         );
-        check_errors(&[("DELIVERY", "queue")], &["DELIVERY: is `queue`; set it to direct"]);
+        check_errors(
+            &[("DELIVERY", "queue"), ("CLEVERTAP_DRY_RUN", "true")],
+            &[
+                "EVENT_QUEUE_URL: is not set; set it to the queue's URL, or set DELIVERY to direct",
+                "CLEVERTAP_DRY_RUN: is `true` and DELIVERY is `queue`; set it to false, or DELIVERY to direct",
+            ],
+        );
     }
 
     #[test]
@@ -568,6 +601,8 @@ mod tests {
         assert_eq!(complete.event_queue_url.as_deref(), Some(queues[1].1));
         assert_eq!(complete.deduplication_table.as_deref(), Some("claims"));
         assert_eq!(config(&[]).missing_guarantees().len(), 3);
+        let missing = config(&[("DELIVERY", "queue"), queues[1]]).missing_guarantees();
+        assert!(missing[1].ends_with("is then lost"), "{missing:?}");
         for (variable, value) in queues {
             let missing = config(&[(variable, value)]).missing_guarantees();
             assert_eq!(missing.len(), 2);

@@ -3,7 +3,7 @@
 //! It verifies and parses webhooks, hands them to the relay, and turns each outcome into a response. It does
 //! not know what relaying an event takes.
 
-use crate::aws::queues::{self, EventQueue};
+use crate::aws::queues::{self, Queue};
 use crate::aws::secret::{Secret, Secrets};
 use crate::clevertap::Role;
 use crate::clock;
@@ -13,29 +13,35 @@ use crate::mapping::Origin;
 use crate::outcome::{Failure, Outcome, Permanent, Report};
 use crate::purchasely::signature::{InvalidSignature, SignatureHeaders};
 use crate::purchasely::{Unreadable, Verified};
-use crate::relay::{self, BLOCKED, Budget, Delivery, Message, Relay, Relayed};
+use crate::relay::{self, Budget, Delivery, Message, Relay, Relayed};
 use crate::telemetry;
 use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsMessage};
 use futures_util::FutureExt;
-use futures_util::future::join_all;
 use http::header::ALLOW;
 use http::{HeaderValue, Method};
 use lambda_runtime::LambdaEvent;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::time::timeout_at;
 
-/// Purchasely's webhooks have about 1.5 kB; SQS accepts 1 MiB.
+/// Purchasely's webhooks have about 1.5 kB. SQS accepts 1 MiB, and Lambda 6 MB in a batch of ten, as text or
+/// in base64.
 const MAX_BODY_BYTES: usize = 256 * 1024;
 /// Marks a webhook that an operator sends again; its value may name the only records to send, as in a dead
 /// letter. It is not signed, but whoever can sign a webhook can also send it without the mark.
 pub const REPLAYED_HEADER: &str = "x-replayed";
 /// A request that seems older than this has a time in another unit, or was stored.
 const MAX_AGE: Duration = Duration::from_secs(10);
+/// A message that is in SQS this much later than its webhook was not sent by the HTTP endpoint: SQS moved it.
+const MAX_TIME_TO_QUEUE: Duration = Duration::from_mins(5);
+/// The least wait before an event is sent again that CleverTap may have stored: a minute, even if a tenth less.
+const WAIT_AFTER_UNKNOWN: Duration = Duration::from_secs(70);
 
 /// Serves invocations.
 #[derive(Debug)]
@@ -43,8 +49,10 @@ pub struct Handler {
     pub signature: SignaturePolicy,
     pub secrets: Arc<Secrets>,
     pub relay: Relay,
+    /// The queue that webhooks are put into, unless they are relayed at once.
+    pub webhook_queue: Option<Queue>,
     /// The queue that batches come from.
-    pub event_queue: Option<EventQueue>,
+    pub event_queue: Option<Queue>,
     /// Whether the environment has served nothing yet.
     pub is_cold: AtomicBool,
 }
@@ -139,7 +147,10 @@ impl Handler {
             records: replayed.and_then(|value| records(value.to_str().ok()?)),
             message: None,
         };
-        self.relay.relay(&delivery, secret, budget).await
+        match &self.webhook_queue {
+            Some(queue) => self.relay.enqueue(&delivery, &secret, queue).await,
+            None => self.relay.relay(&delivery, secret, budget).await,
+        }
     }
 
     /// Verifies the request's signature. A mismatch may come from a shared secret that was changed a moment
@@ -190,13 +201,7 @@ impl Handler {
         budget: Budget,
     ) -> (SqsBatchResponse, Vec<Report>) {
         let mut response = SqsBatchResponse::default();
-        let Some(secret) = self.secret(budget).await else {
-            let report = Report::new(Outcome::Failed(Failure::SecretUnavailable));
-            for id in messages.iter().filter_map(|message| message.message_id.clone()) {
-                response.add_failure(id);
-            }
-            return (response, vec![report; messages.len()]);
-        };
+        let secret = self.secret(budget).await;
         let bodies: Vec<_> = messages.iter().map(body_of).collect();
         let deliveries: Vec<_> = messages
             .iter()
@@ -214,20 +219,25 @@ impl Handler {
         (response, reports)
     }
 
-    /// Delays the next delivery of what failed; what waits behind it waits with it.
+    /// Delays the next delivery of what failed. The messages of a group wait as long as the first of them,
+    /// because SQS delivers none of a group while it hides another.
     async fn delay(&self, failed: &[&Relayed<'_>], budget: Budget) {
-        let Some(queue) = &self.event_queue else {
+        let (Some(queue), false) = (&self.event_queue, failed.is_empty()) else {
             return;
         };
-        let delays = failed
-            .iter()
-            .filter(|failed| failed.report.outcome != Outcome::Failed(BLOCKED))
-            .filter_map(|failed| {
-                let message = failed.delivery.message?;
-                Some(queue.delay(message.receipt_handle?, message.receive_count))
+        let mut of_group = HashMap::new();
+        let delays = failed.iter().filter_map(|failed| {
+            let message = failed.delivery.message?;
+            let delay = of_group.entry(message.group).or_insert_with(|| {
+                let may_be_stored =
+                    matches!(failed.report.outcome, Outcome::Failed(why) if why.may_be_stored());
+                let min = if may_be_stored { WAIT_AFTER_UNKNOWN } else { Duration::ZERO };
+                queues::delay_after(message.receive_count, min)
             });
+            Some((message.receipt_handle?, *delay))
+        });
         // Without it the queue's own visibility timeout applies, so it may be cut short.
-        let _ = timeout_at(budget.ends, join_all(delays)).await;
+        let _ = timeout_at(budget.ends, queue.delay(delays)).await;
     }
 }
 
@@ -276,8 +286,10 @@ fn body_of(message: &SqsMessage) -> Option<std::borrow::Cow<'_, [u8]>> {
 
 fn delivery_of<'m>(message: &'m SqsMessage, body: Option<&'m [u8]>) -> Option<Delivery<'m>> {
     let system = |name: &str| message.attributes.get(name).map(String::as_str);
-    let is_redelivered =
-        [queues::REASON, queues::REPLAYED].iter().any(|name| attribute(message, name).is_some());
+    let sent_at = system("SentTimestamp").and_then(|time| time.parse().ok());
+    let sent_at = sent_at.map(Duration::from_millis);
+    let is_redelivered = is_moved(attribute(message, queues::RECEIVED_AT), sent_at)
+        || [queues::REASON, queues::REPLAYED].iter().any(|name| attribute(message, name).is_some());
     let count = system("ApproximateReceiveCount").and_then(|count| count.parse().ok());
     Some(Delivery {
         body: body.unwrap_or(message.body.as_deref().unwrap_or_default().as_bytes()),
@@ -293,8 +305,18 @@ fn delivery_of<'m>(message: &'m SqsMessage, body: Option<&'m [u8]>) -> Option<De
             receipt_handle: message.receipt_handle.as_deref(),
             receive_count: count.unwrap_or(1),
             group: system("MessageGroupId"),
+            sent_at,
         }),
     })
+}
+
+/// Whether SQS itself moved a message to the dead-letter queue and somebody redrove it: both start its
+/// timestamp again.
+fn is_moved(received_at: Option<&str>, sent_at: Option<Duration>) -> bool {
+    let received_at = received_at.and_then(|time| OffsetDateTime::parse(time, &Rfc3339).ok());
+    let received_at = received_at.and_then(|time| u64::try_from(time.unix_timestamp()).ok());
+    let times = sent_at.zip(received_at.map(Duration::from_secs));
+    times.is_some_and(|(sent, received)| sent.saturating_sub(received) > MAX_TIME_TO_QUEUE)
 }
 
 /// The records that are still to be sent. Words that name none say nothing; then all records are sent

@@ -14,6 +14,8 @@ use strum::IntoStaticStr;
 pub enum Outcome {
     /// CleverTap accepted it.
     Relayed,
+    /// The event queue has it; the function relays it from there.
+    Queued,
     /// CleverTap would accept it; nothing was stored (`CLEVERTAP_DRY_RUN`).
     DryRun,
     /// CleverTap accepted it before.
@@ -44,6 +46,11 @@ pub enum Permanent {
         "CleverTap's answer does not say whether it stored the event: look for the event in CleverTap before you redrive it"
     )]
     Unclear,
+    /// It failed in the event queue for so long that SQS would soon delete it.
+    #[error(
+        "relaying it has failed for 13 days, and the event queue loses it after 14: fix what the line before this one names, then redrive"
+    )]
+    RetriesExhausted,
     /// Parsing or mapping panicked, and would panic again.
     #[error(
         "the function panicked while it read the event: the line before this one has the place, please report it"
@@ -61,9 +68,11 @@ pub enum Failure {
     )]
     NoDeadLetterQueue(Permanent),
 
-    // The dead-letter queue.
+    // A queue.
     #[error("{0}; the dead-letter queue did not store the event, which is sent again")]
     DeadLetterFailed(Permanent),
+    #[error("the event queue did not store the event, which is sent again")]
+    QueueFailed,
 
     /// The upload: who must act depends on why.
     #[error("{0}")]
@@ -103,8 +112,8 @@ pub enum Severity {
 pub enum Class {
     /// The event can never be relayed and no dead-letter queue is configured, so its user's later events wait.
     Event,
-    /// The dead-letter queue is unavailable or the function may not write to it.
-    DeadLetterQueue,
+    /// A queue is unavailable or the function may not write to it.
+    Queue,
     /// CleverTap rejects the account id or the passcode.
     Credentials,
     /// There is no usable secret.
@@ -147,6 +156,7 @@ impl Outcome {
         use Severity::{Error, Info, Warn};
         let (http_status, word, reason, metric, severity) = match *self {
             Self::Relayed => (200, "relayed", None, "Relayed", Info),
+            Self::Queued => (200, "queued", None, "Queued", Info),
             Self::DryRun => (200, "dry_run", None, "DryRun", Info),
             Self::Duplicate => (200, "duplicate", None, "Duplicate", Info),
             Self::DeadLettered(why) => {
@@ -178,6 +188,7 @@ impl Outcome {
     pub fn message(&self) -> String {
         match self {
             Self::Relayed => "relayed to CleverTap".to_owned(),
+            Self::Queued => "stored in the event queue".to_owned(),
             Self::DryRun => "CleverTap would accept it; nothing was stored".to_owned(),
             Self::Duplicate => "nothing to send: CleverTap accepted it before".to_owned(),
             Self::DeadLettered(why) => format!("sent to the dead-letter queue: {why}"),
@@ -212,7 +223,7 @@ impl Failure {
     pub fn class(self) -> Class {
         match self {
             Self::NoDeadLetterQueue(_) => Class::Event,
-            Self::DeadLetterFailed(_) => Class::DeadLetterQueue,
+            Self::DeadLetterFailed(_) | Self::QueueFailed => Class::Queue,
             Self::SecretUnavailable => Class::Secret,
             Self::InProgress => Class::Transient,
             Self::Panicked | Self::UnknownInvocation => Class::Unexpected,
@@ -227,6 +238,15 @@ impl Failure {
                 | UploadFailure::TimedOut => Class::Transient,
                 UploadFailure::UnexpectedResponse(_) => Class::Unexpected,
             },
+        }
+    }
+
+    /// Whether CleverTap may have stored the event nevertheless.
+    pub fn may_be_stored(self) -> bool {
+        match self {
+            Self::Upload(why) => why.may_be_stored(),
+            Self::NoDeadLetterQueue(why) | Self::DeadLetterFailed(why) => why == Permanent::Unclear,
+            _ => false,
         }
     }
 
@@ -246,6 +266,7 @@ impl From<Permanent> for &'static str {
             Permanent::Unmappable(why) => why.into(),
             Permanent::Refused(_) => "refused",
             Permanent::Unclear => "unclear",
+            Permanent::RetriesExhausted => "retries_exhausted",
             Permanent::Panicked => "panicked",
         }
     }
@@ -337,6 +358,7 @@ mod tests {
         let refused = Permanent::Refused(513);
         for (outcome, status, word) in [
             (Outcome::Relayed, 200, "relayed"),
+            (Outcome::Queued, 200, "queued"),
             (Outcome::DryRun, 200, "dry_run"),
             (Outcome::Duplicate, 200, "duplicate"),
             (Outcome::Ignored(Ignored::Anonymous), 200, "ignored"),
@@ -346,6 +368,7 @@ mod tests {
             (Outcome::PayloadTooLarge, 413, "payload_too_large"),
             (Outcome::Failed(Failure::NoDeadLetterQueue(refused)), 503, "unavailable"),
             (Outcome::Failed(Failure::Upload(UploadFailure::Busy(429))), 503, "unavailable"),
+            (Outcome::Failed(Failure::QueueFailed), 503, "unavailable"),
             (Outcome::Failed(Failure::Panicked), 503, "unavailable"),
         ] {
             let row = outcome.row();

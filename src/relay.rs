@@ -4,7 +4,7 @@
 //! and a batch take the same way. It does not know how webhooks arrive, nor what an outcome answers.
 
 use crate::aws::claims::{self, Claim, Claims};
-use crate::aws::queues::{DeadLetter, DeadLetterQueue, REASON, RECORDS};
+use crate::aws::queues::{NewMessage, Queue, REASON, RECEIVED_AT, RECORDS, REPLAYED};
 use crate::aws::secret::Secret;
 use crate::clevertap::{Account, EventUpload, Role, Unsettled, UploadFailure, Uploader, User};
 use crate::clock;
@@ -29,6 +29,8 @@ const SETTLING: Duration = Duration::from_millis(1500);
 /// How an event fails whose turn has not come.
 pub const BLOCKED: Failure = Failure::Upload(UploadFailure::Blocked);
 const SECONDS_PER_DAY: u64 = 86_400;
+/// SQS deletes a message after 14 days.
+const MAX_AGE_IN_QUEUE: Duration = Duration::from_hours(13 * 24);
 /// A sender that makes up names must not fill the memory.
 const MAX_UNKNOWN_EVENTS: usize = 100;
 
@@ -77,6 +79,8 @@ pub struct Message<'d> {
     pub receive_count: u32,
     /// Messages of one group are relayed in order.
     pub group: Option<&'d str>,
+    /// When SQS got it, as time since 1970.
+    pub sent_at: Option<Duration>,
 }
 
 /// A delivery and how it ended.
@@ -96,7 +100,7 @@ pub struct Relay {
     /// Without it, an event may be relayed twice.
     pub claims: Option<Claims>,
     /// Without it, an event that can never be relayed fails.
-    pub dead_letters: Option<DeadLetterQueue>,
+    pub dead_letters: Option<Queue>,
     pub unknown_events: UnknownEvents,
 }
 
@@ -157,32 +161,64 @@ impl Relay {
             self.uploader.upload(*account, secret, budget.uploads_end, &mut [upload]).await;
         }
         let verdict = job.verdict();
-        let outcome = self.settle(&mut job, verdict, &secret).await;
-        job.report(outcome, &secret)
+        let outcome = self.settle(&mut job, verdict, Some(&secret)).await;
+        job.report(outcome, Some(&secret))
     }
 
-    /// Relays a batch in its order: the same steps, with one upload per account.
+    /// Puts one delivery into a queue instead, whose messages are relayed later. What needs no upload is
+    /// settled at once.
+    pub async fn enqueue(&self, delivery: &Delivery<'_>, secret: &Secret, queue: &Queue) -> Report {
+        let mut job = self.decide(delivery);
+        let Decision::Send { claim, .. } = &job.decision else {
+            let verdict = job.verdict();
+            let outcome = self.settle(&mut job, verdict, Some(secret)).await;
+            return job.report(outcome, Some(secret));
+        };
+        let is_replayed = delivery.origin == Origin::Redelivered;
+        let message = NewMessage {
+            body: delivery.body,
+            attributes: vec![
+                received_now(),
+                (REPLAYED, is_replayed.then_some("true".into())),
+                (RECORDS, delivery.records.as_deref().map(words).map(Cow::from)),
+            ],
+            group: &self.user_of(delivery),
+            // Within five minutes of the first delivery, an operator may send what has become a dead letter.
+            once: (!is_replayed).then_some(claim),
+        };
+        let is_stored = queue.send(&message).await;
+        // Whoever relays it reports what mapping it noticed.
+        job.notes = Notes::default();
+        let failed = Outcome::Failed(Failure::QueueFailed);
+        job.report(if is_stored { Outcome::Queued } else { failed }, Some(secret))
+    }
+
+    /// Relays a batch in its order: the same steps, with one upload per account, and none without a secret.
     pub async fn relay_batch<'d>(
         &'d self,
         deliveries: &'d [Delivery<'d>],
-        secret: Arc<Secret>,
+        secret: Option<Arc<Secret>>,
         budget: Budget,
     ) -> Vec<Relayed<'d>> {
         let mut jobs = Vec::with_capacity(deliveries.len());
         for delivery in deliveries {
-            self.add(self.decide(delivery), &mut jobs);
+            let mut job = self.decide(delivery);
+            if secret.is_none() && matches!(job.decision, Decision::Send { .. }) {
+                job.decision = Decision::Ended(Outcome::Failed(Failure::SecretUnavailable));
+            }
+            self.add(job, &mut jobs);
         }
         join_all(jobs.iter_mut().map(|job| self.claim(job))).await;
         block_after_failures(&mut jobs);
         for account in [Account::Main, Account::Sandbox] {
             let mut uploads: Vec<_> =
                 jobs.iter_mut().filter_map(|job| job.upload_to(account)).collect();
-            if !uploads.is_empty() {
-                let secret = Arc::clone(&secret);
+            if let (Some(secret), false) = (&secret, uploads.is_empty()) {
+                let secret = Arc::clone(secret);
                 self.uploader.upload(account, secret, budget.uploads_end, &mut uploads).await;
             }
         }
-        let secret = &secret;
+        let secret = secret.as_deref();
         let settled = judge_in_order(jobs).map(|(mut job, verdict)| async move {
             let outcome = self.settle(&mut job, verdict, secret).await;
             job.reports(outcome, secret)
@@ -272,7 +308,12 @@ impl Relay {
 
     /// Writes what CleverTap accepted into the claim and, beside that, stores an event that can never be
     /// relayed.
-    async fn settle(&self, job: &mut Job<'_>, verdict: Verdict, secret: &Secret) -> Outcome {
+    async fn settle(
+        &self,
+        job: &mut Job<'_>,
+        verdict: Verdict,
+        secret: Option<&Secret>,
+    ) -> Outcome {
         let (outcome, is_remembered) = match verdict {
             Verdict::Accepted if self.is_dry_run => (Outcome::DryRun, true),
             Verdict::Accepted => (Outcome::Relayed, self.complete(job, secret).await),
@@ -288,8 +329,9 @@ impl Relay {
 
     /// Completes the claim, beside one more try for a profile that CleverTap refused for now. Returns whether
     /// the claim is done.
-    async fn complete(&self, job: &mut Job<'_>, secret: &Secret) -> bool {
-        let Decision::Send { account, claim, upload } = &mut job.decision else {
+    async fn complete(&self, job: &mut Job<'_>, secret: Option<&Secret>) -> bool {
+        let (Decision::Send { account, claim, upload }, Some(secret)) = (&mut job.decision, secret)
+        else {
             return true;
         };
         let complete = async {
@@ -325,8 +367,7 @@ impl Relay {
             _ => None,
         };
         let reason: &str = why.into();
-        let received_at = OffsetDateTime::from(clock::now()).format(&Rfc3339).ok();
-        let letter = DeadLetter {
+        let letter = NewMessage {
             body: job.delivery.body,
             attributes: vec![
                 (REASON, Some(reason.into())),
@@ -334,17 +375,17 @@ impl Relay {
                 ("panicked_at", undeliverable.panicked_at.as_deref().map(Cow::from)),
                 ("event_id", event.and_then(Event::id).map(Cow::from)),
                 ("event_name", event.map(Event::name).map(Cow::from)),
-                ("received_at", received_at.map(Cow::from)),
+                received_now(),
                 (RECORDS, job.records_left().map(Cow::from)),
             ],
             group: &self.user_of(job.delivery),
+            // A letter that is redriven and refused again must not vanish.
+            once: None,
         };
-        match queue.send(&letter).await {
-            Ok(()) => Outcome::DeadLettered(why),
-            Err(error) => {
-                tracing::error!("{error}");
-                Outcome::Failed(Failure::DeadLetterFailed(why))
-            }
+        if queue.send(&letter).await {
+            Outcome::DeadLettered(why)
+        } else {
+            Outcome::Failed(Failure::DeadLetterFailed(why))
         }
     }
 
@@ -401,6 +442,12 @@ impl<'d> Delivery<'d> {
         self.message?.group
     }
 
+    /// Whether it is a message that SQS deletes within a day.
+    fn is_expiring(&self) -> bool {
+        let sent_at = self.message.and_then(|message| message.sent_at);
+        sent_at.is_some_and(|sent| clock::unix_time().saturating_sub(sent) > MAX_AGE_IN_QUEUE)
+    }
+
     fn wants(&self, role: Role) -> bool {
         let roles = self.records.as_ref();
         roles.is_none_or(|roles| roles.contains(&role))
@@ -450,11 +497,10 @@ impl<'d> Job<'d> {
             Decision::Send { .. } => return None,
             Decision::Ended(_) | Decision::Undeliverable(_) => self.delivery.records.clone()?,
         };
-        let words: Vec<&str> = roles.into_iter().map(Into::into).collect();
-        Some(words.join(","))
+        Some(words(&roles))
     }
 
-    fn report(self, outcome: Outcome, secret: &Secret) -> Report {
+    fn report(self, outcome: Outcome, secret: Option<&Secret>) -> Report {
         let mut report = new_report(self.delivery, outcome, secret);
         report.dedup_unavailable = self.dedup_unavailable;
         report.is_unknown = self.is_unknown;
@@ -467,7 +513,7 @@ impl<'d> Job<'d> {
     }
 
     /// The reports of its delivery and of the copies.
-    fn reports(mut self, outcome: Outcome, secret: &Secret) -> Vec<Relayed<'d>> {
+    fn reports(mut self, outcome: Outcome, secret: Option<&Secret>) -> Vec<Relayed<'d>> {
         let (delivery, copies) = (self.delivery, std::mem::take(&mut self.copies));
         let report = self.report(outcome, secret);
         let copies = copies
@@ -492,7 +538,8 @@ fn block_after_failures(jobs: &mut [Job<'_>]) {
     }
 }
 
-/// After a failure, nothing of the same group is settled, except what was accepted in the same upload.
+/// After a failure, nothing of the same group is settled, except what was accepted in the same upload. What
+/// would soon be deleted does not fail once more.
 fn judge_in_order(jobs: Vec<Job<'_>>) -> impl Iterator<Item = (Job<'_>, Verdict)> {
     let mut blocked = HashSet::new();
     jobs.into_iter().map(move |job| {
@@ -502,26 +549,42 @@ fn judge_in_order(jobs: Vec<Job<'_>>) -> impl Iterator<Item = (Job<'_>, Verdict)
         if is_blocked && !matches!(verdict, Verdict::Accepted) {
             verdict = Verdict::Ended(Outcome::Failed(BLOCKED));
         }
-        if matches!(verdict, Verdict::Ended(Outcome::Failed(_))) {
-            blocked.extend(group);
+        if let Verdict::Ended(Outcome::Failed(failure)) = verdict {
+            if failure != BLOCKED && job.delivery.is_expiring() {
+                tracing::error!("not relayed for 13 days: {failure}");
+                verdict = Verdict::Undeliverable(Permanent::RetriesExhausted.into());
+            } else {
+                blocked.extend(group);
+            }
         }
         (job, verdict)
     })
 }
 
-fn new_report(delivery: &Delivery<'_>, outcome: Outcome, secret: &Secret) -> Report {
+/// The attribute that says when the function got a webhook.
+fn received_now<'v>() -> (&'static str, Option<Cow<'v, str>>) {
+    let now = OffsetDateTime::from(clock::now()).format(&Rfc3339);
+    (RECEIVED_AT, now.ok().map(Cow::from))
+}
+
+fn words(roles: &[Role]) -> String {
+    let words: Vec<&str> = roles.iter().map(|role| (*role).into()).collect();
+    words.join(",")
+}
+
+fn new_report(delivery: &Delivery<'_>, outcome: Outcome, secret: Option<&Secret>) -> Report {
     let Ok(event) = &delivery.event else {
         return Report::new(outcome);
     };
-    let created_at = match delivery.origin {
-        Origin::Purchasely => event.time_ms("event_created_at"),
-        Origin::Redelivered => None,
+    let created_at = match (delivery.origin, delivery.message) {
+        (Origin::Purchasely, None) => event.time_ms("event_created_at"),
+        _ => None,
     };
     let age = created_at
         .and_then(|milliseconds| u64::try_from(milliseconds).ok())
         // Clocks may disagree.
         .map(|created| clock::unix_time().saturating_sub(Duration::from_millis(created)));
-    let user = purchasely_id(event).zip(secret.shared_secrets().next());
+    let user = purchasely_id(event).zip(secret.and_then(|secret| secret.shared_secrets().next()));
     let user = user.map(|(id, secret)| user_digest(secret, &id));
     Report { user, ..Report::of_event(outcome, event, age) }
 }

@@ -1,11 +1,11 @@
 //! The dead-letter queue and the event queue, with the rules of SQS that a message must obey.
 //!
-//! It does not know why an event is a dead letter, nor what is in one.
+//! It does not know why an event is in either of them, nor what is in a webhook.
 //! Source: <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html>.
 
 use super::describe;
 use aws_sdk_sqs::Client;
-use aws_sdk_sqs::types::MessageAttributeValue;
+use aws_sdk_sqs::types::{ChangeMessageVisibilityBatchRequestEntry, MessageAttributeValue};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
@@ -23,102 +23,107 @@ pub const REASON: &str = "reason";
 pub const RECORDS: &str = "records";
 /// Attribute of a message that an operator sent again.
 pub const REPLAYED: &str = "replayed";
+/// Attribute: when the function got the webhook.
+pub const RECEIVED_AT: &str = "received_at";
 
 /// SQS accepts no more.
 const MAX_ATTRIBUTES: usize = 10;
 /// A reason or a name needs far less, and attributes count towards the message's megabyte.
 const MAX_ATTRIBUTE_BYTES: usize = 512;
-const FIRST_DELAY: Duration = Duration::from_mins(1);
-const MAX_DELAY: Duration = Duration::from_mins(20);
 
-/// The queue of events that can never be relayed as they are.
+/// A FIFO queue.
 #[derive(Debug, Clone)]
-pub struct DeadLetterQueue {
-    client: Client,
-    url: String,
+pub struct Queue {
+    pub client: Client,
+    pub url: String,
+    /// The setting that has the URL.
+    pub setting: &'static str,
 }
 
-/// A message for the dead-letter queue.
+/// A message to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeadLetter<'l> {
+pub struct NewMessage<'m> {
     /// The raw webhook.
-    pub body: &'l [u8],
+    pub body: &'m [u8],
     /// Names and values; those without a value are left out.
-    pub attributes: Vec<(&'static str, Option<Cow<'l, str>>)>,
+    pub attributes: Vec<(&'static str, Option<Cow<'m, str>>)>,
     /// Shared by the events of one user, so that their order is kept. SQS sees only its digest.
-    pub group: &'l [u8],
+    pub group: &'m [u8],
+    /// For five minutes SQS drops further messages with this key, even once the first is deleted. `None`: a
+    /// message that must not vanish. SQS sees only its digest.
+    pub once: Option<&'m str>,
 }
 
-/// The dead-letter queue does not have the event.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the dead-letter queue did not store the event ({0}): check DEAD_LETTER_QUEUE_URL and the permission sqs:SendMessage"
-)]
-pub struct DeadLetterFailed(String);
-
-impl DeadLetterQueue {
-    /// `url` is that of a FIFO queue.
-    pub fn new(client: Client, url: String) -> Self {
-        Self { client, url }
-    }
-
-    pub async fn send(&self, letter: &DeadLetter<'_>) -> Result<(), DeadLetterFailed> {
-        let (body, encoding) = message_body(letter.body);
+impl Queue {
+    /// Sends a message, and returns whether SQS has it.
+    pub async fn send(&self, message: &NewMessage<'_>) -> bool {
+        let (body, encoding) = message_body(message.body);
+        let once = message.once.map(|key| group_id(key.as_bytes()));
         let mut send = self
             .client
             .send_message()
             .queue_url(&self.url)
             .message_body(body)
-            .message_group_id(group_id(letter.group))
-            // SQS remembers an id for five minutes even after deletion; a letter that is redriven and
-            // refused again must not vanish.
-            .message_deduplication_id(format!("{:032x}", fastrand::u128(..)));
+            .message_group_id(group_id(message.group))
+            .message_deduplication_id(
+                once.unwrap_or_else(|| format!("{:032x}", fastrand::u128(..))),
+            );
         let encoding = encoding.map(|encoding| (ENCODING, encoding.to_owned()));
-        let attributes = letter
+        let attributes = message
             .attributes
             .iter()
             .filter_map(|(name, value)| Some((*name, sanitize(value.as_deref()?)?)));
         for (name, value) in encoding.into_iter().chain(attributes).take(MAX_ATTRIBUTES) {
             send = send.message_attributes(name, text_attribute(value));
         }
-        send.send().await.map(|_| ()).map_err(|error| DeadLetterFailed(describe(&error)))
-    }
-}
-
-/// The queue whose messages the function relays.
-#[derive(Debug, Clone)]
-pub struct EventQueue {
-    client: Client,
-    url: String,
-}
-
-impl EventQueue {
-    /// `url` is that of a FIFO queue.
-    pub fn new(client: Client, url: String) -> Self {
-        Self { client, url }
+        let result = send.send().await;
+        if let Err(error) = &result {
+            tracing::error!(
+                "SQS did not store the event ({}): check {} and the permission sqs:SendMessage",
+                describe(error),
+                self.setting
+            );
+        }
+        result.is_ok()
     }
 
-    /// Delays the next delivery of a message that failed for the `receive_count`th time. If this fails,
-    /// the queue's own visibility timeout applies.
-    pub async fn delay(&self, receipt_handle: &str, receive_count: u32) {
-        let delay = delay_after(receive_count).as_secs();
-        let change = self
-            .client
-            .change_message_visibility()
-            .queue_url(&self.url)
-            .receipt_handle(receipt_handle)
-            .visibility_timeout(i32::try_from(delay).unwrap_or(i32::MAX));
-        if let Err(error) = change.send().await {
-            let error = describe(&error);
+    /// Sets after which time up to ten messages, known by their receipt handles, are delivered again. Where
+    /// this fails, the queue's own visibility timeout applies.
+    pub async fn delay(&self, delays: impl Iterator<Item = (&str, Duration)>) {
+        let entries = delays.enumerate().map(|(number, (receipt_handle, delay))| {
+            ChangeMessageVisibilityBatchRequestEntry::builder()
+                .id(number.to_string())
+                .receipt_handle(receipt_handle)
+                .visibility_timeout(i32::try_from(delay.as_secs()).unwrap_or(i32::MAX))
+                .build()
+                .expect("it has an id and a handle")
+        });
+        let change = self.client.change_message_visibility_batch().queue_url(&self.url);
+        let error = match change.set_entries(Some(entries.collect())).send().await {
+            Ok(changed) => changed.failed().first().map(|failed| failed.code().to_owned()),
+            Err(error) => Some(describe(&error)),
+        };
+        if let Some(error) = error {
             tracing::warn!("the visibility of a failed message could not be changed ({error})");
         }
     }
 }
 
-/// Doubles from one minute to twenty.
-fn delay_after(receive_count: u32) -> Duration {
-    let doublings = receive_count.saturating_sub(1).min(10);
-    (FIRST_DELAY * 2_u32.pow(doublings)).min(MAX_DELAY)
+/// How long a message waits that failed for the `receive_count`th time: `min` at least, with a tenth more or
+/// less, so that messages which failed together do not return together.
+pub fn delay_after(receive_count: u32, min: Duration) -> Duration {
+    backoff(receive_count).max(min).mul_f64(0.9 + 0.2 * fastrand::f64())
+}
+
+/// Doubles from 15 seconds to 5 minutes, which a short outage is worth. A long one lasts for days: with 20
+/// minutes a thousand attempts take 13 of them, and at a hundred failures a second the messages that wait
+/// are about the 120,000 that SQS allows.
+fn backoff(receive_count: u32) -> Duration {
+    if receive_count >= 60 {
+        return Duration::from_mins(20);
+    }
+    let doublings = receive_count.saturating_sub(1).min(5);
+    (Duration::from_secs(15) * 2_u32.pow(doublings)).min(Duration::from_mins(5))
 }
 
 /// A body that SQS accepts, and its encoding if it is not the webhook itself.
@@ -208,8 +213,18 @@ mod tests {
     }
 
     #[test]
-    fn delays_grow_to_twenty_minutes() {
-        let seconds = [0, 1, 2, 3, 5, 6, 1000].map(|n| delay_after(n).as_secs());
-        assert_eq!(seconds, [60, 60, 120, 240, 960, 1200, 1200]);
+    fn delays_grow_to_five_minutes_and_from_the_sixtieth_time_are_twenty() {
+        let seconds = [0, 1, 2, 3, 5, 6, 59, 60, 1000].map(|n| backoff(n).as_secs());
+        assert_eq!(seconds, [15, 15, 30, 60, 240, 300, 300, 1200, 1200]);
+        let in_all: Duration = (1..=1000).map(backoff).sum();
+        assert_eq!(in_all.as_secs() / (24 * 60 * 60), 13);
+    }
+
+    #[test]
+    fn a_delay_varies_by_a_tenth() {
+        for _ in 0..100 {
+            let delay = delay_after(1, Duration::from_secs(70));
+            assert!((63..=77).contains(&delay.as_secs()), "{delay:?}");
+        }
     }
 }

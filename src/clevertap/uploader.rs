@@ -90,6 +90,17 @@ pub enum UploadFailure {
     UnexpectedResponse(u16),
 }
 
+impl UploadFailure {
+    /// Whether CleverTap may have stored the records: then the next attempt may store them twice.
+    pub fn may_be_stored(self) -> bool {
+        match self {
+            Self::Busy(code) => matches!(repeat_after(code), Repeat::No),
+            Self::TimedOut | Self::UnexpectedResponse(_) => true,
+            _ => false,
+        }
+    }
+}
+
 /// What is reported about an event's upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct UploadStats {

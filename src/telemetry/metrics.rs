@@ -16,8 +16,9 @@ pub const CLASS: &str = "Class";
 
 /// Every metric with its unit in CloudWatch.
 pub const METRICS: &[(&str, &str)] = &[
-    // Exactly one of these eight for each event.
+    // Exactly one of these nine for each delivery.
     ("Relayed", "Count"),
+    ("Queued", "Count"),
     ("DryRun", "Count"),
     ("Duplicate", "Count"),
     ("DeadLettered", "Count"),

@@ -9,6 +9,7 @@ use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use serde_json::json;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
+use tokio::sync::watch;
 
 const AWS_JSON: &str = "application/x-amz-json-1.0";
 
@@ -28,6 +29,8 @@ pub enum Fault {
     DoneThenStatus(u16),
     /// The service has done what it was called for, and the connection closes.
     DoneThenClosed,
+    /// The service has done what it was called for, and no answer comes.
+    DoneThenSilent,
     Closed,
     Reset,
     Silent,
@@ -42,6 +45,8 @@ struct State {
     http: reqwest::Client,
     /// Each for the requests that contain all of the texts.
     scripts: Mutex<Vec<(Vec<String>, VecDeque<Fault>)>>,
+    /// Whether it has left a request without an answer.
+    silent: watch::Sender<bool>,
 }
 
 impl Front {
@@ -51,6 +56,7 @@ impl Front {
             upstream: upstream.to_owned(),
             http: plain_client(),
             scripts: Mutex::default(),
+            silent: watch::Sender::default(),
         }))
     }
 
@@ -64,6 +70,12 @@ impl Front {
     pub fn script_for(&self, texts: &[&str], faults: impl IntoIterator<Item = Fault>) {
         let texts = texts.iter().map(|text| (*text).to_owned()).collect();
         self.0.scripts.lock().unwrap().push((texts, faults.into_iter().collect()));
+    }
+
+    /// Resolves as soon as a request is left without an answer.
+    pub async fn wait_until_silent(&self) {
+        let mut silent = self.0.silent.subscribe();
+        silent.wait_for(|silent| *silent).await.expect("the sender lives as long as self");
     }
 
     /// Removes what is left of the scripts that have `text` among their texts.
@@ -84,15 +96,24 @@ impl Front {
                 self.forward(request).await;
                 Ending::Close
             }
+            Some(Fault::DoneThenSilent) => {
+                self.forward(request).await;
+                self.keep_silent().await
+            }
             Some(Fault::Closed) => Ending::Close,
             Some(Fault::Reset) => Ending::Reset,
-            Some(Fault::Silent) => std::future::pending().await,
+            Some(Fault::Silent) => self.keep_silent().await,
             Some(Fault::Html) => Ending::answer(200, "text/html", "<html></html>"),
             Some(Fault::CutShort) => match self.forward(request).await {
                 Ending::Answer(response) => Ending::CutShort(response),
                 other => other,
             },
         }
+    }
+
+    async fn keep_silent(&self) -> Ending {
+        self.0.silent.send_replace(true);
+        std::future::pending().await
     }
 
     fn fault(&self, request: &Request<Bytes>) -> Option<Fault> {

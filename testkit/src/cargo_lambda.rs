@@ -3,6 +3,7 @@
 
 use crate::process::{Group, cargo_variables};
 use nix::sys::signal::Signal;
+use serde_json::Value;
 use std::fs::File;
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -10,11 +11,28 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 use tokio::process::Command;
 
+/// How it names the one function of a workspace; under another name it would start a second process.
+const FUNCTION: &str = "_";
+/// The path of the template's API; the function is served on every path.
+const PATH: &str = "/webhooks/purchasely";
+
 /// A `cargo lambda watch` and all that it started, killed on drop.
 pub struct Watched {
     group: Group,
-    /// Where it serves the function.
+    /// Where it serves the function over HTTP.
     pub url: String,
+}
+
+/// Invokes the function that `cargo lambda watch` serves at `url` with an event of any kind.
+pub async fn invoke(http: &reqwest::Client, url: &str, event: Value) -> Result<Value, Value> {
+    let origin = url.strip_suffix(PATH).unwrap_or(url);
+    let url = format!("{origin}/2015-03-31/functions/{FUNCTION}/invocations");
+    let failed = |error: reqwest::Error| Value::String(error.to_string());
+    let answer = http.post(url).body(event.to_string()).send().await.map_err(failed)?;
+    let is_success = answer.status().is_success();
+    let answer = answer.text().await.map_err(failed)?;
+    let answer = serde_json::from_str(&answer).unwrap_or(Value::String(answer));
+    if is_success { Ok(answer) } else { Err(answer) }
 }
 
 impl Watched {
@@ -50,7 +68,7 @@ impl Watched {
             format!("{program}: {error}. It is cargo-lambda, which `make tools` installs")
         })?;
         let host = address.map_or("localhost".to_owned(), |address| address.to_string());
-        Ok(Self { group, url: format!("http://{host}:{port}/webhooks/purchasely") })
+        Ok(Self { group, url: format!("http://{host}:{port}{PATH}") })
     }
 
     /// Resolves when it ends by itself, with the reason.

@@ -8,6 +8,7 @@ pub mod cargo_lambda;
 pub mod clevertap;
 pub mod connections;
 pub mod dynamodb;
+pub mod event_source;
 pub mod harness;
 pub mod lambda;
 pub mod moto;

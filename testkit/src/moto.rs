@@ -3,6 +3,7 @@
 //!
 //! All tests of a process share one server; each makes resources of its own in it.
 
+use crate::event_source::EventSource;
 use crate::process::{plain_client, tool};
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_dynamodb::types::{
@@ -98,9 +99,18 @@ impl Resources {
             .send()
             .await
             .expect("a table");
+        let dead_letter_queue_url = fifo(&sqs, &format!("dead-{number}.fifo"), &[]).await;
+        let policy = json!({
+            "deadLetterTargetArn": format!("arn:aws:sqs:eu-west-1:123456789012:dead-{number}.fifo"),
+            "maxReceiveCount": 1000,
+        });
+        let attributes = [
+            (QueueAttributeName::VisibilityTimeout, "300".to_owned()),
+            (QueueAttributeName::RedrivePolicy, policy.to_string()),
+        ];
         Self {
-            event_queue_url: fifo(&sqs, &format!("events-{number}.fifo")).await,
-            dead_letter_queue_url: fifo(&sqs, &format!("dead-{number}.fifo")).await,
+            event_queue_url: fifo(&sqs, &format!("events-{number}.fifo"), &attributes).await,
+            dead_letter_queue_url,
             endpoint,
             table,
             sqs,
@@ -117,6 +127,11 @@ impl Resources {
             ("AWS_ENDPOINT_URL_SQS", &self.endpoint),
             ("AWS_ENDPOINT_URL_DYNAMODB", &self.endpoint),
         ]
+    }
+
+    /// What delivers the event queue's messages to a function.
+    pub fn event_source(&self) -> EventSource {
+        EventSource::new(self.sqs.clone(), &self.event_queue_url)
     }
 
     /// Takes the dead letters out, each as its body, group and attributes.
@@ -218,8 +233,19 @@ async fn config(endpoint: &str) -> SdkConfig {
         .await
 }
 
-async fn fifo(sqs: &aws_sdk_sqs::Client, name: &str) -> String {
-    let create = sqs.create_queue().queue_name(name);
-    let create = create.attributes(QueueAttributeName::FifoQueue, "true");
+/// A queue as the template creates it.
+async fn fifo(
+    sqs: &aws_sdk_sqs::Client,
+    name: &str,
+    attributes: &[(QueueAttributeName, String)],
+) -> String {
+    let create = sqs.create_queue().queue_name(name).set_attributes(Some(HashMap::from([
+        (QueueAttributeName::FifoQueue, "true".to_owned()),
+        (QueueAttributeName::DeduplicationScope, "messageGroup".to_owned()),
+        (QueueAttributeName::FifoThroughputLimit, "perMessageGroupId".to_owned()),
+    ])));
+    let create = attributes
+        .iter()
+        .fold(create, |create, (name, value)| create.attributes(name.clone(), value));
     create.send().await.expect("a queue").queue_url.expect("its URL")
 }

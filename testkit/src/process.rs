@@ -63,10 +63,15 @@ pub fn built(name: &str) -> PathBuf {
 
 /// A tool that `make` installs. There is no test without it.
 pub fn tool(variable: &str, name: &str) -> PathBuf {
+    find_tool(variable, name).unwrap_or_else(|problem| panic!("{problem}"))
+}
+
+/// A tool that `make` installs, or what to do without it.
+pub fn find_tool(variable: &str, name: &str) -> Result<PathBuf, String> {
     let installed = repository().join(".tools/venv/bin").join(name);
     let path = std::env::var_os(variable).map_or(installed, PathBuf::from);
-    assert!(path.exists(), "{} is missing: `make tools` installs it", path.display());
-    path
+    let missing = || format!("{} is missing: `make tools` installs it", path.display());
+    if path.exists() { Ok(path) } else { Err(missing()) }
 }
 
 pub fn plain_client() -> reqwest::Client {

@@ -13,6 +13,7 @@ mod mapping;
 mod monitoring;
 mod odd_answers;
 mod permissions;
+mod queue;
 mod records;
 mod samples;
 mod secret;

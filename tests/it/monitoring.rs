@@ -13,7 +13,7 @@ use testkit::secrets_manager::SecretsManager;
 use testkit::webhook::Front;
 
 /// The first of [`METRICS`] count outcomes: every event counts in exactly one of them.
-const OUTCOMES: usize = 8;
+const OUTCOMES: usize = 9;
 
 /// One value of one metric with its dimensions.
 #[derive(Debug)]
@@ -132,6 +132,7 @@ async fn each_event_counts_one_outcome_and_each_line_is_valid_embedded_metric_fo
         ("Unauthorized", 1),
         ("Rejected", 2),
         ("DryRun", 0),
+        ("Queued", 0),
         ("AnonymousIgnored", 1),
         ("UnknownEvent", 1),
         ("RevenueMissing", 0),

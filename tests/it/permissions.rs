@@ -15,7 +15,7 @@ type Grants<'g> = &'g [(&'g str, &'g [&'g str])];
 const FUNCTION: Grants<'_> = &[
     ("Secret", &["secretsmanager:GetSecretValue"]),
     ("DeadLetterQueue", &["sqs:SendMessage"]),
-    ("EventQueue", &["sqs:ChangeMessageVisibility"]),
+    ("EventQueue", &["sqs:ChangeMessageVisibility", "sqs:SendMessage"]),
     ("ClaimsTable", &["dynamodb:UpdateItem"]),
 ];
 
@@ -124,8 +124,14 @@ struct AccessKey {
     secret: String,
 }
 
-/// Moto compares actions only, so the policy names no resource.
+/// Moto compares actions only, so the policy names no resource. It does not know that a permission is also that
+/// for the batch.
 async fn create_user(server: &str, number: usize, actions: &[&String]) -> AccessKey {
+    let batch = |action: &&String| {
+        (*action == "sqs:ChangeMessageVisibility").then(|| format!("{action}Batch"))
+    };
+    let actions: Vec<_> =
+        actions.iter().map(ToString::to_string).chain(actions.iter().filter_map(batch)).collect();
     let statement = json!({ "Effect": "Allow", "Action": actions, "Resource": "*" });
     let policy = json!({ "Version": "2012-10-17", "Statement": [statement] });
     let user = format!("UserName=user-{number}");

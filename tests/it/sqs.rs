@@ -4,6 +4,7 @@
 use crate::{aws_service, event, now_ms, refuse, with_resources};
 use purchasely_clevertap::aws::queues::{group_id, message_body};
 use serde_json::{Map, Value, json};
+use std::sync::{Arc, Mutex};
 use testkit::clevertap::Reply;
 use testkit::harness::{PASSCODE, SHARED_SECRET, World, signed};
 use testkit::secrets_manager::SecretsManager;
@@ -214,21 +215,102 @@ async fn sandbox_and_production_purchases_of_a_batch_are_one_upload_for_each_acc
     assert_eq!(account.as_deref(), Some("TEST-1-2"));
 }
 
-#[tokio::test]
-async fn a_failed_message_is_delayed_and_those_behind_it_are_left_to_follow() {
+/// A function whose calls to SQS are only noted: each as its operation and body.
+async fn with_noted_calls() -> (World, Arc<Mutex<Vec<(String, Value)>>>) {
     let (url, seen) = aws_service(|_| None).await;
-    let queue = format!("{url}/123456789012/events.fifo");
-    let settings = [("EVENT_QUEUE_URL", &*queue), ("AWS_ENDPOINT_URL_SQS", &url)];
-    let world = World::start(&settings).await;
-    world.clevertap.script([Reply::Status(418)]);
-    let mut third_time = message(&event("e-1", "u"), &[]);
-    third_time["attributes"]["ApproximateReceiveCount"] = json!("3");
-    let mut behind = message(&event("e-2", "u"), &[]);
-    behind["body"] = json!("no json");
-    assert_eq!(failures(&world, &[third_time, behind]).await, ["e-1", "e-2"]);
-    let change = json!({
-        "QueueUrl": queue, "ReceiptHandle": "handle-of-e-1", "VisibilityTimeout": 240,
+    let queue = |name: &str| format!("{url}/123456789012/{name}.fifo");
+    let (events, dead_letters) = (queue("events"), queue("dead"));
+    let settings = [
+        ("EVENT_QUEUE_URL", &*events),
+        ("DEAD_LETTER_QUEUE_URL", &dead_letters),
+        ("AWS_ENDPOINT_URL_SQS", &url),
+    ];
+    (World::start(&settings).await, seen)
+}
+
+/// The seconds by which each message was delayed, in one call.
+fn delays(seen: &Mutex<Vec<(String, Value)>>) -> Vec<(String, u64)> {
+    let calls = std::mem::take(&mut *seen.lock().unwrap());
+    let [(operation, change)] = &calls[..] else {
+        panic!("{calls:?}");
+    };
+    assert_eq!(operation, "AmazonSQS.ChangeMessageVisibilityBatch");
+    let delay = |entry: &Value| {
+        let id = entry["ReceiptHandle"].as_str().unwrap().trim_start_matches("handle-of-");
+        (id.to_owned(), entry["VisibilityTimeout"].as_u64().unwrap())
+    };
+    change["Entries"].as_array().unwrap().iter().map(delay).collect()
+}
+
+#[tokio::test]
+async fn a_failed_message_and_those_behind_it_are_delayed_together_and_other_users_go_on() {
+    let (world, seen) = with_noted_calls().await;
+    // The events of one user are told apart one by one, and the second of them fails.
+    world.clevertap.script([Reply::Status(400), Reply::Normal, Reply::Status(401)]);
+    let ids = [("e-1", "ann"), ("e-2", "bob"), ("e-3", "bob"), ("e-4", "bob"), ("e-5", "cem")];
+    let mut messages = ids.map(|(id, user)| message(&event(id, user), &[]));
+    messages[1]["attributes"]["ApproximateReceiveCount"] = json!("3");
+    messages[3]["body"] = json!("no json");
+    assert_eq!(failures(&world, &messages).await, ["e-2", "e-3", "e-4"]);
+    let delays = delays(&seen);
+    let ids: Vec<_> = delays.iter().map(|(id, _)| id.as_str()).collect();
+    assert_eq!(ids, ["e-2", "e-3", "e-4"]);
+    // A minute for the third time, give or take a tenth.
+    assert!((54..=66).contains(&delays[0].1), "{delays:?}");
+    assert!(delays.iter().all(|(_, delay)| *delay == delays[0].1), "{delays:?}");
+}
+
+#[tokio::test]
+async fn a_first_failure_costs_seconds_unless_clevertap_may_have_the_event() {
+    for (reply, times, seconds) in [
+        (Reply::Status(429), 4, 13..=17),
+        (Reply::Status(503), 2, 13..=17),
+        (Reply::Status(500), 1, 60..=77),
+        (Reply::CutShort, 1, 60..=77),
+    ] {
+        let (world, seen) = with_noted_calls().await;
+        world.clevertap.script(vec![reply.clone(); times]);
+        assert_eq!(failures(&world, &[message(&event("e-1", "u"), &[])]).await, ["e-1"]);
+        let delays = delays(&seen);
+        assert!(seconds.contains(&delays[0].1), "{reply:?}: {delays:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_fails_after_13_days_is_a_dead_letter_and_releases_its_user() {
+    let (world, resources) = with_resources(&[]).await;
+    let day = 24 * 60 * 60 * 1000;
+    let of_age = |id: &str, days: u128| {
+        let mut message = message(&event(id, "ann"), &[]);
+        message["attributes"]["SentTimestamp"] = json!((now_ms() - days * day).to_string());
+        message
+    };
+    let batch = [of_age("e-1", 14), of_age("e-2", 12)];
+    world.clevertap.script([Reply::Status(401)]);
+    assert_eq!(failures(&world, &batch).await, ["e-2"]);
+    let letters = resources.letters().await;
+    assert_eq!(letters.len(), 1);
+    assert_eq!(letters[0]["attributes"]["reason"], "retries_exhausted");
+    assert_eq!(letters[0]["attributes"]["event_id"], "e-1");
+    resources.expire_claim("id:e-2").await;
+    assert_eq!(failures(&world, &batch[1..]).await, [""; 0]);
+    assert_eq!(sent(&world)[1..], [["e-2"]]);
+}
+
+#[tokio::test]
+async fn a_message_that_sqs_moved_writes_no_profile() {
+    let world = World::start(&[]).await;
+    let received_at = ("received_at", "2026-03-02T08:15:30.25Z");
+    let received_ms = 1_772_439_330_250_u64;
+    // A minute on the way to the queue is much; six minutes are another queue.
+    let messages = [("first", 60_000), ("moved", 360_000)].map(|(id, later)| {
+        let mut message = message(&event(id, id), &[received_at]);
+        message["attributes"]["SentTimestamp"] = json!((received_ms + later).to_string());
+        message
     });
-    let operation = "AmazonSQS.ChangeMessageVisibility".to_owned();
-    assert_eq!(*seen.lock().unwrap(), [(operation, change)]);
+    assert_eq!(failures(&world, &messages).await, [""; 0]);
+    let mut accepted = world.clevertap.accepted();
+    accepted.retain(|record| record["type"] == "profile");
+    let profiles: Vec<_> = accepted.iter().map(|record| &record["identity"]).collect();
+    assert_eq!(profiles, ["first"]);
 }

@@ -2,7 +2,7 @@
 //! It does not know what the records should be: the stand-in CleverTap only refuses what CleverTap would.
 
 use crate::files::json_files;
-use crate::stand_ins::{Kind, StandIns, describe, json_lines, user};
+use crate::stand_ins::{Delivery, Kind, StandIns, describe, json_lines, user};
 use crate::{Interruption, Unusable, http_client};
 use serde_json::{Value, json};
 use std::fs::{self, File};
@@ -27,11 +27,16 @@ const COMPILING: Duration = Duration::from_mins(15);
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   cargo relay demo
+  cargo relay demo --delivery queue
   cargo relay demo --events my-webhooks --json")]
 pub struct Options {
     /// Folder of `.json` files that each contain one raw body.
     #[arg(long, value_name = "FOLDER", default_value = "events")]
     events: PathBuf,
+    /// Whether the function relays a webhook before it answers, or puts it into a queue; `make tools` installs the
+    /// queue's stand-in.
+    #[arg(long, default_value = "direct")]
+    delivery: Delivery,
     /// The `cargo-lambda` executable.
     #[arg(long, value_name = "PATH", env = "CARGO_LAMBDA", default_value = "cargo-lambda")]
     cargo_lambda: PathBuf,
@@ -43,7 +48,7 @@ pub struct Options {
 pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
     let samples = samples(&options.events)?;
     let mut interruption = Interruption::new()?;
-    let stand_ins = StandIns::start(0, 0).await?;
+    let stand_ins = StandIns::start(0, 0, options.delivery).await?;
     let log = fs::create_dir_all("target").and_then(|()| File::create(LOG));
     let log = log.map_err(|error| format!("{LOG}: {error}"))?;
     let (address, port) = (Some(Ipv4Addr::LOCALHOST), free_port().await);
@@ -80,6 +85,7 @@ async fn send_all(
             .await
             .map_err(|error| format!("the function does not answer: {error}; see {LOG}"))?;
         let milliseconds = started.elapsed().as_millis();
+        stand_ins.deliver_queued(url).await;
         let accepted = stand_ins.clevertap.accepted().split_off(all_accepted.len());
         all_relayed &= status == 200 && !accepted.is_empty();
         let file = path.file_name().unwrap_or_default().to_string_lossy();

@@ -1,7 +1,7 @@
 //! `cargo relay dev`: the function on this machine with stand-ins for CleverTap and Secrets Manager, until Ctrl-C.
 //! It does not know where webhooks come from.
 
-use crate::stand_ins::{StandIns, json_lines};
+use crate::stand_ins::{Delivery, StandIns, json_lines};
 use crate::{Interruption, Unusable};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,11 +15,16 @@ use testkit::cargo_lambda::Watched;
 #[command(after_help = "Examples:
   cargo relay dev
   cargo relay send events/TRIAL_STARTED.json --to http://localhost:9000/    # in another terminal
+  cargo relay dev --delivery queue
   cargo relay dev --no-function    # prints the variables for a function that you start yourself")]
 pub struct Options {
     /// Start only the stand-ins, and print the variables that make a function use them.
     #[arg(long)]
     no_function: bool,
+    /// Whether the function relays a webhook before it answers, or puts it into a queue; `make tools` installs the
+    /// queue's stand-in.
+    #[arg(long, default_value = "direct")]
+    delivery: Delivery,
     /// Port of the function.
     #[arg(long, value_name = "PORT", default_value_t = 9000)]
     function_port: u16,
@@ -39,7 +44,8 @@ pub struct Options {
 
 pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
     let mut interruption = Interruption::new()?;
-    let stand_ins = StandIns::start(options.clevertap_port, options.secrets_manager_port).await?;
+    let (clevertap, secrets_manager) = (options.clevertap_port, options.secrets_manager_port);
+    let stand_ins = StandIns::start(clevertap, secrets_manager, options.delivery).await?;
     let variables = stand_ins.variables();
     if options.no_function {
         if !options.json {
@@ -49,8 +55,10 @@ pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
             }
             println!("\nRecords that CleverTap accepts are printed below. Ctrl-C ends it.");
         }
+        let url = format!("http://localhost:{}", options.function_port);
         tokio::select! {
             () = print_accepted(&stand_ins, options.json) => {}
+            () = stand_ins.deliver(&url) => {}
             () = interruption.wait() => {}
         }
         return Ok(ExitCode::SUCCESS);
@@ -65,8 +73,10 @@ pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
             url = function.url
         );
     }
+    let url = function.url.clone();
     let code = tokio::select! {
         () = print_accepted(&stand_ins, options.json) => ExitCode::SUCCESS,
+        () = stand_ins.deliver(&url) => ExitCode::SUCCESS,
         () = interruption.wait() => ExitCode::SUCCESS,
         reason = function.ended() => {
             eprintln!("error: {reason}");

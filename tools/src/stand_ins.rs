@@ -1,9 +1,14 @@
-//! CleverTap and Secrets Manager on this machine, for `demo` and `dev`, and what CleverTap accepted in few words.
+//! CleverTap, Secrets Manager and SQS on this machine, for `demo` and `dev`, and what CleverTap accepted in few words.
 //! It does not know who uses them.
 
-use crate::Unusable;
+use crate::{Unusable, http_client};
 use serde_json::{Value, json};
+use std::time::Duration;
+use testkit::cargo_lambda::invoke;
 use testkit::clevertap::CleverTap;
+use testkit::event_source::EventSource;
+use testkit::moto::Resources;
+use testkit::process::find_tool;
 use testkit::secrets_manager::SecretsManager;
 use testkit::webhook::SAMPLE_SHARED_SECRET;
 use tokio::net::TcpListener;
@@ -14,6 +19,8 @@ const SECRET_ID: &str = "purchasely-clevertap";
 const REVENUE_EVENT: &str = "Charged";
 /// Of a profile's properties, those that say most about it.
 const SHOWN_FIRST: [&str; 2] = ["has_active_subscription", "plan"];
+/// Longer than the function works, and than it takes to compile it again after a change.
+const FUNCTION_TIMEOUT: Duration = Duration::from_mins(5);
 /// Columns of printed JSON.
 const WIDTH: usize = 100;
 
@@ -21,6 +28,23 @@ pub struct StandIns {
     pub clevertap: CleverTap,
     clevertap_url: String,
     secrets_manager_url: String,
+    /// With [`Delivery::Queue`].
+    queues: Option<Queues>,
+}
+
+/// Moto's queues and table, and what delivers the event queue's messages to the function.
+struct Queues {
+    resources: Resources,
+    source: EventSource,
+    http: reqwest::Client,
+}
+
+/// `DELIVERY` of the function.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Delivery {
+    Direct,
+    /// Needs moto's server, which stands in for SQS and DynamoDB.
+    Queue,
 }
 
 /// What a record is to a reader of the output.
@@ -33,7 +57,15 @@ pub enum Kind {
 
 impl StandIns {
     /// Port 0 is any free one.
-    pub async fn start(clevertap_port: u16, secrets_manager_port: u16) -> Result<Self, Unusable> {
+    pub async fn start(
+        clevertap_port: u16,
+        secrets_manager_port: u16,
+        delivery: Delivery,
+    ) -> Result<Self, Unusable> {
+        let queues = match delivery {
+            Delivery::Direct => None,
+            Delivery::Queue => Some(Queues::make().await?),
+        };
         let secret = json!({
             "clevertap_passcode": PASSCODE,
             "purchasely_shared_secret": SAMPLE_SHARED_SECRET,
@@ -44,12 +76,12 @@ impl StandIns {
         tokio::spawn(clevertap.clone().serve(listener));
         let (listener, secrets_manager_url) = listen(secrets_manager_port).await?;
         tokio::spawn(secrets_manager.serve(listener));
-        Ok(Self { clevertap, clevertap_url, secrets_manager_url })
+        Ok(Self { clevertap, clevertap_url, secrets_manager_url, queues })
     }
 
     /// The environment variables that make the function use them.
-    pub fn variables(&self) -> [(&'static str, &str); 10] {
-        [
+    pub fn variables(&self) -> Vec<(&str, &str)> {
+        let mut variables = vec![
             ("CLEVERTAP_REGION", "in1"),
             ("CLEVERTAP_ACCOUNT_ID", ACCOUNT_ID),
             ("CLEVERTAP_API_URL", &self.clevertap_url),
@@ -61,7 +93,38 @@ impl StandIns {
             ("AWS_REGION", "eu-west-1"),
             ("AWS_ACCESS_KEY_ID", "sample"),
             ("AWS_SECRET_ACCESS_KEY", "sample"),
-        ]
+        ];
+        if let Some(queues) = &self.queues {
+            variables.push(("DELIVERY", "queue"));
+            variables.extend(queues.resources.settings());
+        }
+        variables
+    }
+
+    /// Delivers what the event queue has to the function at `url`; what failed waits.
+    pub async fn deliver_queued(&self, url: &str) {
+        if let Some(Queues { source, http, .. }) = &self.queues {
+            while source.poll(0, async |batch| invoke(http, url, batch).await).await > 0 {}
+        }
+    }
+
+    /// Delivers the event queue's messages to the function at `url`, for ever.
+    pub async fn deliver(&self, url: &str) {
+        match &self.queues {
+            Some(Queues { source, http, .. }) => {
+                source.run(async |batch| invoke(http, url, batch).await).await;
+            }
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Queues {
+    async fn make() -> Result<Self, Unusable> {
+        find_tool("MOTO_SERVER", "moto_server")?;
+        let resources = Resources::make().await;
+        let source = resources.event_source();
+        Ok(Self { resources, source, http: http_client(FUNCTION_TIMEOUT)? })
     }
 }
 

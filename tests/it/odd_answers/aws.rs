@@ -6,7 +6,8 @@ use super::{
     OLD_IN_PROGRESS, REDRIVEN, Row, SECRET, UNMAPPABLE, WITH_REVENUE, row,
 };
 use testkit::aws_front::Fault::{
-    self, Closed, CutShort, DoneThenClosed, DoneThenStatus, Error, Html, Reset, Silent,
+    self, Closed, CutShort, DoneThenClosed, DoneThenSilent, DoneThenStatus, Error, Html, Reset,
+    Silent,
 };
 
 /// How a call is named in the table, and the texts by which its requests are known.
@@ -24,6 +25,7 @@ fn fails((call, texts): Call, fault: Fault) -> Answer {
         Error { status, code } => format!("{status} `{code}`"),
         DoneThenStatus(status) => format!("done, but {status}"),
         DoneThenClosed => "done, but closed".to_owned(),
+        DoneThenSilent => "done, but no answer".to_owned(),
         Closed => "closed".to_owned(),
         Reset => "reset".to_owned(),
         Silent => "no answer".to_owned(),

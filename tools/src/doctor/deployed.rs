@@ -51,8 +51,8 @@ mod needs {
     pub const EVENT_QUEUE: &[Need] = &[
         ("/FifoQueue", Is("true"), Id::QueueStandard),
         ("/MessageRetentionPeriod", AtLeast(14 * 24 * 60 * 60), Id::QueueAttributes),
-        // Lambda recommends six times the function's timeout.
-        ("/VisibilityTimeout", AtLeast(6 * 9), Id::QueueAttributes),
+        // With less, SQS moves the messages of a function that cannot run sooner than after three days.
+        ("/VisibilityTimeout", AtLeast(300), Id::QueueAttributes),
     ];
     pub const EVENT_SOURCE: &[Need] = &[
         ("/State", Not("Disabled"), Id::EventSourceDisabled),

@@ -34,11 +34,18 @@ fn golden(sample: &str, number: usize) -> Value {
 
 #[tokio::test]
 async fn make_demo_relays_every_sample_and_shows_one_record_of_each_kind() {
+    for delivery in ["direct", "queue"] {
+        check_demo(delivery).await;
+    }
+}
+
+async fn check_demo(delivery: &str) {
     let mut make = Command::new("make");
     for name in cargo_variables() {
         make.env_remove(name);
     }
-    let make = make.arg("demo").env_remove("MAKEFLAGS").current_dir(repository());
+    make.args(["demo", &format!("DELIVERY={delivery}")]).env_remove("MAKEFLAGS");
+    let make = make.current_dir(repository());
     let output = make.output().await.unwrap();
     let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
     assert!(output.status.success(), "{stdout}\n{stderr}");
