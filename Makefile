@@ -52,7 +52,7 @@ dev: $(VENV)/cargo-lambda.done $(DELIVERY_TOOLS_$(DELIVERY)) ## Run the function
 ifdef AWS_REGION
 deploy: export AWS_DEFAULT_REGION := $(AWS_REGION)
 endif
-deploy: $(VENV)/cargo-lambda.done $(VENV)/zig.done $(VENV)/tests.done $(VENV)/tools.done ## Build the function and deploy the stack STACK with params.yaml.
+deploy: $(VENV)/cargo-lambda.done $(VENV)/zig.done $(VENV)/awscli.done $(VENV)/tools.done ## Build the function and deploy the stack STACK with params.yaml.
 	@mkdir -p target
 	$(call DEPLOY,check) > target/params.yaml
 	$(MAKE) --no-print-directory package ARCH="$$(sed -n 's/^Architecture: "\(.*\)"/\1/p' target/params.yaml)"
@@ -62,10 +62,10 @@ deploy: $(VENV)/cargo-lambda.done $(VENV)/zig.done $(VENV)/tests.done $(VENV)/to
 		--no-confirm-changeset --no-fail-on-empty-changeset < /dev/null
 	@$(call DEPLOY,report)
 
-secret: $(VENV)/tests.done ## Check secret.json and store it as the secret of the stack STACK.
+secret: $(VENV)/awscli.done ## Check secret.json and store it as the secret of the stack STACK.
 	@$(call DEPLOY,secret)
 
-doctor: $(VENV)/tests.done ## Check the deployed stack STACK, up to CleverTap.
+doctor: $(VENV)/awscli.done ## Check the deployed stack STACK, up to CleverTap.
 	cargo --locked relay doctor --stack $(STACK) --online
 
 test: check unit packaged reproducible deny template workflows deployment ## Check everything.

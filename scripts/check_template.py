@@ -21,7 +21,7 @@ EMAIL = {"AlarmEmail": "a@example.com"}
 NOTICE_EMAIL = {"NoticeEmail": "n@example.com"}
 # Somebody must act on these, or users' events stay away. The other alarms are notices.
 PAGES = {
-    "ApiErrorsAlarm", "CredentialsAlarm", "DeadLetterFailedAlarm", "ErrorsAlarm", "EventHeldAlarm", "NewDeadLetterAlarm",
+    "ApiErrorsAlarm", "CredentialsAlarm", "QueueFailedAlarm", "ErrorsAlarm", "EventHeldAlarm", "NewDeadLetterAlarm",
     "NothingRelayedAlarm", "SecretAlarm", "SilenceAlarm", "UnexpectedAlarm",
 }
 PSEUDO_PARAMETERS = {
@@ -234,7 +234,7 @@ def check_what_each_parameter_creates(template):
     equal(missing(NoticeEmail=""), {"NoticeTopic"}, "what is missing without NoticeEmail")
     equal(missing(SilenceHours=0), {"SilenceAlarm"}, "what is missing with SilenceHours=0")
     equal(missing(Monitoring="false"), monitoring, "what is missing with Monitoring=false")
-    alarms = {f"{name}Alarm" for name in ("Claims", "DeadLetterFailed", "DeadLetters", "NewDeadLetter", "OldestMessage")}
+    alarms = {f"{name}Alarm" for name in ("Claims", "DeadLetters", "NewDeadLetter", "OldestMessage", "QueueFailed")}
     equal(missing(KeepEvents="false"), queues | {"ClaimsTable"} | alarms, "what is missing with KeepEvents=false")
     without_queues = Stack(template, KeepEvents="false", **emails).existing("Resources").keys()
     equal(without_queues - everything, {"EventHeldAlarm"}, "what only KeepEvents=false creates")

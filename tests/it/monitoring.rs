@@ -385,7 +385,7 @@ async fn provoke(alarm: &str, resources: &Resources) -> World {
             World::start(&[table, ("AWS_ENDPOINT_URL_DYNAMODB", endpoint)]).await
         }
         "NewDeadLetterAlarm" => World::start(&resources.settings()).await,
-        "DeadLetterFailedAlarm" => {
+        "QueueFailedAlarm" => {
             let url = format!("{endpoint}/123456789012/does-not-exist.fifo");
             let queue = ("DEAD_LETTER_QUEUE_URL", url.as_str());
             World::start(&[queue, ("AWS_ENDPOINT_URL_SQS", endpoint)]).await
@@ -397,7 +397,7 @@ async fn provoke(alarm: &str, resources: &Resources) -> World {
         "CredentialsAlarm" | "SecretAlarm" | "ClaimsAlarm" => {
             world.post(&body()).await;
         }
-        "EventHeldAlarm" | "NewDeadLetterAlarm" | "DeadLetterFailedAlarm" => {
+        "EventHeldAlarm" | "NewDeadLetterAlarm" | "QueueFailedAlarm" => {
             post(&world, without_user).await;
         }
         "RevenueMissingAlarm" => post(&world, event("TRANSACTION_PROCESSED", "e-1")).await,
