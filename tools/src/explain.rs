@@ -2,10 +2,10 @@
 //! It does not know what CleverTap would answer: it sends nothing and reads only files.
 
 mod coverage;
-mod explanation;
+pub(crate) mod explanation;
 mod fields;
 mod schema;
-mod text;
+pub(crate) mod text;
 
 use crate::Unusable;
 use crate::files::json_files;
