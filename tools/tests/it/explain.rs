@@ -197,7 +197,7 @@ async fn every_choice_has_its_reason() {
     let renewed = r#"{"event_name":"SUBSCRIPTION_RENEWED","user_id":"u"}"#;
     let sandbox = r#"{"event_name":"SUBSCRIPTION_RENEWED","user_id":"u","environment":"SANDBOX"}"#;
     let anonymous = r#"{"event_name":"A","anonymous_user_id":"a"}"#;
-    let nested = r#"{"event_name":"A","user_id":"__h","custom":{"clevertap_id":"__h"}}"#;
+    let nested = r#"{"event_name":"A","user_id":"__h1","custom":{"clevertap_id":"__h1"}}"#;
     let long = format!(r#"{{"event_name":"A","user_id":"{}"}}"#, "x".repeat(1024));
     let paid =
         |fields| format!(r#"{{"event_name":"TRANSACTION_PROCESSED","user_id":"u"{fields}}}"#);
@@ -217,8 +217,8 @@ async fn every_choice_has_its_reason() {
         (("USER_ID_AS", "identity"), renewed, "/identity/sent", "identity u"),
         (("USER_ID_AS", "object_id"), renewed, "/identity/sent", "objectId u"),
         (("USER_ID_AS", "object_id"), renewed, "/identity/why", "USER_ID_AS=object_id"),
-        (("USER_ID_AS", "identity"), nested, "/identity/sent", "objectId __h"),
-        (("USER_ID_AS", "identity"), nested, "/identity/why", "custom.clevertap_id `__h`"),
+        (("USER_ID_AS", "identity"), nested, "/identity/sent", "objectId __h1"),
+        (("USER_ID_AS", "identity"), nested, "/identity/why", "custom.clevertap_id `__h1`"),
         (("ANONYMOUS_USER_ID_AS", "ignore"), anonymous, "/why", "ANONYMOUS_USER_ID_AS=ignore"),
         (("ANONYMOUS_USER_ID_AS", "identity"), anonymous, "/identity/sent", "identity a"),
         (DEVICE, bought, "/identity/sent", "objectId -ha"),
