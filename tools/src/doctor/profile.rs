@@ -75,8 +75,9 @@ impl Webhook {
         let rows: Vec<Row> = rows.collect();
         let different = rows.iter().filter(|row| !row.same).count();
         let id = if different == 0 { Id::Profile } else { Id::ProfileDiffers };
-        let what = match profile.len() {
-            0 => "CleverTap has no property of this user".to_owned(),
+        let what = match (profile.len(), different) {
+            (0, _) => "CleverTap has no property of this user".to_owned(),
+            (_, 0) => "every property is the same".to_owned(),
             _ => format!("{different} of {} properties differ", rows.len()),
         };
         findings.add(id, &*self.file, what);

@@ -25,9 +25,11 @@ const PROFILE_KEYS: usize = 256;
 const ANY: &str = "xxx";
 /// Before the name of a property of an entry of `Items`.
 const ITEM: &str = "Items / ";
+/// As many undocumented fields as fit into one event beside the documented ones.
+const LISTED_AT_ONCE: usize = 25;
 /// Each event is mapped once with each: amounts that are payments or refunds, a subscription or a one-time
 /// purchase, and a value for fields without a documented type.
-const VARIANTS: [(f64, bool, fn() -> Json); 3] =
+const VARIANTS: [Variant; 3] =
     [(1.5, true, || json!("x")), (-1.5, true, || json!(1)), (1.5, false, || json!(true))];
 
 #[derive(Default, Serialize)]
@@ -39,6 +41,8 @@ pub struct Schema {
     /// Whether undocumented fields, which nobody can list, are sent as well.
     sends_unknown_fields: bool,
 }
+
+type Variant = (f64, bool, fn() -> Json);
 
 /// By name.
 type Properties = BTreeMap<String, DataType>;
@@ -67,9 +71,17 @@ impl Schema {
     pub fn of(rules: &Rules) -> Self {
         let mut schema =
             Self { sends_unknown_fields: !rules.properties.drop_unknown, ..Self::default() };
+        let derived = |name: &&String| DEFAULT_PROPERTIES.contains(&name.as_str());
+        let listed = rules.profile.properties.iter().filter(|name| !derived(name));
+        let listed: Vec<_> = listed.cloned().collect();
+        let mut listed: Vec<_> = listed.chunks(LISTED_AT_ONCE).collect();
+        listed.push(&[]);
         for name in event_names(rules) {
-            for variant in VARIANTS {
-                let body = payload(&name, rules, variant).to_string();
+            for (variant, listed) in VARIANTS
+                .iter()
+                .flat_map(|variant| listed.iter().map(move |listed| (*variant, *listed)))
+            {
+                let body = payload(&name, rules, listed, variant).to_string();
                 if let Ok(event) = Event::parse(Verified::unsigned(body.as_bytes())) {
                     schema.add(&event, rules);
                 }
@@ -197,8 +209,8 @@ fn event_names(rules: &Rules) -> Vec<String> {
     names
 }
 
-/// A payload with every documented field, and those that `USER_PROPERTIES` lists.
-fn payload(event: &str, rules: &Rules, variant: (f64, bool, fn() -> Json)) -> Json {
+/// A payload with every documented field, and these of `USER_PROPERTIES`.
+fn payload(event: &str, rules: &Rules, listed: &[String], variant: Variant) -> Json {
     let (amount, is_subscription, untyped) = variant;
     let value = |kind: Kind| match kind {
         Kind::Text => json!("x"),
@@ -218,12 +230,10 @@ fn payload(event: &str, rules: &Rules, variant: (f64, bool, fn() -> Json)) -> Js
         MONEY_PREFIXES.iter().map(move |prefix| format!("{prefix}{currency}"))
     });
     let commitment = format!("{COMMITMENT_PREFIX}{ANY}");
-    let listed = rules.profile.properties.iter();
-    let listed = listed.filter(|name| !DEFAULT_PROPERTIES.contains(&name.as_str())).cloned();
     let fields = FIELDS.iter().map(|(name, _)| (*name).to_owned());
     let names = fields.chain(money).chain([commitment]);
     let mut payload: Map<String, Json> = names
-        .chain(listed)
+        .chain(listed.iter().cloned())
         .map(|name| {
             let value = catalogue::kind(&name).map_or_else(untyped, value);
             (name, value)

@@ -361,7 +361,7 @@ async fn a_profile_is_compared_with_what_its_webhook_makes_of_it() {
     };
     upload(file("tests/golden/TRIAL_STARTED.json")).await.unwrap();
     let report = doctor.run().await;
-    report.has("profile", "trial.json: 0 of 12 properties differ");
+    report.has("profile", "trial.json: every property is the same");
     assert_eq!((report.code, report.problems().contains("profile_differs")), (0, false));
 
     let renewed = json!({ "identity": "u-1842", "type": "profile", "profileData": { "plan": "yearly", "active_plans": { "$remove": ["monthly"] } } });
@@ -370,7 +370,7 @@ async fn a_profile_is_compared_with_what_its_webhook_makes_of_it() {
     let plan = |line: &&str| line.trim_start().starts_with("plan ");
     let plan: Vec<_> = text.lines().find(plan).unwrap().split_whitespace().collect();
     assert_eq!((code, &plan[..]), (1, &["plan", "\"monthly\"", "\"yearly\"", "different"][..]));
-    assert!(text.contains("2 of 12 properties differ") && !text.contains("u-1842"), "{text}");
+    assert!(text.contains("2 of 13 properties differ") && !text.contains("u-1842"), "{text}");
 
     let (code, json) = doctor.output("--user u-1 --json").await;
     let json: Value = serde_json::from_str(&json).unwrap();
@@ -378,6 +378,17 @@ async fn a_profile_is_compared_with_what_its_webhook_makes_of_it() {
     let active =
         json["profile"].as_array().unwrap().iter().find(|row| row["property"] == "active_plans");
     assert_eq!((code, active), (1, Some(&first)));
+    // A tester's purchase is in the sandbox account.
+    let sandbox = file("events/TRIAL_STARTED.json").replace("PRODUCTION", "SANDBOX");
+    let passcodes = secret_with_sandbox("another").to_string().replace(SANDBOX_PASSCODE, PASSCODE);
+    let doctor = doctor.file("trial.json", sandbox).file("secret.json", passcodes).set(&[
+        ("CLEVERTAP_ACCOUNT_ID", "ABC-000-0000"),
+        ("CLEVERTAP_SANDBOX_ACCOUNT_ID", ACCOUNT_ID),
+    ]);
+    let report = doctor.run().await;
+    report.has("clevertap_credentials", "ABC-000-0000");
+    report.has("profile_differs", "2 of 13 properties differ");
+
     let doctor = Doctor {
         arguments: "--webhook transaction.json --secret-file secret.json".to_owned(),
         ..doctor
