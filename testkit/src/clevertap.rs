@@ -282,23 +282,18 @@ impl CleverTap {
         (place, reply.or_else(|| script.pop_front()).unwrap_or(Reply::Normal))
     }
 
-    fn authenticate(&self, request: &Request<Bytes>) -> Result<(), Ending> {
+    fn authenticates(&self, request: &Request<Bytes>) -> bool {
         let account_id = header(request, "x-clevertap-account-id");
         let passcode = header(request, "x-clevertap-passcode");
-        if account_id == Some(&self.0.account_id)
+        account_id == Some(&self.0.account_id)
             && passcode == Some(&*self.0.passcode.lock().unwrap())
-        {
-            return Ok(());
-        }
-        // The recorded text; CleverTap does not say which of the two is wrong.
-        Err(failure(401, "Account ID is not valid"))
     }
 
     /// A user's profile as the accepted records made it. No page says what CleverTap answers for an unknown user;
     /// integrations have seen a success without a record.
     fn read_profile(&self, request: &Request<Bytes>) -> Ending {
-        if let Err(refused) = self.authenticate(request) {
-            return refused;
+        if !self.authenticates(request) {
+            return unauthorized();
         }
         if request.headers().contains_key(CONTENT_TYPE) {
             return failure(400, "Content-Type is for requests with a body");
@@ -326,8 +321,8 @@ impl CleverTap {
 
     /// The answer by the rules; `forced` refuses one record, given by its number, with a code.
     fn judge(&self, request: &Request<Bytes>, forced: Option<(usize, u16)>) -> Ending {
-        if let Err(refused) = self.authenticate(request) {
-            return refused;
+        if !self.authenticates(request) {
+            return unauthorized();
         }
         let content_type = header(request, CONTENT_TYPE.as_str()).unwrap_or_default();
         let essence = content_type.split(';').next().unwrap_or_default();
@@ -423,6 +418,11 @@ fn json_answer(status: u16, body: &Value) -> Ending {
 /// A request refused as a whole, in the recorded shape of a 401.
 fn failure(status: u16, error: &str) -> Ending {
     json_answer(status, &json!({ "status": "fail", "error": error, "code": status }))
+}
+
+/// The recorded text; CleverTap does not say whether account id or passcode is wrong.
+fn unauthorized() -> Ending {
+    failure(401, "Account ID is not valid")
 }
 
 /// HTTP 200 in one of its three shapes (page `upload-events-api`).

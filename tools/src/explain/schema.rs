@@ -37,7 +37,7 @@ pub struct Schema {
     #[serde(serialize_with = "events")]
     events: Vec<(String, Properties)>,
     user_properties: Properties,
-    counts: [Count; 3],
+    counts: [Usage; 3],
     /// Whether undocumented fields, which nobody can list, are sent as well.
     sends_unknown_fields: bool,
 }
@@ -61,7 +61,7 @@ enum DataType {
 }
 
 #[derive(Default, Serialize)]
-struct Count {
+struct Usage {
     of: &'static str,
     count: usize,
     limit: usize,
@@ -77,13 +77,11 @@ impl Schema {
         let mut listed: Vec<_> = listed.chunks(LISTED_AT_ONCE).collect();
         listed.push(&[]);
         for name in event_names(rules) {
-            for (variant, listed) in VARIANTS
-                .iter()
-                .flat_map(|variant| listed.iter().map(move |listed| (*variant, *listed)))
-            {
-                let body = payload(&name, rules, listed, variant).to_string();
-                if let Ok(event) = Event::parse(Verified::unsigned(body.as_bytes())) {
-                    schema.add(&event, rules);
+            for variant in VARIANTS {
+                for listed in &listed {
+                    let body = payload(&name, rules, listed, variant).to_string();
+                    let event = Event::parse(Verified::unsigned(body.as_bytes()));
+                    schema.add(&event.expect("a payload with a name is an event"), rules);
                 }
             }
         }
@@ -95,7 +93,7 @@ impl Schema {
             ("properties of one event", largest.max().unwrap_or(0), PROPERTIES),
             ("user properties", schema.user_properties.len(), PROFILE_KEYS),
         ]
-        .map(|(of, count, limit)| Count { of, count, limit });
+        .map(|(of, count, limit)| Usage { of, count, limit });
         schema
     }
 
@@ -106,7 +104,9 @@ impl Schema {
             match record.content {
                 Content::Event { name, properties } => {
                     let properties_of = self.properties_of(&name);
-                    properties.iter().for_each(|property| add(properties_of, "", property));
+                    for property in &properties {
+                        add(properties_of, "", property);
+                    }
                 }
                 Content::Profile { changes } => {
                     for (key, change) in changes {
@@ -131,19 +131,12 @@ impl Schema {
 
     /// What is more than CleverTap allows.
     pub fn excess(&self) -> Vec<String> {
-        let excess = self.counts.iter().filter(|count| count.count > count.limit);
+        let excess = self.counts.iter().filter(|usage| usage.count > usage.limit);
         excess
-            .map(|Count { of, count, limit }| {
+            .map(|Usage { of, count, limit }| {
                 format!("{count} {of}, but CleverTap allows {limit}: rename, disable or list fewer")
             })
             .collect()
-    }
-
-    /// One line; also for the events and properties that the app itself raises, there is one limit.
-    pub fn summary(&self) -> String {
-        let counts = self.counts.iter();
-        let counts = counts.map(|Count { of, count, limit }| format!("{count} of {limit} {of}"));
-        counts.collect::<Vec<_>>().join("; ")
     }
 
     pub fn text(&self) -> String {
@@ -165,8 +158,9 @@ impl Schema {
         if self.sends_unknown_fields {
             text += "Fields that Purchasely does not document are sent too (UNKNOWN_FIELDS=send) and are not listed.\n";
         }
-        let _ = writeln!(text, "{}", self.summary());
-        text
+        let counts = self.counts.iter();
+        let counts = counts.map(|Usage { of, count, limit }| format!("{count} of {limit} {of}"));
+        text + &counts.collect::<Vec<_>>().join("; ") + "\n"
     }
 
     /// A line for each property of each event, then the user properties, which have no event.
@@ -254,7 +248,9 @@ fn payload(event: &str, rules: &Rules, listed: &[String], variant: Variant) -> J
 fn add(properties: &mut Properties, prefix: &str, (key, value): &Property<'_>) {
     merge(properties, format!("{prefix}{}", readable(key)), DataType::of(value));
     if let Value::Item(item) = value {
-        item.iter().for_each(|property| add(properties, ITEM, property));
+        for property in item {
+            add(properties, ITEM, property);
+        }
     }
 }
 
