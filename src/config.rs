@@ -51,7 +51,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting { name: "EVENT_QUEUE_URL", default: "not set", meaning: "URL of the FIFO queue whose messages the function relays: redriven dead letters, replays and, with `DELIVERY=queue`, webhooks. Without it messages that fail are not delayed before they come back." },
     Setting { name: "DEAD_LETTER_QUEUE_URL", default: "not set", meaning: "URL of the FIFO queue that takes events which can never be relayed. Without it such an event is answered 503 and blocks that user's later events for 20 days." },
     Setting { name: "DEDUPLICATION_TABLE", default: "not set", meaning: "DynamoDB table of the events that CleverTap has accepted. Without it an event that Purchasely sends again is raised again." },
-    Setting { name: "CLEVERTAP_DRY_RUN", default: "false", meaning: "`true`: CleverTap checks each upload and stores nothing. For a second account or copied traffic: Purchasely does not send these events again." },
+    Setting { name: "CLEVERTAP_DRY_RUN", default: "false", meaning: "`true`: CleverTap checks each upload and stores nothing, which it does not document. For a second account or copied traffic: Purchasely does not send these events again." },
     Setting { name: "CLEVERTAP_API_URL", default: "from the region", meaning: "Address for uploads instead of the region's: scheme and host only, `https`, or `http` on a loopback address. The passcode is sent there." },
     Setting { name: "SSL_CERT_FILE", default: "compiled-in roots", meaning: "PEM file of root certificates that replace the compiled-in ones." },
 ];

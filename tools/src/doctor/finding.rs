@@ -152,18 +152,19 @@ checks! {
 }
 "CleverTap" {
     Clevertap "clevertap" Ok "Region, account id and passcode belong together.";
-    ClevertapSkipped "clevertap_skipped" Warning "Without valid settings and a passcode there is nothing to send."
+    ClevertapSkipped "clevertap_skipped" Warning "Without valid settings and a passcode there is nothing to ask."
         "Fix the settings or the secret first, or name a file with --secret-file.";
     ClevertapUnreachable "clevertap_unreachable" Error "No connection or no answer: network, DNS, proxy, CLEVERTAP_API_URL or SSL_CERT_FILE."
         "Check them on this machine and run this command again.";
     ClevertapCredentials "clevertap_credentials" Error "Passcode, account id and region do not belong together. CleverTap answers a wrong region like a wrong passcode."
         "Compare all three with Settings, Project in CleverTap's dashboard; the region is in the dashboard's address.";
-    ClevertapBusy "clevertap_busy" Warning "A temporary fault of CleverTap's, or other uploads to the account: it takes 15 at once."
+    ClevertapBusy "clevertap_busy" Warning "A temporary fault of CleverTap's, or too many other requests to the account."
         "Run this command again in a few minutes.";
-    ClevertapRefused "clevertap_refused" Warning "Region, account id and passcode belong together, but CleverTap refused the test record."
-        "Look the code up in docs/operations.md if the function's log has it too.";
     ClevertapUnexpected "clevertap_unexpected" Error "CleverTap does not document such an answer; a proxy or another server may have given it."
         "Check CLEVERTAP_API_URL and any proxy.";
+    Profile "profile" Ok "CleverTap's profile is what the webhook makes of it.";
+    ProfileDiffers "profile_differs" Error "A later event changed the profile, the webhook or its profile record was not relayed, the account's Schema dropped a property, or the id is another user's."
+        "Find the webhook's event in the function's log (docs/operations.md, Find an event); look into Settings, Error Stream in CleverTap.";
 }
 "Webhook" {
     Webhook "webhook" Ok "The function refuses an unsigned request with 401.";
