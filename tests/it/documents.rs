@@ -112,7 +112,7 @@ fn the_example_of_the_parameters_is_up_to_date() {
     let groups = &template["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"];
     for group in groups.as_array().expect("a list of groups") {
         let label = group["Label"]["default"].as_str().expect("a label");
-        example.push_str(&format!("\n## {label}\n"));
+        example.extend(["\n## ", label, "\n"]);
         for name in group["Parameters"].as_array().expect("a list of names") {
             let name = name.as_str().expect("a name");
             let parameter = parameters.remove(name).unwrap_or_else(|| panic!("{name}: no such"));
@@ -125,7 +125,7 @@ fn the_example_of_the_parameters_is_up_to_date() {
                 (Some(default), _) if name != UNCOMMENTED => format!("#{name}: {default}"),
                 (_, values) => format!("{name}: {}", values.expect("what it must be")),
             };
-            example.push_str(&format!("\n# {description}\n{value}\n"));
+            example.extend(["\n# ", description, "\n", &value, "\n"]);
         }
     }
     assert!(parameters.is_empty(), "in no group of the template: {:?}", parameters.keys());
