@@ -9,8 +9,7 @@ CARGO_DENY_VERSION := 0.20.2
 export CARGO_LAMBDA ?= $(abspath $(VENV)/bin/cargo-lambda)
 export MOTO_SERVER ?= $(abspath $(VENV)/bin/moto_server)
 export AWS_CLI ?= $(abspath $(VENV)/bin/aws)
-# `sam` asks for a region even where it calls nothing; with its telemetry it would call home.
-export AWS_DEFAULT_REGION ?= eu-west-1
+# With its telemetry, `sam` would call home.
 export SAM_CLI_TELEMETRY ?= 0
 # checkov would ask for its newest version.
 export CKV_SKIP_PACKAGE_UPDATE_CHECK ?= true
@@ -22,11 +21,20 @@ RUST_TARGET_arm64 := aarch64-unknown-linux-gnu
 RUST_TARGET_x86_64 := x86_64-unknown-linux-gnu
 RUST_TARGET = $(RUST_TARGET_$(ARCH))
 PACKAGE = target/package/purchasely-clevertap-$(ARCH).zip
+# The folder of the crates is not in the binary, so that one commit gives one zip on every machine.
+LAMBDA_BUILD = RUSTFLAGS="--remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}=/cargo" PATH="$(abspath $(VENV)/bin):$$PATH" \
+	cargo lambda build --locked --skip-target-check --target $(RUST_TARGET)
 
-.PHONY: help demo dev test check unit package packaged golden property bench deny template docs tools clean
+# Of `make deploy`, `make secret` and `make doctor`.
+STACK ?= purchasely-clevertap
+PARAMS ?= params.yaml
+BUCKET ?=
+DEPLOY = scripts/deploy $(1) --template template.yaml --stack $(STACK) --params $(PARAMS)
+
+.PHONY: help demo dev deploy secret doctor test check unit target package packaged reproducible release golden property bench deny advisories template workflows deployment docs requirements tools clean
 
 help: ## Say what there is to make.
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 18
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 20
 
 # `make demo DELIVERY=queue` and `make dev DELIVERY=queue` also need the queue's stand-in.
 DELIVERY ?= direct
@@ -40,7 +48,27 @@ dev: $(VENV)/cargo-lambda.done $(DELIVERY_TOOLS_$(DELIVERY)) ## Run the function
 	cargo build --locked
 	cargo --locked relay dev --delivery $(DELIVERY)
 
-test: check unit packaged deny template ## Check everything.
+# SAM reads only AWS_DEFAULT_REGION.
+ifdef AWS_REGION
+deploy: export AWS_DEFAULT_REGION := $(AWS_REGION)
+endif
+deploy: $(VENV)/cargo-lambda.done $(VENV)/zig.done $(VENV)/awscli.done $(VENV)/tools.done ## Build the function and deploy the stack STACK with params.yaml.
+	@mkdir -p target
+	$(call DEPLOY,check) > target/params.yaml
+	$(MAKE) --no-print-directory package ARCH="$$(sed -n 's/^Architecture: "\(.*\)"/\1/p' target/params.yaml)"
+	$(VENV)/bin/sam deploy --template-file "$$(sed -n 's/^Architecture: "\(.*\)"/target\/package\/template-\1.yaml/p' target/params.yaml)" \
+		--stack-name $(STACK) --parameter-overrides file://target/params.yaml --capabilities CAPABILITY_IAM \
+		$(if $(BUCKET),--s3-bucket $(BUCKET) --no-resolve-s3,--resolve-s3) --s3-prefix $(STACK) \
+		--no-confirm-changeset --no-fail-on-empty-changeset < /dev/null
+	@$(call DEPLOY,report)
+
+secret: $(VENV)/awscli.done ## Check secret.json and store it as the secret of the stack STACK.
+	@$(call DEPLOY,secret)
+
+doctor: $(VENV)/awscli.done ## Check the deployed stack STACK, up to CleverTap.
+	cargo --locked relay doctor --stack $(STACK) --online
+
+test: check unit packaged reproducible deny template workflows deployment ## Check everything.
 	@echo "make test: all of it passed"
 
 check: ## Format and lints.
@@ -51,17 +79,36 @@ check: ## Format and lints.
 unit: $(VENV)/cargo-lambda.done $(VENV)/tests.done ## Unit, integration and end-to-end tests.
 	cargo test --locked --workspace --exclude purchasely-clevertap-benches
 
-package: $(VENV)/zig.done ## Build the zip that Lambda runs; ARCH is arm64 or x86_64.
+target:
 	@test -n "$(RUST_TARGET)" || { echo "ARCH=$(ARCH): Lambda knows arm64 and x86_64" >&2; exit 1; }
-	@test -d "$$(rustc --print target-libdir --target $(RUST_TARGET))" || \
-		{ echo "no Rust target for $(ARCH): rustup target add $(RUST_TARGET)" >&2; exit 1; }
-	PATH="$(abspath $(VENV)/bin):$$PATH" cargo lambda build --release --locked --skip-target-check --target $(RUST_TARGET)
+	@test -d "$$(rustc --print target-libdir --target $(RUST_TARGET))" || rustup target add $(RUST_TARGET) || \
+		{ echo "no Rust target for $(ARCH): run \`rustup target add $(RUST_TARGET)\`, or choose this machine's architecture, $(MACHINE)" >&2; exit 1; }
+
+package: target $(VENV)/cargo-lambda.done $(VENV)/zig.done ## Build the zip that Lambda runs; ARCH is arm64 or x86_64.
+	$(LAMBDA_BUILD) --release
 	$(VENV)/bin/python scripts/package.py $(ARCH) target/lambda/purchasely-clevertap/bootstrap
 
 # Not part of `cargo test`, which would take minutes longer.
 packaged: override ARCH := $(MACHINE)
 packaged: package ## Check the zip: what Lambda requires, its size, a webhook and a panic.
 	PACKAGE=$(abspath $(PACKAGE)) cargo test --locked --test package
+
+# The folders are the only difference: the crates come from one cache.
+AGAIN := target/again
+reproducible: override ARCH := $(MACHINE)
+reproducible: package ## Check that another folder and another CARGO_HOME give the same zip.
+	rm -rf $(AGAIN) && mkdir -p $(AGAIN)/clone $(AGAIN)/home
+	git ls-files -z --cached --others --exclude-standard | tar -cf - --null -T - | tar -xf - -C $(AGAIN)/clone
+	ln -s "$(abspath $(TOOLS))" $(AGAIN)/clone/$(TOOLS)
+	ln -s "$${CARGO_HOME:-$$HOME/.cargo}/registry" $(AGAIN)/home/registry
+	CARGO_HOME="$(abspath $(AGAIN))/home" $(MAKE) --directory $(AGAIN)/clone package
+	cmp $(PACKAGE) $(AGAIN)/clone/$(PACKAGE)
+	rm -rf $(AGAIN)
+
+# The tool is linked against the same C library as the function, which AWS CloudShell has as well.
+release: package $(VENV)/release.done ## Build what a release holds into target/dist.
+	$(LAMBDA_BUILD) --profile tool --package purchasely-clevertap-tools --example relay
+	$(VENV)/bin/python scripts/release.py $(ARCH)
 
 golden: ## Write tests/golden again, to be reviewed as a diff.
 	WRITE_GOLDEN=1 cargo test --locked --test it golden
@@ -80,7 +127,12 @@ deny: $(TOOLS)/bin/cargo-deny ## Check licences, sources and versions of the dep
 	$(TOOLS)/bin/cargo-deny --locked --exclude-dev check bans
 	$(TOOLS)/bin/cargo-deny --locked --workspace check licenses sources
 
-template: $(VENV)/cargo-lambda.done $(VENV)/tools.done $(CHECKOV)/checkov.done ## Check template.yaml and the commands of the documentation.
+advisories: $(TOOLS)/bin/cargo-deny ## Check the dependencies for known vulnerabilities; not part of `test`, because it downloads their list.
+	$(TOOLS)/bin/cargo-deny --locked --workspace check advisories
+
+# `sam` asks for a region even where it calls nothing.
+template: export AWS_DEFAULT_REGION ?= eu-west-1
+template: $(VENV)/cargo-lambda.done $(VENV)/tests.done $(VENV)/tools.done $(CHECKOV)/checkov.done ## Check template.yaml and the commands of the documentation.
 	$(VENV)/bin/sam validate --lint --template template.yaml
 	$(VENV)/bin/python scripts/translate.py template.yaml target/cloudformation.json
 	$(VENV)/bin/cfn-lint template.yaml target/cloudformation.json
@@ -89,37 +141,48 @@ template: $(VENV)/cargo-lambda.done $(VENV)/tools.done $(CHECKOV)/checkov.done #
 	cargo build --locked --package purchasely-clevertap-tools --example relay
 	$(VENV)/bin/python scripts/commands.py
 
+workflows: $(VENV)/workflows.done $(VENV)/tests.done ## Check .github, and what the release workflow runs.
+	PATH="$(abspath $(VENV)/bin):$$PATH" actionlint .github/workflows/*.yml
+	$(VENV)/bin/zizmor --quiet --offline --strict-collection --persona pedantic .github
+	$(VENV)/bin/python tests/publish.py
+
+deployment: override ARCH := $(MACHINE)
+deployment: release $(VENV)/tests.done $(VENV)/tools.done ## Check the bundle, `make deploy` and `make secret` against a stand-in for AWS.
+	$(VENV)/bin/python scripts/check_deploy.py $(ARCH)
+
 docs: $(VENV)/cargo-lambda.done $(VENV)/tests.done ## Write the generated tables and the demo's output into the pages, to be reviewed as a diff.
 	cargo build --locked
 	cargo --locked relay demo > target/demo.txt
 	UPDATE_DOCS=1 DEMO_OUTPUT=target/demo.txt cargo test --locked --test it documents
 	git diff --stat -- README.md docs
 
-tools: $(VENV)/zig.done $(VENV)/tests.done $(VENV)/tools.done $(CHECKOV)/checkov.done $(TOOLS)/bin/cargo-deny ## Install the tools only.
+# tests.in refers to tools.txt, so that comes first. UPGRADE=--upgrade takes newer versions of what the .in files leave open.
+LISTS := tools $(filter-out tools,$(basename $(notdir $(wildcard requirements/*.in))))
+UPGRADE ?=
+requirements: $(VENV)/uv.done ## Write requirements/*.txt from the .in files, to be reviewed as a diff.
+	cd requirements && for list in $(LISTS); do \
+		test $$list = cargo-lambda && closure=--no-deps || closure=; \
+		$(abspath $(VENV)/bin/uv) pip compile --quiet $(UPGRADE) $$closure --universal --python-version=3.10 \
+			--generate-hashes $$list.in --output-file $$list.txt || exit; \
+	done
+	git diff --stat -- requirements
+
+tools: $(VENV)/cargo-lambda.done $(VENV)/zig.done $(VENV)/tests.done $(VENV)/tools.done $(VENV)/release.done $(VENV)/workflows.done $(CHECKOV)/checkov.done $(TOOLS)/bin/cargo-deny ## Install the tools only.
 
 $(VENV)/created.done:
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
-$(VENV)/cargo-lambda.done: requirements/cargo-lambda.txt $(VENV)/created.done
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps -r $<
-	touch $@
+# A list is complete, so pip has nothing to resolve: --no-deps installs exactly what is listed, with the listed hashes.
+INSTALL = pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r
 
-$(VENV)/zig.done: requirements/zig.txt $(VENV)/cargo-lambda.done
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
-	touch $@
-
-$(VENV)/tests.done: requirements/tests.txt $(VENV)/created.done
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
-	touch $@
-
-$(VENV)/tools.done: requirements/tools.txt $(VENV)/tests.done
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements/tools.txt -r requirements/tests.txt
+$(VENV)/%.done: requirements/%.txt $(VENV)/created.done
+	$(VENV)/bin/$(INSTALL) $<
 	touch $@
 
 $(CHECKOV)/checkov.done: requirements/checkov.txt
 	$(PYTHON) -m venv $(CHECKOV)
-	$(CHECKOV)/bin/pip install --quiet --disable-pip-version-check -r $<
+	$(CHECKOV)/bin/$(INSTALL) $<
 	touch $@
 
 # An unoptimised build takes less time, and the check still takes only six seconds.

@@ -5,9 +5,10 @@ use clap::{Parser, ValueEnum};
 use hmac::{Hmac, KeyInit, Mac};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use purchasely_clevertap::clevertap::{Record, upload_body};
+use purchasely_clevertap::mapping::identity::purchasely_id;
 use purchasely_clevertap::mapping::{self, Mapped, Origin, Rules};
 use purchasely_clevertap::purchasely::signature::{
-    SIGNATURE_HEADER, SignatureHeaders, TIMESTAMP_HEADER, sign,
+    SIGNATURE_HEADER, SignatureHeaders, TIMESTAMP_HEADER, sign, user_digest,
 };
 use purchasely_clevertap::purchasely::{Event, Verified};
 use sha2::Sha256;
@@ -42,6 +43,8 @@ enum Step {
     Verify,
     Parse,
     Map,
+    /// The digest of the user's id for the log, after `Map`; `Write` leaves it out.
+    Digest,
     Write,
 }
 
@@ -88,6 +91,10 @@ fn process(verified: Verified<'_>, up_to: Step, rules: &Rules) -> Result<(), Box
     let Mapped::Records { records, .. } = black_box(mapped) else {
         return Err("the webhook maps to no records".into());
     };
+    if up_to == Step::Digest {
+        let id = purchasely_id(&event).ok_or("the webhook has no user")?;
+        black_box(user_digest(SECRET, &id));
+    }
     if up_to == Step::Write {
         black_box(upload_body(&records.iter().collect::<Vec<&Record<'_>>>()));
     }

@@ -6,15 +6,24 @@ It reads what AWS makes of template.yaml, evaluates it with moto's functions, an
 """
 
 import json
+import re
 import sys
+from fnmatch import fnmatchcase
 from pathlib import Path
+from urllib.parse import quote, urlsplit
 
 from moto.cloudformation.parsing import clean_json, parse_condition
 
-REQUIRED = {"ClevertapRegion": "in1", "ClevertapAccountId": "ABC-DEF-GHIJ", "RevenueEvent": "none"}
+REQUIRED = {"ClevertapRegion": "in1", "ClevertapAccountId": "ABC-DEF-GHIJ", "RevenueEvent": "none", "AnonymousUserIdAs": "ignore"}
 TOPIC = "arn:aws:sns:eu-west-1:123456789012:on-call"
 OTHER_ACCOUNT = {"ClevertapSandboxAccountId": "TEST-DEF-GHIJ"}
 EMAIL = {"AlarmEmail": "a@example.com"}
+NOTICE_EMAIL = {"NoticeEmail": "n@example.com"}
+# Somebody must act on these, or users' events stay away. The other alarms are notices.
+PAGES = {
+    "ApiErrorsAlarm", "CredentialsAlarm", "QueueFailedAlarm", "ErrorsAlarm", "EventHeldAlarm", "NewDeadLetterAlarm",
+    "NothingRelayedAlarm", "SecretAlarm", "SilenceAlarm", "UnexpectedAlarm",
+}
 PSEUDO_PARAMETERS = {
     "AWS::AccountId": "123456789012",
     "AWS::NoValue": None,
@@ -98,7 +107,7 @@ def check_the_function_and_its_route(template):
         "Handler": "bootstrap",
         "Timeout": 9,
         "Architectures": ["arm64"],
-        "TracingConfig": {"Mode": "Active"},
+        "TracingConfig": {"Mode": "PassThrough"},
         "Role": "FunctionRole.Arn",
     }
     equal({name: function[name] for name in expected}, expected, "the function")
@@ -115,12 +124,53 @@ def check_the_function_and_its_route(template):
     assert "functions/Function.Arn/invocations" in integration["uri"], integration["uri"]
 
     (stage,) = stack.of_type("AWS::ApiGatewayV2::Stage").values()
-    throttling = {"ThrottlingRateLimit": "200", "ThrottlingBurstLimit": "400"}
+    throttling = {"ThrottlingRateLimit": "50", "ThrottlingBurstLimit": "100"}
     equal((stage["StageName"], stage["AutoDeploy"]), ("$default", True), "the stage")
     equal(stage["DefaultRouteSettings"], throttling, "the stage's throttling")
     (permission,) = stack.of_type("AWS::Lambda::Permission").values()
     equal((permission["Principal"], permission["FunctionName"]), ("apigateway.amazonaws.com", "Function"), "who may invoke")
     assert permission["SourceArn"].endswith(":Api/*/POST/webhooks/purchasely"), permission["SourceArn"]
+
+
+def check_that_only_tracing_allows_anything_on_every_resource(template):
+    xray = ["xray:PutTraceSegments", "xray:PutTelemetryRecords"]
+    for tracing, mode, expected in (("false", "PassThrough", []), ("true", "Active", [xray])):
+        stack = Stack(template, Tracing=tracing)
+        (role,) = stack.of_type("AWS::IAM::Role").values()
+        statements = [s for policy in role["Policies"] for s in policy["PolicyDocument"]["Statement"] if s]
+        everywhere = [s["Action"] for s in statements if "*" in s["Resource"]]
+        equal(everywhere, expected, f"the actions on every resource with Tracing={tracing}")
+        (function,) = stack.of_type("AWS::Lambda::Function").values()
+        equal(function["TracingConfig"], {"Mode": mode}, f"the function's tracing with Tracing={tracing}")
+
+
+def check_the_names(template):
+    # What CloudFormation names collides with nothing, such as a queue that a deleted stack left, or a group
+    # that Lambda made.
+    resources = template["Resources"].items()
+    named = {
+        name: resource["Properties"][f"{kind}Name"]
+        for name, resource in resources
+        for kind in ("Function", "LogGroup", "Queue", "Role", "Table", "Topic")
+        if resource["Type"].endswith(f"::{kind}") and f"{kind}Name" in resource["Properties"]
+    }
+    # API Gateway needs no permission to write to a group with this prefix.
+    equal(named, {"ApiLogGroup": {"Fn::Sub": "/aws/vendedlogs/${AWS::StackName}/api"}}, "what has a fixed name")
+    queues = [name for name, resource in resources if resource["Type"] == "AWS::SQS::Queue"]
+    # Of SQS's 80 characters, CloudFormation uses two hyphens, 13 of its own and .fifo.
+    left = 80 - max(map(len, queues)) - len("--") - 13 - len(".fifo")
+    limit = f"the stack's name then has at most {left} characters"
+    assert limit in template["Parameters"]["KeepEvents"]["Description"], f"KeepEvents does not say: {limit}"
+
+
+def check_what_outlives_the_stack(template):
+    policies = {}
+    for name, resource in template["Resources"].items():
+        policy = resource.get("DeletionPolicy", "Delete")
+        if policy != "Delete":
+            policies[name] = (policy, resource["UpdateReplacePolicy"])
+    kept = ("RetainExceptOnCreate", "Retain")
+    equal(policies, {name: kept for name in ("DeadLetterQueue", "EventQueue", "Secret")}, "what outlives the stack")
 
 
 def check_the_functions_resources(template):
@@ -150,8 +200,15 @@ def check_the_rules(template):
         ({"ClevertapSandboxAccountId": "ABC-DEF-GHIJ"}, ["ClevertapSandboxAccountId"]),
         ({"PurchaselySignature": "off", "PurchaselySignatureToleranceSeconds": 300}, ["PurchaselySignature"]),
         ({"UserProperties": "none", "UserPropertyNames": "plan=Plan"}, ["UserProperties"]),
+        (EMAIL | {"NoticeTopicArn": TOPIC}, []),
+        ({"RevenueEvent": "Paid", "RefundEvent": "Refunded"}, []),
+        ({"RevenueEvent": "Paid", "RefundEvent": "Paid"}, ["RefundEvent"]),
+        ({"RefundEvent": "Charged"}, ["RefundEvent"]),
         (EMAIL | {"AlarmTopicArn": TOPIC}, ["AlarmEmail"]),
+        (NOTICE_EMAIL | {"NoticeTopicArn": TOPIC}, ["NoticeEmail"]),
+        ({"Monitoring": "false"}, []),
         (EMAIL | {"Monitoring": "false"}, ["Monitoring"]),
+        ({"NoticeTopicArn": TOPIC, "Monitoring": "false"}, ["Monitoring"]),
         ({"Delivery": "queue"}, []),
         ({"ReservedConcurrency": 20}, []),
         ({"Delivery": "queue", "KeepEvents": "false"}, ["Delivery"]),
@@ -162,30 +219,37 @@ def check_the_rules(template):
 
 
 def check_what_each_parameter_creates(template):
-    everything = Stack(template, **EMAIL).existing("Resources").keys()
+    emails = EMAIL | NOTICE_EMAIL
+    everything = Stack(template, **emails).existing("Resources").keys()
 
     def missing(**parameters):
-        resources = Stack(template, **EMAIL | parameters).existing("Resources")
+        resources = Stack(template, **emails | parameters).existing("Resources")
         return everything - resources.keys()
 
     queues = {name for name in everything if name.startswith(("EventQueue", "DeadLetterQueue"))}
-    monitoring = {name for name in everything if name.endswith(("Alarm", "Query")) or name == "Dashboard"}
+    monitoring = {name for name in everything if name.endswith(("Alarm", "Query", "Filter")) or name == "Dashboard"}
     equal(missing(), set(), "what is missing by default")
     equal(missing(SecretArn="an-arn"), {"Secret"}, "what is missing with SecretArn")
     equal(missing(AlarmEmail=""), {"AlarmTopic"}, "what is missing without AlarmEmail")
+    equal(missing(NoticeEmail=""), {"NoticeTopic"}, "what is missing without NoticeEmail")
     equal(missing(SilenceHours=0), {"SilenceAlarm"}, "what is missing with SilenceHours=0")
     equal(missing(Monitoring="false"), monitoring, "what is missing with Monitoring=false")
-    alarms = {f"{name}Alarm" for name in ("Claims", "DeadLetterFailed", "DeadLetters", "NewDeadLetter", "OldestMessage")}
+    alarms = {f"{name}Alarm" for name in ("Claims", "DeadLetters", "NewDeadLetter", "OldestMessage", "QueueFailed")}
     equal(missing(KeepEvents="false"), queues | {"ClaimsTable"} | alarms, "what is missing with KeepEvents=false")
-    without_queues = Stack(template, KeepEvents="false", **EMAIL).existing("Resources").keys()
+    without_queues = Stack(template, KeepEvents="false", **emails).existing("Resources").keys()
     equal(without_queues - everything, {"EventHeldAlarm"}, "what only KeepEvents=false creates")
 
     less = Stack(template, KeepEvents="false", Monitoring="false").existing("Outputs").keys()
     outputs = Stack(template).existing("Outputs")
-    of_queues = {"DeadLetterQueueUrl", "EventQueueUrl", "ShowDeadLettersCommand", "RedriveCommand"}
-    equal(outputs.keys() - less, of_queues | {"DashboardUrl"}, "the outputs of KeepEvents and Monitoring")
+    of_queues = {"DeadLetterQueueUrl", "DeadLettersUrl", "EventQueueUrl", "ShowDeadLettersCommand", "RedriveCommand"}
+    equal(outputs.keys() - less, of_queues | {"AlarmsUrl", "DashboardUrl"}, "the outputs of KeepEvents and Monitoring")
     url = "https://Api.execute-api.eu-west-1.amazonaws.com/webhooks/purchasely"
     equal(outputs["WebhookUrl"]["Value"], url, "WebhookUrl")
+    for name in ("AlarmsUrl", "DashboardUrl", "DeadLettersUrl", "LogsUrl"):
+        url = urlsplit(outputs[name]["Value"])
+        equal((url.netloc, url.query), ("eu-west-1.console.aws.amazon.com", "region=eu-west-1"), f"{name}: the console's address")
+    queue = "https://sqs.eu-west-1.amazonaws.com/123456789012/DeadLetterQueue.QueueName"
+    equal(outputs["DeadLettersUrl"]["Value"].partition("#")[2], f"/queues/{quote(queue, safe='')}", "the queue of DeadLettersUrl")
 
 
 def check_each_way_of_delivery(template):
@@ -207,6 +271,7 @@ def check_each_way_of_delivery(template):
 def check_the_alarms(template):
     # From the lists of metrics in each service's documentation, with the resources that they are about here.
     published = {
+        ("AWS/ApiGateway", "Count", "ApiId", "Api"),
         ("AWS/ApiGateway", "Latency", "ApiId", "Api"),
         ("AWS/Lambda", "Errors", "FunctionName", "Function"),
         ("AWS/Lambda", "Throttles", "FunctionName", "Function"),
@@ -226,17 +291,91 @@ def check_the_alarms(template):
         longest = 7 * 86400 if period >= 3600 else 86400
         assert period * periods <= longest, f"{name}: CloudWatch evaluates a week at most, short periods a day"
         assert alarm.get("DatapointsToAlarm", 1) <= periods, f"{name}: more datapoints than periods"
-        if alarm.get("Namespace", "PurchaselyClevertap") != "PurchaselyClevertap":
-            (dimension,) = alarm["Dimensions"]
-            found.add((alarm["Namespace"], alarm["MetricName"], dimension["Name"], dimension["Value"]))
+        for metric in [metric["MetricStat"]["Metric"] for metric in metrics if "MetricStat" in metric] or [alarm]:
+            if metric["Namespace"] != "PurchaselyClevertap":
+                (dimension,) = metric["Dimensions"]
+                found.add((metric["Namespace"], metric["MetricName"], dimension["Name"], dimension["Value"]))
     equal(found, published, "the alarms on AWS's metrics")
 
-    for parameters, receiver in (({}, None), (EMAIL, ["AlarmTopic"]), ({"AlarmTopicArn": TOPIC}, [TOPIC])):
-        for name, alarm in Stack(template, **parameters).of_type("AWS::CloudWatch::Alarm").items():
-            actions = (alarm.get("AlarmActions"), alarm.get("OKActions"))
-            # The end of this one means nothing.
-            at_end = None if name == "NewDeadLetterAlarm" else receiver
-            equal(actions, (receiver, at_end), f"the receivers of {name} with {parameters}")
+
+def check_who_receives_an_alarm(template):
+    for parameters, page, notice in (
+        ({}, None, None),
+        (EMAIL, ["AlarmTopic"], None),
+        (NOTICE_EMAIL, None, ["NoticeTopic"]),
+        ({"AlarmTopicArn": TOPIC}, [TOPIC], None),
+        ({"NoticeTopicArn": TOPIC}, None, [TOPIC]),
+        (EMAIL | {"NoticeTopicArn": TOPIC}, ["AlarmTopic"], [TOPIC]),
+    ):
+        for keep in ("true", "false"):
+            for name, alarm in Stack(template, KeepEvents=keep, **parameters).of_type("AWS::CloudWatch::Alarm").items():
+                actions = (alarm.get("AlarmActions"), alarm.get("OKActions"))
+                # The end of this one means nothing.
+                expected = (page, None if name == "NewDeadLetterAlarm" else page) if name in PAGES else (notice, None)
+                equal(actions, expected, f"the receivers of {name} with {parameters}")
+    alarms = {name for name, resource in template["Resources"].items() if resource["Type"] == "AWS::CloudWatch::Alarm"}
+    equal(PAGES - alarms, set(), "the pages that do not exist")
+
+
+def check_the_alarm_on_a_spike_of_requests(template):
+    for rate, requests, expected in ((50, 7499, False), (50, 7500, True), (100, 7500, False)):
+        alarm = Stack(template, ThrottlingRate=rate).of_type("AWS::CloudWatch::Alarm")["RequestSpikeAlarm"]
+        (metric,) = [metric["MetricStat"] for metric in alarm["Metrics"] if "MetricStat" in metric]
+        (expression,) = [metric["Expression"] for metric in alarm["Metrics"] if "Expression" in metric]
+        names = {"requests": requests, "PERIOD": lambda _: int(metric["Period"])}
+        percent = eval(expression, {"__builtins__": {}}, names)
+        is_raised = percent >= float(alarm["Threshold"])
+        equal(is_raised, expected, f"RequestSpike with {requests} requests in five minutes and ThrottlingRate={rate}")
+
+
+def check_what_is_counted_in_the_access_log(template):
+    stack = Stack(template)
+    (stage,) = stack.of_type("AWS::ApiGatewayV2::Stage").values()
+    equal(stage["AccessLogSettings"]["DestinationArn"], "ApiLogGroup.Arn", "the access log")
+    fields = json.loads(stage["AccessLogSettings"]["Format"])
+    filters = stack.of_type("AWS::Logs::MetricFilter")
+    for name, properties in filters.items():
+        equal(properties["LogGroupName"], "ApiLogGroup", f"the log of {name}")
+        (metric,) = properties["MetricTransformations"]
+        equal(metric["Dimensions"], [{"Key": "ApiId", "Value": "$.apiId"}], f"the dimensions of {name}")
+        assert "DefaultValue" not in metric, f"{name}: CloudWatch takes a default value or dimensions, not both"
+        used = set(re.findall(r"\$\.(\w+)", properties["FilterPattern"])) | {"apiId"}
+        assert used <= fields.keys(), f"{name}: the access log has no {used - fields.keys()}"
+
+    def counted(status, of_lambda, of_function):
+        values = {
+            "$context.status": status,
+            "$context.integration.integrationStatus": of_lambda,
+            "$context.integration.status": of_function,
+        }
+        line = {name: values.get(variable, "-") for name, variable in fields.items()}
+        return [name.removesuffix("Filter") for name, f in filters.items() if matches(f["FilterPattern"], line)]
+
+    for situation, statuses, expected in (
+        ("relayed", ("200", "200", "200"), []),
+        ("not signed", ("401", "200", "401"), []),
+        ("the function is unavailable", ("503", "200", "503"), []),
+        ("the function failed", ("500", "200", "-"), []),
+        ("Lambda throttles", ("503", "429", "-"), []),
+        ("Lambda throttles, and API Gateway says so", ("429", "429", "-"), []),
+        ("no permission to invoke", ("500", "403", "-"), ["ApiErrors"]),
+        ("Lambda does not answer", ("503", "-", "-"), ["ApiErrors"]),
+        ("over the rate", ("429", "-", "-"), ["TooManyRequests"]),
+        ("another path", ("404", "-", "-"), []),
+    ):
+        equal(counted(*statuses), expected, f"what is counted if {situation}")
+    for name in filters:
+        metric = name.removesuffix("Filter")
+        alarm = stack.of_type("AWS::CloudWatch::Alarm")[f"{metric}Alarm"]
+        equal((alarm["MetricName"], alarm["Dimensions"]), (metric, [{"Name": "ApiId", "Value": "Api"}]), f"the alarm on {name}")
+
+
+def matches(pattern, line):
+    """What a filter pattern of CloudWatch Logs says, as far as the template uses it."""
+    terms = re.findall(r'\(\$\.(\w+) (=|!=) "([^"]*)"\)', pattern)
+    rebuilt = " && ".join(f'($.{name} {operator} "{value}")' for name, operator, value in terms)
+    equal(pattern, f"{{ {rebuilt} }}", "a pattern that this check can read")
+    return all(fnmatchcase(line[name], value) == (operator == "=") for name, operator, value in terms)
 
 
 def check_the_dashboard(template):

@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import threading
 import time
@@ -20,14 +21,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import boto3
-import yaml
 
 CLONE = Path(__file__).resolve().parent.parent
 VENV = Path(sys.executable).parent
 RELAY = CLONE / os.environ.get("CARGO_TARGET_DIR", "target") / "debug/examples/relay"
 BOOTSTRAP = Path("target/lambda/purchasely-clevertap/bootstrap")
-PROGRAMS = ("aws", "cargo", "git", "make", "pip", "python3", "rustup", "sam")
-TOOLS = ("cat", "rm", "sed")
+PROGRAMS = ("aws", "cargo", "git", "make", "pip", "python3")
+TOOLS = ("cat", "cp", "gzip", "rm", "sed", "tar")
+# Of a bundle, in its own folder.
+BUNDLE = ("deploy", "relay")
 ACCOUNT, REGION, NAME = "123456789012", "eu-west-1", "purchasely-clevertap"
 SECRET = {"clevertap_passcode": "passcode", "purchasely_shared_secret": "secret"}
 
@@ -92,7 +94,7 @@ def placeholders(moto_url: str, webhook_url: str) -> dict[str, str]:
         "<FunctionName>": NAME,
         "<ReceiptHandle>": "handle",
         "<UUID>": "0d6f8f0e-6f0b-4d0e-9a44-6a0f1f9f2c11",
-        "<version>": "v0.1.0",
+        "<version>": "0.1.0",
     }
     for queue in ("DeadLetterQueue", "EventQueue"):
         values[f"<{queue}Url>"] = f"{moto_url}/{ACCOUNT}/{queue}.fifo"
@@ -103,7 +105,7 @@ def placeholders(moto_url: str, webhook_url: str) -> dict[str, str]:
 def sections() -> list[tuple[str, str, str]]:
     """Page, heading and commands of each section, every command on its line of the page."""
     found = []
-    for page in [CLONE / "README.md", *sorted((CLONE / "docs").glob("*.md"))]:
+    for page in [CLONE / "README.md", CLONE / "CONTRIBUTING.md", *sorted((CLONE / "docs").glob("*.md"))]:
         scripts: dict[str, dict[int, str]] = {}
         heading, block, indent = "", None, 0
         for number, line in enumerate(page.read_text().splitlines(), 1):
@@ -168,7 +170,6 @@ def furnish(folder: Path, script: str, moto_url: str) -> None:
     for path, text in {
         ".tools/venv/bin/activate": "",
         "secret.json": json.dumps(SECRET),
-        "params.yaml": re.search("```yaml\n(Clevertap.*?)```", (CLONE / "docs/deploy.md").read_text(), re.DOTALL)[1],
         "saved.ndjson": (CLONE / "events/TRIAL_STARTED.json").read_text(),
         "programs/as": f'#!/bin/bash\nexec {sys.executable} {Path(__file__).resolve()} --as "${{0##*/}}" "$@"\n',
     }.items():
@@ -182,6 +183,12 @@ def furnish(folder: Path, script: str, moto_url: str) -> None:
         (folder / "programs" / name).symlink_to("as")
     for name in TOOLS:
         (folder / "programs" / name).symlink_to(shutil.which(name))
+    bundle = "purchasely-clevertap-0.1.0-x86_64"
+    with tarfile.open(folder / f"{bundle}-bundle.tar.gz", "w:gz") as archive:
+        archive.add(CLONE / "params.example.yaml", f"{bundle}/params.example.yaml")
+        for name in BUNDLE:
+            (folder / name).symlink_to("programs/as")
+            archive.add(folder / "programs/as", f"{bundle}/{name}")
 
     if "create-secret" not in script:
         client("secretsmanager", moto_url).create_secret(Name=NAME, SecretString="{}")
@@ -190,7 +197,8 @@ def furnish(folder: Path, script: str, moto_url: str) -> None:
         client("lambda", moto_url).create_function(
             FunctionName=NAME, Role=role, Runtime="provided.al2023", Handler="bootstrap", Code={"ZipFile": b"zip"})
         client("logs", moto_url).create_log_group(logGroupName=f"/aws/lambda/{NAME}")
-        subprocess.run([sys.executable, "scripts/package.py", "arm64", "target/program"], cwd=folder, check=True, capture_output=True)
+    stack = '{"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}}'
+    client("cloudformation", moto_url).create_stack(StackName=NAME, TemplateBody=stack)
     for queue in ("DeadLetterQueue", "EventQueue"):
         client("sqs", moto_url).create_queue(QueueName=f"{queue}.fifo", Attributes={"FifoQueue": "true"})
     webhook = (CLONE / "events/TRIAL_STARTED.json").read_text()
@@ -222,39 +230,22 @@ def called(name: str, arguments: list[str]) -> None:
             BOOTSTRAP.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy("target/program", BOOTSTRAP)
         # The doctor would reach CleverTap, and report that nothing is deployed.
-        case ["cargo", "relay", "doctor", *rest]:
+        case ["cargo", "relay", "doctor", *rest] | ["relay", "doctor", *rest]:
             known(rest, options(RELAY, "doctor"))
         case ["cargo", "relay", *rest]:
             execute(RELAY, *rest)
-        case ["make", "package", architecture]:
-            execute(sys.executable, "scripts/package.py", architecture.removeprefix("ARCH="), "target/program")
+        # scripts/check_deploy.py runs it.
+        case ["deploy", *rest]:
+            known(rest, options(CLONE / "scripts/deploy"))
         case ["make", *_]:
             execute("make", "--dry-run", "--directory", CLONE, *arguments)
-        case ["sam", command, *rest]:
-            known(rest, options(VENV / "sam", command))
-            exist(rest, "--template-file", "--config-file")
-            overrides = " ".join(rest).partition("--parameter-overrides ")[2]
-            if file := re.match("file://(.*)", overrides):
-                overrides = Path(file[1]).read_text()
-            parameters = yaml.load((CLONE / "template.yaml").read_text(), Template)["Parameters"]
-            given = set(re.findall(r"(?:^|\s)([A-Z][A-Za-z]+)[=:]", overrides))
-            expect(given <= parameters.keys(), f"no parameter {given - parameters.keys()}")
         case ["pip", "install", *rest]:
             known(rest, {"-r", "--no-deps"})
             expect(all(Path(word).is_file() for word in rest if word[0] != "-"), "no such file")
-        case ["rustup", "target", "add", target]:
-            expect(f":= {target}\n" in (CLONE / "Makefile").read_text(), f"the Makefile has no {target}")
         case ["python3", "-m", "venv", ".tools/venv"] | ["git", "pull"] | ["git", "checkout", "v0.1.0"]:
             pass
         case _:
             expect(False, "nothing checks this command")
-
-
-class Template(yaml.SafeLoader):
-    """Reads YAML with CloudFormation's tags, which it ignores."""
-
-
-Template.add_multi_constructor("!", lambda loader, suffix, node: suffix)
 
 
 def execute(*command: object) -> None:
@@ -282,38 +273,26 @@ def expect(holds: bool, problem: str) -> None:
         sys.exit(f"{os.environ['LINE']}: {' '.join(sys.argv[2:])}: {problem}")
 
 
-def with_sam(folder: Path, aws) -> None:
-    assert json.loads(aws("secretsmanager").get_secret_value(SecretId=NAME)["SecretString"]) == SECRET
+def quick_start(folder: Path, aws) -> None:
+    name = f"{NAME}-quickstart"
+    assert json.loads(aws("secretsmanager").get_secret_value(SecretId=name)["SecretString"]) == SECRET
     assert not (folder / "secret.json").exists()
 
-
-def function(folder: Path, aws) -> None:
-    with_sam(folder, aws)
-    deployed = aws("lambda").get_function_configuration(FunctionName=NAME)
+    deployed = aws("lambda").get_function_configuration(FunctionName=name)
     expected = {"Runtime": "provided.al2023", "Handler": "bootstrap", "MemorySize": 256, "Timeout": 9}
     assert {name: deployed[name] for name in expected} == expected, deployed
-    assert deployed["Environment"]["Variables"]["SECRET_ID"] == NAME
+    variables = deployed["Environment"]["Variables"]
+    assert variables["SECRET_ID"] == name
+    assert variables["EVENT_NAMES"] == "TRIAL_STARTED=Trial Started;TRIAL_CONVERTED=Trial Converted", variables
+    assert aws("lambda").get_function_concurrency(FunctionName=name)["ReservedConcurrentExecutions"] == 10
+
     role = deployed["Role"].rpartition("/")[2]
     policy = aws("iam").get_role_policy(RoleName=role, PolicyName="read-secret")["PolicyDocument"]
-    secret = aws("secretsmanager").describe_secret(SecretId=NAME)["ARN"]
+    secret = aws("secretsmanager").describe_secret(SecretId=name)["ARN"]
     expected = [{"Effect": "Allow", "Action": "secretsmanager:GetSecretValue", "Resource": secret}]
     assert policy["Statement"] == expected, policy
 
-
-def with_cargo_lambda(folder: Path, aws) -> None:
-    function(folder, aws)
-    names = aws("lambda").get_function_configuration(FunctionName=NAME)["Environment"]["Variables"]["EVENT_NAMES"]
-    assert names == "TRIAL_STARTED=Trial Started;TRIAL_CONVERTED=Trial Converted", names
-    url_permissions(folder, aws)
-
-
-def with_zip(folder: Path, aws) -> None:
-    function(folder, aws)
-    assert aws("lambda").get_function_url_config(FunctionName=NAME)["AuthType"] == "NONE"
-
-
-def url_permissions(_: Path, aws) -> None:
-    statements = json.loads(aws("lambda").get_policy(FunctionName=NAME)["Policy"])["Statement"]
+    statements = json.loads(aws("lambda").get_policy(FunctionName=name)["Policy"])["Statement"]
     actions = {statement["Action"]: statement for statement in statements}
     assert actions.keys() == {"lambda:InvokeFunctionUrl", "lambda:InvokeFunction"}, statements
     assert actions["lambda:InvokeFunctionUrl"]["FunctionUrlAuthType"] == "NONE"
@@ -321,12 +300,7 @@ def url_permissions(_: Path, aws) -> None:
 
 
 # What the commands of a section must have created.
-RESULTS = {
-    "Deploy": with_sam,
-    "With cargo lambda": with_cargo_lambda,
-    "With a release zip": with_zip,
-    "Permissions of a Function URL": url_permissions,
-}
+RESULTS = {"Quick start": quick_start}
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--as"]:

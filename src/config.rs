@@ -27,7 +27,7 @@ pub struct Setting {
 /// Every variable that the function reads. `docs/settings.md` is generated from this table.
 #[rustfmt::skip]
 pub const SETTINGS: &[Setting] = &[
-    Setting { name: "CLEVERTAP_REGION", default: "must be set", meaning: "Region of the CleverTap account: a code (`in1`), a name (`India`), the API host, or the dashboard's address as the browser shows it. CleverTap answers a wrong region like a wrong passcode: 401." },
+    Setting { name: "CLEVERTAP_REGION", default: "must be set", meaning: "Region of the CleverTap account: a code (`in1`), a name (`India`, `global` for Europe), the API host, or the dashboard's address as the browser shows it. CleverTap answers a wrong region like a wrong passcode: 401." },
     Setting { name: "CLEVERTAP_ACCOUNT_ID", default: "must be set", meaning: "Account id, also called project id, from CleverTap's **Settings → Project**. The id of a test account starts with `TEST-`." },
     Setting { name: "SECRET_ID", default: "must be set", meaning: "Name or ARN of the secret in Secrets Manager: one JSON object with `clevertap_passcode`, `purchasely_shared_secret` and, where needed, `purchasely_shared_secret_previous` and `clevertap_sandbox_passcode`." },
     Setting { name: "PURCHASELY_SIGNATURE", default: "required", meaning: "`required`: a webhook without a valid signature is answered 401. `off`: no signature is checked, for a sender that cannot sign; anyone who knows the address can then raise events, and the log warns of it at each start." },
@@ -38,9 +38,10 @@ pub const SETTINGS: &[Setting] = &[
     Setting { name: "USER_PROPERTIES", default: "the default set", meaning: "Profile properties to update, instead of the default set: a list of any payload fields, each by its name as an event property. `none`: no profile records." },
     Setting { name: "USER_PROPERTY_NAMES", default: "not set", meaning: "Other names for profile properties: `plan=Current Plan;store=Shop`. A system field of CleverTap's (Name, Identity, Email, Phone, MSG-push, ...), a name that CleverTap forbids, and two properties with one name are errors." },
     Setting { name: "REVENUE_EVENT", default: "none", meaning: "Event that records revenue: `Charged`, or a name of your own. `none`: no revenue event, because an app that records `Charged` itself would count its revenue twice. The name of another event is an error." },
-    Setting { name: "REVENUE_CURRENCY", default: "integration", meaning: "`integration`: revenue is the amount in the app's integration currency. `customer`: it is the amount in the buyer's currency; CleverTap sums without converting, so this is for apps with one market." },
+    Setting { name: "REFUND_EVENT", default: "none", meaning: "Event that records a refund, with a positive amount: a name of your own, so that you can subtract it from revenue. `none`: no such event. `Charged`, the name in `REVENUE_EVENT` and the name of another event are errors." },
+    Setting { name: "REVENUE_CURRENCY", default: "integration", meaning: "Which amount is the revenue; CleverTap sums amounts without converting. The three letters of a currency, such as `EUR` (recommended): the amount in that currency, the app's or the buyer's; a transaction without one raises no revenue event, and the log warns. `integration`: the amount in the app's integration currency, whichever that is. `customer`: the amount in the buyer's currency, for apps with one market." },
     Setting { name: "USER_ID_AS", default: "identity", meaning: "What Purchasely's `user_id` is in CleverTap. `identity`: the app gives both SDKs one id. `object_id`: the app gives Purchasely the CleverTap ID as its user id." },
-    Setting { name: "ANONYMOUS_USER_ID_AS", default: "ignore", meaning: "`ignore`: an event with only an anonymous id is not sent. `identity`: the anonymous id is the Identity, for apps that give it to CleverTap; otherwise each becomes a billed profile." },
+    Setting { name: "ANONYMOUS_USER_ID_AS", default: "ignore", meaning: "What Purchasely's `anonymous_user_id` is in CleverTap, for events without another id. `ignore`: they are not sent, so trials and payments before a sign-in are missing. `clevertap_id`: it is the custom CleverTap ID of the device, for apps that use it as such since their first release; events of Stripe and unknown stores are not sent. `identity`: it is the Identity, for apps that give it to CleverTap as such. If the app does not, each anonymous id becomes a billed profile of its own." },
     Setting { name: "CLEVERTAP_ID_FIELD", default: "clevertap_id", meaning: "Payload field that contains the CleverTap ID, at the top or one level down. Where it is present, it is sent as `objectId` instead of the user id." },
     Setting { name: "PROPERTIES_OMITTED", default: "none", meaning: "Payload fields that are never sent, such as `device_id`, or parts of an object, such as `attribution_utm_term`; a list separated by commas, semicolons or white space. They are also missing from the profile, and without its amount a transaction raises no revenue event. `purchase_token` is never sent." },
     Setting { name: "UNKNOWN_FIELDS", default: "send", meaning: "`send`: payload fields that Purchasely does not document are sent as they are. `drop`: they are not sent." },
@@ -50,7 +51,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting { name: "EVENT_QUEUE_URL", default: "not set", meaning: "URL of the FIFO queue whose messages the function relays: redriven dead letters, replays and, with `DELIVERY=queue`, webhooks. Without it messages that fail are not delayed before they come back." },
     Setting { name: "DEAD_LETTER_QUEUE_URL", default: "not set", meaning: "URL of the FIFO queue that takes events which can never be relayed. Without it such an event is answered 503 and blocks that user's later events for 20 days." },
     Setting { name: "DEDUPLICATION_TABLE", default: "not set", meaning: "DynamoDB table of the events that CleverTap has accepted. Without it an event that Purchasely sends again is raised again." },
-    Setting { name: "CLEVERTAP_DRY_RUN", default: "false", meaning: "`true`: CleverTap checks each upload and stores nothing. For a second account or copied traffic: Purchasely does not send these events again." },
+    Setting { name: "CLEVERTAP_DRY_RUN", default: "false", meaning: "`true`: CleverTap checks each upload and stores nothing, which it does not document. For a second account or copied traffic: Purchasely does not send these events again." },
     Setting { name: "CLEVERTAP_API_URL", default: "from the region", meaning: "Address for uploads instead of the region's: scheme and host only, `https`, or `http` on a loopback address. The passcode is sent there." },
     Setting { name: "SSL_CERT_FILE", default: "compiled-in roots", meaning: "PEM file of root certificates that replace the compiled-in ones." },
 ];
@@ -186,7 +187,14 @@ impl Config {
             ),
             (
                 self.dead_letter_queue_url.is_none(),
-                "DEAD_LETTER_QUEUE_URL is not set: an event that can never be relayed blocks that user's later events for 20 days",
+                match self.delivery {
+                    DeliveryMode::Direct => {
+                        "DEAD_LETTER_QUEUE_URL is not set: an event that can never be relayed blocks that user's later events for 20 days"
+                    }
+                    DeliveryMode::Queue => {
+                        "DEAD_LETTER_QUEUE_URL is not set: an event that CleverTap refuses blocks that user's later events for 14 days and is then lost"
+                    }
+                },
             ),
             (
                 self.event_queue_url.is_none(),
@@ -304,7 +312,8 @@ mod tests {
             &[("EVENTS_DISABLED", "none, TRIAL_STARTED")],
             &["EVENTS_DISABLED: lists `none` beside names; remove one of the two"],
         );
-        let same = "is also the name of the event TRIAL_STARTED, which would count as revenue; use another name";
+        let same =
+            "is also the name of the event TRIAL_STARTED, which would count too; use another name";
         check_errors(
             &[("REVENUE_EVENT", "Trial_Started")],
             &[&format!("REVENUE_EVENT: `Trial_Started` {same}")],
@@ -312,6 +321,19 @@ mod tests {
         check_errors(
             &[("REVENUE_EVENT", "Paid"), ("EVENT_NAMES", "TRIAL_STARTED=pa id")],
             &[&format!("REVENUE_EVENT: `Paid` {same}")],
+        );
+        let revenue = "counts as revenue, which a refund must not; use another name";
+        check_errors(
+            &[("REFUND_EVENT", "charged")],
+            &[&format!("REFUND_EVENT: `Charged` {revenue}")],
+        );
+        check_errors(
+            &[("REFUND_EVENT", "pa id"), ("REVENUE_EVENT", "Paid")],
+            &[&format!("REFUND_EVENT: `pa id` {revenue}")],
+        );
+        check_errors(
+            &[("REFUND_EVENT", "Trial_Started")],
+            &[&format!("REFUND_EVENT: `Trial_Started` {same}")],
         );
         check_errors(
             &[("DELIVERY", "queue"), ("CLEVERTAP_DRY_RUN", "true")],
@@ -419,6 +441,21 @@ mod tests {
                 "Stayed",
                 "REVENUE_EVENT: `Stayed` is a name that CleverTap reserves for its own events",
             ),
+            (
+                "REFUND_EVENT",
+                "Stayed",
+                "REFUND_EVENT: `Stayed` is a name that CleverTap reserves for its own events",
+            ),
+            (
+                "REVENUE_CURRENCY",
+                "euro",
+                "REVENUE_CURRENCY: is `euro`; set it to the three letters of a currency, such as EUR, or to integration or customer",
+            ),
+            (
+                "REVENUE_CURRENCY",
+                "E1R",
+                "REVENUE_CURRENCY: is `e1r`; set it to the three letters of a currency, such as EUR, or to integration or customer",
+            ),
         ] {
             check_errors(&[(variable, value)], &[expected]);
         }
@@ -521,16 +558,32 @@ mod tests {
 
     #[test]
     fn revenue_is_off_unless_it_has_a_name() {
-        for (variables, event, currency) in [
-            (&[][..], None, RevenueCurrency::Integration),
-            (&[("REVENUE_EVENT", "None")], None, RevenueCurrency::Integration),
+        for (variables, event, refund_event, currency) in [
+            (&[][..], None, None, RevenueCurrency::Integration),
+            (
+                &[("REVENUE_EVENT", "None"), ("REFUND_EVENT", "NONE")],
+                None,
+                None,
+                RevenueCurrency::Integration,
+            ),
             (
                 &[("REVENUE_EVENT", "CHARGED"), ("REVENUE_CURRENCY", "customer")],
                 Some("Charged"),
+                None,
                 RevenueCurrency::Customer,
             ),
+            (
+                &[("REFUND_EVENT", "Refunded"), ("REVENUE_CURRENCY", "Eur")],
+                None,
+                Some("Refunded"),
+                RevenueCurrency::Code("eur".to_owned()),
+            ),
         ] {
-            let expected = RevenueRules { event: event.map(str::to_owned), currency };
+            let expected = RevenueRules {
+                event: event.map(str::to_owned),
+                refund_event: refund_event.map(str::to_owned),
+                currency,
+            };
             assert_eq!(config(variables).rules.revenue, expected);
         }
     }
@@ -548,6 +601,8 @@ mod tests {
         assert_eq!(complete.event_queue_url.as_deref(), Some(queues[1].1));
         assert_eq!(complete.deduplication_table.as_deref(), Some("claims"));
         assert_eq!(config(&[]).missing_guarantees().len(), 3);
+        let missing = config(&[("DELIVERY", "queue"), queues[1]]).missing_guarantees();
+        assert!(missing[1].ends_with("is then lost"), "{missing:?}");
         for (variable, value) in queues {
             let missing = config(&[(variable, value)]).missing_guarantees();
             assert_eq!(missing.len(), 2);

@@ -148,7 +148,7 @@ impl Handler {
             message: None,
         };
         match &self.webhook_queue {
-            Some(queue) => self.relay.enqueue(&delivery, queue).await,
+            Some(queue) => self.relay.enqueue(&delivery, &secret, queue).await,
             None => self.relay.relay(&delivery, secret, budget).await,
         }
     }

@@ -1,6 +1,7 @@
 //! Relays Purchasely's webhooks to CleverTap: one AWS Lambda function, one upload per webhook.
 //!
-//! Data flows one way: **request → verify → parse → map → claim → upload → outcome**. In reading order:
+//! Data flows one way: **request → verify → parse → map → claim → upload → outcome**. With `DELIVERY=queue`,
+//! the webhook is queued once it is mapped, and a second invocation takes all steps from parsing on. In reading order:
 //!
 //! - [`config`]: the environment, read once; every mistake is reported at once.
 //! - [`app`]: the wiring, from the configuration to the handler.

@@ -45,6 +45,7 @@ async fn run(config: Config) -> Result<(), Error> {
         version = env!("CARGO_PKG_VERSION"),
         upload_url = config.upload_url,
         region = %config.region,
+        anonymous_buyers = config.rules.identity.anonymous_user_id_as.describe(),
         "started"
     );
     for warning in config.warnings.iter().chain(&config.missing_guarantees()) {

@@ -202,6 +202,14 @@ impl Outcome {
                 "nothing to send: the buyer is not signed in, and ANONYMOUS_USER_ID_AS is ignore"
                     .to_owned()
             }
+            Self::Ignored(Ignored::AnonymousStore) => {
+                "nothing to send: the buyer is not signed in, and the store does not tell the device's platform"
+                    .to_owned()
+            }
+            Self::Ignored(Ignored::NoUser) => {
+                "nothing to send: the event is switched off, and its other records have no user"
+                    .to_owned()
+            }
             Self::Unauthorized(why) => format!("refused: {why}"),
             Self::MethodNotAllowed => "refused: only POST is served".to_owned(),
             Self::PayloadTooLarge => "refused: the body is over 256 KiB".to_owned(),
@@ -272,11 +280,13 @@ pub struct Report {
     pub event_id: Option<String>,
     /// Purchasely's name of the event.
     pub event_name: Option<String>,
+    /// The digest of the id by which Purchasely knows the user.
+    pub user: Option<String>,
     /// The event's age on arrival, if Purchasely itself sent it and it has a time.
     pub event_age: Option<Duration>,
     /// Whether the event's name is outside the catalogue, and reported for the first time today.
     pub is_unknown: bool,
-    /// Whether a transaction raised no revenue event, because its amount or currency is missing.
+    /// Whether a transaction raised no revenue event, because it has no amount in the currency that counts.
     pub revenue_missing: bool,
     /// Whether the claims table was unavailable, so that the event may be relayed twice.
     pub dedup_unavailable: bool,
@@ -292,6 +302,7 @@ impl Report {
             outcome,
             event_id: None,
             event_name: None,
+            user: None,
             event_age: None,
             is_unknown: false,
             revenue_missing: false,
@@ -299,6 +310,25 @@ impl Report {
             upload: UploadStats::default(),
             adjustments: Vec::new(),
         }
+    }
+
+    /// That of the outcome, or a warning if revenue is missing although the event was handled.
+    pub fn severity(&self) -> Severity {
+        match self.outcome.row().severity {
+            Severity::Info if self.revenue_missing => Severity::Warn,
+            severity => severity,
+        }
+    }
+
+    /// The report as a sentence, for the log.
+    pub fn message(&self) -> String {
+        let mut message = self.outcome.message();
+        if self.revenue_missing {
+            message.push_str(
+                "; no revenue event, because the transaction has no amount in the currency that REVENUE_CURRENCY names",
+            );
+        }
+        message
     }
 
     /// A report about an event.

@@ -8,9 +8,10 @@ use crate::aws::queues::{NewMessage, Queue, REASON, RECEIVED_AT, RECORDS, REPLAY
 use crate::aws::secret::Secret;
 use crate::clevertap::{Account, EventUpload, Role, Unsettled, UploadFailure, Uploader, User};
 use crate::clock;
-use crate::mapping::identity::{Identified, identify};
+use crate::mapping::identity::{Identified, identify, purchasely_id};
 use crate::mapping::{self, FieldOutcome, Mapped, Origin, Rules};
 use crate::outcome::{Failure, Outcome, Permanent, Report};
+use crate::purchasely::signature::user_digest;
 use crate::purchasely::{Event, Verified, catalogue};
 use crate::telemetry::catch_panic;
 use futures_util::future::{join, join_all};
@@ -161,17 +162,17 @@ impl Relay {
         }
         let verdict = job.verdict();
         let outcome = self.settle(&mut job, verdict, Some(&secret)).await;
-        job.report(outcome)
+        job.report(outcome, Some(&secret))
     }
 
     /// Puts one delivery into a queue instead, whose messages are relayed later. What needs no upload is
     /// settled at once.
-    pub async fn enqueue(&self, delivery: &Delivery<'_>, queue: &Queue) -> Report {
+    pub async fn enqueue(&self, delivery: &Delivery<'_>, secret: &Secret, queue: &Queue) -> Report {
         let mut job = self.decide(delivery);
         let Decision::Send { claim, .. } = &job.decision else {
             let verdict = job.verdict();
-            let outcome = self.settle(&mut job, verdict, None).await;
-            return job.report(outcome);
+            let outcome = self.settle(&mut job, verdict, Some(secret)).await;
+            return job.report(outcome, Some(secret));
         };
         let is_replayed = delivery.origin == Origin::Redelivered;
         let message = NewMessage {
@@ -188,7 +189,8 @@ impl Relay {
         let is_stored = queue.send(&message).await;
         // Whoever relays it reports what mapping it noticed.
         job.notes = Notes::default();
-        job.report(if is_stored { Outcome::Queued } else { Outcome::Failed(Failure::QueueFailed) })
+        let failed = Outcome::Failed(Failure::QueueFailed);
+        job.report(if is_stored { Outcome::Queued } else { failed }, Some(secret))
     }
 
     /// Relays a batch in its order: the same steps, with one upload per account, and none without a secret.
@@ -219,7 +221,7 @@ impl Relay {
         let secret = secret.as_deref();
         let settled = judge_in_order(jobs).map(|(mut job, verdict)| async move {
             let outcome = self.settle(&mut job, verdict, secret).await;
-            job.reports(outcome)
+            job.reports(outcome, secret)
         });
         join_all(settled).await.into_iter().flatten().collect()
     }
@@ -392,9 +394,9 @@ impl Relay {
         let event = delivery.event.as_ref().ok();
         let identify = |event| catch_panic(|| identify(event, &self.rules.identity)).ok();
         match event.and_then(identify) {
-            Some(Identified::User(User::Identity(id) | User::ObjectId(id))) => {
-                id.into_owned().into_bytes().into()
-            }
+            Some(
+                Identified::User(User::Identity(id) | User::ObjectId(id)) | Identified::Device(id),
+            ) => id.into_owned().into_bytes().into(),
             _ => delivery.body.into(),
         }
     }
@@ -498,8 +500,8 @@ impl<'d> Job<'d> {
         Some(words(&roles))
     }
 
-    fn report(self, outcome: Outcome) -> Report {
-        let mut report = new_report(self.delivery, outcome);
+    fn report(self, outcome: Outcome, secret: Option<&Secret>) -> Report {
+        let mut report = new_report(self.delivery, outcome, secret);
         report.dedup_unavailable = self.dedup_unavailable;
         report.is_unknown = self.is_unknown;
         report.revenue_missing = self.notes.revenue_missing;
@@ -511,12 +513,12 @@ impl<'d> Job<'d> {
     }
 
     /// The reports of its delivery and of the copies.
-    fn reports(mut self, outcome: Outcome) -> Vec<Relayed<'d>> {
+    fn reports(mut self, outcome: Outcome, secret: Option<&Secret>) -> Vec<Relayed<'d>> {
         let (delivery, copies) = (self.delivery, std::mem::take(&mut self.copies));
-        let report = self.report(outcome);
+        let report = self.report(outcome, secret);
         let copies = copies
             .into_iter()
-            .map(|delivery| Relayed { delivery, report: new_report(delivery, outcome) });
+            .map(|delivery| Relayed { delivery, report: new_report(delivery, outcome, secret) });
         std::iter::once(Relayed { delivery, report }).chain(copies).collect()
     }
 }
@@ -570,7 +572,7 @@ fn words(roles: &[Role]) -> String {
     words.join(",")
 }
 
-fn new_report(delivery: &Delivery<'_>, outcome: Outcome) -> Report {
+fn new_report(delivery: &Delivery<'_>, outcome: Outcome, secret: Option<&Secret>) -> Report {
     let Ok(event) = &delivery.event else {
         return Report::new(outcome);
     };
@@ -582,7 +584,9 @@ fn new_report(delivery: &Delivery<'_>, outcome: Outcome) -> Report {
         .and_then(|milliseconds| u64::try_from(milliseconds).ok())
         // Clocks may disagree.
         .map(|created| clock::unix_time().saturating_sub(Duration::from_millis(created)));
-    Report::of_event(outcome, event, age)
+    let user = purchasely_id(event).zip(secret.and_then(|secret| secret.shared_secrets().next()));
+    let user = user.map(|(id, secret)| user_digest(secret, &id));
+    Report { user, ..Report::of_event(outcome, event, age) }
 }
 
 #[cfg(test)]

@@ -7,7 +7,6 @@ mod diagnostics;
 mod metrics;
 
 use crate::clock;
-use crate::mapping::Ignored;
 use crate::outcome::{Outcome, Report};
 #[cfg(test)]
 pub use diagnostics::note_panics;
@@ -69,6 +68,8 @@ struct Line<'r> {
     #[serde(skip_serializing_if = "Option::is_none")]
     event_name: Option<&'r str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<&'r str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     clevertap_status: Option<u16>,
     attempts: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -99,22 +100,23 @@ fn line<'r>(report: &'r Report, invocation: Invocation<'r>, now: SystemTime) -> 
     if let Some(age) = invocation.secret_age {
         metrics.value("SecretAge", age.as_secs());
     }
-    let is_anonymous = report.outcome == Outcome::Ignored(Ignored::Anonymous);
-    metrics.count_if("AnonymousIgnored", is_anonymous);
+    let lacks_user = matches!(report.outcome, Outcome::Ignored(why) if why.lacks_user());
+    metrics.count_if("AnonymousIgnored", lacks_user);
     metrics.count_if("UnknownEvent", report.is_unknown);
     metrics.count_if("RevenueMissing", report.revenue_missing);
     metrics.count_if("ProfileRefused", upload.profile_refused.is_some());
     metrics.count_if("ClaimsUnavailable", report.dedup_unavailable);
     Line {
         timestamp: timestamp(now),
-        level: row.severity.into(),
-        message: report.outcome.message(),
+        level: report.severity().into(),
+        message: report.message(),
         outcome: row.word,
         reason: row.reason,
         request_id: invocation.request_id,
         trace_id: invocation.trace_id,
         event_id: report.event_id.as_deref(),
         event_name: report.event_name.as_deref().map(truncate),
+        user: report.user.as_deref(),
         clevertap_status: upload.status,
         attempts: upload.attempts,
         profile_refused: upload.profile_refused,
@@ -211,6 +213,7 @@ mod tests {
             outcome: Outcome::Failed(Failure::Upload(UploadFailure::Busy(429))),
             event_id: Some("e-1".into()),
             event_name: Some("ACTIVATE".into()),
+            user: Some("0123456789abcdef".into()),
             event_age: Some(Duration::from_millis(2900)),
             is_unknown: false,
             revenue_missing: false,
@@ -229,7 +232,8 @@ mod tests {
                 r#"{"timestamp":"2026-03-02T08:15:30Z","level":"WARN","#,
                 r#""message":"not relayed: CleverTap is busy or has an error (429); the event is sent again","#,
                 r#""outcome":"unavailable","reason":"busy","request_id":"r-1","trace_id":"1-2","event_id":"e-1","#,
-                r#""event_name":"ACTIVATE","clevertap_status":429,"attempts":3,"upload_ms":1200,"duration_ms":1300,"#,
+                r#""event_name":"ACTIVATE","user":"0123456789abcdef","clevertap_status":429,"attempts":3,"#,
+                r#""upload_ms":1200,"duration_ms":1300,"#,
                 r#""adjusted":["presentation: sanitized"],"#,
                 r#""FunctionName":"relay","Class":"transient","Failed":1,"EventAge":2,"CleverTapLatency":1200,"#,
                 r#""_aws":{"Timestamp":1772439330000,"CloudWatchMetrics":["#,

@@ -76,15 +76,15 @@ impl Queue {
         for (name, value) in encoding.into_iter().chain(attributes).take(MAX_ATTRIBUTES) {
             send = send.message_attributes(name, text_attribute(value));
         }
-        let sent = send.send().await;
-        if let Err(error) = &sent {
+        let result = send.send().await;
+        if let Err(error) = &result {
             tracing::error!(
                 "SQS did not store the event ({}): check {} and the permission sqs:SendMessage",
                 describe(error),
                 self.setting
             );
         }
-        sent.is_ok()
+        result.is_ok()
     }
 
     /// Sets after which time up to ten messages, known by their receipt handles, are delivered again. Where

@@ -82,8 +82,11 @@ impl Secret {
             Some(Value::String(value)) if value.is_empty() => Ok(None),
             Some(_) => required(&fields, key).map(Some),
         };
-        let current =
-            if signed { Some(required(&fields, "purchasely_shared_secret")?) } else { None };
+        let current = if signed {
+            Some(required(&fields, "purchasely_shared_secret")?)
+        } else {
+            optional("purchasely_shared_secret")?
+        };
         let previous = optional("purchasely_shared_secret_previous")?;
         Ok(Self {
             clevertap_passcode: required(&fields, "clevertap_passcode")?,
@@ -360,8 +363,11 @@ mod tests {
 
     #[test]
     fn an_unsigned_relay_needs_no_shared_secret() {
-        let secret = Secret::parse(r#"{"clevertap_passcode":"p"}"#, false).unwrap();
-        assert_eq!(secret.shared_secrets().count(), 0);
+        let text = r#"{"clevertap_passcode":"p"}"#;
+        assert_eq!(Secret::parse(text, false).unwrap().shared_secrets().count(), 0);
+        // Where there is one, the log names users by it.
+        let text = r#"{"clevertap_passcode":"p","purchasely_shared_secret":"s"}"#;
+        assert_eq!(Secret::parse(text, false).unwrap().shared_secrets().collect::<Vec<_>>(), ["s"]);
     }
 
     #[test]

@@ -14,6 +14,15 @@ pub const TEXT_BYTES: usize = 512;
 pub const PROPERTIES: usize = 100;
 /// An identity or objectId has fewer characters than this.
 pub const IDENTITY_CHARACTERS: usize = 1024;
+/// Maximum characters of a custom CleverTap ID without its prefix
+/// (<https://developer.clevertap.com/docs/set-clevertap-id>, also for the prefixes and [`CUSTOM_ID_SIGNS`]).
+const CUSTOM_ID_CHARACTERS: usize = 64;
+/// What CleverTap puts before a custom CleverTap ID on Android.
+pub const ANDROID_CUSTOM_ID: &str = "__h";
+/// The same on iOS.
+pub const IOS_CUSTOM_ID: &str = "-h";
+/// What a custom CleverTap ID may contain besides ASCII letters and digits.
+const CUSTOM_ID_SIGNS: &[u8] = b"()!:@$_-";
 /// Maximum bytes of a profile property's key in UTF-8
 /// (<https://developer.clevertap.com/docs/upload-user-profiles-api>).
 pub const PROFILE_KEY_BYTES: usize = 120;
@@ -147,6 +156,17 @@ pub fn is_valid_identity(identity: &str) -> bool {
     identity.chars().count() < IDENTITY_CHARACTERS
 }
 
+/// Whether an objectId can exist: one with the prefix of custom CleverTap IDs follows CleverTap's rule for
+/// these. The SDKs' own ids begin in other ways, and their form is not documented.
+#[must_use]
+pub fn is_valid_object_id(id: &str) -> bool {
+    let custom = id.strip_prefix(ANDROID_CUSTOM_ID).or_else(|| id.strip_prefix(IOS_CUSTOM_ID));
+    custom.is_none_or(|id| {
+        let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || CUSTOM_ID_SIGNS.contains(&byte);
+        (1..=CUSTOM_ID_CHARACTERS).contains(&id.len()) && id.bytes().all(is_allowed)
+    })
+}
+
 fn is_forbidden(character: char) -> bool {
     FORBIDDEN_IN_NAMES.contains(&character) || character.is_control()
 }
@@ -222,6 +242,25 @@ mod tests {
             ("Phone", Err(NameProblem::SystemField)),
         ] {
             assert_eq!(check_profile_key(key), expected, "{key}");
+        }
+    }
+
+    #[test]
+    fn a_custom_clevertap_id_has_1_to_64_of_the_listed_characters() {
+        let of_length = |length: usize| format!("__h{}", "x".repeat(length));
+        for (id, expected) in [
+            ("-hB3CD5540-79C7-4E4F-867C-E0444D03ADA6", true),
+            ("__haZ09()!:@$_-", true),
+            (&of_length(64), true),
+            (&of_length(65), false),
+            ("__h", false),
+            ("-ha b", false),
+            ("-ha.b", false),
+            ("-hé", false),
+            // Not a custom one.
+            ("__g a", true),
+        ] {
+            assert_eq!(is_valid_object_id(id), expected, "{id}");
         }
     }
 

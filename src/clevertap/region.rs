@@ -23,8 +23,8 @@ pub const REGIONS: &[Region] = &[
     Region { code: "us1", name: "United States", host: "us1.api.clevertap.com", aliases: &["us", "usa"] },
     Region { code: "aps3", name: "Indonesia", host: "aps3.api.clevertap.com", aliases: &[] },
     Region { code: "mec1", name: "Middle East (UAE)", host: "mec1.api.clevertap.com", aliases: &["middle east", "uae"] },
-    // The default region is the only one whose host has no prefix.
-    Region { code: "eu1", name: "Europe", host: "api.clevertap.com", aliases: &["eu", "eu1.api.clevertap.com"] },
+    // The default region is the only one whose host has no prefix; some tools call it global.
+    Region { code: "eu1", name: "Europe", host: "api.clevertap.com", aliases: &["eu", "eu1.api.clevertap.com", "global"] },
     // Other integrations use it, though it is not in the official table.
     Region { code: "sk1", name: "South Korea", host: "sk1.api.clevertap.com", aliases: &["korea"] },
 ];
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn europe_is_the_host_without_a_prefix() {
-        for text in ["eu", "EU1", "Europe", "eu1.api.clevertap.com"] {
+        for text in ["eu", "EU1", "Europe", "eu1.api.clevertap.com", "Global"] {
             check(text, Ok("api.clevertap.com"));
         }
     }

@@ -5,10 +5,10 @@
 
 use super::reader::Reader;
 use crate::clevertap::limits::{check_event_name, check_profile_key, fold};
-use crate::mapping::identity::{IdentityRules, UserIdAs};
+use crate::mapping::identity::{AnonymousUserIdAs, IdentityRules, UserIdAs};
 use crate::mapping::profile::{self, ProfileRules};
 use crate::mapping::properties::PropertyRules;
-use crate::mapping::revenue::{CHARGED, RevenueCurrency, RevenueRules};
+use crate::mapping::revenue::{CHARGED, RevenueCurrency, RevenueRules, is_currency_code};
 use crate::mapping::{EventSwitches, Rules, SandboxRule};
 use crate::purchasely::catalogue;
 use http::HeaderValue;
@@ -34,8 +34,14 @@ pub fn read(
                 "USER_ID_AS",
                 &[("identity", UserIdAs::Identity), ("object_id", UserIdAs::ObjectId)],
             ),
-            anonymous_is_identity: reader
-                .choice("ANONYMOUS_USER_ID_AS", &[("ignore", false), ("identity", true)]),
+            anonymous_user_id_as: reader.choice(
+                "ANONYMOUS_USER_ID_AS",
+                &[
+                    ("ignore", AnonymousUserIdAs::Ignored),
+                    ("identity", AnonymousUserIdAs::Identity),
+                    ("clevertap_id", AnonymousUserIdAs::ClevertapId),
+                ],
+            ),
             clevertap_id_field: reader
                 .value("CLEVERTAP_ID_FIELD")
                 .unwrap_or(defaults.clevertap_id_field),
@@ -186,39 +192,59 @@ fn profile(reader: &mut Reader<'_>) -> ProfileRules {
 }
 
 fn revenue(reader: &mut Reader<'_>, event_names: &HashMap<String, String>) -> RevenueRules {
-    const VARIABLE: &str = "REVENUE_EVENT";
-    let event = reader
-        .value(VARIABLE)
-        .filter(|name| !name.eq_ignore_ascii_case("none"))
-        // CleverTap's revenue reports know this spelling only.
-        .map(|name| match fold(&name).as_str() {
-            "charged" => CHARGED.to_owned(),
-            _ => name,
-        });
-    if let Some(name) = &event {
-        if let Err(problem) = check_event_name(name) {
-            reader.error(VARIABLE, format!("`{name}` {problem}"));
-        }
-        let documented = catalogue::EVENTS.iter().map(|(other, _)| *other);
-        let mut others = documented.filter(|other| {
-            let target = event_names.get(*other).map_or(*other, String::as_str);
-            fold(target) == fold(name)
-        });
-        if let Some(other) = others.next() {
-            let problem = format!(
-                "`{name}` is also the name of the event {other}, which would count as revenue; use another name"
-            );
-            reader.error(VARIABLE, problem);
+    const REFUND: &str = "REFUND_EVENT";
+    let event = money_event(reader, "REVENUE_EVENT", event_names);
+    let refund_event = money_event(reader, REFUND, event_names);
+    if let Some(refund) = &refund_event {
+        let revenue = [Some(CHARGED), event.as_deref()];
+        if revenue.into_iter().flatten().any(|name| fold(name) == fold(refund)) {
+            let problem =
+                format!("`{refund}` counts as revenue, which a refund must not; use another name");
+            reader.error(REFUND, problem);
         }
     }
-    RevenueRules {
-        event,
-        currency: reader.choice(
-            "REVENUE_CURRENCY",
-            &[
-                ("integration", RevenueCurrency::Integration),
-                ("customer", RevenueCurrency::Customer),
-            ],
-        ),
+    RevenueRules { event, refund_event, currency: revenue_currency(reader) }
+}
+
+/// The name of an event about money, which no other event may have.
+fn money_event(
+    reader: &mut Reader<'_>,
+    variable: &'static str,
+    event_names: &HashMap<String, String>,
+) -> Option<String> {
+    let name = reader.value(variable).filter(|name| !name.eq_ignore_ascii_case("none"))?;
+    // CleverTap's revenue reports know this spelling only.
+    let name = if fold(&name) == "charged" { CHARGED.to_owned() } else { name };
+    if let Err(problem) = check_event_name(&name) {
+        reader.error(variable, format!("`{name}` {problem}"));
+    }
+    let mut documented = catalogue::EVENTS.iter().map(|(other, _)| *other);
+    let other = documented.find(|other| {
+        let target = event_names.get(*other).map_or(*other, String::as_str);
+        fold(target) == fold(&name)
+    });
+    if let Some(other) = other {
+        let problem = format!(
+            "`{name}` is also the name of the event {other}, which would count too; use another name"
+        );
+        reader.error(variable, problem);
+    }
+    Some(name)
+}
+
+fn revenue_currency(reader: &mut Reader<'_>) -> RevenueCurrency {
+    const VARIABLE: &str = "REVENUE_CURRENCY";
+    let value = reader.value(VARIABLE).unwrap_or_default().to_lowercase();
+    match value.as_str() {
+        "" | "integration" => RevenueCurrency::Integration,
+        "customer" => RevenueCurrency::Customer,
+        code if is_currency_code(code) => RevenueCurrency::Code(value),
+        _ => {
+            let problem = format!(
+                "is `{value}`; set it to the three letters of a currency, such as EUR, or to integration or customer"
+            );
+            reader.error(VARIABLE, problem);
+            RevenueCurrency::Integration
+        }
     }
 }

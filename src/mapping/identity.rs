@@ -12,8 +12,8 @@ use std::borrow::Cow;
 pub struct IdentityRules {
     /// `USER_ID_AS`.
     pub user_id_as: UserIdAs,
-    /// Whether `anonymous_user_id` is the Identity (`ANONYMOUS_USER_ID_AS=identity`) or ignored.
-    pub anonymous_is_identity: bool,
+    /// `ANONYMOUS_USER_ID_AS`.
+    pub anonymous_user_id_as: AnonymousUserIdAs,
     /// The field that contains the CleverTap ID, at the top or one level down (`CLEVERTAP_ID_FIELD`).
     pub clevertap_id_field: String,
 }
@@ -27,11 +27,35 @@ pub enum UserIdAs {
     ObjectId,
 }
 
+/// What Purchasely's `anonymous_user_id` is in CleverTap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AnonymousUserIdAs {
+    /// Nothing: the app does not give it to CleverTap.
+    Ignored,
+    Identity,
+    /// The custom CleverTap ID of the device, so its prefix depends on the platform.
+    ClevertapId,
+}
+
+impl AnonymousUserIdAs {
+    /// What happens to a buyer who is not signed in, for the log.
+    #[must_use]
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::Ignored => "ignored, also their trials and first payments",
+            Self::Identity => "relayed: the anonymous id is the Identity",
+            Self::ClevertapId => {
+                "relayed: the anonymous id is the custom CleverTap ID; ignored for Stripe and unknown stores"
+            }
+        }
+    }
+}
+
 impl Default for IdentityRules {
     fn default() -> Self {
         Self {
             user_id_as: UserIdAs::Identity,
-            anonymous_is_identity: false,
+            anonymous_user_id_as: AnonymousUserIdAs::Ignored,
             clevertap_id_field: "clevertap_id".to_owned(),
         }
     }
@@ -41,12 +65,19 @@ impl Default for IdentityRules {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Identified<'e> {
     User(User<'e>),
+    /// The objectId of the device of a buyer who is not signed in. After a sign-in it may belong to the
+    /// signed-in user's profile.
+    Device(Cow<'e, str>),
     /// The buyer is not signed in, and the rules ignore anonymous ids.
     Anonymous,
+    /// The buyer is not signed in, and the store does not tell the platform of the device.
+    UnknownDevice,
     /// The payload has no id.
     Nobody,
     /// CleverTap rejects ids of this length; truncated, it could be another user's.
     TooLong,
+    /// No CleverTap ID has this form; altered, it could be another user's.
+    UnfitClevertapId,
 }
 
 /// Identifies the user by the first id present: the CleverTap ID, the user id, the anonymous id.
@@ -54,23 +85,55 @@ pub enum Identified<'e> {
 pub fn identify<'e>(event: &'e Event, rules: &IdentityRules) -> Identified<'e> {
     #[cfg(test)]
     assert_ne!(event.name(), "PANICS_IN_MAPPING");
-    let user = if let Some(id) = clevertap_id(event, &rules.clevertap_id_field) {
-        User::ObjectId(id)
+    let identified = if let Some(id) = clevertap_id(event, &rules.clevertap_id_field) {
+        Identified::User(User::ObjectId(id))
     } else if let Some(id) = event.fields().get("user_id").and_then(id_text) {
-        match rules.user_id_as {
+        Identified::User(match rules.user_id_as {
             UserIdAs::Identity => User::Identity(id),
             UserIdAs::ObjectId => User::ObjectId(id),
-        }
+        })
     } else if let Some(id) = event.fields().get("anonymous_user_id").and_then(id_text) {
-        if !rules.anonymous_is_identity {
-            return Identified::Anonymous;
+        match (rules.anonymous_user_id_as, custom_id_prefix(event)) {
+            (AnonymousUserIdAs::Ignored, _) => Identified::Anonymous,
+            (AnonymousUserIdAs::Identity, _) => Identified::User(User::Identity(id)),
+            (AnonymousUserIdAs::ClevertapId, None) => Identified::UnknownDevice,
+            (AnonymousUserIdAs::ClevertapId, Some(prefix)) => {
+                Identified::Device(Cow::Owned(format!("{prefix}{id}")))
+            }
         }
-        User::Identity(id)
     } else {
-        return Identified::Nobody;
+        Identified::Nobody
     };
-    let (User::Identity(id) | User::ObjectId(id)) = &user;
-    if limits::is_valid_identity(id) { Identified::User(user) } else { Identified::TooLong }
+    match &identified {
+        Identified::User(User::Identity(id) | User::ObjectId(id))
+            if !limits::is_valid_identity(id) =>
+        {
+            Identified::TooLong
+        }
+        Identified::User(User::ObjectId(id)) | Identified::Device(id)
+            if !limits::is_valid_object_id(id) =>
+        {
+            Identified::UnfitClevertapId
+        }
+        _ => identified,
+    }
+}
+
+/// The prefix of custom CleverTap IDs on the platform of the event's store.
+fn custom_id_prefix(event: &Event) -> Option<&'static str> {
+    match event.text("store")? {
+        "APPLE_APP_STORE" => Some(limits::IOS_CUSTOM_ID),
+        // Purchasely's pages spell two of them with one underscore and with two.
+        "GOOGLE_PLAY_STORE" | "AMAZON_APPSTORE" | "AMAZON_APP_STORE" | "HUAWEI_APPGALLERY"
+        | "HUAWEI_APP_GALLERY" => Some(limits::ANDROID_CUSTOM_ID),
+        _ => None,
+    }
+}
+
+/// The id by which Purchasely knows the user, whatever the rules make of it.
+#[must_use]
+pub fn purchasely_id(event: &Event) -> Option<Cow<'_, str>> {
+    ["user_id", "anonymous_user_id"].iter().find_map(|name| id_text(event.fields().get(*name)?))
 }
 
 fn clevertap_id<'e>(event: &'e Event, field: &str) -> Option<Cow<'e, str>> {
@@ -120,6 +183,7 @@ mod tests {
             (r#""user_id":"u","clevertap_id":"__top""#, object_id("__top")),
             (r#""user_id":"u","custom":{"clevertap_id":"__in"}"#, object_id("__in")),
             (r#""user_id":"u","clevertap_id":"""#, identity("u")),
+            (r#""clevertap_id":"-h a""#, Identified::UnfitClevertapId),
             (r#""user_id":"u","a":{"b":{"clevertap_id":"deep"}}"#, identity("u")),
             (r#""anonymous_user_id":"a-1""#, Identified::Anonymous),
             (r#""plan":"p""#, Identified::Nobody),
@@ -136,11 +200,44 @@ mod tests {
     fn settings_choose_what_an_id_is() {
         let rules = IdentityRules {
             user_id_as: UserIdAs::ObjectId,
-            anonymous_is_identity: true,
+            anonymous_user_id_as: AnonymousUserIdAs::Identity,
             clevertap_id_field: "ct".to_owned(),
         };
         check(&rules, r#""user_id":"__h1""#, &object_id("__h1"));
         check(&rules, r#""anonymous_user_id":"a-1""#, &identity("a-1"));
         check(&rules, r#""user_id":"u","ct":"__c""#, &object_id("__c"));
+    }
+
+    #[test]
+    fn an_anonymous_id_gets_the_prefix_of_the_stores_platform_and_is_never_altered() {
+        let rules = IdentityRules {
+            anonymous_user_id_as: AnonymousUserIdAs::ClevertapId,
+            ..IdentityRules::default()
+        };
+        let device = |id: &str| Identified::Device(id.to_owned().into());
+        let check_bought = |store: &str, id: &str, expected: &Identified<'_>| {
+            let fields = format!(r#""store":"{store}","anonymous_user_id":"{id}""#);
+            check(&rules, &fields, expected);
+        };
+        for store in [
+            "GOOGLE_PLAY_STORE",
+            "AMAZON_APPSTORE",
+            "AMAZON_APP_STORE",
+            "HUAWEI_APPGALLERY",
+            "HUAWEI_APP_GALLERY",
+        ] {
+            check_bought(store, "B3CD-aB", &device("__hB3CD-aB"));
+        }
+        check_bought("APPLE_APP_STORE", "B3CD-aB", &device("-hB3CD-aB"));
+        let longest = "x".repeat(64);
+        check_bought("APPLE_APP_STORE", &longest, &device(&format!("-h{longest}")));
+        for store in ["STRIPE", "NEW_STORE", ""] {
+            check_bought(store, "B3CD", &Identified::UnknownDevice);
+        }
+        for unfit in ["a b", "é", "a.b", &"x".repeat(65), &"x".repeat(2000)] {
+            check_bought("APPLE_APP_STORE", unfit, &Identified::UnfitClevertapId);
+        }
+        let signed_in = r#""store":"STRIPE","user_id":"u","anonymous_user_id":"B3CD""#;
+        check(&rules, signed_in, &identity("u"));
     }
 }

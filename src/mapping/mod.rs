@@ -9,7 +9,7 @@ pub mod properties;
 pub mod revenue;
 
 pub use crate::clevertap::Account;
-use crate::clevertap::{Content, Record, Role, UnixSeconds, limits};
+use crate::clevertap::{Content, Record, Role, UnixSeconds, User, limits};
 use crate::purchasely::{Environment, Event};
 use identity::{Identified, IdentityRules};
 use profile::ProfileRules;
@@ -88,6 +88,19 @@ pub enum Ignored {
     Sandbox,
     /// The buyer is not signed in (`ANONYMOUS_USER_ID_AS=ignore`).
     Anonymous,
+    /// The buyer is not signed in and paid in a store that does not tell the platform, such as Stripe
+    /// (`ANONYMOUS_USER_ID_AS=clevertap_id`).
+    AnonymousStore,
+    /// The event is disabled, and nobody can be found to write its profile or revenue record for.
+    NoUser,
+}
+
+impl Ignored {
+    /// Whether the event would have been sent if its user could be found.
+    #[must_use]
+    pub fn lacks_user(self) -> bool {
+        matches!(self, Self::Anonymous | Self::AnonymousStore | Self::NoUser)
+    }
 }
 
 /// Why an event can never be sent as it is.
@@ -101,6 +114,11 @@ pub enum Unmappable {
     /// Truncated, it could be another user's.
     #[error("the user's id has 1024 characters or more, which CleverTap rejects")]
     IdentityTooLong,
+    /// Altered, it could be another user's.
+    #[error(
+        "the CleverTap ID cannot exist: CleverTap allows 1 to 64 letters, digits and ( ) ! : @ $ _ - after its prefix"
+    )]
+    UnfitClevertapId,
     #[error("the event's name has no character that CleverTap allows")]
     UnusableName,
     /// Truncated, it could be another transaction's.
@@ -137,7 +155,7 @@ pub enum FieldOutcome<'e> {
     Collision(Cow<'e, str>),
     /// CleverTap's maximum number of properties was reached.
     OverLimit,
-    /// Of a transaction: it has no amount with a currency, so there is no revenue event.
+    /// Of a transaction: it has no amount in the currency that counts, so there is no revenue event.
     NoAmount,
 }
 
@@ -173,15 +191,21 @@ pub fn map<'e>(
         }
     };
     let properties = properties::of_event(event, &rules.properties, on_field);
-    let user = match identity::identify(event, &rules.identity) {
+    let identified = identity::identify(event, &rules.identity);
+    let is_device = matches!(identified, Identified::Device(_));
+    let user = match identified {
         Identified::User(user) => Ok(user),
+        Identified::Device(id) => Ok(User::ObjectId(id)),
         Identified::Anonymous => return Mapped::Ignored(Ignored::Anonymous),
+        Identified::UnknownDevice => return Mapped::Ignored(Ignored::AnonymousStore),
         Identified::Nobody => Err(Unmappable::NoIdentity),
         Identified::TooLong => Err(Unmappable::IdentityTooLong),
+        Identified::UnfitClevertapId => Err(Unmappable::UnfitClevertapId),
     };
     let mut contents = Vec::with_capacity(3);
-    if !is_events_only && origin == Origin::Purchasely {
-        let changes = profile::changes(event, &rules.profile, &properties);
+    let writes_profile = !is_events_only && origin == Origin::Purchasely;
+    if writes_profile && !(is_device && profile::may_follow_a_sign_in(event)) {
+        let changes = profile::changes(event, &rules.profile, &rules.revenue.currency, &properties);
         if !changes.is_empty() {
             contents.push((Role::Profile, Content::Profile { changes }));
         }
@@ -211,7 +235,7 @@ pub fn map<'e>(
         _ if contents.is_empty() => return Mapped::Ignored(Ignored::EventDisabled),
         Ok(user) => user,
         // The event itself is disabled, so its other records are no reason for a dead letter.
-        Err(_) if !is_raised => return Mapped::Ignored(Ignored::EventDisabled),
+        Err(_) if !is_raised => return Mapped::Ignored(Ignored::NoUser),
         Err(why) => return Mapped::Unmappable(why),
     };
     let at = event.time_ms("event_created_at").map(seconds);
@@ -250,7 +274,7 @@ fn seconds(milliseconds: i64) -> UnixSeconds {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clevertap::{User, upload_body};
+    use crate::clevertap::upload_body;
     use crate::purchasely::Verified;
 
     const RENEWED: &str = r#"{"event_name":"SUBSCRIPTION_RENEWED","user_id":"u","plan":"p","subscription_status":"AUTO_RENEWING"}"#;
@@ -435,6 +459,33 @@ mod tests {
         let body = r#"{"event_name":"SUBSCRIPTION_RENEWED","plan":"p"}"#;
         check(&Rules::default(), body, "NoIdentity");
         let disabled = without(Rules::default(), &["SUBSCRIPTION_RENEWED"]);
-        check(&disabled, body, "EventDisabled");
+        check(&disabled, body, "NoUser");
+        let nothing_to_write = without(without_profile(), &["SUBSCRIPTION_RENEWED"]);
+        check(&nothing_to_write, body, "EventDisabled");
+    }
+
+    #[test]
+    fn a_device_is_sent_whole_but_no_profile_after_its_buyer_may_have_signed_in() {
+        let mut rules = with_revenue();
+        rules.identity.anonymous_user_id_as = identity::AnonymousUserIdAs::ClevertapId;
+        for (name, expected) in [
+            ("TRIAL_STARTED", "Main: profile, TRIAL_STARTED"),
+            ("TRANSACTION_PROCESSED", "Main: TRANSACTION_PROCESSED, Charged"),
+            ("SUBSCRIPTION_TRANSFERRED", "Main: SUBSCRIPTION_TRANSFERRED"),
+            ("DEACTIVATE", "Main: DEACTIVATE"),
+        ] {
+            let body = |store: &str, id: &str| {
+                format!(
+                    r#"{{"event_name":"{name}","{id}":"A","store":"{store}","plan":"p","amount_in_usd":5}}"#
+                )
+            };
+            check(&rules, &body("APPLE_APP_STORE", "anonymous_user_id"), expected);
+            check(&rules, &body("STRIPE", "anonymous_user_id"), "AnonymousStore");
+            check(&Rules::default(), &body("STRIPE", "anonymous_user_id"), "Anonymous");
+        }
+        let signed_in = r#"{"event_name":"DEACTIVATE","user_id":"u","plan":"p"}"#;
+        check(&rules, signed_in, "Main: profile, DEACTIVATE");
+        let unfit = r#"{"event_name":"A","anonymous_user_id":"a b","store":"APPLE_APP_STORE"}"#;
+        check(&rules, unfit, "UnfitClevertapId");
     }
 }

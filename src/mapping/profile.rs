@@ -3,6 +3,7 @@
 //! It does not know the current profile: each rule is correct whatever it is, also for a user with
 //! several subscriptions.
 
+use super::revenue::RevenueCurrency;
 use crate::clevertap::{Change, Property, Value, limits};
 use crate::purchasely::{Event, catalogue};
 use std::borrow::Cow;
@@ -12,8 +13,12 @@ use std::collections::HashMap;
 pub const HAS_ACTIVE_SUBSCRIPTION: &str = "has_active_subscription";
 /// The plans of all the user's active subscriptions.
 pub const ACTIVE_PLANS: &str = "active_plans";
-/// Purchasely's `original_purchased_at`, under the name that its own integrations use.
+/// The start of the active subscription, as in Purchasely's own integrations.
 pub const SUBSCRIPTION_STARTED_AT: &str = "subscription_started_at";
+/// What the user has paid in all.
+pub const LIFETIME_REVENUE: &str = "lifetime_revenue";
+const PURCHASED_AT: &str = "purchased_at";
+/// The user's first transaction ever.
 const ORIGINAL_PURCHASED_AT: &str = "original_purchased_at";
 const PROMOTIONAL_OFFER_ID: &str = "promotional_offer_id";
 const SUBSCRIPTION_STATUS: &str = "subscription_status";
@@ -23,7 +28,7 @@ const SUBSCRIPTION_STATUS: &str = "subscription_status";
 pub const DEFAULT_PROPERTIES: &[&str] = &[
     HAS_ACTIVE_SUBSCRIPTION, ACTIVE_PLANS, SUBSCRIPTION_STATUS, "plan", "product", "store",
     "store_country", "offer_type", "is_family_shared", SUBSCRIPTION_STARTED_AT,
-    "effective_next_renewal_at", PROMOTIONAL_OFFER_ID,
+    ORIGINAL_PURCHASED_AT, "effective_next_renewal_at", LIFETIME_REVENUE, PROMOTIONAL_OFFER_ID,
 ];
 
 /// Which profile properties are updated, and under which names.
@@ -118,11 +123,14 @@ pub fn effect(event: &Event) -> Effect {
 }
 
 /// The changes to the profile, in the order of the rules; unique by key.
-/// `properties` are the event's, as [`super::properties::of_event`] returns them.
+/// `properties` are the event's, as [`super::properties::of_event`] returns them. A property that the
+/// payload lacks keeps its value: CleverTap documents no way to remove it
+/// (<https://developer.clevertap.com/docs/upload-user-profiles-api>).
 #[must_use]
 pub fn changes<'e>(
     event: &Event,
     rules: &'e ProfileRules,
+    currency: &RevenueCurrency,
     properties: &[Property<'e>],
 ) -> Vec<(Cow<'e, str>, Change<'e>)> {
     let effect = effect(event);
@@ -138,7 +146,9 @@ pub fn changes<'e>(
             _ => None,
         },
         _ if !effect.writes(property) => None,
-        SUBSCRIPTION_STARTED_AT => find(ORIGINAL_PURCHASED_AT).map(Change::Set),
+        SUBSCRIPTION_STARTED_AT if !starts_subscription(event, effect) => None,
+        SUBSCRIPTION_STARTED_AT => find(PURCHASED_AT).map(Change::Set),
+        LIFETIME_REVENUE => currency.lifetime_revenue(properties).map(Change::Set),
         PROMOTIONAL_OFFER_ID if event.text("offer_type") != Some("PROMOTIONAL_OFFER") => None,
         _ => find(property).map(Change::Set),
     };
@@ -149,6 +159,29 @@ pub fn changes<'e>(
         Some((Cow::Borrowed(name.as_str()), change))
     });
     changes.collect()
+}
+
+/// Whether `purchased_at` is the start of the active subscription. Other events carry its last renewal.
+fn starts_subscription(event: &Event, effect: Effect) -> bool {
+    let is_start = match event.name() {
+        "SUBSCRIPTION_STARTED"
+        | "SUBSCRIPTION_REACTIVATED"
+        | "TRIAL_STARTED"
+        | "INTRO_OFFER_STARTED" => true,
+        // These can come in the middle of a subscription, unless it is the user's first transaction.
+        "SUBSCRIPTION_RECEIVED" | "PROMO_CODE_STARTED" | "PROMOTIONAL_OFFER_STARTED" => {
+            event.time_ms(PURCHASED_AT) == event.time_ms(ORIGINAL_PURCHASED_AT)
+        }
+        _ => false,
+    };
+    is_start && effect.row == 8 && effect.active == Some(true)
+}
+
+/// Whether the event may be sent about an anonymous buyer because the buyer has signed in. The profile of
+/// their device may then be the signed-in user's, who has access.
+#[must_use]
+pub fn may_follow_a_sign_in(event: &Event) -> bool {
+    matches!(event.name(), "SUBSCRIPTION_TRANSFERRED" | "DEACTIVATE")
 }
 
 impl Effect {
@@ -322,7 +355,9 @@ mod tests {
             role: Role::Profile,
             user: User::Identity("u".into()),
             at: None,
-            content: Content::Profile { changes: changes(&event, rules, &properties) },
+            content: Content::Profile {
+                changes: changes(&event, rules, &RevenueCurrency::Integration, &properties),
+            },
         };
         let upload = serde_json::to_value(Upload(&[&record])).unwrap();
         assert_eq!(&upload["d"][0]["profileData"], expected);
@@ -331,8 +366,8 @@ mod tests {
     #[test]
     fn writes_the_listed_properties_that_the_payload_has() {
         let fields = r#""event_name":"TRIAL_STARTED","plan":"yearly","subscription_status":"AUTO_RENEWING",
-            "original_purchased_at_ms":1772439330000,"offer_type":"FREE_TRIAL","promotional_offer_id":"p",
-            "device_id":"d","store":"STRIPE""#;
+            "original_purchased_at_ms":1772439330000,"purchased_at_ms":1772439331000,"offer_type":"FREE_TRIAL",
+            "promotional_offer_id":"p","cumulated_revenues_in_usd":5,"device_id":"d","store":"STRIPE""#;
         check_profile(
             &ProfileRules::default(),
             fields,
@@ -343,7 +378,9 @@ mod tests {
                 "plan": "yearly",
                 "store": "STRIPE",
                 "offer_type": "FREE_TRIAL",
-                "subscription_started_at": "$D_1772439330",
+                "subscription_started_at": "$D_1772439331",
+                "original_purchased_at": "$D_1772439330",
+                "lifetime_revenue": 5.0,
             }),
         );
         let rules = ProfileRules {
@@ -352,6 +389,36 @@ mod tests {
         };
         let expected = json!({ "device_id": "d", "Current Plan": "yearly" });
         check_profile(&rules, fields, &expected);
+    }
+
+    #[test]
+    fn a_subscription_starts_only_with_an_event_that_carries_its_first_purchase() {
+        const ALWAYS: &str =
+            "SUBSCRIPTION_STARTED SUBSCRIPTION_REACTIVATED TRIAL_STARTED INTRO_OFFER_STARTED";
+        const IF_FIRST: &str = "SUBSCRIPTION_RECEIVED PROMO_CODE_STARTED PROMOTIONAL_OFFER_STARTED";
+        let rules = ProfileRules {
+            properties: vec![SUBSCRIPTION_STARTED_AT.to_owned()],
+            ..ProfileRules::default()
+        };
+        let started = json!({ "subscription_started_at": "$D_2" });
+        for name in catalogue::EVENTS.iter().map(|(name, _)| *name).chain(["NEW"]) {
+            let is = |names: &str| names.split(' ').any(|other| other == name);
+            for (times, status, is_started) in [
+                ("2000 2000", "AUTO_RENEWING", is(ALWAYS) || is(IF_FIRST)),
+                ("2000 2000", "", is(ALWAYS) || is(IF_FIRST)),
+                ("2000 1000", "AUTO_RENEWING", is(ALWAYS)),
+                ("2000 null", "AUTO_RENEWING", is(ALWAYS)),
+                ("2000 2000", "DEACTIVATED", false),
+                ("null 2000", "AUTO_RENEWING", false),
+            ] {
+                let (purchased, original) = times.split_once(' ').unwrap();
+                let fields = format!(
+                    r#""event_name":"{name}","purchased_at_ms":{purchased},"original_purchased_at_ms":{original},"subscription_status":"{status}""#
+                );
+                let expected = if is_started { &started } else { &json!({}) };
+                check_profile(&rules, &fields, expected);
+            }
+        }
     }
 
     #[test]

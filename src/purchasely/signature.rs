@@ -1,4 +1,4 @@
-//! Verifies that a webhook was signed with Purchasely's client shared secret.
+//! What Purchasely's client shared secret is the key of: a webhook's signature, and the digest of a user's id.
 //!
 //! It does not know where headers, secrets and the time come from; all of them are arguments.
 //! Purchasely sends `HMAC-SHA256(secret, timestamp header + raw body)` in hex
@@ -121,6 +121,15 @@ pub fn sign(secret: &str, timestamp: &str, body: &[u8]) -> String {
     hex::encode(mac.finalize().into_bytes())
 }
 
+/// The user's name in the log: 16 hex digits, which tell nothing about the id without the secret.
+///
+/// It says nothing about any signature either, because a signed message starts with a digit of its timestamp.
+#[must_use]
+pub fn user_digest(secret: &str, user_id: &str) -> String {
+    let mac = keyed(secret).chain_update("user:").chain_update(user_id);
+    hex::encode(&mac.finalize().into_bytes()[..8])
+}
+
 fn keyed(secret: &str) -> Hmac<Sha256> {
     Hmac::new_from_slice(secret.as_bytes()).expect("HMAC takes a key of any length")
 }
@@ -203,6 +212,24 @@ mod tests {
                 let result = verify(&signed(SIGNATURE, &timestamp), &[SECRET], BODY);
                 assert!(result.is_err(), "{timestamp:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_users_digest_is_short_and_differs_by_user_and_secret() {
+        // printf user:u-1842 | openssl dgst -sha256 -hmac foobar
+        assert_eq!(user_digest(SECRET, "u-1842"), "9a3a251cf96fa271");
+        assert_ne!(user_digest(SECRET, "u-1842"), user_digest(SECRET, "u-1843"));
+        assert_ne!(user_digest(SECRET, "u-1842"), user_digest("other", "u-1842"));
+    }
+
+    #[test]
+    fn whoever_knows_digests_cannot_sign_with_them() {
+        let digest = user_digest(SECRET, "u-1842");
+        for (timestamp, body) in [("user:", "u-1842"), ("user:u-1842", ""), ("", "user:u-1842")] {
+            let signature = sign(SECRET, timestamp, body.as_bytes());
+            assert!(signature.starts_with(&digest));
+            check(&signed(&signature, timestamp.as_bytes()), Err("signature_malformed"));
         }
     }
 

@@ -1,4 +1,4 @@
-//! A strict CleverTap upload endpoint: it refuses whatever CleverTap's documentation does not allow.
+//! A strict CleverTap: uploads and the read of a profile. It refuses whatever CleverTap's documentation does not allow.
 //! It does not know users, campaigns or an account's Schema, and it stores nothing beyond its own lifetime.
 //!
 //! Where the documentation is silent it refuses, so that nothing relies on undocumented tolerance. Where a rule
@@ -9,6 +9,7 @@ use crate::connections::{Connections, Ending, Listener};
 use bytes::Bytes;
 use hyper::header::CONTENT_TYPE;
 use hyper::{Method, Request};
+use reqwest::Url;
 use serde_json::{Map, Value, json};
 use std::collections::{HashSet, VecDeque};
 use std::ops::Deref;
@@ -18,6 +19,9 @@ use tokio::sync::{Semaphore, watch};
 
 /// The path of the upload API (page `upload-events-api`).
 const UPLOAD_PATH: &str = "/1/upload";
+/// The path that returns one user's profile (page `get-user-profiles-api`), and its parameter, of which there is one.
+const PROFILE_PATH: &str = "/1/profile.json";
+const PROFILE_KEYS: [&str; 3] = ["identity", "objectId", "email"];
 /// Records in one call (page `upload-events-api`).
 const MAX_RECORDS: usize = 1000;
 /// Concurrent uploads of one account; one more is a 429 (page `api-request-limit`).
@@ -36,6 +40,11 @@ const MAX_EVENT_NAME_CHARACTERS: usize = 120;
 const MAX_VALUE_BYTES: usize = 512;
 /// `identity`, `objectId` and their like are shorter than this many characters: CleverTap's rule for identities.
 const IDENTITY_CHARACTERS: usize = 1024;
+/// The prefixes of an `objectId` that an app chose, on Android and on iOS, the characters that may follow besides
+/// letters and digits, and how many in all (page `set-clevertap-id`).
+const CUSTOM_ID_PREFIXES: [&str; 2] = ["__h", "-h"];
+const CUSTOM_ID_SIGNS: &str = "()!:@$_-";
+const MAX_CUSTOM_ID_CHARACTERS: usize = 64;
 /// Entries in `Items` of `Charged`. The documentation says 256, CleverTap's own SDKs stop at 50.
 const MAX_ITEMS: usize = 50;
 /// Values in one `$add` or `$remove`: as many as a multi-value property holds
@@ -111,7 +120,7 @@ pub struct Upload {
     pub status: Option<u16>,
 }
 
-/// How one upload is answered instead of by the rules.
+/// How one request is answered instead of by the rules.
 #[derive(Clone, Debug)]
 pub enum Reply {
     /// By the rules after all.
@@ -179,7 +188,7 @@ impl CleverTap {
         *self.0.passcode.lock().unwrap() = passcode.to_owned();
     }
 
-    /// Answers the next uploads by `replies`, one each, before any check; afterwards by the rules again.
+    /// Answers the next uploads and reads by `replies`, one each, before any check; afterwards by the rules again.
     pub fn script(&self, replies: impl IntoIterator<Item = Reply>) {
         self.0.script.lock().unwrap().extend(replies);
     }
@@ -225,8 +234,12 @@ impl CleverTap {
     async fn answer(self, request: Request<Bytes>) -> Ending {
         match (request.method(), request.uri().path()) {
             (&Method::POST, UPLOAD_PATH) => self.upload(&request).await,
+            (&Method::GET, PROFILE_PATH) => {
+                let reply = self.0.script.lock().unwrap().pop_front().unwrap_or(Reply::Normal);
+                answer_by(reply, |_| self.read_profile(&request)).await
+            }
             (&Method::GET | &Method::HEAD, "/") => json_answer(200, &json!({})),
-            (_, UPLOAD_PATH | "/") => failure(405, "Method Not Allowed"),
+            (_, UPLOAD_PATH | PROFILE_PATH | "/") => failure(405, "Method Not Allowed"),
             _ => failure(404, "Not Found"),
         }
     }
@@ -234,38 +247,15 @@ impl CleverTap {
     async fn upload(&self, request: &Request<Bytes>) -> Ending {
         // The slot is in use until the answer is ready, or until the peer gives up on it.
         let slot = self.0.slots.try_acquire();
-        let (place, reply) = self.receive(request);
+        let (place, mut reply) = self.receive(request);
+        if slot.is_err() && matches!(reply, Reply::Slow(_)) {
+            reply = Reply::Normal;
+        }
         let judge = |forced| match slot {
             Ok(_) => self.judge(request, forced),
             Err(_) => failure(429, "Too many concurrent requests"),
         };
-        let ending = match reply {
-            Reply::Normal => judge(None),
-            Reply::Status(status) => failure(status, "Answered by a script"),
-            Reply::Answer { status, body } => Ending::answer(status, JSON, body),
-            Reply::Redirect { status, location } => {
-                json_answer(status, &json!({})).with_header("location", &location)
-            }
-            Reply::Silent => std::future::pending().await,
-            Reply::Slow(delay) => {
-                if slot.is_ok() {
-                    tokio::time::sleep(delay).await;
-                }
-                judge(None)
-            }
-            Reply::CutShort => match verdict(1, &[]) {
-                Ending::Answer(response) => Ending::CutShort(response),
-                other => other,
-            },
-            Reply::CloseBeforeAnswer => Ending::Close,
-            Reply::AcceptThenClose => {
-                judge(None);
-                Ending::Close
-            }
-            Reply::ResetBeforeAnswer => Ending::Reset,
-            Reply::RefuseRecord { number, code } => judge(Some((number, code))),
-            Reply::FailWithoutReasons => verdict(0, &[]),
-        };
+        let ending = answer_by(reply, judge).await;
         if let Ending::Answer(response) = &ending {
             let status = response.status().as_u16();
             let note = |uploads: &mut Vec<Upload>| uploads[place].status = Some(status);
@@ -295,15 +285,47 @@ impl CleverTap {
         (place, reply.or_else(|| script.pop_front()).unwrap_or(Reply::Normal))
     }
 
-    /// The answer by the rules; `forced` refuses one record, given by its number, with a code.
-    fn judge(&self, request: &Request<Bytes>, forced: Option<(usize, u16)>) -> Ending {
+    fn authenticates(&self, request: &Request<Bytes>) -> bool {
         let account_id = header(request, "x-clevertap-account-id");
         let passcode = header(request, "x-clevertap-passcode");
-        if account_id != Some(&self.0.account_id)
-            || passcode != Some(&*self.0.passcode.lock().unwrap())
-        {
-            // The recorded text; CleverTap does not say which of the two is wrong.
-            return failure(401, "Account ID is not valid");
+        account_id == Some(&self.0.account_id)
+            && passcode == Some(&*self.0.passcode.lock().unwrap())
+    }
+
+    /// A user's profile as the accepted records made it. No page says what CleverTap answers for an unknown user;
+    /// integrations have seen a success without a record.
+    fn read_profile(&self, request: &Request<Bytes>) -> Ending {
+        if !self.authenticates(request) {
+            return unauthorized();
+        }
+        if request.headers().contains_key(CONTENT_TYPE) {
+            return failure(400, "Content-Type is for requests with a body");
+        }
+        let url =
+            Url::parse(&format!("http://localhost{}", request.uri())).expect("a URI is a URL");
+        let parameters: Vec<_> = url.query_pairs().collect();
+        let [(key, id)] = parameters.as_slice() else {
+            return failure(400, "Query is not one id");
+        };
+        if !PROFILE_KEYS.contains(&key.as_ref()) {
+            return failure(400, "Query is not one id");
+        }
+        let accepted = self.0.accepted.borrow();
+        let own = accepted.iter().filter(|record| record[key.as_ref()].as_str() == Some(id));
+        let profile = own.fold(None, |profile, record| {
+            let mut profile: Map<String, Value> = profile.unwrap_or_default();
+            let changes = record["profileData"].as_object().into_iter().flatten();
+            changes.for_each(|(name, change)| apply(&mut profile, name, change));
+            Some(profile)
+        });
+        let record = profile.map(|profile| json!({ "profileData": profile }));
+        json_answer(200, &json!({ "status": "success", "record": record }))
+    }
+
+    /// The answer by the rules; `forced` refuses one record, given by its number, with a code.
+    fn judge(&self, request: &Request<Bytes>, forced: Option<(usize, u16)>) -> Ending {
+        if !self.authenticates(request) {
+            return unauthorized();
         }
         let content_type = header(request, CONTENT_TYPE.as_str()).unwrap_or_default();
         let essence = content_type.split(';').next().unwrap_or_default();
@@ -346,6 +368,52 @@ impl Deref for CleverTap {
     }
 }
 
+/// Answers as a script says; `judge` answers by the rules, and may have to refuse a record with a code.
+async fn answer_by(reply: Reply, judge: impl FnOnce(Option<(usize, u16)>) -> Ending) -> Ending {
+    match reply {
+        Reply::Normal => judge(None),
+        Reply::Status(status) => failure(status, "Answered by a script"),
+        Reply::Answer { status, body } => Ending::answer(status, JSON, body),
+        Reply::Redirect { status, location } => {
+            json_answer(status, &json!({})).with_header("location", &location)
+        }
+        Reply::Silent => std::future::pending().await,
+        Reply::Slow(delay) => {
+            tokio::time::sleep(delay).await;
+            judge(None)
+        }
+        Reply::CutShort => match verdict(1, &[]) {
+            Ending::Answer(response) => Ending::CutShort(response),
+            other => other,
+        },
+        Reply::CloseBeforeAnswer => Ending::Close,
+        Reply::AcceptThenClose => {
+            judge(None);
+            Ending::Close
+        }
+        Reply::ResetBeforeAnswer => Ending::Reset,
+        Reply::RefuseRecord { number, code } => judge(Some((number, code))),
+        Reply::FailWithoutReasons => verdict(0, &[]),
+    }
+}
+
+/// Changes one property of a profile as an accepted record says; the function sends no `$incr`.
+fn apply(profile: &mut Map<String, Value>, name: &str, change: &Value) {
+    let Some((operator, operand)) = change.as_object().and_then(|change| change.iter().next())
+    else {
+        profile.insert(name.to_owned(), change.clone());
+        return;
+    };
+    let own = profile.entry(name).or_insert_with(|| json!([]));
+    let mut values = own.as_array().cloned().unwrap_or_default();
+    let operand = operand.as_array().map(Vec::as_slice).unwrap_or_default();
+    values.retain(|value| !operand.contains(value));
+    if operator == "$add" {
+        values.extend_from_slice(operand);
+    }
+    *own = json!(values);
+}
+
 fn json_answer(status: u16, body: &Value) -> Ending {
     Ending::answer(status, JSON, body.to_string())
 }
@@ -353,6 +421,11 @@ fn json_answer(status: u16, body: &Value) -> Ending {
 /// A request refused as a whole, in the recorded shape of a 401.
 fn failure(status: u16, error: &str) -> Ending {
     json_answer(status, &json!({ "status": "fail", "error": error, "code": status }))
+}
+
+/// The recorded text; CleverTap does not say whether account id or passcode is wrong.
+fn unauthorized() -> Ending {
+    failure(401, "Account ID is not valid")
 }
 
 /// HTTP 200 in one of its three shapes (page `upload-events-api`).
@@ -476,6 +549,10 @@ fn check(record: &Map<String, Value>) -> Result<(), Refusal> {
     let is_valid = record[key].as_str().is_some_and(is_valid);
     let code = if key == "objectId" { OBJECT_ID } else { NO_IDENTITY };
     require!(is_valid => code, "{key} is not a text of 1 to 1023 characters");
+    let id = record[key].as_str().unwrap_or_default();
+    let custom = CUSTOM_ID_PREFIXES.iter().find_map(|prefix| id.strip_prefix(prefix));
+    let is_valid = key != "objectId" || custom.is_none_or(is_custom_id);
+    require!(is_valid => OBJECT_ID, "objectId is not a custom CleverTap ID");
 
     let ts = record.get("ts").map(|ts| ts.as_u64().unwrap_or_default());
     let is_seconds = ts.is_none_or(|ts| (1..FIRST_IMPLAUSIBLE_TIME).contains(&ts));
@@ -581,6 +658,11 @@ fn check_operation(key: &str, operation: &Map<String, Value>) -> Result<(), Refu
     }
 }
 
+fn is_custom_id(id: &str) -> bool {
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || CUSTOM_ID_SIGNS.contains(c);
+    (1..=MAX_CUSTOM_ID_CHARACTERS).contains(&id.chars().count()) && id.chars().all(is_allowed)
+}
+
 /// A record has no keys but those of its type.
 fn check_fields(record: &Map<String, Value>, own: &[&str]) -> Result<(), Refusal> {
     for key in record.keys() {
@@ -649,6 +731,12 @@ mod tests {
         [523, "event", "/identity", 1842],
         [523, "event", "/objectId", "__h1"],
         [526, "profile", "/objectId", ""],
+        [526, "profile", "/objectId", "__h"],
+        [526, "profile", "/objectId", "__ha b"],
+        [526, "profile", "/objectId", "-ha.b"],
+        [526, "profile", "/objectId", "-hé"],
+        [null, "profile", "/objectId", "-haZ09()!:@$_-"],
+        [null, "profile", "/objectId", "__g1"],
         [524, "event", "/type"],
         [524, "event", "/type", "token"],
         [null, "event", "/ts"],
@@ -731,6 +819,7 @@ mod tests {
         let items = |n: usize| json!(vec![json!({ "plan": "yearly" }); n]);
         let values = |n: usize| json!({ "$remove": vec!["a"; n] });
         limited_to(1023, "event", "/identity", text);
+        limited_to(64, "profile", "/objectId", |n| json!(format!("-h{}", "a".repeat(n))));
         limited_to(120, "event", "/evtName", text);
         limited_to(100, "event", "/evtData", properties);
         limited_to(120, "event", "/evtData", key);
@@ -793,6 +882,37 @@ mod tests {
         clevertap.close_connections();
         assert!(waiting.join_all().await.iter().all(Result::is_err));
         assert_eq!(upload().await.unwrap(), 200);
+    }
+
+    #[tokio::test]
+    async fn returns_a_profile_by_one_id_as_the_accepted_records_made_it() {
+        let clevertap = CleverTap::new(ACCOUNT_ID, PASSCODE);
+        let (listener, url) = listen().await;
+        tokio::spawn(clevertap.clone().serve(listener));
+        let removed = json!({
+            "objectId": "__hA1B2", "type": "profile",
+            "profileData": { "active_plans": { "$remove": ["yearly"] } },
+        });
+        clevertap.0.accepted.send_modify(|all| all.extend([record("profile"), removed]));
+        let read = |passcode, query| {
+            let request = plain_client().get(format!("{url}{PROFILE_PATH}?{query}"));
+            let request = request.header("x-clevertap-account-id", ACCOUNT_ID);
+            let request = request.header("x-clevertap-passcode", passcode);
+            async move {
+                let response = request.send().await.unwrap();
+                (response.status().as_u16(), response.text().await.unwrap())
+            }
+        };
+        let profile =
+            json!({ "profileData": { "has_active_subscription": true, "active_plans": [] } });
+        for (query, record) in [("objectId=__hA1B2", profile), ("identity=a%20b", Value::Null)] {
+            let expected = json!({ "status": "success", "record": record });
+            assert_eq!(read(PASSCODE, query).await, (200, expected.to_string()));
+        }
+        assert_eq!(read("another", "identity=u").await.0, 401);
+        for query in ["", "name=u", "identity=u&email=u"] {
+            assert_eq!(read(PASSCODE, query).await.0, 400, "{query}");
+        }
     }
 
     /// A record that every rule accepts.

@@ -3,21 +3,28 @@
 
 mod tables;
 
+use crate::aws_service;
+use crate::template::template;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use tables::tables;
+use tables::{costs, tables};
 use testkit::clevertap::Reply;
 use testkit::harness::World;
 use testkit::moto::Resources;
 
-const PAGES: [&str; 6] = [
+const PAGES: [&str; 11] = [
+    "CONTRIBUTING.md",
     "README.md",
+    "SECURITY.md",
+    "docs/app.md",
     "docs/architecture.md",
+    "docs/costs.md",
     "docs/deploy.md",
     "docs/mapping.md",
     "docs/operations.md",
     "docs/settings.md",
+    "docs/threat-model.md",
 ];
 
 fn path(file: &str) -> PathBuf {
@@ -90,6 +97,44 @@ fn the_generated_tables_are_up_to_date() {
     }
     assert!(problems.is_empty(), "{}", problems.join("\n"));
     assert!(tables.is_empty(), "on no page: {:?}", tables.keys());
+}
+
+/// Each parameter with its description and its default, as `scripts/deploy` and SAM read it. Who deploys must see the
+/// ones in [`UNCOMMENTED`] as well as those that have no default.
+#[test]
+fn the_example_of_the_parameters_is_up_to_date() {
+    const UNCOMMENTED: &str = "AlarmEmail";
+    let template = template();
+    let mut parameters = template["Parameters"].as_object().expect("a map").clone();
+    let mut example = "# Copy this file to params.yaml, replace what is in <>, and remove the # before what you change.\n\
+                       # Keep the quotes: without them, YAML reads false and off as something else.\n"
+        .to_owned();
+    let groups = &template["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"];
+    for group in groups.as_array().expect("a list of groups") {
+        let label = group["Label"]["default"].as_str().expect("a label");
+        example.extend(["\n## ", label, "\n"]);
+        for name in group["Parameters"].as_array().expect("a list of names") {
+            let name = name.as_str().expect("a name");
+            let parameter = parameters.remove(name).unwrap_or_else(|| panic!("{name}: no such"));
+            let description = parameter["Description"].as_str().expect("a description");
+            let values = parameter["ConstraintDescription"].as_str().map(|text| {
+                let text = text.trim_start_matches("must be ").trim_end_matches('.');
+                format!("\"<{text}>\"")
+            });
+            let value = match (parameter.get("Default"), values) {
+                (Some(default), _) if name != UNCOMMENTED => format!("#{name}: {default}"),
+                (_, values) => format!("{name}: {}", values.expect("what it must be")),
+            };
+            example.extend(["\n# ", description, "\n", &value, "\n"]);
+        }
+    }
+    assert!(parameters.is_empty(), "in no group of the template: {:?}", parameters.keys());
+    let file = "params.example.yaml";
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(path(file), &example).expect(file);
+    } else {
+        assert!(read(file) == example, "{file} is stale: run `make docs`");
+    }
 }
 
 /// The demo's output as the README shows it: some of its lines, the last profile record and the sum.
@@ -165,4 +210,19 @@ async fn the_pages_explain_every_part_of_a_log_line_and_of_a_dead_letter() {
     let unexplained: Vec<_> =
         parts.iter().filter(|name| !page.contains(&format!("`{name}`"))).collect();
     assert!(unexplained.is_empty(), "docs/operations.md does not explain {unexplained:?}");
+}
+
+#[tokio::test]
+async fn the_costs_count_what_the_function_writes() {
+    let (url, seen) = aws_service(|_| None).await;
+    let settings = [("DEDUPLICATION_TABLE", "claims"), ("AWS_ENDPOINT_URL_DYNAMODB", &*url)];
+    let world = World::start(&settings).await;
+    let warm_up = json!({ "event_name": "ACTIVATE", "event_id": "e-0", "user_id": "u" });
+    world.post(warm_up.to_string().as_bytes()).await;
+    seen.lock().unwrap().clear();
+    world.post(read("events/TRIAL_STARTED.json").as_bytes()).await;
+    let line = world.function.wait_for_log(|line| line.contains(r#""TRIAL_STARTED""#)).await;
+    let expected = costs::LINE_BYTES - 200..=costs::LINE_BYTES;
+    assert!(expected.contains(&line.len()), "{} bytes: {line}", line.len());
+    assert_eq!(seen.lock().unwrap().len(), costs::CLAIM_WRITES);
 }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config, FileFailurePersistence};
 use purchasely_clevertap::clevertap::{Record, upload_body};
-use purchasely_clevertap::mapping::identity::IdentityRules;
+use purchasely_clevertap::mapping::identity::{AnonymousUserIdAs, IdentityRules};
 use purchasely_clevertap::mapping::profile::DEFAULT_PROPERTIES;
 use purchasely_clevertap::mapping::revenue::{RevenueCurrency, RevenueRules};
 use purchasely_clevertap::mapping::{Mapped, Origin, Rules, SandboxRule, map};
@@ -117,7 +117,7 @@ fn key() -> impl Strategy<Value = String> {
         6 => documented(),
         2 => documented().prop_map(|name| format!("{name}_ms")),
         1 => documented().prop_map(|name| format!("{name}!")),
-        1 => select(vec!["amount_in_usd", "amount_in_customer_currency", "plan_price_in_eur",
+        1 => select(vec!["amount_in_usd", "amount_in_eur", "amount_in_customer_currency", "plan_price_in_eur",
             "cumulated_revenues_in_usd", "commitment_months", "attribution_utm_source",
             "clevertap_id", "next", "utm_source"])
             .prop_map(str::to_owned),
@@ -126,19 +126,39 @@ fn key() -> impl Strategy<Value = String> {
     ]
 }
 
-/// Any JSON object with a name and an id.
+/// The store and anonymous id of a buyer who is not signed in; `None` is a signed-in user.
+fn anonymous() -> impl Strategy<Value = Option<(&'static str, String)>> {
+    let stores =
+        vec!["APPLE_APP_STORE", "GOOGLE_PLAY_STORE", "HUAWEI_APP_GALLERY", "STRIPE", "NEW"];
+    let id = prop_oneof![
+        2 => "[0-9A-F]{8}-[0-9A-F]{4}-[0-9A-F]{12}",
+        1 => "[a-zA-Z0-9()!:@$_-]{60,68}",
+        1 => text(),
+    ];
+    proptest::option::weighted(0.4, (select(stores), id))
+}
+
+/// Any JSON object with a name, an id and a user.
 fn payload() -> impl Strategy<Value = Map<String, Value>> {
     let name = prop_oneof![
         4 => select(EVENTS).prop_map(|(name, _)| name.to_owned()),
+        1 => Just("TRANSACTION_PROCESSED".to_owned()),
         1 => text(),
     ];
     let fields = prop_oneof![
         9 => btree_map(key(), value(), 0..25),
         1 => btree_map("[a-z]{1,6}", scalar(), 90..160),
     ];
-    (name, text(), fields).prop_map(|(name, id, fields)| {
+    (name, text(), anonymous(), fields).prop_map(|(name, id, anonymous, fields)| {
         let mut payload: Map<_, _> = fields.into_iter().collect();
-        payload.entry("user_id").or_insert_with(|| json!("u-1842"));
+        match anonymous {
+            None => drop(payload.entry("user_id").or_insert_with(|| json!("u-1842"))),
+            Some((store, id)) => {
+                payload.remove("user_id");
+                payload.insert("store".into(), store.into());
+                payload.insert("anonymous_user_id".into(), id.into());
+            }
+        }
         payload.insert("event_name".into(), name.into());
         payload.insert("event_id".into(), id.into());
         payload
@@ -148,14 +168,29 @@ fn payload() -> impl Strategy<Value = Map<String, Value>> {
 fn rules() -> impl Strategy<Value = Rules> {
     let sandbox =
         select(vec![SandboxRule::EventsOnly, SandboxRule::Whole, SandboxRule::OwnAccount]);
-    let currency = select(vec![RevenueCurrency::Integration, RevenueCurrency::Customer]);
+    let currency = select(vec![
+        RevenueCurrency::Integration,
+        RevenueCurrency::Customer,
+        RevenueCurrency::Code("usd".to_owned()),
+        RevenueCurrency::Code("eur".to_owned()),
+    ]);
     let event = select(vec![None, Some("Charged"), Some("Money Received")]);
-    (any::<bool>(), any::<bool>(), sandbox, event, currency).prop_map(
-        |(drop_unknown, anonymous_is_identity, sandbox, event, currency)| {
+    let refund_event = select(vec![None, Some("Money Returned")]);
+    let anonymous = select(vec![
+        AnonymousUserIdAs::Ignored,
+        AnonymousUserIdAs::Identity,
+        AnonymousUserIdAs::ClevertapId,
+    ]);
+    (any::<bool>(), anonymous, sandbox, event, refund_event, currency).prop_map(
+        |(drop_unknown, anonymous_user_id_as, sandbox, event, refund_event, currency)| {
             let mut rules = Rules {
                 sandbox,
-                identity: IdentityRules { anonymous_is_identity, ..IdentityRules::default() },
-                revenue: RevenueRules { event: event.map(str::to_owned), currency },
+                identity: IdentityRules { anonymous_user_id_as, ..IdentityRules::default() },
+                revenue: RevenueRules {
+                    event: event.map(str::to_owned),
+                    refund_event: refund_event.map(str::to_owned),
+                    currency,
+                },
                 ..Rules::default()
             };
             rules.properties.drop_unknown = drop_unknown;
@@ -215,6 +250,9 @@ proptest! {
             prop_assert!(!record.to_string().contains("purchase_token"));
             for (property, value) in record["evtData"].as_object().into_iter().flatten() {
                 prop_assert!(has_its_type(property, value), "{}: {}", property, value);
+            }
+            if ["Charged", "Money Received", "Money Returned"].map(Value::from).contains(&record["evtName"]) {
+                prop_assert!(record["evtData"]["Amount"].as_f64() > Some(0.0), "{}", record);
             }
         }
         // The same bytes in give the same bytes out, whatever the order of the fields.

@@ -7,13 +7,13 @@ use purchasely_clevertap::telemetry::{CLASS, FUNCTION, METRICS, NAMESPACE};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use testkit::clevertap::Reply;
-use testkit::harness::{SHARED_SECRET, World, body, now_seconds, secret_value, signed};
+use testkit::harness::{PASSCODE, SHARED_SECRET, World, body, now_seconds, secret_value, signed};
 use testkit::moto::Resources;
 use testkit::secrets_manager::SecretsManager;
 use testkit::webhook::Front;
 
 /// The first of [`METRICS`] count outcomes: every event counts in exactly one of them.
-const OUTCOMES: usize = 8;
+const OUTCOMES: usize = 9;
 
 /// One value of one metric with its dimensions.
 #[derive(Debug)]
@@ -132,6 +132,7 @@ async fn each_event_counts_one_outcome_and_each_line_is_valid_embedded_metric_fo
         ("Unauthorized", 1),
         ("Rejected", 2),
         ("DryRun", 0),
+        ("Queued", 0),
         ("AnonymousIgnored", 1),
         ("UnknownEvent", 1),
         ("RevenueMissing", 0),
@@ -206,11 +207,15 @@ struct Alarm {
     properties: Value,
 }
 
-/// The template's alarms on the function's own metrics.
+/// The template's alarms on the function's own metrics, not those of API Gateway.
 fn alarms() -> Vec<Alarm> {
+    let is_own = |alarm: &Value| {
+        let text = alarm.to_string();
+        text.contains(&format!("\"{NAMESPACE}\"")) && text.contains(&format!("\"{FUNCTION}\""))
+    };
     template::of_type("AWS::CloudWatch::Alarm")
         .into_iter()
-        .filter(|(_, alarm)| alarm["Namespace"] == NAMESPACE || !alarm["Metrics"].is_null())
+        .filter(|(_, alarm)| is_own(alarm))
         .map(|(name, properties)| Alarm { name, properties })
         .collect()
 }
@@ -380,7 +385,7 @@ async fn provoke(alarm: &str, resources: &Resources) -> World {
             World::start(&[table, ("AWS_ENDPOINT_URL_DYNAMODB", endpoint)]).await
         }
         "NewDeadLetterAlarm" => World::start(&resources.settings()).await,
-        "DeadLetterFailedAlarm" => {
+        "QueueFailedAlarm" => {
             let url = format!("{endpoint}/123456789012/does-not-exist.fifo");
             let queue = ("DEAD_LETTER_QUEUE_URL", url.as_str());
             World::start(&[queue, ("AWS_ENDPOINT_URL_SQS", endpoint)]).await
@@ -392,11 +397,15 @@ async fn provoke(alarm: &str, resources: &Resources) -> World {
         "CredentialsAlarm" | "SecretAlarm" | "ClaimsAlarm" => {
             world.post(&body()).await;
         }
-        "EventHeldAlarm" | "NewDeadLetterAlarm" | "DeadLetterFailedAlarm" => {
+        "EventHeldAlarm" | "NewDeadLetterAlarm" | "QueueFailedAlarm" => {
             post(&world, without_user).await;
         }
         "RevenueMissingAlarm" => post(&world, event("TRANSACTION_PROCESSED", "e-1")).await,
-        "FailingAlarm" => fail(&world, 5).await,
+        "FailingAlarm" => {
+            world.post(&body()).await;
+            fail(&world, 5).await;
+        }
+        "NothingRelayedAlarm" => fail(&world, 3).await,
         "UnexpectedAlarm" => {
             world.invoke(&json!({ "is": "no request or batch" })).await;
         }
@@ -406,7 +415,6 @@ async fn provoke(alarm: &str, resources: &Resources) -> World {
                 forge(&world).await;
             }
         }
-        "SharedSecretAlarm" => forge(&world).await,
         "UnknownEventAlarm" => post(&world, event("BRAND_NEW_EVENT", "e-1")).await,
         // Requests that are no webhooks do not count as events.
         "SilenceAlarm" => {
@@ -447,7 +455,7 @@ async fn every_alarm_on_the_functions_metrics_is_raised_by_its_own_situation_onl
         assert!(!provoked.is_breached_by(&healthy), "{}", provoked.name);
         let datapoints = datapoints(&provoke(&provoked.name, &resources).await);
         // In these no valid event arrives, so the silence is real as well.
-        let silent = ["SecretAlarm", "SharedSecretAlarm", "UnexpectedAlarm"];
+        let silent = ["SecretAlarm", "UnexpectedAlarm"];
         for alarm in &alarms {
             let expected = alarm.name == provoked.name
                 || alarm.name == "SilenceAlarm" && silent.contains(&provoked.name.as_str());
@@ -459,6 +467,33 @@ async fn every_alarm_on_the_functions_metrics_is_raised_by_its_own_situation_onl
                 provoked.name
             );
         }
+    }
+}
+
+#[tokio::test]
+async fn nothing_relayed_or_silence_is_raised_whatever_the_cause() {
+    let alarms = alarms();
+    let raised = |datapoints: &[Datapoint]| -> BTreeSet<_> {
+        let breached = alarms.iter().filter(|alarm| alarm.is_breached_by(datapoints));
+        breached.map(|alarm| alarm.name.as_str()).collect()
+    };
+    assert_eq!(raised(&[]), ["SilenceAlarm"].into(), "Purchasely sends nothing");
+
+    let secret = |passcode, shared| SecretsManager::new("relay", &secret_value(passcode, shared));
+    let down = World::start(&[]).await;
+    down.clevertap.script((0..3).map(|_| Reply::Status(500)));
+    let situations = [
+        ("CleverTap is down", down),
+        ("the passcode is revoked", World::start_with(secret("revoked", SHARED_SECRET), &[]).await),
+        ("the shared secret is wrong", World::start_with(secret(PASSCODE, "another"), &[]).await),
+        ("the secret is empty", World::start_with(secret("", ""), &[]).await),
+    ];
+    for (situation, world) in situations {
+        for _ in 0..3 {
+            world.post(&body()).await;
+        }
+        let raised = raised(&datapoints(&world));
+        assert!(raised.contains("NothingRelayedAlarm"), "{situation}: {raised:?}");
     }
 }
 
@@ -479,7 +514,10 @@ fn the_dashboard_shows_every_metric_and_no_other() {
     let before = format!(r#"[\"{NAMESPACE}\", \""#);
     let shown: BTreeSet<_> =
         dashboard.split(&before).skip(1).map(|rest| rest.split('\\').next().unwrap()).collect();
-    assert_eq!(shown, METRICS.iter().map(|(name, _)| *name).collect());
+    let filters = template::of_type("AWS::Logs::MetricFilter");
+    let counted = filters.iter().map(|(_, filter)| &filter["MetricTransformations"][0]);
+    let counted = counted.map(|metric| metric["MetricName"].as_str().expect("a text"));
+    assert_eq!(shown, METRICS.iter().map(|(name, _)| *name).chain(counted).collect());
 }
 
 #[tokio::test]
@@ -493,12 +531,16 @@ async fn the_saved_queries_name_fields_that_lines_have() {
     let lines: Vec<Map<String, Value>> =
         log(&world).into_iter().map(|line| serde_json::from_value(line).unwrap()).collect();
     let fields: BTreeSet<_> = lines.iter().flat_map(Map::keys).map(String::as_str).collect();
+    let format = template::resources()["Api"]["Properties"]["AccessLogSettings"]["Format"].take();
+    let request: Map<String, Value> = serde_json::from_str(format.as_str().unwrap()).unwrap();
     let words = "@timestamp fields filter sort limit stats by as in asc desc or count count_distinct min max latest";
     let words: BTreeSet<_> = words.split(' ').collect();
     for (name, resource) in template::resources() {
         let Some(query) = resource["Properties"]["QueryString"].as_str() else {
             continue;
         };
+        let is_on_requests =
+            resource["Properties"]["LogGroupNames"] == json!([{ "Ref": "ApiLogGroup" }]);
         let unquoted = query.split('"').step_by(2).collect::<Vec<_>>().join(" ");
         let tokens: Vec<_> = unquoted
             .split(|c: char| !(c.is_alphanumeric() || "_@".contains(c)))
@@ -507,7 +549,9 @@ async fn the_saved_queries_name_fields_that_lines_have() {
         let aliases: Vec<_> =
             tokens.windows(2).filter(|pair| pair[0] == "as").map(|pair| pair[1]).collect();
         for token in &tokens {
-            let known = fields.contains(token) || words.contains(token) || aliases.contains(token);
+            let is_field =
+                if is_on_requests { request.contains_key(*token) } else { fields.contains(token) };
+            let known = is_field || words.contains(token) || aliases.contains(token);
             assert!(known, "{name}: no line has the field `{token}`");
         }
     }

@@ -7,6 +7,7 @@ use testkit::clevertap::CleverTap;
 use testkit::harness::{
     ACCOUNT_ID, PASSCODE, SHARED_SECRET, World, answered, body, listen, relayed, unavailable,
 };
+use testkit::moto::Resources;
 use testkit::secrets_manager::SecretsManager;
 
 const SANDBOX_ACCOUNT_ID: &str = "TEST-765-4321";
@@ -59,6 +60,62 @@ async fn a_positive_amount_is_revenue_where_a_revenue_event_is_set() {
     let without = World::start(&[]).await;
     without.post(&transaction(65.0)).await;
     assert_eq!(kinds(&without.clevertap.accepted()), ["event"]);
+}
+
+#[tokio::test]
+async fn a_refund_is_raised_beside_its_event_and_counts_as_its_revenue_record() {
+    let resources = Resources::make().await;
+    let refund = ("REFUND_EVENT", "Refunded");
+    let world = World::start(&[&resources.settings()[..], &[refund]].concat()).await;
+    world.post(&transaction(-65.0)).await;
+    let accepted = world.clevertap.accepted();
+    let refund = json!({ "Amount": 65.0, "Currency": "USD", "Charged ID": "t-1" });
+    assert_eq!(accepted[1]["evtName"], "Refunded");
+    assert_eq!(accepted[1]["evtData"], refund);
+
+    let again = transaction(-66.0);
+    let again = String::from_utf8(again).unwrap().replace("e-1", "e-2");
+    world.clevertap.script([refuse(2, 512)]);
+    assert_eq!(world.post(again.as_bytes()).await.body["status"], "dead_lettered");
+    let letter = &resources.letters().await[0];
+    assert_eq!(letter["attributes"]["records"], "revenue");
+}
+
+#[tokio::test]
+async fn a_payment_without_the_wanted_amount_is_a_warning_with_its_reason() {
+    let settings = [("REVENUE_EVENT", "Charged"), ("REVENUE_CURRENCY", "GBP")];
+    let world = World::start(&settings).await;
+    assert_eq!(world.post(&transaction(65.0)).await.status, 200);
+    assert_eq!(kinds(&world.clevertap.accepted()), ["event"]);
+    let line = world.line(|line| line["outcome"] == "relayed").await;
+    assert_eq!(line["level"], "WARN");
+    assert_eq!(line["RevenueMissing"], 1);
+    assert_eq!(line["adjusted"], json!(["revenue: no_amount"]));
+    assert!(line["message"].as_str().unwrap().contains("REVENUE_CURRENCY"), "{line}");
+}
+
+#[tokio::test]
+async fn a_buyer_without_an_account_is_the_device_where_the_store_tells_its_platform() {
+    let setting = ("ANONYMOUS_USER_ID_AS", "clevertap_id");
+    let world = World::start(&[setting]).await;
+    let started = world.line(|line| line["message"] == "started").await;
+    assert!(started["anonymous_buyers"].as_str().unwrap().contains("custom CleverTap ID"));
+    let bought_in = |store: &str| {
+        let body = json!({
+            "event_name": "TRIAL_STARTED", "event_id": store, "anonymous_user_id": "B3CD-1", "store": store,
+        });
+        body.to_string().into_bytes()
+    };
+    for (store, prefix) in [("GOOGLE_PLAY_STORE", "__h"), ("APPLE_APP_STORE", "-h")] {
+        assert_eq!(world.post(&bought_in(store)).await.body["status"], "relayed");
+        for record in world.clevertap.take_uploads() {
+            let record: Value = serde_json::from_slice(&record.body).unwrap();
+            assert_eq!(record["d"][0]["objectId"], format!("{prefix}B3CD-1"));
+        }
+    }
+    assert_eq!(world.post(&bought_in("STRIPE")).await.body["reason"], "anonymous_store");
+    let line = world.line(|line| line["reason"] == "anonymous_store").await;
+    assert_eq!(line["AnonymousIgnored"], 1);
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The invariants of the design that neither the compiler nor clippy (`clippy.toml`) checks.
 //! It reads the sources as text; it does not know what they do.
 
+use crate::template::template;
 use purchasely_clevertap::aws::secret::Secret;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
@@ -95,6 +96,11 @@ fn a_secret_cannot_be_printed_or_serialized() {
 }
 
 #[test]
+fn the_stack_says_which_version_it_was_deployed_from() {
+    assert_eq!(template()["Outputs"]["Version"]["Value"], env!("CARGO_PKG_VERSION"));
+}
+
+#[test]
 fn every_file_opens_with_what_it_is() {
     for folder in ["benches", "src", "testkit", "tests", "tools"] {
         for file in files(folder) {
@@ -102,4 +108,42 @@ fn every_file_opens_with_what_it_is() {
             assert!(text.starts_with("//! "), "{}", file.display());
         }
     }
+}
+
+#[track_caller]
+fn read(file: &Path) -> String {
+    std::fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+}
+
+/// The files of a folder with an extension.
+fn with_extension(folder: &str, extension: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    paths.filter(|path| path.extension().is_some_and(|found| found == extension)).collect()
+}
+
+#[test]
+fn each_chosen_python_package_is_locked() {
+    let is_package = |line: &&str| line.starts_with(|first: char| first.is_ascii_alphanumeric());
+    for file in with_extension("requirements", "in") {
+        let locked = read(&file.with_extension("txt"));
+        for package in read(&file).lines().filter(is_package) {
+            // uv leaves out extras, as in `moto[server]==5.2.5`, because it lists what they bring.
+            let (name, version) = package.split_once("==").expect("a version");
+            let name = name.split('[').next().unwrap();
+            let is_locked = locked.lines().any(|line| line == format!("{name}=={version} \\"));
+            assert!(is_locked, "{}: {package}: run `make requirements`", file.display());
+        }
+    }
+}
+
+#[test]
+fn the_workflows_use_one_version_of_rust() {
+    let workflows = with_extension(".github/workflows", "yml");
+    let version = |file: &PathBuf| {
+        let text = read(file);
+        let (_, rest) = text.split_once("RUSTUP_TOOLCHAIN: ").expect("a version of Rust");
+        rest.lines().next().unwrap().to_owned()
+    };
+    assert!(workflows.iter().all(|file| version(file) == version(&workflows[0])));
 }

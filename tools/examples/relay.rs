@@ -3,14 +3,14 @@
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
-use tools::{Unusable, demo, dev, doctor, explain, replay, send};
+use tools::{Unusable, demo, dev, digest, doctor, explain, replay, send};
 
 /// Try, explain and check the relay from Purchasely to CleverTap.
 ///
 /// Exit codes: 0, everything is as it should be; 1, the command ran and found something that is not; 2, it
 /// could not run; 130, it was interrupted. With `--json` a command prints one JSON value per line.
 #[derive(Parser)]
-#[command(name = "cargo relay", bin_name = "cargo relay", version)]
+#[command(name = name(), bin_name = name(), version)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -24,6 +24,12 @@ enum Command {
     Explain(explain::Options),
     Replay(replay::Options),
     Doctor(doctor::Options),
+    Digest(digest::Options),
+}
+
+/// What the command is called by. Cargo sets the variable for a program that it runs.
+fn name() -> &'static str {
+    if std::env::var_os("CARGO").is_some() { "cargo relay" } else { "relay" }
 }
 
 #[tokio::main]
@@ -35,6 +41,7 @@ async fn main() -> ExitCode {
         Command::Explain(options) => explain::run(options).await,
         Command::Replay(options) => replay::run(options).await,
         Command::Doctor(options) => doctor::run(options).await,
+        Command::Digest(options) => digest::run(options).await,
     };
     result.unwrap_or_else(|Unusable(problems)| {
         for problem in problems {

@@ -6,6 +6,7 @@ mod deployed;
 mod endpoint;
 mod finding;
 mod local;
+mod profile;
 
 pub use finding::{CHECKS, Check, Level};
 
@@ -15,9 +16,11 @@ use deployed::{Deployment, Inspector};
 use finding::{Findings, Id};
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use local::Variables;
+use profile::{Row, Webhook};
 use purchasely_clevertap::aws::secret::Secret;
 use purchasely_clevertap::config::{Config, SignaturePolicy};
 use purchasely_clevertap::http;
+use purchasely_clevertap::mapping::Account;
 use reqwest::Url;
 use std::io::Write;
 use std::path::PathBuf;
@@ -33,15 +36,20 @@ const SECRET: Operation = ("secretsmanager get-secret-value --secret-id", Id::Se
 ///
 /// Without arguments it checks the tools and the settings in the environment, without network. With
 /// `--stack` or `--function` it uses the AWS CLI and your profile (`AWS_PROFILE`, `AWS_REGION`);
-/// settings, secret and address are then the deployed ones. With `--online` it sends CleverTap a
-/// dry-run upload. It changes nothing, and it shows no value of the secret. Exit code 1: at least one
-/// error, or with `--strict` a warning.
+/// settings, secret and address are then the deployed ones. With `--online` it reads the profile of an
+/// unknown user from CleverTap. It changes nothing, and it shows no value of the secret. Exit code 1: at
+/// least one error, or with `--strict` a warning.
+///
+/// With `--webhook` it prints a real user's data, because you ask for it: the profile that CleverTap has
+/// beside what the function would send for the webhook. An id in `--user` stays in your shell's history;
+/// the webhook's own does not.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   cargo relay doctor
   cargo relay doctor --env-file relay.env --secret-file secret.json --online
   cargo relay doctor --stack purchasely-clevertap --online
   cargo relay doctor --function purchasely-clevertap --json
+  cargo relay doctor --stack purchasely-clevertap --webhook saved.json
   cargo relay doctor --url https://abc123.execute-api.eu-west-1.amazonaws.com/webhooks/purchasely")]
 pub struct Options {
     /// Read the settings from a file for `cargo lambda deploy --env-file`.
@@ -53,6 +61,12 @@ pub struct Options {
     /// Check that CleverTap accepts region, account id and passcode.
     #[arg(long)]
     online: bool,
+    /// Compare the profile of the user of this raw webhook body with what CleverTap has; it includes --online.
+    #[arg(long, value_name = "FILE")]
+    webhook: Option<PathBuf>,
+    /// Compare with the profile of this user id instead of the webhook's.
+    #[arg(long, value_name = "ID", requires = "webhook")]
+    user: Option<String>,
     /// Check the stack of this name and its resources.
     #[arg(long, value_name = "NAME", conflicts_with = "function")]
     stack: Option<String>,
@@ -74,6 +88,8 @@ struct Run<'a> {
     options: &'a Options,
     aws: Aws,
     findings: Findings,
+    /// The profile of the webhook's user, property by property.
+    profile: Vec<Row>,
 }
 
 pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
@@ -84,12 +100,21 @@ pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
         options: &options,
         aws: Aws { progress: progress.clone(), is_unusable: false },
         findings: Findings::default(),
+        profile: Vec::new(),
     };
     let checked = run.check().await;
     progress.finish_and_clear();
     checked?;
-    let findings = run.findings;
-    let output = if options.json { format!("{}\n", findings.json()) } else { findings.text() };
+    let Run { findings, profile, .. } = run;
+    let output = if options.json {
+        let mut json = findings.json();
+        if options.webhook.is_some() {
+            json["profile"] = serde_json::json!(profile);
+        }
+        format!("{json}\n")
+    } else {
+        format!("{}{}", profile::text(&profile), findings.text())
+    };
     // A reader such as `head` may close the pipe early.
     let _ = std::io::stdout().write_all(output.as_bytes());
     Ok(match findings.worst() {
@@ -105,7 +130,7 @@ impl Run<'_> {
         let deployment = self.deployment().await;
         let config = self.settings(deployment.variables);
         let secret = self.secret(config.as_ref()).await;
-        if self.options.online {
+        if self.is_online() {
             self.clevertap(config.as_ref(), secret.as_ref()).await?;
         }
         let found = deployment.webhook_url;
@@ -125,6 +150,10 @@ impl Run<'_> {
 
     fn is_deployed(&self) -> bool {
         self.options.stack.is_some() || self.options.function.is_some()
+    }
+
+    fn is_online(&self) -> bool {
+        self.options.online || self.options.webhook.is_some()
     }
 
     async fn deployment(&mut self) -> Deployment {
@@ -175,7 +204,7 @@ impl Run<'_> {
             });
             secret = local::secret(&source, &text.ok()?, config, &mut self.findings);
         }
-        let is_stored = self.is_deployed() || self.options.online && secret.is_none();
+        let is_stored = self.is_deployed() || self.is_online() && secret.is_none();
         let Some(config) = config.filter(|_| is_stored) else {
             return secret;
         };
@@ -196,14 +225,24 @@ impl Run<'_> {
             findings.add(Id::ClevertapSkipped, "CleverTap", "was not called");
             return Ok(());
         };
+        let webhook = match &self.options.webhook {
+            Some(file) => Some(Webhook::read(file, self.options.user.clone(), &config.rules)?),
+            None => None,
+        };
         let http = client(Some(config))?;
         let host = config.upload_url.as_str();
         endpoint::host_clock(&http, host, findings).await;
-        let main = (&config.account_id, &secret.clevertap_passcode);
+        let main = (Account::Main, (&config.account_id, &secret.clevertap_passcode));
         let sandbox = config.sandbox_account_id.as_ref();
         let sandbox = sandbox.zip(secret.clevertap_sandbox_passcode.as_ref());
-        for account in std::iter::once(main).chain(sandbox) {
-            endpoint::clevertap(&http, host, account, findings).await;
+        let sandbox = sandbox.map(|credentials| (Account::Sandbox, credentials));
+        for (account, credentials) in std::iter::once(main).chain(sandbox) {
+            let webhook = webhook.as_ref().filter(|webhook| webhook.account == account);
+            let user = webhook.map_or(("identity", endpoint::TEST_USER), Webhook::user);
+            let profile = endpoint::clevertap(&http, host, credentials, user, findings).await;
+            if let Some((webhook, profile)) = webhook.zip(profile) {
+                self.profile = webhook.compare(&profile, findings);
+            }
         }
         Ok(())
     }

@@ -2,15 +2,17 @@
 //! It does not know what CleverTap would answer: it sends nothing and reads only files.
 
 mod coverage;
-mod explanation;
+pub(crate) mod explanation;
 mod fields;
-mod text;
+mod schema;
+pub(crate) mod text;
 
 use crate::Unusable;
 use crate::files::json_files;
 use coverage::Coverage;
 use explanation::{Explanation, explain};
 use purchasely_clevertap::config::{Config, ConfigError, environment};
+use schema::Schema;
 use serde::Serialize;
 use std::io::Write;
 use std::path::PathBuf;
@@ -27,26 +29,37 @@ const PLACEHOLDERS: [(&str, &str); 3] = [
 ///
 /// Reads the function's own environment variables. Those that only say where to send may be missing.
 ///
-/// Exit code 1: at least one file can never be sent.
+/// Exit code 1: at least one file can never be sent, or the schema is larger than CleverTap allows.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   cargo relay explain events/TRIAL_STARTED.json
   REVENUE_EVENT=Charged cargo relay explain events/TRANSACTION_PROCESSED.json --json
-  cargo relay explain --coverage events/")]
+  cargo relay explain --coverage events/
+  cargo relay explain --schema --csv > schema.csv")]
 pub struct Options {
     /// Files with one raw webhook body each.
-    #[arg(value_name = "FILE", required_unless_present = "coverage")]
+    #[arg(value_name = "FILE", required_unless_present_any = ["coverage", "schema"])]
     files: Vec<PathBuf>,
     /// Instead, show which fields are sent with which events, over all `.json` files of this folder.
     #[arg(long, value_name = "FOLDER", conflicts_with = "files")]
     coverage: Option<PathBuf>,
-    /// Print one JSON object per file and line; with `--coverage`, one object in all.
+    /// Instead, show every event, property and profile property that these settings can send, in the words
+    /// of CleverTap's Schema page, and count them against CleverTap's limits.
+    #[arg(long, conflicts_with_all = ["files", "coverage"])]
+    schema: bool,
+    /// Print the schema as CSV, with a line for each property of each event.
+    #[arg(long, requires = "schema", conflicts_with = "json")]
+    csv: bool,
+    /// Print one JSON object per file and line; with `--coverage` or `--schema`, one object in all.
     #[arg(long)]
     json: bool,
 }
 
 pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
     let config = config()?;
+    if options.schema {
+        return Ok(schema(&options, &Schema::of(&config.rules)));
+    }
     let files = match &options.coverage {
         Some(folder) => {
             json_files(folder).map_err(|error| format!("{}: {error}", folder.display()))?
@@ -84,6 +97,21 @@ pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+fn schema(options: &Options, schema: &Schema) -> ExitCode {
+    let output = match (options.csv, options.json) {
+        (true, _) => schema.csv(),
+        (_, true) => json(schema),
+        _ => schema.text(),
+    };
+    // A reader that stops early, such as `head`, is not an error.
+    let _ = std::io::stdout().write_all(output.as_bytes());
+    let excess = schema.excess();
+    for excess in &excess {
+        eprintln!("warning: {excess}");
+    }
+    if excess.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn json(value: &impl Serialize) -> String {

@@ -10,10 +10,12 @@
 
 pub mod demo;
 pub mod dev;
+pub mod digest;
 pub mod doctor;
 pub mod explain;
 mod files;
 pub mod replay;
+mod secret;
 pub mod send;
 mod stand_ins;
 

@@ -14,7 +14,7 @@ use destination::{Destination, Settled};
 use filter::Filter;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use purchasely_clevertap::config::{Config, environment};
-use purchasely_clevertap::mapping::identity::IdentityRules;
+use purchasely_clevertap::mapping::identity::{AnonymousUserIdAs, IdentityRules};
 use reqwest::Url;
 use run::{End, Outcome, Run, Summary};
 use saved::{Input, Saved};
@@ -193,9 +193,12 @@ fn identity_rules() -> Result<IdentityRules, Unusable> {
         let setting = IDENTITY_SETTINGS.contains(&name).then(|| environment(name)).flatten();
         setting.or_else(|| placeholder(name))
     });
-    let rules = config.map_err(invalid_settings)?.rules.identity;
-    // Where the function ignores anonymous users, it does no harm to keep their order.
-    Ok(IdentityRules { anonymous_is_identity: true, ..rules })
+    let mut rules = config.map_err(invalid_settings)?.rules.identity;
+    if rules.anonymous_user_id_as == AnonymousUserIdAs::Ignored {
+        // It does no harm to keep the order of users whom the function ignores.
+        rules.anonymous_user_id_as = AnonymousUserIdAs::Identity;
+    }
+    Ok(rules)
 }
 
 /// What would be sent, in order.

@@ -1,12 +1,10 @@
 //! `cargo relay send`: posts webhooks signed as Purchasely signs them, or prints them as events of API Gateway.
 //! It does not know what the receiver does with them.
 
-use crate::{Unusable, http_client};
+use crate::{Unusable, http_client, secret};
 use clap::ValueEnum;
-use console::Term;
 use reqwest::Url;
 use serde_json::json;
-use std::io::IsTerminal;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,8 +12,6 @@ use std::time::Duration;
 use testkit::harness::now_seconds;
 use testkit::webhook::{Front, SAMPLE_SHARED_SECRET, Webhook};
 
-/// The environment variable with Purchasely's client shared secret.
-const SHARED_SECRET: &str = "PURCHASELY_SHARED_SECRET";
 /// Purchasely waits this long for an answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -59,7 +55,7 @@ enum Envelope {
 
 /// Posts every file, even after a failure, so that one run shows all answers.
 pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
-    let secret = shared_secret(options.to.as_ref())?;
+    let secret = secret_for(options.to.as_ref())?;
     let signed_at = options.at.unwrap_or_else(now_seconds);
     let webhooks = read(&options.files, &secret, signed_at)?;
     if let Some(envelope) = options.envelope {
@@ -92,26 +88,14 @@ pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
     Ok(if all_ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The secret of the environment. The sample secret is public, so it is the default for this machine only;
-/// for another one the secret is asked for.
-pub fn shared_secret(to: Option<&Url>) -> Result<String, Unusable> {
-    match std::env::var(SHARED_SECRET) {
-        Ok(secret) if !secret.is_empty() => return Ok(secret),
-        _ if to.is_none_or(is_loopback) => return Ok(SAMPLE_SHARED_SECRET.to_owned()),
-        _ => {}
+/// The secret to sign webhooks for this address with. The sample secret is public, so it is the default for this
+/// machine only.
+pub fn secret_for(to: Option<&Url>) -> Result<String, Unusable> {
+    match secret::from_environment() {
+        None if to.is_none_or(is_loopback) => Ok(SAMPLE_SHARED_SECRET.to_owned()),
+        Some(secret) => Ok(secret),
+        None => secret::ask(),
     }
-    let terminal = Term::stderr();
-    if std::io::stdin().is_terminal() && terminal.is_term() {
-        let prompt = "Client shared secret in Purchasely's console (not shown): ";
-        let secret = terminal.write_str(prompt).and_then(|()| terminal.read_secure_line());
-        let secret = secret.map_err(|error| format!("no secret: {error}"))?;
-        if !secret.trim().is_empty() {
-            return Ok(secret.trim().to_owned());
-        }
-    }
-    Err(Unusable::from(format!(
-        "{SHARED_SECRET} is not set; set it to the client shared secret in Purchasely's console"
-    )))
 }
 
 /// An address that real events may be sent to: only TLS protects what they say about a user.

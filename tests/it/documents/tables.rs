@@ -1,5 +1,7 @@
 //! The rows of the generated tables, from the code and the template. It does not know on which page a table is.
 
+pub mod costs;
+
 use super::{Table, path, read};
 use crate::odd_answers;
 use crate::template::{of_type, template};
@@ -25,7 +27,7 @@ pub fn tables() -> BTreeMap<&'static str, Table> {
         ("settings", "variable | parameter | default | meaning", settings),
         ("parameters", "parameter | default | meaning", parameters),
         ("outputs", "output | meaning", outputs),
-        ("alarms", "alarm | description | more", alarms),
+        ("alarms", "alarm | class | description | more", alarms),
         ("regions", "region | code | host", regions),
         ("metrics", "metric | unit | meaning", metrics),
         ("answers", "word | HTTP status | metric | when", answers),
@@ -35,7 +37,11 @@ pub fn tables() -> BTreeMap<&'static str, Table> {
         ("adjustments", "outcome | meaning", adjustments),
         ("events", "category | events", events),
         ("fields", "type | fields", fields),
-        ("profile-properties", "profile property | type | value", profile_properties),
+        (
+            "profile-properties",
+            "profile property | type | meaning | when it changes",
+            profile_properties,
+        ),
         (
             "profile-rules",
             "row | event | has_active_subscription | others | active_plans | condition",
@@ -43,6 +49,16 @@ pub fn tables() -> BTreeMap<&'static str, Table> {
         ),
         ("revenue", "property | value", revenue),
         ("source", "file | what it does", source),
+        ("prices", "price of | USD | per | read | source", costs::prices),
+        ("fixed-costs", "per month | quantity | with | USD", costs::fixed),
+        ("event-costs", "per event | quantity | with | USD for a million", costs::events),
+        (
+            "cost-examples",
+            "events a month | default settings | `Monitoring=false` | X-Ray, at most | `DELIVERY=queue`, at most",
+            costs::examples,
+        ),
+        ("ceiling", "an upload takes | events per second | a day", costs::ceiling),
+        ("limits", "limit | default | beyond it", costs::limits),
     ];
     all.map(|(name, header, rows)| (name, Table { header, rows: rows() })).into()
 }
@@ -54,6 +70,7 @@ macro_rules! each {
         [$($type::$variant $(($value))?),+]
     }};
 }
+use each;
 
 fn list<'t>(names: impl IntoIterator<Item = &'t str>) -> String {
     names.into_iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
@@ -118,13 +135,21 @@ fn outputs() -> Rows {
         .collect()
 }
 
+/// Pages first. Who receives an alarm is what its class means.
 fn alarms() -> Rows {
-    let row = |(_, alarm): (String, Value)| {
+    let row = |(_, alarm): &(String, Value)| {
         let name =
             alarm["AlarmName"]["Fn::Sub"].as_str().unwrap().replace("${AWS::StackName}-", "");
-        format!("`{name}` | {}", alarm["AlarmDescription"].as_str().unwrap())
+        let class = match alarm["AlarmActions"]["Fn::If"][0].as_str() {
+            Some("HasAlarmTopic") => "page",
+            Some("HasNoticeTopic") => "notice",
+            other => panic!("{name}: {other:?} is no class"),
+        };
+        format!("`{name}` | {class} | {}", alarm["AlarmDescription"].as_str().unwrap())
     };
-    of_type("AWS::CloudWatch::Alarm").into_iter().map(row).collect()
+    let mut rows: Rows = of_type("AWS::CloudWatch::Alarm").iter().map(row).collect();
+    rows.sort_by_key(|row| !row.contains("` | page | "));
+    rows
 }
 
 fn regions() -> Rows {
@@ -140,9 +165,9 @@ fn metrics() -> Rows {
 
 fn outcomes() -> Vec<Outcome> {
     let unreadable = each!(Unreadable: NotJson, NotAnObject, VersionTwo, NoEventName);
-    let unmappable = each!(Unmappable: NoIdentity, IdentityTooLong, UnusableName, UnfitChargedId);
+    let unmappable = each!(Unmappable: NoIdentity, IdentityTooLong, UnfitClevertapId, UnusableName, UnfitChargedId);
     let permanent = each!(Permanent: Unreadable(unreadable[0]), Unmappable(unmappable[0]), Refused(513), Unclear, RetriesExhausted, Panicked);
-    let ignored = each!(Ignored: EventDisabled, Sandbox, Anonymous);
+    let ignored = each!(Ignored: EventDisabled, Sandbox, Anonymous, AnonymousStore, NoUser);
     let unauthorized = each!(InvalidSignature: Missing, Deprecated, Repeated, Malformed, Mismatch, OutsideTolerance);
     let upload = each!(UploadFailure: CredentialsRejected(401), NoSandboxPasscode, Blocked, Busy(429), Unreachable,
         ConnectionLost, TimedOut, UnexpectedResponse(200));
@@ -233,6 +258,7 @@ fn profile_properties() -> Rows {
         profile::HAS_ACTIVE_SUBSCRIPTION => "boolean".to_owned(),
         profile::ACTIVE_PLANS => "multi-value text".to_owned(),
         profile::SUBSCRIPTION_STARTED_AT => "date".to_owned(),
+        profile::LIFETIME_REVENUE => "decimal".to_owned(),
         field => lower(catalogue::kind(field).unwrap()).replace("time", "date"),
     };
     DEFAULT_PROPERTIES.iter().map(|name| format!("`{name}` | {}", kind(name))).collect()

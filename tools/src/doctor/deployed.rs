@@ -65,6 +65,11 @@ mod needs {
         ("/TimeToLive/TimeToLiveStatus", Not("DISABLED"), Id::ClaimsTableExpiry),
         ("/TimeToLive/AttributeName", Is(EXPIRES_AT), Id::ClaimsTableExpiry),
     ];
+    /// The two parameters of each class of alarms, one of which names the receiver.
+    pub const RECEIVERS: &[(Id, &str, &str)] = &[
+        (Id::AlarmsUnreceived, "AlarmEmail", "AlarmTopicArn"),
+        (Id::NoticesUnreceived, "NoticeEmail", "NoticeTopicArn"),
+    ];
 }
 
 /// Drift detection may take several minutes, says
@@ -118,11 +123,8 @@ impl Inspector<'_> {
         if id != Id::StackBusy {
             self.drift(name).await;
         }
-        self.alarms(name).await;
-        let outputs = list(&stack["Outputs"]).iter();
-        let pairs =
-            outputs.map(|output| (text(&output["OutputKey"]), text(&output["OutputValue"])));
-        let mut outputs: Variables = pairs.collect();
+        self.alarms(name, &pairs(&stack["Parameters"], "Parameter")).await;
+        let mut outputs = pairs(&stack["Outputs"], "Output");
         let Some(function) = outputs.remove("FunctionName") else {
             self.add(Id::StackMissing, name, &["has no output FunctionName"]);
             return None;
@@ -179,32 +181,39 @@ impl Inspector<'_> {
         Some(())
     }
 
-    async fn alarms(&mut self, stack: &str) -> Option<()> {
+    async fn alarms(&mut self, stack: &str, parameters: &Variables) -> Option<()> {
         // The template's names for its alarms: the stack's name, a hyphen and one word.
         let prefix = format!("{stack}-");
         let answer = self.ask(operation::ALARMS, stack, &prefix).await?;
         let mut names = Vec::new();
-        let mut without_receiver = Vec::new();
         let mut topics = BTreeSet::new();
         for alarm in list(&answer["MetricAlarms"]) {
             let name = text(&alarm["AlarmName"]);
             if name[prefix.len()..].contains('-') {
                 continue;
             }
-            let actions = texts(&alarm["AlarmActions"], "");
-            if alarm["ActionsEnabled"] == false || actions.is_empty() {
-                without_receiver.push(name.clone());
+            if alarm["ActionsEnabled"] == false {
+                self.add(Id::AlarmDisabled, &name, &["ActionsEnabled is `false`"]);
             }
             names.push(name);
-            topics.extend(actions.into_iter().filter(|arn| arn.contains(":sns:")));
+            let actions = texts(&alarm["AlarmActions"], "").into_iter();
+            topics.extend(actions.filter(|arn| arn.contains(":sns:")));
         }
+        let mut is_received = !names.is_empty();
         if names.is_empty() {
             self.add(Id::AlarmsMissing, stack, &["has no alarms"]);
-        } else if without_receiver.is_empty() {
-            self.add(Id::Alarms, stack, &[&names.join(", ")]);
         } else {
-            let names = without_receiver.join(", ");
-            self.add(Id::AlarmsUnreceived, stack, &["nobody receives", &names]);
+            for (id, email, topic) in needs::RECEIVERS {
+                let is_set =
+                    |name: &str| parameters.get(name).is_some_and(|value| !value.is_empty());
+                if !is_set(email) && !is_set(topic) {
+                    is_received = false;
+                    self.add(*id, stack, &[email, "and", topic, "are not set"]);
+                }
+            }
+        }
+        if is_received {
+            self.add(Id::Alarms, stack, &[&names.join(", ")]);
         }
         for topic in topics {
             let answer = self.describe(operation::SUBSCRIPTIONS, &topic).await?;
@@ -331,6 +340,12 @@ fn list(value: &Value) -> &[Value] {
 
 fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
+}
+
+/// The values of a stack's parameters or outputs by their keys.
+fn pairs(values: &Value, kind: &str) -> Variables {
+    let field = |value: &Value, part| text(&value[format!("{kind}{part}")]);
+    list(values).iter().map(|value| (field(value, "Key"), field(value, "Value"))).collect()
 }
 
 /// The texts at a JSON pointer within each element of a list.

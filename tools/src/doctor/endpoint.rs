@@ -1,88 +1,79 @@
-//! What answers over HTTP: the webhook's address, and CleverTap to a dry-run upload. The `Date` of an
+//! What answers over HTTP: the webhook's address, and CleverTap to the read of a profile. The `Date` of an
 //! answer is compared with this machine's clock. It does not know what serves an address.
 
 use super::finding::{Findings, Id};
 use crate::send::with_causes;
 use http::{HeaderMap, HeaderValue, header};
-use purchasely_clevertap::clevertap::client::Attempt;
-use purchasely_clevertap::clevertap::response::{Response, Verdict, meaning};
-use purchasely_clevertap::clevertap::{
-    Client, Content, Credentials, Record, Role, UnixSeconds, User, upload_body,
-};
-use purchasely_clevertap::http::SharedHttp;
 use reqwest::Url;
-use secrecy::SecretString;
-use serde_json::{Value, json};
-use std::sync::Arc;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Map, Value, json};
 use std::time::{Duration, SystemTime};
 use testkit::harness::now_seconds;
 use testkit::webhook::Webhook;
 use time::{OffsetDateTime, format_description::well_known::Rfc2822};
-use tokio::time::Instant;
 
 /// API Gateway answers within 9.5 s.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
-const UPLOAD_TIMEOUT: Duration = Duration::from_secs(20);
 const MAX_SHOWN_CHARS: usize = 200;
 /// From here on a signature with a short tolerance is refused.
 const CLOCK_WARNING: Duration = Duration::from_mins(1);
 /// From here on AWS refuses what this machine signs.
 const CLOCK_ERROR: Duration = Duration::from_mins(5);
-/// What would appear in CleverTap if it did store the upload.
-const TEST_USER: &str = "purchasely-clevertap-doctor";
-const TEST_EVENT: &str = "Doctor Check";
+/// A user whom nobody has.
+pub const TEST_USER: &str = "purchasely-clevertap-doctor";
 
-/// Uploads one harmless record, as a dry run.
+/// Reads a user's profile, which proves that region, account id and passcode belong together. Returns its
+/// properties, of which an unknown user has none; `None` if CleverTap does not say.
+///
+/// CleverTap does not document its answer for an unknown user
+/// (<https://developer.clevertap.com/docs/get-user-profiles-api>), so each of its answers to whoever has the
+/// passcode proves the same.
 pub async fn clevertap(
     http: &reqwest::Client,
     host: &str,
     (account_id, passcode): (&HeaderValue, &SecretString),
+    user: (&str, &str),
     findings: &mut Findings,
-) {
+) -> Option<Map<String, Value>> {
     let account = String::from_utf8_lossy(account_id.as_bytes());
     let name = format!("account {account} at {host}");
-    let client = match Client::new(SharedHttp(Arc::new(http.clone())), host, true) {
-        Ok(client) => client,
-        Err(error) => return findings.add(Id::ClevertapUnreachable, name, error.to_string()),
+    // The secret was validated when it was read. Should this fail, CleverTap's 401 says so.
+    let mut passcode =
+        HeaderValue::from_str(passcode.expose_secret()).unwrap_or(HeaderValue::from_static(""));
+    passcode.set_sensitive(true);
+    let url = Url::parse_with_params(&format!("{host}/1/profile.json"), [user]);
+    let url = url.expect("a configured host is the beginning of a URL");
+    let request = http.get(url).timeout(ANSWER_TIMEOUT);
+    let request = request.header("x-clevertap-account-id", account_id);
+    let request = request.header("x-clevertap-passcode", passcode);
+    let answered = async {
+        let response = request.send().await?;
+        let status = response.status().as_u16();
+        Ok((status, response.text().await?))
     };
-    let record = Record {
-        role: Role::Event,
-        user: User::Identity(TEST_USER.into()),
-        at: Some(UnixSeconds(now_seconds().cast_signed())),
-        content: Content::Event { name: TEST_EVENT.into(), properties: Vec::new() },
-    };
-    let credentials = Credentials { account_id, passcode };
-    let deadline = Instant::now() + UPLOAD_TIMEOUT;
-    let body = upload_body(&[&record]);
-    let attempt = client.upload(credentials, body, &[Role::Event], deadline).await;
-    let (id, what) = judge_upload(&attempt);
-    findings.add(id, name, what);
-}
-
-fn judge_upload(attempt: &Attempt) -> (Id, String) {
-    let (status, response) = match attempt {
-        Attempt::Answered { status, response } => (status, response),
-        other => return (Id::ClevertapUnreachable, format!("{other:?}")),
-    };
-    match response {
-        Response::Verdicts(verdicts) => match verdicts.first() {
-            Some(Verdict::Refused(code)) => {
-                let what = format!("record refused with {code}: {}", meaning(*code));
-                (Id::ClevertapRefused, what)
-            }
-            Some(Verdict::Transient(code)) => (Id::ClevertapBusy, format!("code {code}")),
-            Some(Verdict::Unnamed) => (Id::ClevertapUnexpected, format!("answers {status}")),
-            Some(Verdict::Accepted) | None => {
-                let what = "accepts the passcode; nothing was stored";
-                (Id::Clevertap, what.to_owned())
-            }
-        },
-        Response::Unauthorized(code) => (Id::ClevertapCredentials, format!("answers {code}")),
-        Response::Transient(code) => (Id::ClevertapBusy, format!("answers {code}")),
-        Response::Refused(_) | Response::Unclear | Response::CutShort | Response::Unexpected(_) => {
-            (Id::ClevertapUnexpected, format!("answers {status}"))
+    let (status, body) = match answered.await {
+        Ok(answered) => answered,
+        Err(error) => {
+            let error: reqwest::Error = error;
+            let what = with_causes(&error.without_url());
+            findings.add(Id::ClevertapUnreachable, name, what);
+            return None;
         }
+    };
+    let body: Value = serde_json::from_str(&body).unwrap_or_default();
+    let is_clevertap = body["status"].is_string();
+    let id = match status {
+        200 | 404 if is_clevertap => Id::Clevertap,
+        401 | 403 => Id::ClevertapCredentials,
+        408 | 429 | 500.. => Id::ClevertapBusy,
+        _ => Id::ClevertapUnexpected,
+    };
+    if id != Id::Clevertap {
+        findings.add(id, name, format!("answers {status}"));
+        return None;
     }
+    findings.add(id, name, "accepts the passcode");
+    Some(body["record"]["profileData"].as_object().cloned().unwrap_or_default())
 }
 
 /// The clock of a host that answers any request.

@@ -112,11 +112,15 @@ checks! {
         "A key cannot be changed: create another table and use its name.";
     ClaimsTableExpiry "claims_table_expiry" Warning "Time to live is off, so items are never deleted."
         "`aws dynamodb update-time-to-live --table-name NAME --time-to-live-specification AttributeName=expires_at,Enabled=true`";
-    Alarms "alarms" Ok "Every alarm of the stack has a receiver.";
+    Alarms "alarms" Ok "The stack has alarms, and both classes have a receiver.";
     AlarmsMissing "alarms_missing" Warning "The stack was deployed with Monitoring=false."
-        "Deploy with Monitoring=true and AlarmEmail or AlarmTopicArn.";
-    AlarmsUnreceived "alarms_unreceived" Warning "Neither AlarmEmail nor AlarmTopicArn is set, or the alarm's actions are disabled: nobody learns of it."
-        "Deploy with AlarmEmail or AlarmTopicArn, and enable the actions with `aws cloudwatch enable-alarm-actions`.";
+        "Deploy with Monitoring=true, AlarmEmail or AlarmTopicArn, and NoticeEmail or NoticeTopicArn.";
+    AlarmsUnreceived "alarms_unreceived" Warning "Nobody learns of the alarms that somebody must act on at once, such as a wrong secret."
+        "Deploy with AlarmEmail or AlarmTopicArn.";
+    NoticesUnreceived "notices_unreceived" Warning "Nobody learns of the alarms that can wait for the next working day, such as missing revenue."
+        "Deploy with NoticeEmail or NoticeTopicArn.";
+    AlarmDisabled "alarm_disabled" Warning "Somebody disabled the alarm's actions: nobody learns of it."
+        "`aws cloudwatch enable-alarm-actions --alarm-names NAME`";
     AlarmTopicUnconfirmed "alarm_topic_unconfirmed" Warning "The alarms go to a topic without a confirmed subscription."
         "Open the link in the mail `AWS Notification - Subscription Confirmation`, or subscribe somebody to NAME.";
 }
@@ -133,12 +137,12 @@ checks! {
     SettingUnknown "setting_unknown" Warning "The function does not read this variable: a typing error?"
         "Compare NAME with docs/settings.md, or remove it.";
     GuaranteeMissing "guarantee_missing" Warning "A queue or the table is not configured, so the function cannot guarantee this."
-        "Deploy with SAM and KeepEvents=true, or create the resource: docs/deploy.md.";
+        "Deploy the stack with KeepEvents=true: docs/deploy.md.";
 }
 "Secret" {
     Secret "secret" Ok "The secret can be read and has the keys the function needs.";
     SecretUnreadable "secret_unreadable" Error "It does not exist, holds no text value, or is in another account or region."
-        "Store the JSON of docs/deploy.md with `aws secretsmanager put-secret-value --secret-id <id> --secret-string file://secret.json`.";
+        "Write the JSON of docs/settings.md into secret.json and store it with `aws secretsmanager put-secret-value --secret-id <id> --secret-string file://secret.json`.";
     SecretInvalid "secret_invalid" Error "The function refuses this value and answers 503."
         "Correct the JSON and store it with `aws secretsmanager put-secret-value --secret-id <id> --secret-string file://secret.json`.";
     SecretKeyUnknown "secret_key_unknown" Warning "The function does not read these keys: a typing error?"
@@ -148,18 +152,19 @@ checks! {
 }
 "CleverTap" {
     Clevertap "clevertap" Ok "Region, account id and passcode belong together.";
-    ClevertapSkipped "clevertap_skipped" Warning "Without valid settings and a passcode there is nothing to send."
+    ClevertapSkipped "clevertap_skipped" Warning "Without valid settings and a passcode there is nothing to ask."
         "Fix the settings or the secret first, or name a file with --secret-file.";
     ClevertapUnreachable "clevertap_unreachable" Error "No connection or no answer: network, DNS, proxy, CLEVERTAP_API_URL or SSL_CERT_FILE."
         "Check them on this machine and run this command again.";
     ClevertapCredentials "clevertap_credentials" Error "Passcode, account id and region do not belong together. CleverTap answers a wrong region like a wrong passcode."
         "Compare all three with Settings, Project in CleverTap's dashboard; the region is in the dashboard's address.";
-    ClevertapBusy "clevertap_busy" Warning "A temporary fault of CleverTap's, or other uploads to the account: it takes 15 at once."
+    ClevertapBusy "clevertap_busy" Warning "A temporary fault of CleverTap's, or too many other requests to the account."
         "Run this command again in a few minutes.";
-    ClevertapRefused "clevertap_refused" Warning "Region, account id and passcode belong together, but CleverTap refused the test record."
-        "Look the code up in docs/operations.md if the function's log has it too.";
     ClevertapUnexpected "clevertap_unexpected" Error "CleverTap does not document such an answer; a proxy or another server may have given it."
         "Check CLEVERTAP_API_URL and any proxy.";
+    Profile "profile" Ok "CleverTap's profile is what the webhook makes of it.";
+    ProfileDiffers "profile_differs" Error "A later event changed the profile, the webhook or its profile record was not relayed, the account's Schema dropped a property, or the id is another user's."
+        "Find the webhook's event in the function's log (docs/operations.md, Find an event); look into Settings, Error Stream in CleverTap.";
 }
 "Webhook" {
     Webhook "webhook" Ok "The function refuses an unsigned request with 401.";

@@ -121,6 +121,14 @@ fn ignored(ignored: Ignored, event: &Event, rules: &Rules) -> String {
         Ignored::Anonymous => {
             "the buyer is not signed in, and ANONYMOUS_USER_ID_AS=ignore".to_owned()
         }
+        Ignored::AnonymousStore => {
+            "the buyer is not signed in, and the store does not tell the platform, which ANONYMOUS_USER_ID_AS=clevertap_id needs"
+                .to_owned()
+        }
+        Ignored::NoUser => {
+            let off = switched_off(event, rules);
+            format!("{off}, and there is no user for its other records")
+        }
     }
 }
 
@@ -182,15 +190,23 @@ fn identity(event: &Event, rules: &IdentityRules) -> Choice {
             candidates.find(|(id, _)| id == taken)
         }
         Identified::TooLong => candidates.find(|(id, _)| !limits::is_valid_identity(id)),
-        Identified::Anonymous => candidates.next_back(),
+        // An anonymous id gets its prefix only when it is sent.
+        Identified::UnfitClevertapId => candidates
+            .reduce(|found, next| if limits::is_valid_object_id(&found.0) { next } else { found }),
+        Identified::Device(_) | Identified::Anonymous | Identified::UnknownDevice => {
+            candidates.next_back()
+        }
         Identified::Nobody => None,
     };
     let why = found.map_or_else(|| Unmappable::NoIdentity.to_string(), |(_, why)| why);
     let (sent, why) = match identified {
         Identified::User(User::Identity(id)) => (Some(format!("identity {id}")), why),
-        Identified::User(User::ObjectId(id)) => (Some(format!("objectId {id}")), why),
+        Identified::User(User::ObjectId(id)) | Identified::Device(id) => {
+            (Some(format!("objectId {id}")), why)
+        }
         Identified::TooLong => (None, format!("{why}; {}", Unmappable::IdentityTooLong)),
-        Identified::Anonymous | Identified::Nobody => (None, why),
+        Identified::UnfitClevertapId => (None, format!("{why}; {}", Unmappable::UnfitClevertapId)),
+        Identified::Anonymous | Identified::UnknownDevice | Identified::Nobody => (None, why),
     };
     Choice { sent, why }
 }
@@ -199,8 +215,11 @@ fn profile(event: &Event, rules: &Rules, records: &[Record<'_>]) -> Choice {
     let effect = profile::effect(event);
     let row = format!("row {} ({})", effect.row, row(effect.row));
     let Some(Content::Profile { changes }) = record(records, Role::Profile) else {
+        let device = identify(event, &rules.identity);
         let why = if records.is_empty() {
             "nothing is sent for this event".to_owned()
+        } else if matches!(device, Identified::Device(_)) && profile::may_follow_a_sign_in(event) {
+            format!("{row}; the buyer may have signed in, so the device's profile is left as it is")
         } else if describe(effect).is_empty() {
             row
         } else {
@@ -267,7 +286,9 @@ fn revenue(event: &Event, rules: &Rules, sent: &Properties<'_>, all: &[Record<'_
     let why = match revenue::decide(event, &rules.revenue, sent) {
         Revenue::Off => "REVENUE_EVENT is not set",
         Revenue::NotMoney => "only TRANSACTION_PROCESSED is revenue",
-        Revenue::NotPositive => "the amount is not positive, as for a refund",
+        Revenue::NotPositive => {
+            "the amount is not positive, and REFUND_EVENT is not set for a refund"
+        }
         Revenue::NoAmount => "there is no amount in the currency that REVENUE_CURRENCY chooses",
         Revenue::UnfitId => "CleverTap does not accept the transaction's id as Charged ID",
         Revenue::Raised { .. } if all.is_empty() => "nothing is sent for this event",

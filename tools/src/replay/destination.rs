@@ -3,7 +3,7 @@
 
 use super::saved::Saved;
 use crate::Unusable;
-use crate::send::{shared_secret, with_causes};
+use crate::send::{secret_for, with_causes};
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region};
 use aws_sdk_sqs::config::retry::RetryConfig;
@@ -82,7 +82,7 @@ impl Destination {
         let transport = if queue || is_queue(&url)? {
             Transport::Queue(sqs(http, &url).await)
         } else {
-            let secret = shared_secret(Some(&url))?;
+            let secret = secret_for(Some(&url))?;
             Transport::Http { http, secret }
         };
         Ok(Self { transport, url, profiles, run: fastrand::u128(..) })

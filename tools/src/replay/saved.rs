@@ -90,8 +90,10 @@ impl Saved {
         let event = Event::parse(Verified::unsigned(body)).ok();
         let event = event.as_ref();
         let user = event.and_then(|event| match identify(event, rules) {
-            Identified::User(User::Identity(id) | User::ObjectId(id)) => Some(id.into_owned()),
-            Identified::Anonymous | Identified::Nobody | Identified::TooLong => None,
+            Identified::User(User::Identity(id) | User::ObjectId(id)) | Identified::Device(id) => {
+                Some(id.into_owned())
+            }
+            _ => None,
         });
         Self {
             name: event.map(|event| event.name().to_owned()),

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use testkit::clevertap::{CleverTap, Reply};
 use testkit::connections::{Connections, Ending};
 use testkit::harness::{ACCOUNT_ID, PASSCODE, SHARED_SECRET, World, listen, secret_value};
-use testkit::process::{built, free_port, tool};
+use testkit::process::{built, free_port, plain_client, repository, tool};
 use testkit::secrets_manager::SecretsManager;
 use testkit::webhook::{Front, Webhook};
 use time::{OffsetDateTime, format_description::well_known::Rfc2822};
@@ -30,7 +30,7 @@ exec "$REAL_AWS" "$@"
 "#;
 /// Makes a deployment without a fault, and an alarm of another stack.
 const DEPLOY: [&str; 7] = [
-    "aws cloudformation create-stack --stack-name relay --template-body file://stack.json --parameters ParameterKey=ClevertapApiUrl,ParameterValue=$CLEVERTAP ParameterKey=WebhookUrl,ParameterValue=$WEBHOOK",
+    "aws cloudformation create-stack --stack-name relay --template-body file://stack.json --parameters ParameterKey=ClevertapApiUrl,ParameterValue=$CLEVERTAP ParameterKey=WebhookUrl,ParameterValue=$WEBHOOK ParameterKey=AlarmEmail,ParameterValue=a@example.com ParameterKey=NoticeTopicArn,ParameterValue=$TOPIC",
     "aws secretsmanager create-secret --name relay --secret-string file://secret.json",
     "aws dynamodb update-time-to-live --table-name relay --time-to-live-specification AttributeName=expires_at,Enabled=true",
     "aws sns create-topic --name relay",
@@ -45,7 +45,7 @@ const CHANGE: [&str; 7] = [
     "aws sqs send-message --queue-url $QUEUE-dead.fifo --message-body x --message-group-id g --message-deduplication-id d",
     "aws dynamodb update-time-to-live --table-name relay --time-to-live-specification AttributeName=expires_at,Enabled=false",
     "aws secretsmanager put-secret-value --secret-id relay --secret-string '{}'",
-    "$ALARM-Secret",
+    "$ALARM-Secret --no-actions-enabled",
 ];
 const DELETE: [&str; 5] = [
     "aws lambda delete-event-source-mapping --uuid $MAPPING",
@@ -313,15 +313,17 @@ async fn clevertap_says_whether_region_account_and_passcode_belong_together() {
     let (clevertap, url) = clevertap().await;
     let doctor = Doctor::new("--online --secret-file secret.json").relaying_to(&url);
     let doctor = doctor.file("secret.json", secret_value(PASSCODE, SHARED_SECRET));
-    let refuse = |code| Reply::RefuseRecord { number: 1, code };
+    let page = || Reply::Answer { status: 200, body: "<html>".to_owned() };
     #[rustfmt::skip]
     let cases = [
-        (Reply::Normal, "clevertap", "nothing was stored"),
+        (Reply::Normal, "clevertap", "accepts the passcode"),
+        // What CleverTap answers for an unknown user is not documented.
+        (Reply::Status(404), "clevertap", "accepts the passcode"),
         (Reply::Status(429), "clevertap_busy", "429"),
-        (refuse(555), "clevertap_busy", "555"),
-        (refuse(528), "clevertap_refused", "528"),
+        (Reply::Status(503), "clevertap_busy", "503"),
         (Reply::Status(302), "clevertap_unexpected", "302"),
-        (Reply::CloseBeforeAnswer, "clevertap_unreachable", "ConnectionLost"),
+        (page(), "clevertap_unexpected", "200"),
+        (Reply::CloseBeforeAnswer, "clevertap_unreachable", "connection"),
     ];
     for (reply, id, words) in cases {
         clevertap.script([reply]);
@@ -330,14 +332,73 @@ async fn clevertap_says_whether_region_account_and_passcode_belong_together() {
         report.has(id, words);
         report.has("clock", &url);
     }
-    assert_eq!(clevertap.uploads()[0].query.as_deref(), Some("dryRun=1"));
     clevertap.set_passcode("another");
     doctor.run().await.has("clevertap_credentials", "401");
     let doctor = doctor.set(&[("CLEVERTAP_SANDBOX_ACCOUNT_ID", SANDBOX_ACCOUNT)]);
     let report = doctor.file("secret.json", secret_with_sandbox("another")).run().await;
     report.has("clevertap", ACCOUNT_ID);
     report.has("clevertap_credentials", SANDBOX_ACCOUNT);
-    assert!(clevertap.accepted().is_empty());
+    assert!(clevertap.uploads().is_empty());
+}
+
+#[tokio::test]
+async fn a_profile_is_compared_with_what_its_webhook_makes_of_it() {
+    let (_, url) = clevertap().await;
+    let file = |name: &str| std::fs::read_to_string(repository().join(name)).unwrap();
+    let doctor = Doctor::new("--webhook trial.json --secret-file secret.json")
+        .relaying_to(&url)
+        .file("trial.json", file("events/TRIAL_STARTED.json"))
+        .file("transaction.json", file("events/TRANSACTION_PROCESSED.json"))
+        .file("secret.json", secret_value(PASSCODE, SHARED_SECRET));
+    let report = doctor.run().await;
+    report.has("profile_differs", "trial.json: CleverTap has no property of this user");
+
+    let upload = |body: String| {
+        let request = plain_client().post(format!("{url}/1/upload"));
+        let request = request.header("x-clevertap-account-id", ACCOUNT_ID);
+        let request = request.header("x-clevertap-passcode", PASSCODE);
+        request.header("content-type", "application/json").body(body).send()
+    };
+    upload(file("tests/golden/TRIAL_STARTED.json")).await.unwrap();
+    let report = doctor.run().await;
+    report.has("profile", "trial.json: every property is the same");
+    assert_eq!((report.code, report.problems().contains("profile_differs")), (0, false));
+
+    let renewed = json!({ "identity": "u-1842", "type": "profile", "profileData": { "plan": "yearly", "active_plans": { "$remove": ["monthly"] } } });
+    upload(json!({ "d": [renewed] }).to_string()).await.unwrap();
+    let (code, text) = doctor.output("").await;
+    let plan = |line: &&str| line.trim_start().starts_with("plan ");
+    let plan: Vec<_> = text.lines().find(plan).unwrap().split_whitespace().collect();
+    assert_eq!((code, &plan[..]), (1, &["plan", "\"monthly\"", "\"yearly\"", "different"][..]));
+    assert!(text.contains("2 of 13 properties differ") && !text.contains("u-1842"), "{text}");
+
+    let (code, json) = doctor.output("--user u-1 --json").await;
+    let json: Value = serde_json::from_str(&json).unwrap();
+    let first = json!({ "property": "active_plans", "sent": { "$add": ["monthly"] }, "clevertap": null, "same": false });
+    let active =
+        json["profile"].as_array().unwrap().iter().find(|row| row["property"] == "active_plans");
+    assert_eq!((code, active), (1, Some(&first)));
+    // A tester's purchase is in the sandbox account.
+    let sandbox = file("events/TRIAL_STARTED.json").replace("PRODUCTION", "SANDBOX");
+    let passcodes = secret_with_sandbox("another").to_string().replace(SANDBOX_PASSCODE, PASSCODE);
+    let doctor = doctor.file("trial.json", sandbox).file("secret.json", passcodes).set(&[
+        ("CLEVERTAP_ACCOUNT_ID", "ABC-000-0000"),
+        ("CLEVERTAP_SANDBOX_ACCOUNT_ID", ACCOUNT_ID),
+    ]);
+    let report = doctor.run().await;
+    report.has("clevertap_credentials", "ABC-000-0000");
+    report.has("profile_differs", "2 of 13 properties differ");
+
+    let doctor = Doctor {
+        arguments: "--webhook transaction.json --secret-file secret.json".to_owned(),
+        ..doctor
+    };
+    let (code, text) = doctor.output("").await;
+    assert_eq!(code, 2);
+    assert!(
+        text.contains("error: transaction.json: the webhook changes no profile: row 2"),
+        "{text}"
+    );
 }
 
 #[tokio::test]
@@ -437,9 +498,9 @@ async fn a_deployment_is_what_the_function_needs_once_the_fixes_are_run() {
     let report = doctor.run().await;
     report.has("drift_found", "Function: MODIFIED /Timeout");
     #[rustfmt::skip]
-    let by_hand = ["alarms_unreceived", "clevertap_skipped", "dead_letters", "drift_found", "drift_unknown", "queue_redrive", "secret_invalid"];
+    let by_hand = ["clevertap_skipped", "dead_letters", "drift_found", "drift_unknown", "queue_redrive", "secret_invalid"];
     #[rustfmt::skip]
-    let by_command = ["claims_table_expiry", "event_source_disabled", "function_memory", "function_runtime", "function_timeout", "queue_attributes"];
+    let by_command = ["alarm_disabled", "claims_table_expiry", "event_source_disabled", "function_memory", "function_runtime", "function_timeout", "queue_attributes"];
     assert_eq!(report.problems(), by_hand.into_iter().chain(by_command).collect());
     let fixes = report.findings.iter().map(|[.., fix]| fix);
     let commands = fixes.filter_map(|fix| fix.strip_prefix('`')?.strip_suffix('`'));
@@ -451,6 +512,36 @@ async fn a_deployment_is_what_the_function_needs_once_the_fixes_are_run() {
     #[rustfmt::skip]
     let missing = ["claims_table_missing", "event_source_missing", "queue_missing", "queue_redrive", "secret_unreadable", "webhook_url_auth"];
     assert_eq!(doctor.run().await.problems(), missing.into());
+}
+
+#[tokio::test]
+async fn each_class_of_alarms_needs_a_receiver() {
+    let doctor = Doctor::new("--stack relay").with_aws().await;
+    let alarms =
+        json!({ "MetricAlarms": [{ "AlarmName": "relay-Secret", "ActionsEnabled": true }] });
+    let doctor = doctor
+        .file("detect-stack-drift", json!({ "StackDriftDetectionId": "1" }))
+        .file("describe-stack-drift-detection-status", drift("DETECTION_COMPLETE", "IN_SYNC"))
+        .file("describe-alarms", alarms);
+    for (set, expected) in [
+        (vec![], vec!["alarms_unreceived", "notices_unreceived"]),
+        (vec!["AlarmEmail"], vec!["notices_unreceived"]),
+        (vec!["NoticeEmail"], vec!["alarms_unreceived"]),
+        (vec!["AlarmTopicArn", "NoticeTopicArn"], vec![]),
+    ] {
+        let parameters = ["AlarmEmail", "AlarmTopicArn", "NoticeEmail", "NoticeTopicArn"];
+        let parameters = parameters.map(|name| {
+            let value = if set.contains(&name) { "somebody" } else { "" };
+            json!({ "ParameterKey": name, "ParameterValue": value })
+        });
+        let stack = json!({ "StackStatus": "CREATE_COMPLETE", "Parameters": parameters });
+        let path = doctor.folder.path().join("describe-stacks");
+        std::fs::write(path, json!({ "Stacks": [stack] }).to_string()).unwrap();
+        let report = doctor.run().await;
+        let mut problems = report.problems();
+        problems.retain(|id| id.ends_with("_unreceived"));
+        assert_eq!(problems, expected.into_iter().collect(), "with {set:?}");
+    }
 }
 
 #[tokio::test]

@@ -3,8 +3,8 @@
 
 use crate::tool;
 use serde::Deserialize;
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 use testkit::harness::World;
 use testkit::process::repository;
@@ -12,6 +12,7 @@ use testkit::process::repository;
 const EVERY_OUTCOME: &str = "tools/tests/snapshots/every_outcome.json";
 const TRANSACTION: &str = "events/TRANSACTION_PROCESSED.json";
 const REVENUE: (&str, &str) = ("REVENUE_EVENT", "Charged");
+const DEVICE: (&str, &str) = ("ANONYMOUS_USER_ID_AS", "clevertap_id");
 /// Without them a note names them.
 const TARGET: [(&str, &str); 3] =
     [("CLEVERTAP_REGION", "in1"), ("CLEVERTAP_ACCOUNT_ID", "A-1"), ("SECRET_ID", "relay")];
@@ -74,7 +75,7 @@ async fn the_samples_cover_every_documented_field_and_only_three_kinds_are_never
     let note = "CLEVERTAP_REGION, CLEVERTAP_ACCOUNT_ID, SECRET_ID not set";
     assert!(finished.stderr.contains(note), "{}", finished.stderr);
     let coverage: Value = serde_json::from_str(&finished.stdout).unwrap();
-    assert_eq!(coverage["not_mapped"], serde_json::json!({}));
+    assert_eq!(coverage["not_mapped"], json!({}));
     for (field, row) in coverage["fields"].as_object().unwrap() {
         let is_sent = !field.ends_with("_at_ms") && field != "purchase_token";
         let files = |key: &str| row[key].as_u64().unwrap();
@@ -86,12 +87,121 @@ async fn the_samples_cover_every_documented_field_and_only_three_kinds_are_never
     assert!(text.ends_with(sum), "{text}");
 }
 
+/// The schema as JSON.
+async fn schema(settings: &[(&str, &str)]) -> Value {
+    let finished = tool::run("explain --schema --json", settings).await;
+    assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+    serde_json::from_str(&finished.stdout).unwrap()
+}
+
+/// What an upload contains, as rows of the CSV, that the schema lacks.
+fn undefined(schema: &Value, upload: &Value) -> Vec<String> {
+    let data_type = |value: &Value| match value {
+        Value::String(text) if text.starts_with("$D_") => "Date",
+        Value::String(_) => "String",
+        Value::Bool(_) => "Boolean",
+        Value::Number(number) if number.is_f64() => "Float",
+        Value::Number(_) => "Integer",
+        _ => "List",
+    };
+    let family = |name: &str| {
+        let (prefix, any) = name.rsplit_once('_').unwrap_or_default();
+        let is_money = any.len() == 3 && prefix.ends_with("_in");
+        let prefix = if is_money { prefix } else { name.split('_').next().unwrap_or_default() };
+        format!("{prefix}_{}", if is_money { "<currency>" } else { "<name>" })
+    };
+    let mut undefined = Vec::new();
+    for record in upload["d"].as_array().unwrap() {
+        let event = record["evtName"].as_str();
+        let defined = event.map_or(&schema["user_properties"], |event| &schema["events"][event]);
+        let properties = record["evtData"].as_object().or(record["profileData"].as_object());
+        for (name, value) in properties.unwrap() {
+            let item = value.get(0).and_then(Value::as_object).into_iter().flatten();
+            let item = item.map(|(name, value)| (format!("Items / {name}"), value));
+            for (name, value) in item.chain([(name.clone(), value)]) {
+                let found = defined.get(&name).or(defined.get(family(&name)));
+                if found.is_none_or(|found| found != "Mixed" && found != data_type(value)) {
+                    undefined.push(format!("{event:?},{name},{}", data_type(value)));
+                }
+            }
+        }
+    }
+    undefined
+}
+
+#[tokio::test]
+async fn the_schema_has_all_that_is_sent_and_follows_the_settings() {
+    #[rustfmt::skip]
+    let others = [
+        ("EVENT_NAMES", "TRIAL_STARTED=Trial Started;BRAND_NEW=Brand New"), ("EVENTS_DISABLED", "ACTIVATE"),
+        ("USER_PROPERTIES", "plan,device_id,tier"), ("USER_PROPERTY_NAMES", "plan=Current Plan"),
+        ("REVENUE_EVENT", "Purchase"), ("REVENUE_CURRENCY", "customer"), ("PROPERTIES_OMITTED", "content_id"),
+    ];
+    let both = [REVENUE, ("REFUND_EVENT", "Refunded")];
+    let (revenue, others) = (schema(&both).await, schema(&others).await);
+    let mut uploads: Vec<_> = std::fs::read_dir(repository().join("tests/golden"))
+        .unwrap()
+        .map(|file| serde_json::from_slice(&std::fs::read(file.unwrap().path()).unwrap()).unwrap())
+        .collect();
+    uploads.retain(|upload| !undefined(&revenue, upload).is_empty());
+    assert_eq!(uploads, Vec::<Value>::new());
+
+    assert_eq!(revenue["events"]["Charged"]["Items"], "List");
+    assert_eq!(revenue["events"]["Charged"]["Items / plan"], "String");
+    assert_eq!(revenue["events"]["Refunded"]["Amount"], "Float");
+    assert_eq!(revenue["user_properties"]["active_plans"], "List");
+    assert_eq!(revenue["counts"][0]["count"], 48);
+    let events = others["events"].as_object().unwrap();
+    assert!(!events.contains_key("TRIAL_STARTED") && !events.contains_key("ACTIVATE"));
+    assert!(!events.contains_key("Charged") && events.contains_key("Brand New"));
+    assert_eq!(others["events"]["Trial Started"]["commitment_<name>"], "Mixed");
+    assert_eq!(others["events"]["Trial Started"]["content_id"], Value::Null);
+    assert_eq!(others["events"]["Purchase"].get("Items"), None);
+    let expected = json!({ "Current Plan": "String", "device_id": "String", "tier": "Mixed" });
+    assert_eq!(others["user_properties"], expected);
+}
+
+#[tokio::test]
+async fn the_schema_is_a_table_per_property_and_warns_beyond_a_limit() {
+    let off = [("EVENTS_DISABLED", "all"), REVENUE, ("USER_PROPERTIES", "none")];
+    let csv = tool::run("explain --schema --csv", &[&TARGET[..], &off].concat()).await;
+    let expected = "Event name,Property name,Required,Data type
+Charged,Amount,No,Float
+Charged,Charged ID,No,String
+Charged,Currency,No,String
+Charged,Customer Amount,No,Float
+Charged,Customer Currency,No,String
+Charged,Items,No,List
+Charged,Items / plan,No,String
+Charged,Items / product,No,String
+Charged,Items / store_product_id,No,String
+Charged,source,No,String
+";
+    assert_eq!((csv.stdout.as_str(), csv.stderr.as_str()), (expected, ""));
+    let names: Vec<_> = (0..250).map(|n| format!("tier_{n}")).collect();
+    let names = format!("plan,{}", names.join(","));
+    let settings = [&TARGET[..], &[("USER_PROPERTIES", names.as_str())]].concat();
+    let excess = tool::run("explain --schema", &settings).await;
+    assert_eq!(excess.code, Some(1));
+    let warning = "warning: 311 properties of one event, but CleverTap allows 100";
+    assert!(excess.stderr.contains(warning), "{}", excess.stderr);
+    let counts =
+        "46 of 512 event types; 311 of 100 properties of one event; 251 of 256 user properties\n";
+    assert!(excess.stdout.ends_with(counts), "{}", excess.stdout);
+    let names = (0..467).map(|n| format!("NEW_{n}=New {n}")).collect::<Vec<_>>().join(";");
+    let settings = [&TARGET[..], &[("EVENT_NAMES", names.as_str())]].concat();
+    let excess = tool::run("explain --schema", &settings).await;
+    assert_eq!(excess.code, Some(1));
+    let warning = "warning: 513 event types, but CleverTap allows 512";
+    assert!(excess.stderr.contains(warning), "{}", excess.stderr);
+}
+
 #[tokio::test]
 async fn every_choice_has_its_reason() {
     let renewed = r#"{"event_name":"SUBSCRIPTION_RENEWED","user_id":"u"}"#;
     let sandbox = r#"{"event_name":"SUBSCRIPTION_RENEWED","user_id":"u","environment":"SANDBOX"}"#;
     let anonymous = r#"{"event_name":"A","anonymous_user_id":"a"}"#;
-    let nested = r#"{"event_name":"A","user_id":"__h","custom":{"clevertap_id":"__h"}}"#;
+    let nested = r#"{"event_name":"A","user_id":"__h1","custom":{"clevertap_id":"__h1"}}"#;
     let long = format!(r#"{{"event_name":"A","user_id":"{}"}}"#, "x".repeat(1024));
     let paid =
         |fields| format!(r#"{{"event_name":"TRANSACTION_PROCESSED","user_id":"u"{fields}}}"#);
@@ -99,6 +209,8 @@ async fn every_choice_has_its_reason() {
     let paid = paid(r#","amount_in_usd":5"#);
     let many: String = (0..100).map(|n| format!(r#","z{n:03}":1"#)).collect();
     let many = format!(r#"{{"event_name":"A","user_id":"u"{many}}}"#);
+    let bought = r#"{"event_name":"DEACTIVATE","anonymous_user_id":"a","store":"APPLE_APP_STORE","plan":"p"}"#;
+    let unfit = r#"{"event_name":"A","anonymous_user_id":"a b","store":"APPLE_APP_STORE"}"#;
     let rename = ("EVENT_NAMES", "SUBSCRIPTION_RENEWED=Renewed");
     #[rustfmt::skip]
     let cases = [
@@ -109,10 +221,16 @@ async fn every_choice_has_its_reason() {
         (("USER_ID_AS", "identity"), renewed, "/identity/sent", "identity u"),
         (("USER_ID_AS", "object_id"), renewed, "/identity/sent", "objectId u"),
         (("USER_ID_AS", "object_id"), renewed, "/identity/why", "USER_ID_AS=object_id"),
-        (("USER_ID_AS", "identity"), nested, "/identity/sent", "objectId __h"),
-        (("USER_ID_AS", "identity"), nested, "/identity/why", "custom.clevertap_id `__h`"),
+        (("USER_ID_AS", "identity"), nested, "/identity/sent", "objectId __h1"),
+        (("USER_ID_AS", "identity"), nested, "/identity/why", "custom.clevertap_id `__h1`"),
         (("ANONYMOUS_USER_ID_AS", "ignore"), anonymous, "/why", "ANONYMOUS_USER_ID_AS=ignore"),
         (("ANONYMOUS_USER_ID_AS", "identity"), anonymous, "/identity/sent", "identity a"),
+        (DEVICE, bought, "/identity/sent", "objectId -ha"),
+        (DEVICE, bought, "/profile/why", "may have signed in"),
+        (DEVICE, anonymous, "/why", "does not tell the platform"),
+        (DEVICE, unfit, "/identity/why", "anonymous_user_id `a b`"),
+        (DEVICE, unfit, "/why", "CleverTap ID cannot exist"),
+        (("EVENTS_DISABLED", "DEACTIVATE"), r#"{"event_name":"DEACTIVATE","plan":"p"}"#, "/why", "no user for its other"),
         (REVENUE, r#"{"event_name":"A"}"#, "/why", "has no user"),
         (REVENUE, &long, "/why", "1024 characters or more"),
         (REVENUE, "nonsense", "/outcome", "unreadable"),
@@ -123,6 +241,8 @@ async fn every_choice_has_its_reason() {
         (("REVENUE_CURRENCY", "customer"), &paid, "/revenue/why", "REVENUE_EVENT is not set"),
         (REVENUE, renewed, "/revenue/why", "only TRANSACTION_PROCESSED"),
         (REVENUE, &refund, "/revenue/why", "not positive"),
+        (("REFUND_EVENT", "Refunded"), &refund, "/revenue/sent", "Refunded"),
+        (("REFUND_EVENT", "Refunded"), &paid, "/revenue/why", "REVENUE_EVENT is not set"),
         (REVENUE, &amountless, "/revenue/why", "no amount in the currency"),
         (REVENUE, &paid, "/revenue/why", "Amount 5.0, Currency \"USD\""),
     ];

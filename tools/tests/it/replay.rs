@@ -529,8 +529,8 @@ async fn dead_letters_as_the_aws_cli_prints_them_are_replayed_with_what_is_left_
 async fn the_order_is_kept_for_each_user_whom_the_settings_identify() {
     let receiver = Receiver::start(|_, _| Some((200, r#"{"MessageId":"m"}"#))).await;
     let mut events = ["1", "2", "3"].map(|id| event(id, id, 0));
-    events[0]["custom"] = json!({ "ct": "__h" });
-    events[1]["ct"] = json!("__h");
+    events[0]["custom"] = json!({ "ct": "__h1" });
+    events[1]["ct"] = json!("__h1");
     events[2]["anonymous_user_id"] = json!("a");
     events[2]["user_id"] = Value::Null;
     let folder = Folder::of(&events);
@@ -542,7 +542,7 @@ async fn the_order_is_kept_for_each_user_whom_the_settings_identify() {
         let sent = receiver.received.lock().unwrap();
         sent.iter().map(|message| message["MessageGroupId"].clone()).collect()
     };
-    assert_eq!(groups, [group_id(b"__h"), group_id(b"__h"), group_id(b"a")]);
+    assert_eq!(groups, [group_id(b"__h1"), group_id(b"__h1"), group_id(b"a")]);
     let invalid = [("USER_ID_AS", "anything")];
     let invalid = folder.replay_files(files, &receiver.queue(), "", &invalid).await;
     invalid.check_unusable("USER_ID_AS");

@@ -1,0 +1,255 @@
+//! What a deployment costs and carries: AWS's list prices times the project's own numbers. It does not know AWS's bill,
+//! free tiers or discounts.
+
+use super::{Rows, each};
+use crate::template::{resources, template};
+use purchasely_clevertap::outcome::Class;
+use purchasely_clevertap::telemetry::METRICS;
+use serde_json::Value;
+
+/// Bytes of an event's log line, rounded up. A test compares it with a real line.
+pub const LINE_BYTES: usize = 900;
+/// Writes to the claims table for an event that is relayed. A test counts them.
+pub const CLAIM_WRITES: usize = 2;
+
+/// Estimated: two lines of Lambda about the invocation, one of API Gateway, and what CloudWatch adds to each line.
+const OTHER_LOG_BYTES: usize = 1_000;
+/// Assumed: how long an invocation takes, which is mostly CleverTap's answer.
+const INVOCATION_SECONDS: f64 = 0.1;
+const SECONDS_PER_MONTH: f64 = 30.0 * 86_400.0;
+/// How often an environment in steady use reads the secret.
+const SECONDS_BETWEEN_READS: f64 = 300.0;
+/// Lambda's long polls of an empty queue: five at a time, of 20 seconds each.
+const POLLS_PER_SECOND: f64 = 5.0 / 20.0;
+/// Per event that is alone in its batch: one to send, one to receive, one to delete.
+const QUEUE_REQUESTS: f64 = 3.0;
+/// CleverTap's limit for each account.
+const CONCURRENT_UPLOADS: f64 = 15.0;
+
+const MILLION: f64 = 1e6;
+
+/// A list price of us-east-1.
+struct Price {
+    of: &'static str,
+    usd: f64,
+    per: &'static str,
+    /// When AWS's own page was read with this price in it, or how it is known otherwise.
+    read: &'static str,
+    page: &'static str,
+}
+
+#[rustfmt::skip]
+mod price {
+    use super::Price;
+
+    pub const HTTP_API: Price = Price { of: "API Gateway, HTTP API", usd: 1.0, per: "million requests", read: "2026-09-20", page: "api-gateway" };
+    pub const INVOCATION: Price = Price { of: "Lambda, requests", usd: 0.2, per: "million requests", read: "2026-09-20", page: "lambda" };
+    pub const COMPUTE: Price = Price { of: "Lambda, duration on arm64", usd: 0.000_013_333_4, per: "GB-second", read: "check", page: "lambda" };
+    pub const WRITE: Price = Price { of: "DynamoDB, on-demand writes", usd: 0.625, per: "million writes of up to 1 KB", read: "check", page: "dynamodb" };
+    pub const LOG: Price = Price { of: "CloudWatch, logs ingested", usd: 0.5, per: "GB", read: "check", page: "cloudwatch" };
+    pub const METRIC: Price = Price { of: "CloudWatch, metrics", usd: 0.3, per: "metric and month", read: "check", page: "cloudwatch" };
+    pub const ALARM: Price = Price { of: "CloudWatch, alarms", usd: 0.1, per: "metric that an alarm reads, and month", read: "check", page: "cloudwatch" };
+    pub const DASHBOARD: Price = Price { of: "CloudWatch, dashboards", usd: 3.0, per: "dashboard and month", read: "check", page: "cloudwatch" };
+    pub const SECRET: Price = Price { of: "Secrets Manager, secrets", usd: 0.4, per: "secret and month", read: "2026-09-20", page: "secrets-manager" };
+    pub const SECRET_READ: Price = Price { of: "Secrets Manager, reads", usd: 0.05, per: "10,000 reads", read: "2026-09-20", page: "secrets-manager" };
+    pub const QUEUE: Price = Price { of: "SQS, FIFO queues", usd: 0.5, per: "million requests of up to 64 KB", read: "check", page: "sqs" };
+    pub const TRACE: Price = Price { of: "X-Ray, traces", usd: 5.0, per: "million traces recorded", read: "undated", page: "xray" };
+
+    pub const ALL: [Price; 12] = [HTTP_API, INVOCATION, COMPUTE, WRITE, LOG, METRIC, ALARM, DASHBOARD, SECRET, SECRET_READ, QUEUE, TRACE];
+}
+
+/// One line of the bill.
+struct Cost {
+    what: &'static str,
+    formula: String,
+    usd: f64,
+    part: Part,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Base,
+    /// Absent with `Monitoring=false`.
+    Monitoring,
+    /// Absent without X-Ray.
+    Tracing,
+    /// Absent unless `DELIVERY=queue`.
+    Queue,
+}
+
+pub fn prices() -> Rows {
+    let row = |price: &Price| {
+        let page = format!("[page](https://aws.amazon.com/{}/pricing/)", price.page);
+        format!("{} | {} | {} | {} | {page}", price.of, price.usd, price.per, price.read)
+    };
+    price::ALL.iter().map(row).collect()
+}
+
+pub fn fixed() -> Rows {
+    let parts = [(Part::Base, "always"), (Part::Monitoring, "`Monitoring=true`")];
+    rows(&fixed_costs(), &parts)
+}
+
+pub fn events() -> Rows {
+    let parts = [
+        (Part::Base, "always"),
+        (Part::Tracing, "X-Ray, at most"),
+        (Part::Queue, "`DELIVERY=queue`, at most"),
+    ];
+    rows(&event_costs(), &parts)
+}
+
+fn rows(costs: &[Cost], parts: &[(Part, &str)]) -> Rows {
+    let name = |cost: &Cost| parts.iter().find(|(part, _)| *part == cost.part).unwrap().1;
+    let row = |cost: &Cost| {
+        format!("{} | {} | {} | {:.2}", cost.what, cost.formula, name(cost), cost.usd)
+    };
+    let sum = |(part, name): &(Part, &str)| {
+        format!("**Sum** | – | {name} | **{:.2}**", sum(costs, &[*part]))
+    };
+    costs.iter().map(row).chain(parts.iter().map(sum)).collect()
+}
+
+/// Events a month, and what they cost in each way to run them.
+pub fn examples() -> Rows {
+    let row = |events: f64| {
+        let total = |parts: &[Part]| {
+            let usd = sum(&fixed_costs(), parts) + sum(&event_costs(), parts) * events / MILLION;
+            format!("{usd:.2}")
+        };
+        let usual = total(&[Part::Base, Part::Monitoring]);
+        let bare = total(&[Part::Base]);
+        let traced = total(&[Part::Base, Part::Monitoring, Part::Tracing]);
+        let queued = total(&[Part::Base, Part::Monitoring, Part::Queue]);
+        format!("{} | {usual} | {bare} | {traced} | {queued}", thousands(events))
+    };
+    [1e3, 1e5, 1e6].map(row).to_vec()
+}
+
+/// What CleverTap's limit on concurrent uploads allows, by the time that an upload takes.
+pub fn ceiling() -> Rows {
+    let row = |milliseconds: f64| {
+        let per_second = CONCURRENT_UPLOADS / (milliseconds / 1e3);
+        let a_day = thousands(per_second * 86_400.0);
+        format!(
+            "{milliseconds} ms | {CONCURRENT_UPLOADS} / {} s = {per_second} | {a_day}",
+            milliseconds / 1e3
+        )
+    };
+    [50.0, 200.0, 500.0].map(row).to_vec()
+}
+
+pub fn limits() -> Rows {
+    let reserved = match default("ReservedConcurrency") {
+        0.0 => "none".to_owned(),
+        number => number.to_string(),
+    };
+    vec![
+        format!("Requests per second to the API (`ThrottlingRate`) | {}", default("ThrottlingRate")),
+        format!("Requests at once (`ThrottlingBurst`) | {}", default("ThrottlingBurst")),
+        format!("Concurrent invocations of the function (`ReservedConcurrency`) | {reserved}"),
+        "Concurrent invocations of all functions in the account and region | 1,000, in a new account as few as 10"
+            .to_owned(),
+        format!("Concurrent uploads to a CleverTap account | {CONCURRENT_UPLOADS}"),
+    ]
+}
+
+fn fixed_costs() -> Vec<Cost> {
+    let alarms = metrics_of_alarms();
+    let classes = each!(Class: Event, Queue, Credentials, Secret, Transient, Unexpected);
+    let metrics = METRICS.len() + classes.len();
+    let reads = SECONDS_PER_MONTH / SECONDS_BETWEEN_READS;
+    let polls = SECONDS_PER_MONTH * POLLS_PER_SECOND;
+    let base = |what, formula, usd| Cost { what, formula, usd, part: Part::Base };
+    let monitoring = |what, formula, usd| Cost { what, formula, usd, part: Part::Monitoring };
+    vec![
+        base("Secret", "1 secret".to_owned(), price::SECRET.usd),
+        base(
+            "Reads of the secret",
+            format!("{} for each environment in steady use; here 1", thousands(reads)),
+            reads / 1e4 * price::SECRET_READ.usd,
+        ),
+        base(
+            "Lambda's polls of the event queue",
+            format!("5 at a time of 20 s: {}", thousands(polls)),
+            polls / MILLION * price::QUEUE.usd,
+        ),
+        base(
+            "Metrics",
+            format!("{metrics}, if each has data every hour; a healthy function writes fewer"),
+            count(metrics) * price::METRIC.usd,
+        ),
+        monitoring(
+            "Alarms",
+            format!("{alarms} metrics that the alarms read"),
+            count(alarms) * price::ALARM.usd,
+        ),
+        monitoring("Dashboard", "1".to_owned(), price::DASHBOARD.usd),
+    ]
+}
+
+/// For a million events, each delivered once.
+fn event_costs() -> Vec<Cost> {
+    let memory = default("MemorySize");
+    let compute = memory / 1024.0 * INVOCATION_SECONDS * MILLION * price::COMPUTE.usd;
+    let duration = format!("{memory} MiB for {INVOCATION_SECONDS} s");
+    let log = LINE_BYTES + OTHER_LOG_BYTES;
+    let cost =
+        |part, what, formula: &str, usd| Cost { what, formula: formula.to_owned(), usd, part };
+    let writes = format!("{CLAIM_WRITES} writes");
+    let log_formula = format!(
+        "{} bytes: the event's line, two of Lambda, one of API Gateway",
+        thousands(count(log))
+    );
+    vec![
+        cost(Part::Base, "API Gateway", "1 request", price::HTTP_API.usd),
+        cost(Part::Base, "Lambda, request", "1 request", price::INVOCATION.usd),
+        cost(Part::Base, "Lambda, duration", &duration, compute),
+        cost(Part::Base, "Claims table", &writes, count(CLAIM_WRITES) * price::WRITE.usd),
+        cost(Part::Base, "Logs", &log_formula, count(log) * MILLION / 1e9 * price::LOG.usd),
+        cost(Part::Tracing, "X-Ray", "1 trace", price::TRACE.usd),
+        cost(
+            Part::Queue,
+            "Event queue",
+            "3 requests (send, receive, delete), if each event is alone in its batch; 1.2 in full batches",
+            QUEUE_REQUESTS * price::QUEUE.usd,
+        ),
+        cost(Part::Queue, "Lambda, second request", "1 request for a batch", price::INVOCATION.usd),
+        cost(Part::Queue, "Lambda, second duration", &duration, compute),
+    ]
+}
+
+/// An alarm is billed by the metrics that it reads. The default settings create all alarms but the one for a stack
+/// without queues.
+fn metrics_of_alarms() -> usize {
+    let alarms = resources().into_iter().map(|(_, resource)| resource);
+    let alarms = alarms.filter(|resource| {
+        resource["Type"] == "AWS::CloudWatch::Alarm"
+            && resource["Condition"] != "CreateEventHeldAlarm"
+    });
+    let metrics = |alarm: Value| match alarm["Properties"]["Metrics"].as_array() {
+        None => 1,
+        Some(queries) => queries.iter().filter(|query| query.get("MetricStat").is_some()).count(),
+    };
+    alarms.map(metrics).sum()
+}
+
+fn sum(costs: &[Cost], parts: &[Part]) -> f64 {
+    costs.iter().filter(|cost| parts.contains(&cost.part)).map(|cost| cost.usd).sum()
+}
+
+/// The default of a number among the template's parameters.
+fn default(parameter: &str) -> f64 {
+    template()["Parameters"][parameter]["Default"].as_f64().expect(parameter)
+}
+
+fn count(number: usize) -> f64 {
+    f64::from(u32::try_from(number).unwrap())
+}
+
+/// A whole number with commas.
+fn thousands(number: f64) -> String {
+    let digits = format!("{number:.0}");
+    let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
+    groups.join(",")
+}

@@ -1,0 +1,116 @@
+"""Tests of scripts/publish.py, in a folder of their own. They do not know GitHub; AWS is the CLI's own description of it.
+
+    .tools/venv/bin/python tests/publish.py
+"""
+
+import hashlib
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+import unittest
+from pathlib import Path
+
+CLONE = Path(__file__).resolve().parent.parent
+CHANGELOG = "# Changelog\n\n## [Unreleased]\n\n## [1.2.3] - 2026-01-02\n\n### Added\n\n- This.\n\n## [1.2.2] - 2025-01-02\n\n- That.\n"
+# Its validation of the options is real; nothing is sent.
+AWS = """#!/bin/sh
+case "$1 $2" in
+"cloudformation package") cp "$4" "$8" && echo "packaged for $6" ;;
+"serverlessrepo "*) "$AWS_CLI" "$@" --generate-cli-skeleton output ;;
+esac
+"""
+
+
+class Publish(unittest.TestCase):
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        self.write("Cargo.toml", '[workspace.package]\nversion = "1.2.3"\n')
+        self.write("CHANGELOG.md", CHANGELOG)
+
+    def write(self, path: str, text: str) -> None:
+        (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (self.folder / path).write_text(text)
+
+    def built(self, folder: str, **files: str) -> None:
+        for name, text in files.items():
+            self.write(f"{folder}/{name}", text)
+        sums = [f"{hashlib.sha256(text.encode()).hexdigest()}  {name}\n" for name, text in files.items()]
+        self.write(f"{folder}/SHA256SUMS", "".join(sums))
+
+    def run_it(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, CLONE / "scripts/publish.py", *arguments]
+        return subprocess.run(command, cwd=self.folder, env=os.environ | environment, capture_output=True, text=True)
+
+    def check_fails(self, problem: str, *arguments: str, **environment: str) -> None:
+        done = self.run_it(*arguments, **environment)
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertIn(problem, done.stderr)
+
+    def test_the_notes_are_the_section_of_the_version(self) -> None:
+        done = self.run_it("notes", "v1.2.3")
+        self.assertEqual((done.returncode, done.stdout), (0, "### Added\n\n- This.\n"), done.stderr)
+
+    def test_a_tag_of_another_version_is_refused(self) -> None:
+        self.check_fails("version 1.2.3", "notes", "v1.2.2")
+
+    def test_a_version_without_a_dated_section_is_refused(self) -> None:
+        self.write("CHANGELOG.md", CHANGELOG.replace("2026-01-02", "unreleased"))
+        self.check_fails("no text below a heading", "notes", "v1.2.3")
+
+    def test_the_project_has_a_section_for_its_version(self) -> None:
+        version = (CLONE / "Cargo.toml").read_text().split('\nversion = "')[1].split('"')[0]
+        self.assertIn(f"\n## [{version}]", (CLONE / "CHANGELOG.md").read_text())
+
+    def test_both_architectures_are_merged_into_one_list_that_sha256sum_accepts(self) -> None:
+        self.built("a", both="same", arm64="one")
+        self.built("x", both="same", x86_64="two")
+        done = self.run_it("merge", "a", "x", "--into", "dist")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        checked = subprocess.run(["sha256sum", "--check", "SHA256SUMS"], cwd=self.folder / "dist", capture_output=True, text=True)
+        self.assertEqual(checked.stdout, "arm64: OK\nboth: OK\nx86_64: OK\n")
+
+    def test_a_changed_file_is_refused(self) -> None:
+        self.built("a", arm64="one")
+        self.write("a/arm64", "other")
+        self.check_fails("its checksum", "merge", "a", "--into", "dist")
+
+    def test_an_unlisted_file_is_refused(self) -> None:
+        self.built("a", arm64="one")
+        self.write("a/more", "two")
+        self.check_fails("'more'", "merge", "a", "--into", "dist")
+
+    def test_a_file_that_differs_between_the_architectures_is_refused(self) -> None:
+        self.built("a", both="one")
+        self.built("x", both="two")
+        self.check_fails("another content", "merge", "a", "x", "--into", "dist")
+
+    def publish(self, aws: str) -> tuple[list[str], dict[str, str]]:
+        self.write("name/template.yaml", "Resources: {}\n")
+        with tarfile.open(self.folder / "bundle.tar.gz", "w:gz") as archive:
+            archive.add(self.folder / "name", "name")
+        self.write("bin/aws", aws)
+        (self.folder / "bin/aws").chmod(0o755)
+        arguments = ["application", "bundle.tar.gz", "--id", "arn:aws:serverlessrepo:us-east-1:123456789012:applications/a", "--bucket", "b"]
+        aws_cli = os.environ.get("AWS_CLI", str(Path(sys.executable).parent / "aws"))
+        return arguments, {"PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}", "AWS_CLI": aws_cli, "AWS_DEFAULT_REGION": "us-east-1"}
+
+    def test_a_bundle_is_published_as_an_application(self) -> None:
+        arguments, environment = self.publish(AWS)
+        done = self.run_it(*arguments, **environment)
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+    def test_an_application_that_nobody_could_deploy_is_an_error(self) -> None:
+        arguments, environment = self.publish("#!/bin/sh\necho '{\"ResourcesSupported\": false}'\n")
+        self.check_fails("nobody can deploy it", *arguments, **environment)
+
+    def test_an_error_of_aws_is_an_error(self) -> None:
+        arguments, environment = self.publish("#!/bin/sh\nexit 254\n")
+        self.check_fails("aws cloudformation package failed", *arguments, **environment)
+
+
+if __name__ == "__main__":
+    unittest.main()
