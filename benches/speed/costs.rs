@@ -1,5 +1,5 @@
 //! What the capacity's measurements mean: tables, a plot, the limit that comes first at a rate, and its price.
-//! It does not measure, and it takes the prices from the page that it is written into.
+//! It does not measure, and it takes the prices and settings from the page that it is written into.
 
 use crate::capacity::{ANSWER_MS, Cell, ENVIRONMENTS, Mode};
 use crate::plot::{self, Panel, Row};
@@ -30,6 +30,8 @@ struct Prices {
     write: f64,
     sqs: f64,
     logs: f64,
+    /// Not a price: the template's `ThrottlingRate`.
+    throttling_rate: f64,
 }
 
 /// What stops more events, and from which rate on in each mode.
@@ -80,7 +82,7 @@ impl Capacity {
         // Fifteen environments are all that `direct` needs; with more, uploads are refused and sent again.
         let direct = self.cell(Mode::Direct, 15, TYPICAL_MS).ok_or("not enough was measured")?;
         let queue = self.cell(Mode::Queue, 50, TYPICAL_MS).ok_or("not enough was measured")?;
-        let limits = limits(direct, queue);
+        let limits = limits(direct, queue, prices.throttling_rate);
         let head = "| limit, with answers in 200 ms | direct: events per second | queue: events per second |";
         let rows = limits.iter().map(|limit| {
             let rate = |rate: f64| if rate.is_finite() { whole(rate) } else { "–".to_owned() };
@@ -142,7 +144,7 @@ impl Cell {
 }
 
 /// AWS's are defaults that it raises on request: <https://docs.aws.amazon.com/general/latest/gr/aws-service-information.html>.
-fn limits(direct: &Cell, queue: &Cell) -> Vec<Limit> {
+fn limits(direct: &Cell, queue: &Cell, throttling_rate: f64) -> Vec<Limit> {
     let both = |name, rate| Limit { name, direct: rate, queue: rate };
     let invocations = 1000.0;
     let writes = 40_000.0;
@@ -152,7 +154,7 @@ fn limits(direct: &Cell, queue: &Cell) -> Vec<Limit> {
             direct: direct.events_per_second,
             queue: queue.events_per_second,
         },
-        both("`ThrottlingRate`: 200 requests a second", 200.0),
+        both("`ThrottlingRate`, the setting", throttling_rate),
         Limit {
             name: "Lambda: 1,000 invocations at once",
             direct: invocations / direct.per_event.duration,
@@ -175,7 +177,8 @@ fn limits(direct: &Cell, queue: &Cell) -> Vec<Limit> {
 fn first(limits: &[Limit], rate: f64, of_mode: fn(&Limit) -> f64) -> String {
     let mut limits: Vec<_> = limits.iter().filter(|limit| of_mode(limit) < rate).collect();
     limits.sort_by(|a, b| of_mode(a).total_cmp(&of_mode(b)));
-    let names: Vec<_> = limits.iter().filter_map(|limit| limit.name.split(':').next()).collect();
+    let names: Vec<_> =
+        limits.iter().filter_map(|limit| limit.name.split([':', ',']).next()).collect();
     if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
 }
 
@@ -194,6 +197,7 @@ impl Prices {
             write: price("DynamoDB, on-demand writes", 1)? / 1e6,
             sqs: price("SQS, FIFO queues", 1)? / 1e6,
             logs: price("Logs", 3)? / 1e6,
+            throttling_rate: price("Requests per second to the API (`ThrottlingRate`)", 1)?,
         })
     }
 
