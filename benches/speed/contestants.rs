@@ -134,7 +134,7 @@ fn bundle_for_node(source: &Path, folder: &Path) -> Result<(), Box<dyn Error>> {
     install_once(&source.join("package-lock.json"), &folder.join("installed"), || {
         fs::copy(source.join("package-lock.json"), &lock)?;
         let mut command = Command::new(npm);
-        command.args(["ci", "--no-audit", "--no-fund"]);
+        command.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]);
         run(command.current_dir(folder))
     })?;
     let mut bundle = Command::new(folder.join("node_modules/.bin/esbuild"));
