@@ -2,6 +2,7 @@
 //! It does not know the network, the runtime or the clock.
 
 use clap::{Parser, ValueEnum};
+use hmac::{Hmac, KeyInit, Mac};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use purchasely_clevertap::clevertap::{Record, upload_body};
 use purchasely_clevertap::mapping::identity::purchasely_id;
@@ -10,6 +11,7 @@ use purchasely_clevertap::purchasely::signature::{
     SIGNATURE_HEADER, SignatureHeaders, TIMESTAMP_HEADER, sign, user_digest,
 };
 use purchasely_clevertap::purchasely::{Event, Verified};
+use sha2::Sha256;
 use std::error::Error;
 use std::hint::black_box;
 use std::path::PathBuf;
@@ -36,6 +38,8 @@ struct Arguments {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Step {
+    /// Only the hash of the signature, without the rest of `Verify`.
+    Hash,
     Verify,
     Parse,
     Map,
@@ -56,6 +60,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let rules = Rules::default();
     for _ in 0..arguments.times {
+        if arguments.up_to == Step::Hash {
+            black_box(hash(black_box(&body))?);
+            continue;
+        }
         let headers = SignatureHeaders::read(black_box(&headers))?;
         let verified = headers.verify([SECRET], None, SIGNED_AT, black_box(&body))?;
         match arguments.up_to {
@@ -64,6 +72,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     Ok(())
+}
+
+fn hash(body: &[u8]) -> Result<[u8; 32], Box<dyn Error>> {
+    let mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes())?;
+    let timestamp = SIGNED_AT.to_string();
+    Ok(mac.chain_update(timestamp).chain_update(body).finalize().into_bytes().into())
 }
 
 fn process(verified: Verified<'_>, up_to: Step, rules: &Rules) -> Result<(), Box<dyn Error>> {

@@ -47,11 +47,14 @@ pub fn handler(config: Config, http: SharedHttp, aws: &SdkConfig) -> Result<Hand
     })
 }
 
-/// Starts what the first event needs: the secret and, unless webhooks go into a queue, a connection to
-/// CleverTap. Both go on while the runtime asks for that event.
+/// Starts what the first event needs: the secret and, unless webhooks go into a queue, connections to
+/// CleverTap and to the claims table. All go on while the runtime asks for that event.
 pub fn warm_up(handler: &Handler) {
     handler.secrets.prefetch();
     if handler.webhook_queue.is_none() {
         handler.relay.uploader.client.warm_up();
+        if let Some(claims) = &handler.relay.claims {
+            claims.warm_up();
+        }
     }
 }

@@ -17,9 +17,14 @@ use rustls::pki_types::{CertificateDer, pem::PemObject};
 use std::fmt;
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
+/// How long the first request waits for the connection that was started at start-up. The wait is worth no
+/// more than a handshake, and after a freeze the connection never comes.
+const WARM_UP_TIMEOUT: Duration = Duration::from_millis(20);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Less than the idle timeout of load balancers, so that a pooled connection is rarely a dead one.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(45);
@@ -54,6 +59,32 @@ pub enum NoResponse {
 /// An [`Http`] that is shared by all clients, the AWS SDK's included.
 #[derive(Debug, Clone)]
 pub struct SharedHttp(pub Arc<dyn Http>);
+
+/// A request that only opens the first connection to a host. Clones are the same one.
+#[derive(Debug, Clone, Default)]
+pub struct WarmUp(Arc<Mutex<Option<JoinHandle<()>>>>);
+
+impl WarmUp {
+    /// Starts the request. Its failure changes nothing.
+    pub fn start<T>(&self, request: impl Future<Output = T> + Send + 'static) {
+        let task = tokio::spawn(async move {
+            let _ = request.await;
+        });
+        *self.task() = Some(task);
+    }
+
+    /// Waits for the connection, so that the first request opens no second one beside it.
+    pub async fn wait(&self) {
+        let task = self.task().take();
+        if let Some(task) = task {
+            let _ = timeout(WARM_UP_TIMEOUT, task).await;
+        }
+    }
+
+    fn task(&self) -> MutexGuard<'_, Option<JoinHandle<()>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// The production client: no redirects (they would take the passcode along), no proxy, no retries.
 pub fn client(roots: RootCertStore) -> Result<SharedHttp, String> {

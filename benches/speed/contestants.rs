@@ -12,10 +12,12 @@ use std::process::{Command, Stdio};
 pub enum Contestant {
     /// A `lambda_http` function that does nothing: the floor.
     Nothing,
-    /// This function without a claims table and queues.
+    /// Posts the same bytes for each event: an upload without a relay.
+    Bare,
+    /// This function as the template deploys it: with a claims table and queues.
     Relay,
-    /// This function with a claims table.
-    RelayWithTable,
+    /// This function without them.
+    RelayAlone,
     /// A plain relay in Rust, every crate at its default features.
     Defaults,
     /// A plain relay for Node, with the AWS SDK v3 and fetch.
@@ -36,15 +38,16 @@ impl Contestant {
     pub fn titles(self) -> (&'static str, &'static str) {
         match self {
             Self::Nothing => ("does nothing (lambda_http)", "does nothing"),
+            Self::Bare => ("bare forward", "bare forward"),
             Self::Relay => ("**this function**", "this function"),
-            Self::RelayWithTable => ("this function, with its table", "with its table"),
-            Self::Defaults => ("plain relay, Rust, default features", "default features"),
+            Self::RelayAlone => ("this function, without table and queues", "without table"),
+            Self::Defaults => ("plain relay, Rust, default features", "Rust"),
             Self::Node => ("plain relay, Node", "Node"),
             Self::Python => ("plain relay, Python", "Python"),
         }
     }
 
-    pub fn is_relay(self) -> bool {
+    pub fn uploads(self) -> bool {
         self != Self::Nothing
     }
 
@@ -54,23 +57,27 @@ impl Contestant {
         let peers = root().join("benches/peers");
         fs::create_dir_all(&output)?;
         let (program, arguments) = match self {
-            Self::Relay | Self::RelayWithTable => {
+            Self::Relay | Self::RelayAlone => {
                 build_release(&root().join("Cargo.toml"), &root().join("target"))?;
                 // Cargo may replace its own file by another build of the same binary.
                 let copy = output.join("relay");
                 fs::copy(root().join("target/release/purchasely-clevertap"), &copy)?;
                 (copy, vec![])
             }
-            Self::Nothing | Self::Defaults => {
-                let name = if self == Self::Nothing { "nothing" } else { "defaults" };
+            Self::Nothing | Self::Bare | Self::Defaults => {
+                let name = match self {
+                    Self::Nothing => "nothing",
+                    Self::Bare => "bare",
+                    _ => "defaults",
+                };
                 let target = output.join(name);
                 build_release(&peers.join(name).join("Cargo.toml"), &target)?;
                 (target.join("release").join(name), vec![])
             }
             Self::Node => {
                 let folder = output.join("node");
-                install_node_packages(&peers.join("node"), &folder)?;
-                (find_program("node")?, vec![folder.join("runtime.mjs")])
+                bundle_for_node(&peers.join("node"), &folder)?;
+                (find_program("node")?, vec![folder.join("bundle.mjs")])
             }
             Self::Python => {
                 let folder = output.join("python");
@@ -86,8 +93,8 @@ impl Contestant {
 impl Built {
     /// The bytes of its binary; `None` where that is not what is deployed, or is another contestant's.
     pub fn binary(&self) -> std::io::Result<Option<Vec<u8>>> {
-        use Contestant::{Defaults, Nothing, Relay};
-        let has_own = matches!(self.contestant, Nothing | Relay | Defaults);
+        use Contestant::{Bare, Defaults, Nothing, Relay};
+        let has_own = matches!(self.contestant, Nothing | Bare | Relay | Defaults);
         has_own.then(|| fs::read(&self.program)).transpose()
     }
 }
@@ -116,7 +123,8 @@ fn build_release(manifest: &Path, target: &Path) -> Result<(), Box<dyn Error>> {
     run(command.arg(manifest).arg("--target-dir").arg(target))
 }
 
-fn install_node_packages(source: &Path, folder: &Path) -> Result<(), Box<dyn Error>> {
+/// One file, as a function for Node is deployed.
+fn bundle_for_node(source: &Path, folder: &Path) -> Result<(), Box<dyn Error>> {
     let npm = find_program("npm")?;
     fs::create_dir_all(folder)?;
     for file in ["package.json", ".npmrc", "relay.mjs", "runtime.mjs"] {
@@ -126,9 +134,13 @@ fn install_node_packages(source: &Path, folder: &Path) -> Result<(), Box<dyn Err
     install_once(&source.join("package-lock.json"), &folder.join("installed"), || {
         fs::copy(source.join("package-lock.json"), &lock)?;
         let mut command = Command::new(npm);
-        command.args(["ci", "--omit=dev", "--no-audit", "--no-fund"]);
+        command.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]);
         run(command.current_dir(folder))
-    })
+    })?;
+    let mut bundle = Command::new(folder.join("node_modules/.bin/esbuild"));
+    bundle.args(["runtime.mjs", "--bundle", "--minify", "--platform=node", "--format=esm"]);
+    bundle.args(["--main-fields=module,main", "--outfile=bundle.mjs", "--log-level=warning"]);
+    run(bundle.current_dir(folder))
 }
 
 fn install_python_packages(source: &Path, folder: &Path) -> Result<(), Box<dyn Error>> {

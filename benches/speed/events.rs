@@ -2,16 +2,17 @@
 //! It does not know who relays them.
 
 use crate::contestants::root;
+use purchasely_clevertap::clevertap::upload_body;
+use purchasely_clevertap::mapping::{self, Mapped, Origin, Rules};
+use purchasely_clevertap::purchasely::{Event, Verified};
 use serde_json::{Value, json};
 use std::error::Error;
 use std::fs;
-use testkit::harness::{SHARED_SECRET, signed};
+use testkit::harness::{ACCOUNT_ID, PASSCODE, SHARED_SECRET, signed};
 use testkit::webhook::Front;
 
 /// The webhook that every contestant receives.
 pub const SAMPLE: &str = "events/TRIAL_STARTED.json";
-/// SQS delivers at most ten messages of a FIFO queue at once.
-pub const BATCH: u32 = 10;
 
 /// Makes events that differ in their ids only.
 pub struct Events {
@@ -32,30 +33,27 @@ impl Events {
         signed(body.as_bytes(), SHARED_SECRET).envelope(Front::HttpApi).to_string()
     }
 
-    /// Ten webhooks, each of another user, as the event queue invokes the function with them.
-    pub fn batch(&mut self) -> String {
-        let message = |number| {
-            json!({
-                "messageId": format!("059f36b4-87a3-44ab-83d2-{number:012}"),
-                "receiptHandle": "AQEBwJnKyrHigUMZj6rYigCgxlaS3SLy0a",
-                "body": self.body(),
-                "attributes": {
-                    "ApproximateReceiveCount": "1",
-                    "SentTimestamp": "1770139571000",
-                    "SequenceNumber": format!("{number:020}"),
-                    "MessageGroupId": format!("{number}"),
-                    "SenderId": "AIDAIENQZJOLO23YVJ4VO",
-                    "MessageDeduplicationId": format!("{number}"),
-                    "ApproximateFirstReceiveTimestamp": "1770139571001",
-                },
-                "messageAttributes": {},
-                "md5OfBody": "e4e68fb7bd0e697a0ae8f1bb342846b3",
-                "eventSource": "aws:sqs",
-                "eventSourceARN": "arn:aws:sqs:eu-west-1:123456789012:relay.fifo",
-                "awsRegion": "eu-west-1",
-            })
+    /// The same from a user.
+    pub fn webhook_of(&mut self, user: &str) -> String {
+        self.sample["user_id"] = json!(user);
+        self.webhook()
+    }
+
+    /// The request that uploads the sample's records: what the function sends, byte for byte but for headers.
+    pub fn upload(&self) -> Result<String, Box<dyn Error>> {
+        let body = self.sample.to_string();
+        let event = Event::parse(Verified::unsigned(body.as_bytes()))?;
+        let rules = Rules::default();
+        let Mapped::Records { records, .. } =
+            mapping::map(&event, &rules, Origin::Purchasely, &mut |_, _| {})
+        else {
+            return Err(format!("{SAMPLE} maps to no records").into());
         };
-        json!({ "Records": (0..BATCH).map(message).collect::<Vec<_>>() }).to_string()
+        let body = String::from_utf8(upload_body(&records.iter().collect::<Vec<_>>()))?;
+        Ok(format!(
+            "POST /1/upload HTTP/1.1\r\nhost: localhost\r\nx-clevertap-account-id: {ACCOUNT_ID}\r\nx-clevertap-passcode: {PASSCODE}\r\ncontent-type: application/json; charset=utf-8\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        ))
     }
 
     fn body(&mut self) -> String {
@@ -65,23 +63,11 @@ impl Events {
     }
 }
 
-/// Fails unless the webhook was answered with 200 and, by a relay, uploaded once.
-pub fn check_webhook(answer: &Value, accepted: &[Value], is_relay: bool) -> Result<(), String> {
+/// Fails unless the webhook was answered with 200 and its record accepted as often as `expected`.
+pub fn check(answer: &Value, accepted: &[Value], expected: usize) -> Result<(), String> {
     if answer["statusCode"] != 200 {
         return Err(format!("expected the status 200, got {answer}"));
     }
-    check_records(accepted, u32::from(is_relay))
-}
-
-/// Fails unless no message is to be delivered again and each was uploaded once.
-pub fn check_batch(answer: &Value, accepted: &[Value]) -> Result<(), String> {
-    if answer["batchItemFailures"] != json!([]) {
-        return Err(format!("expected no batchItemFailures, got {answer}"));
-    }
-    check_records(accepted, BATCH)
-}
-
-fn check_records(accepted: &[Value], expected: u32) -> Result<(), String> {
     let events: Vec<&Value> = accepted.iter().filter(|record| record["type"] == "event").collect();
     let is_correct = |record: &&&Value| {
         let properties = &record["evtData"];
@@ -92,7 +78,7 @@ fn check_records(accepted: &[Value], expected: u32) -> Result<(), String> {
             && properties["purchased_at"] == "$D_1770139568"
     };
     let correct = events.iter().filter(is_correct).count();
-    if events.len() == correct && u32::try_from(correct) == Ok(expected) {
+    if events.len() == correct && correct == expected {
         Ok(())
     } else {
         Err(format!(

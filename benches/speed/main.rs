@@ -1,8 +1,10 @@
-//! Measures the function's release build beside its peers, in one run and in turn: cold starts, warm
-//! events, batches, memory, size, and the instructions of its own work.
+//! Measures the function's release build: beside its peers, in one run and in turn, cold starts, warm events, memory,
+//! size, and the instructions of its own work; and by itself, how many events it carries.
 //! It knows the function only from outside, except for those instructions.
 
+mod capacity;
 mod contestants;
+mod costs;
 mod events;
 mod instructions;
 mod measure;
@@ -13,8 +15,10 @@ mod spread;
 
 use clap::{Parser, ValueEnum};
 use contestants::{Built, Contestant};
+use costs::Capacity;
 use instructions::Instructions;
 use measure::Latencies;
+use plot::{Panel, Row};
 use quota::Quota;
 use report::{ColdStarts, Conditions, Report, Size};
 use std::error::Error;
@@ -31,38 +35,58 @@ const SAME_REGION: Latencies =
 /// The part of a CPU that a Lambda function of 128 MB has: 1,769 MB are a whole one
 /// (<https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html>).
 const SMALL_FUNCTION: f64 = 128.0 / 1769.0;
-const README: &str = "benches/README.md";
-const PLOT: &str = "benches/speed.svg";
+/// A page and the plot in it.
+const SPEED: [&str; 2] = ["benches/README.md", "benches/speed.svg"];
+const CAPACITY: [&str; 2] = ["docs/costs.md", "docs/capacity.svg"];
+/// The plot that the project's README shows.
+const PLOTTED: [Contestant; 6] = [
+    Contestant::Nothing,
+    Contestant::Bare,
+    Contestant::Relay,
+    Contestant::Defaults,
+    Contestant::Node,
+    Contestant::Python,
+];
 const BEGIN: &str = "<!-- written by `make bench`: begin -->\n";
 const END: &str = "<!-- written by `make bench`: end -->\n";
 
-/// Measures the function's release build beside its peers, in one run and in turn.
+/// Measures the function's release build: its speed beside its peers, and how many events it carries.
 ///
 /// Builds what it measures first. Prints tables to standard output and progress to standard error.
 #[derive(Parser)]
 #[command(
     name = "speed",
-    after_help = "Example: make bench ARGS='--quick --only nothing,relay --conditions plain'
+    after_help = "Examples: make bench ARGS='--part capacity --record'
+          make bench ARGS='--part speed --quick --only nothing,relay --conditions plain'
 
 Exit codes: 0 measured, 1 could not be measured (the message says why), 2 invalid arguments.
 A missed target is not a failure; the table shows it."
 )]
 struct Arguments {
-    /// Measure only these.
+    /// Measure only this.
+    #[arg(long)]
+    part: Option<Part>,
+    /// Measure the speed only of these.
     #[arg(long, value_delimiter = ',', value_name = "CONTESTANTS")]
     only: Vec<Contestant>,
     /// Measure cold starts only under these conditions.
     #[arg(long, value_delimiter = ',', value_name = "CONDITIONS")]
     conditions: Vec<Conditions>,
-    /// A few cold starts and events and no instructions, for a first look.
+    /// A few of everything and no instructions, for a first look.
     #[arg(long)]
     quick: bool,
-    /// Write the tables into benches/README.md and the plot to benches/speed.svg.
+    /// Write the tables and plots: the speed's into benches/, the capacity's into docs/.
     #[arg(long, conflicts_with_all = ["only", "conditions", "quick"])]
     record: bool,
     /// Passed by `cargo bench`.
     #[arg(long, hide = true)]
     bench: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    Speed,
+    Capacity,
 }
 
 // One thread for all stand-ins: what they cost is then the same for every contestant.
@@ -78,9 +102,42 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
-    let (rounds, warm_events) = if arguments.quick { (5, 100) } else { (21, 1000) };
     let setting = setting()?;
     eprintln!("measuring on {setting}");
+    if arguments.part != Some(Part::Capacity) {
+        let report = speed(arguments, setting.clone()).await?;
+        let tables = report.tables();
+        if arguments.record {
+            record(SPEED, &tables, &plot_of(&report))?;
+        }
+        print!("{tables}");
+    }
+    if arguments.part != Some(Part::Speed) {
+        let capacity = capacity(arguments, setting).await?;
+        let tables =
+            capacity.tables(&fs::read_to_string(contestants::root().join(CAPACITY[0]))?)?;
+        if arguments.record {
+            record(CAPACITY, &tables, &capacity.plot())?;
+        }
+        print!("{tables}");
+    }
+    Ok(())
+}
+
+async fn capacity(arguments: &Arguments, setting: String) -> Result<Capacity, Box<dyn Error>> {
+    eprintln!("building");
+    let built = Contestant::Relay.build()?;
+    eprintln!("capacity");
+    let seconds = if arguments.quick { 1 } else { 5 };
+    let environments =
+        if arguments.quick { &capacity::ENVIRONMENTS[2..] } else { &capacity::ENVIRONMENTS[..] };
+    let window = Duration::from_secs(seconds);
+    let cells = capacity::measure(&built.program, environments, window).await?;
+    Ok(Capacity { setting, seconds, cells })
+}
+
+async fn speed(arguments: &Arguments, setting: String) -> Result<Report, Box<dyn Error>> {
+    let (rounds, warm_events): (usize, _) = if arguments.quick { (5, 100) } else { (21, 1000) };
     eprintln!("building");
     let contestants: Vec<Built> = Contestant::value_variants()
         .iter()
@@ -97,6 +154,8 @@ async fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     };
     for conditions in Conditions::value_variants() {
         if arguments.conditions.is_empty() || arguments.conditions.contains(conditions) {
+            // A start under the quota takes seconds, for some.
+            let rounds = if *conditions == Conditions::Quota { rounds.div_ceil(2) } else { rounds };
             report.cold.extend(cold(&contestants, *conditions, rounds).await?);
         }
     }
@@ -109,12 +168,7 @@ async fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
             eprintln!("  not counted: valgrind is not installed");
         }
     }
-
-    if arguments.record {
-        record(&report)?;
-    }
-    print!("{}", report.tables());
-    Ok(())
+    Ok(report)
 }
 
 /// `None` where the conditions cannot be created on this machine.
@@ -141,17 +195,19 @@ async fn cold(
         Conditions::Latency => {
             latencies = SAME_REGION;
             note = format!(
-                "+{} ms to connect, +{} ms for Secrets Manager, +{} ms for CleverTap, +{} ms for DynamoDB.",
+                "+{} ms to connect, +{} ms for Secrets Manager, +{} ms for CleverTap, +{} ms for DynamoDB. The round trips that follow each other, which is the critical path: {} ms with the table, {} ms without.",
                 latencies.clevertap.connection.as_millis(),
                 latencies.secrets_manager.request.as_millis(),
                 latencies.clevertap.request.as_millis(),
                 latencies.dynamodb.request.as_millis(),
+                latencies.critical_path(true).as_millis(),
+                latencies.critical_path(false).as_millis(),
             );
         }
     }
     eprintln!("cold starts, {conditions:?} {note}");
     let figures = measure::cold(contestants, quota.as_ref(), latencies, rounds).await?;
-    Ok(Some(ColdStarts { conditions, note, figures }))
+    Ok(Some(ColdStarts { conditions, note, latencies, figures }))
 }
 
 fn sizes(contestants: &[Built]) -> Result<Vec<Size>, Box<dyn Error>> {
@@ -184,18 +240,45 @@ fn setting() -> Result<String, Box<dyn Error>> {
     Ok(format!("{date} on {cpu}: {cores} cores, Linux {kernel}, load average {load} at the start"))
 }
 
-/// Replaces the tables between the two marks and the plot.
-fn record(report: &Report) -> Result<(), Box<dyn Error>> {
-    let readme = contestants::root().join(README);
-    let text = fs::read_to_string(&readme)?;
+/// What an operator asks first, with what the template deploys.
+fn plot_of(report: &Report) -> String {
+    let rows = PLOTTED.map(|contestant| Row {
+        name: contestant.titles().1,
+        is_ours: contestant == Contestant::Relay,
+    });
+    let values = |value: &dyn Fn(Contestant) -> f64| PLOTTED.map(value).to_vec();
+    let panels = [
+        Panel {
+            title: "Cold start, ms",
+            note: "spawn to answer, 1/14 of a CPU",
+            values: values(&|contestant| report.answer_ms(Conditions::Quota, contestant)),
+        },
+        Panel {
+            title: "Warm event, µs",
+            note: "median of 1,000",
+            values: values(&|contestant| report.warm(contestant, |warm| warm.took_us.median)),
+        },
+        Panel {
+            title: "Peak memory, MiB",
+            note: "after 1,000 events",
+            values: values(&|contestant| report.warm(contestant, |warm| warm.peak_mib)),
+        },
+    ];
+    plot::draw(&rows, &panels)
+}
+
+/// Replaces the tables between the two marks of a page, and the plot.
+fn record([page, plot]: [&str; 2], tables: &str, drawn: &str) -> Result<(), Box<dyn Error>> {
+    let file = contestants::root().join(page);
+    let text = fs::read_to_string(&file)?;
     let parts =
         text.split_once(BEGIN).and_then(|(before, rest)| Some((before, rest.split_once(END)?.1)));
     let (before, after) = parts.ok_or_else(|| {
-        format!("{README} lacks the comments between which the tables go: {BEGIN}{END}")
+        format!("{page} lacks the comments between which the tables go: {BEGIN}{END}")
     })?;
-    fs::write(&readme, format!("{before}{BEGIN}\n{}\n{END}{after}", report.tables()))?;
-    fs::write(contestants::root().join(PLOT), plot::draw(report))?;
-    eprintln!("wrote {README} and {PLOT}");
+    fs::write(&file, format!("{before}{BEGIN}\n{tables}\n{END}{after}"))?;
+    fs::write(contestants::root().join(plot), drawn)?;
+    eprintln!("wrote {page} and {plot}");
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 //! It does not know which figures are good.
 
 use crate::contestants::{Built, Contestant};
-use crate::events::{BATCH, Events, check_batch, check_webhook};
+use crate::events::{Events, check};
 use crate::quota::{Group, Quota};
 use crate::report::{Cold, Traffic, Warm, ms};
 use crate::spread::Spread;
@@ -26,8 +26,13 @@ use tokio::process::Command;
 const WARM_UP: u32 = 100;
 /// Events that one contestant receives before it is the next one's turn.
 const TURN: u32 = 50;
-/// Batches that it receives in its turn.
-const TURN_OF_BATCHES: u32 = 10;
+
+/// What the template configures. Nothing of this bench becomes a dead letter or a message.
+const DEPLOYED: [(&str, &str); 3] = [
+    ("DEDUPLICATION_TABLE", "claims"),
+    ("DEAD_LETTER_QUEUE_URL", "https://sqs.eu-west-1.amazonaws.com/123456789012/dead.fifo"),
+    ("EVENT_QUEUE_URL", "https://sqs.eu-west-1.amazonaws.com/123456789012/events.fifo"),
+];
 
 /// What the services add, as if they were on other machines.
 #[derive(Debug, Clone, Copy, Default)]
@@ -35,6 +40,16 @@ pub struct Latencies {
     pub secrets_manager: Latency,
     pub clevertap: Latency,
     pub dynamodb: Latency,
+}
+
+impl Latencies {
+    /// The round trips that follow each other however fast the function is: a connection, the secret, the claim,
+    /// the upload, the claim's completion. Other connections open meanwhile.
+    pub fn critical_path(self, has_table: bool) -> Duration {
+        let claim = if has_table { 2 * self.dynamodb.request } else { Duration::ZERO };
+        let secret = self.secrets_manager.connection + self.secrets_manager.request;
+        secret + claim + self.clevertap.request
+    }
 }
 
 /// One contestant's cold starts, a value for each.
@@ -50,8 +65,6 @@ struct Samples {
 /// One process that lives through all turns.
 struct Lane {
     contestant: Contestant,
-    /// Events in one invocation.
-    batch: u32,
     api: RuntimeApi,
     process: Process,
     took_us: Vec<f64>,
@@ -121,30 +134,24 @@ pub async fn cold(
     Ok(figures.collect::<Option<_>>().ok_or("there were no cold starts")?)
 }
 
-/// Measures about `count` warm events of each contestant, turn by turn, and the function's events in batches beside them.
+/// Measures about `count` warm events of each contestant, turn by turn.
 pub async fn warm(contestants: &[Built], count: u32) -> Result<Vec<Warm>, Box<dyn Error>> {
     let mut world = World::start(Latencies::default()).await?;
     let mut lanes = Vec::new();
     for built in contestants {
-        for batch in [1, BATCH] {
-            if batch > 1 && built.contestant != Contestant::Relay {
-                continue;
-            }
-            let api = RuntimeApi::start().await;
-            let lane = Lane {
-                contestant: built.contestant,
-                batch,
-                process: Process::start(built, &api, &world.environment, None).await?,
-                api,
-                took_us: Vec::new(),
-                cpu_us: Vec::new(),
-                traffic: Traffic::default(),
-            };
-            for _ in 0..WARM_UP {
-                lane.invoke(&mut world).await?;
-            }
-            lanes.push(lane);
+        let api = RuntimeApi::start().await;
+        let lane = Lane {
+            contestant: built.contestant,
+            process: Process::start(built, &api, &world.environment, None).await?,
+            api,
+            took_us: Vec::new(),
+            cpu_us: Vec::new(),
+            traffic: Traffic::default(),
+        };
+        for _ in 0..WARM_UP {
+            lane.invoke(&mut world).await?;
         }
+        lanes.push(lane);
     }
     let turns = count.div_ceil(TURN);
     for turn in 1..=turns {
@@ -180,6 +187,7 @@ impl World {
 
         let authority = authority.pem_file();
         let pem_file = authority.path().to_str().ok_or("the path of the authority is not UTF-8")?;
+        let events = Events::new()?;
         let environment = [
             ("AWS_LAMBDA_FUNCTION_NAME", "relay"),
             ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128"),
@@ -194,6 +202,7 @@ impl World {
             ("CLEVERTAP_API_URL", &clevertap_url),
             ("CLEVERTAP_REGION", "in1"),
             ("SECRET_ID", SECRET_ID),
+            ("FORWARDED_REQUEST", &events.upload()?),
             ("PATH", &env::var("PATH").unwrap_or_default()),
             // The authority: for Rust, Node and Python.
             ("SSL_CERT_FILE", pem_file),
@@ -205,7 +214,7 @@ impl World {
             secrets_manager,
             dynamodb,
             environment: environment.map(|(name, value)| (name, value.to_owned())).to_vec(),
-            events: Events::new()?,
+            events,
             seen: Traffic::default(),
             _authority: authority,
         })
@@ -219,7 +228,7 @@ impl World {
         samples: &mut Samples,
     ) -> Result<(), Box<dyn Error>> {
         self.take_traffic();
-        let invocation = self.invoke(contestant, false, api).await?;
+        let invocation = self.invoke(contestant, api).await?;
         samples.cpu_ms.push(ms(process.cpu_time()?));
         samples.peak_mib.push(process.peak_mib()?);
         let next_at = api.wait_until_ready().await;
@@ -229,23 +238,21 @@ impl World {
         Ok(())
     }
 
-    /// Invokes a contestant with the next event or batch and checks that it was relayed.
+    /// Invokes a contestant with the next event and checks that it was relayed.
     async fn invoke(
         &mut self,
         contestant: Contestant,
-        is_batch: bool,
         api: &RuntimeApi,
     ) -> Result<Invocation, Box<dyn Error>> {
-        let event = if is_batch { self.events.batch() } else { self.events.webhook() };
-        let invocation = api.invoke_timed(event).await;
+        let invocation = api.invoke_timed(self.events.webhook()).await;
         let accepted = self.clevertap.accepted();
         let uploads = self.clevertap.take_uploads().len();
-        if uploads != usize::from(contestant.is_relay()) {
+        let expected = usize::from(contestant.uploads());
+        if uploads != expected {
             return Err(format!("{uploads} uploads, and the answer {:?}", invocation.result).into());
         }
         match &invocation.result {
-            Ok(answer) if is_batch => check_batch(answer, &accepted)?,
-            Ok(answer) => check_webhook(answer, &accepted, contestant.is_relay())?,
+            Ok(answer) => check(answer, &accepted, expected)?,
             Err(error) => return Err(format!("the invocation failed: {error}").into()),
         }
         Ok(invocation)
@@ -288,8 +295,8 @@ impl Process {
             .envs(environment.iter().map(|(name, value)| (name, value)))
             .env("AWS_LAMBDA_RUNTIME_API", api.address())
             .stdin(Stdio::piped());
-        if built.contestant == Contestant::RelayWithTable {
-            command.env("DEDUPLICATION_TABLE", "claims");
+        if built.contestant == Contestant::Relay {
+            command.envs(DEPLOYED);
         }
         let function = Function::spawn_command(command, api);
         let mut process = Self {
@@ -337,14 +344,13 @@ impl Lane {
         // The others' turns have emptied the caches, so the first invocation is not counted.
         self.invoke(world).await?;
         world.take_traffic();
-        let invocations = if self.batch == 1 { TURN } else { TURN_OF_BATCHES };
-        for _ in 0..invocations {
+        for _ in 0..TURN {
             let cpu_before = self.process.cpu_time()?;
             let invocation = self.invoke(world).await?;
             let took = invocation.answered_at - invocation.handed_over_at;
             let cpu = self.process.cpu_time()?.saturating_sub(cpu_before);
-            self.took_us.push(ms(took) * 1e3 / f64::from(self.batch));
-            self.cpu_us.push(ms(cpu) * 1e3 / f64::from(self.batch));
+            self.took_us.push(ms(took) * 1e3);
+            self.cpu_us.push(ms(cpu) * 1e3);
         }
         let traffic = world.take_traffic();
         self.traffic.requests += traffic.requests;
@@ -353,15 +359,14 @@ impl Lane {
     }
 
     async fn invoke(&self, world: &mut World) -> Result<Invocation, Box<dyn Error>> {
-        let result = world.invoke(self.contestant, self.batch > 1, &self.api).await;
+        let result = world.invoke(self.contestant, &self.api).await;
         result.map_err(|error| self.process.describe(self.contestant, error.as_ref()).into())
     }
 
     fn figures(self) -> Result<Warm, Box<dyn Error>> {
         Ok(Warm {
             contestant: self.contestant,
-            batch: self.batch,
-            events: count(self.took_us.len()) * self.batch,
+            events: count(self.took_us.len()),
             took_us: Spread::of(self.took_us).ok_or("there were no warm events")?,
             cpu_us: Spread::of(self.cpu_us).ok_or("there were no warm events")?,
             peak_mib: self.process.peak_mib()?,

@@ -1,21 +1,14 @@
-//! The plot that the project's README shows: bars with their numbers, as SVG without fonts or scripts.
+//! Plots of bars with their numbers, as SVG without fonts or scripts.
 //! It does not know how its numbers were measured.
 
-use crate::contestants::Contestant;
-use crate::report::{Conditions, Report, decimals};
+use crate::report::{decimals, whole};
 
-const ROWS: [Contestant; 5] = [
-    Contestant::Nothing,
-    Contestant::Relay,
-    Contestant::Defaults,
-    Contestant::Node,
-    Contestant::Python,
-];
 /// The left edges of the three groups of bars. The names of the rows are left of the first.
-const LEFT: [f64; 3] = [144.0, 387.0, 629.0];
+const LEFT: [u32; 3] = [144, 387, 629];
 const LONGEST_BAR: f64 = 153.0;
-/// The upper edges of the rows' bars.
-const TOP: [f64; 5] = [64.0, 94.0, 124.0, 154.0, 184.0];
+/// The upper edge of the first bar, and the distance to the next.
+const TOP: u32 = 64;
+const STEP: u32 = 30;
 
 /// Colours follow the reader's preference for light or dark.
 const STYLE: &str = r#"<style>
@@ -36,39 +29,36 @@ line { stroke: #d1d9e0; }
 }
 </style>"#;
 
-/// One group of bars.
-struct Panel {
-    title: &'static str,
-    note: &'static str,
-    /// Those rows that were measured, with their upper edges.
-    rows: Vec<(Contestant, f64, f64)>,
+/// A name left of the bars, and whether its bars are to stand out.
+pub struct Row<'r> {
+    pub name: &'r str,
+    pub is_ours: bool,
 }
 
-pub fn draw(report: &Report) -> String {
-    let panels = [
-        Panel::new("Cold start, ms", "spawn to answer, 1/14 of a CPU", |contestant| {
-            report.answer_ms(Conditions::Quota, contestant)
-        }),
-        Panel::new("Warm event, µs", "median of 1,000", |contestant| {
-            report.warm(contestant, |warm| warm.took_us.median)
-        }),
-        Panel::new("Peak memory, MiB", "after 1,000 events", |contestant| {
-            report.warm(contestant, |warm| warm.peak_mib)
-        }),
-    ];
-    let in_words = panels.each_ref().map(Panel::in_words).join(". ");
-    let names = ROWS.into_iter().zip(TOP).map(|(contestant, top)| {
+/// One group of bars.
+pub struct Panel<'p> {
+    pub title: &'p str,
+    pub note: &'p str,
+    /// For each row; NaN where it was not measured.
+    pub values: Vec<f64>,
+}
+
+pub fn draw(rows: &[Row<'_>], panels: &[Panel<'_>; 3]) -> String {
+    let in_words = panels.each_ref().map(|panel| panel.in_words(rows)).join(". ");
+    let bottom = TOP + rows.iter().map(|_| STEP).sum::<u32>() + 4;
+    let height = bottom + 12;
+    let names = rows.iter().zip(tops()).map(|(row, top)| {
         format!(
             r#"<text x="134" y="{}" text-anchor="end" class="{}">{}</text>"#,
-            top + 13.0,
-            class(contestant),
-            contestant.titles().1,
+            top + 13,
+            row.class(),
+            row.name,
         )
     });
-    let drawn = panels.iter().zip(LEFT).map(|(panel, left)| panel.draw(left));
+    let drawn = panels.iter().zip(LEFT).map(|(panel, left)| panel.draw(rows, left, bottom));
     let lines: Vec<String> = names.chain(drawn).collect();
     format!(
-        r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 860 230" width="860" height="230" role="img" aria-labelledby="title">
+        r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 860 {height}" width="860" height="{height}" role="img" aria-labelledby="title">
 <title id="title">{in_words}</title>
 {STYLE}
 {}
@@ -78,26 +68,32 @@ pub fn draw(report: &Report) -> String {
     )
 }
 
-impl Panel {
-    fn new(title: &'static str, note: &'static str, value: impl Fn(Contestant) -> f64) -> Self {
-        let rows = ROWS.into_iter().zip(TOP);
-        let rows = rows.map(|(contestant, top)| (contestant, top, value(contestant)));
-        let rows = rows.filter(|(.., value)| !value.is_nan()).collect();
-        Self { title, note, rows }
-    }
+fn tops() -> impl Iterator<Item = u32> {
+    (0..).map(|number| TOP + number * STEP)
+}
 
-    fn draw(&self, left: f64) -> String {
-        let Self { title, note, rows } = self;
+impl Row<'_> {
+    fn class(&self) -> &'static str {
+        if self.is_ours { "ours" } else { "theirs" }
+    }
+}
+
+impl Panel<'_> {
+    fn draw(&self, rows: &[Row<'_>], left: u32, bottom: u32) -> String {
+        let Self { title, note, values } = self;
         let mut lines = vec![format!(
             r#"<text x="{left}" y="24" class="title">{title}</text>
 <text x="{left}" y="42" class="note">{note}</text>
-<line x1="{left}" y1="58" x2="{left}" y2="218"/>"#
+<line x1="{left}" y1="58" x2="{left}" y2="{bottom}"/>"#
         )];
-        let greatest = rows.iter().map(|(.., value)| *value).fold(0.0, f64::max);
-        for (contestant, top, value) in rows {
+        let greatest = values.iter().copied().fold(0.0, f64::max);
+        for ((row, value), top) in rows.iter().zip(values).zip(tops()) {
+            if value.is_nan() {
+                continue;
+            }
             let length = (value / greatest * LONGEST_BAR).max(1.5);
-            let (class, baseline) = (class(*contestant), top + 13.0);
-            let (start, end) = (left + 0.5, left + length + 7.0);
+            let (class, baseline) = (row.class(), top + 13);
+            let (start, end) = (f64::from(left) + 0.5, f64::from(left) + length + 7.0);
             lines.push(format!(
                 r#"<rect x="{start}" y="{top}" width="{length:.1}" height="16" rx="2" class="{class}"/>
 <text x="{end:.1}" y="{baseline}" class="number {class}">{}</text>"#,
@@ -108,27 +104,15 @@ impl Panel {
     }
 
     /// For readers who cannot see the plot.
-    fn in_words(&self) -> String {
-        let Self { title, note, rows } = self;
-        let rows = rows.iter();
-        let values = rows.map(|(row, _, value)| format!("{} {}", row.titles().1, readable(*value)));
-        let values = values.collect::<Vec<_>>().join(", ");
-        format!("{title} ({note}): {values}")
+    fn in_words(&self, rows: &[Row<'_>]) -> String {
+        let Self { title, note, values } = self;
+        let measured = rows.iter().zip(values).filter(|(_, value)| !value.is_nan());
+        let values = measured.map(|(row, value)| format!("{} {}", row.name, readable(*value)));
+        format!("{title} ({note}): {}", values.collect::<Vec<_>>().join(", "))
     }
 }
 
-/// Two or three digits, with a comma between thousands.
+/// Two or three digits, or more.
 fn readable(value: f64) -> String {
-    match format!("{value:.0}") {
-        _ if value < 10.0 => decimals(value),
-        digits if value < 1000.0 => digits,
-        digits => {
-            let (thousands, rest) = digits.split_at(digits.len() - 3);
-            format!("{thousands},{rest}")
-        }
-    }
-}
-
-fn class(contestant: Contestant) -> &'static str {
-    if contestant == Contestant::Relay { "ours" } else { "theirs" }
+    if value < 10.0 { decimals(value) } else { whole(value) }
 }

@@ -4,6 +4,7 @@
 //! progress to done; a claim in progress is never released, it expires.
 
 use crate::clock::unix_time;
+use crate::http::WarmUp;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
@@ -42,6 +43,7 @@ const MAX_ID_BYTES: usize = 512;
 pub struct Claims {
     client: Client,
     table: String,
+    warm_up: WarmUp,
 }
 
 /// What an attempt to claim a key found.
@@ -69,11 +71,22 @@ pub fn key(event_id: Option<&str>, body: &[u8]) -> String {
 impl Claims {
     /// `table` has the string partition key [`KEY`] and the TTL attribute [`EXPIRES_AT`].
     pub fn new(client: Client, table: String) -> Self {
-        Self { client, table }
+        Self { client, table, warm_up: WarmUp::default() }
+    }
+
+    /// Starts to open a connection for the first claim, with an update whose condition no table meets.
+    pub fn warm_up(&self) {
+        let update = self
+            .update("warm-up")
+            .update_expression("SET #expires = :expires")
+            .condition_expression("attribute_exists(#key)")
+            .expression_attribute_names("#key", KEY);
+        self.warm_up.start(update.send());
     }
 
     /// Claims a key with one conditional update, which returns the item, also where it fails.
     pub async fn claim(&self, key: &str) -> Claim {
+        self.warm_up.wait().await;
         let now = unix_time().as_millis();
         let until = now + PROGRESS_TTL.as_millis();
         let owner = format!("{:032x}", fastrand::u128(..));

@@ -4,24 +4,18 @@
 
 use super::Role;
 use super::response::{self, Response};
-use crate::http::{NoResponse, SharedHttp};
+use crate::http::{NoResponse, SharedHttp, WarmUp};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::uri::{InvalidUri, Uri};
 use http::{Method, Request};
 use secrecy::{ExposeSecret, SecretString};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 const ACCOUNT_ID: HeaderName = HeaderName::from_static("x-clevertap-account-id");
 const PASSCODE: HeaderName = HeaderName::from_static("x-clevertap-passcode");
 /// CleverTap echoes each refused record, and a record of ours has at most about 64 KB.
 const MAX_RESPONSE_BYTES: usize = 2 * 1024 * 1024;
-/// How long the first upload waits for the connection that was started at start-up. The wait is worth no
-/// more than a handshake, and after a freeze the connection never comes.
-const WARM_UP_TIMEOUT: Duration = Duration::from_millis(20);
 
 /// Uploads to one host.
 #[derive(Debug, Clone)]
@@ -29,8 +23,7 @@ pub struct Client {
     http: SharedHttp,
     base_url: Uri,
     upload_url: Uri,
-    /// The request that opens the first connection, until an upload has waited for it.
-    warm_up: Arc<Mutex<Option<JoinHandle<()>>>>,
+    warm_up: WarmUp,
 }
 
 /// The account to upload to.
@@ -65,20 +58,16 @@ impl Client {
             http,
             base_url: base_url.parse()?,
             upload_url: format!("{base_url}/1/upload{query}").parse()?,
-            warm_up: Arc::default(),
+            warm_up: WarmUp::default(),
         })
     }
 
-    /// Starts to open a connection for the first upload. Its failure changes nothing.
+    /// Starts to open a connection for the first upload.
     pub fn warm_up(&self) {
         let mut request = Request::new(Bytes::new());
         *request.method_mut() = Method::HEAD;
         request.uri_mut().clone_from(&self.base_url);
-        let exchange = self.http.0.exchange(request, 0);
-        let task = tokio::spawn(async move {
-            let _ = exchange.await;
-        });
-        *self.task() = Some(task);
+        self.warm_up.start(self.http.0.exchange(request, 0));
     }
 
     /// Sends one upload of records with these roles and reads the answer, until `deadline`.
@@ -90,22 +79,10 @@ impl Client {
         deadline: Instant,
     ) -> Attempt {
         let attempt = async {
-            self.wait_for_warm_up().await;
+            self.warm_up.wait().await;
             self.send(credentials, body, roles).await
         };
         timeout_at(deadline, attempt).await.unwrap_or(Attempt::TimedOut)
-    }
-
-    /// The first upload does not open a second connection beside the one that is almost there.
-    async fn wait_for_warm_up(&self) {
-        let task = self.task().take();
-        if let Some(task) = task {
-            let _ = timeout(WARM_UP_TIMEOUT, task).await;
-        }
-    }
-
-    fn task(&self) -> MutexGuard<'_, Option<JoinHandle<()>>> {
-        self.warm_up.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn send(&self, credentials: Credentials<'_>, body: Vec<u8>, roles: &[Role]) -> Attempt {

@@ -133,7 +133,7 @@ pub enum Reply {
     Redirect { status: u16, location: String },
     /// No answer; the connection stays open and the upload counts as concurrent.
     Silent,
-    /// By the rules, after this long.
+    /// By the rules, after this long; a 429 comes at once.
     Slow(Duration),
     /// `success`, but the connection closes before the last byte of it.
     CutShort,
@@ -247,7 +247,10 @@ impl CleverTap {
     async fn upload(&self, request: &Request<Bytes>) -> Ending {
         // The slot is in use until the answer is ready, or until the peer gives up on it.
         let slot = self.0.slots.try_acquire();
-        let (place, reply) = self.receive(request);
+        let (place, mut reply) = self.receive(request);
+        if slot.is_err() && matches!(reply, Reply::Slow(_)) {
+            reply = Reply::Normal;
+        }
         let judge = |forced| match slot {
             Ok(_) => self.judge(request, forced),
             Err(_) => failure(429, "Too many concurrent requests"),

@@ -262,7 +262,8 @@ impl RuntimeApi {
 
 impl Function {
     /// Starts `binary` as Lambda does, with nothing in its environment but Lambda's own variables and `env`,
-    /// which wins over them. The function before it has ended or been dropped: an API serves one at a time.
+    /// which wins over them. The function before it has ended or been dropped, or is another environment that takes
+    /// events from the same API and lives as long.
     pub fn spawn(binary: impl AsRef<Path>, api: &RuntimeApi, env: &[(&str, &str)]) -> Self {
         let mut command = Command::new(binary.as_ref());
         command

@@ -223,7 +223,7 @@ fn letter(message: &Message) -> Value {
     })
 }
 
-async fn config(endpoint: &str) -> SdkConfig {
+pub(crate) async fn config(endpoint: &str) -> SdkConfig {
     aws_config::defaults(BehaviorVersion::v2026_01_12())
         .http_client(SharedHttp(std::sync::Arc::new(plain_client())))
         .region(Region::new("eu-west-1"))

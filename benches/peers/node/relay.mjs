@@ -5,12 +5,10 @@ import { createHmac, timingSafeEqual } from "node:crypto";
 import { GetSecretValueCommand, SecretsManagerClient } from "@aws-sdk/client-secrets-manager";
 
 const { CLEVERTAP_ACCOUNT_ID, CLEVERTAP_API_URL, SECRET_ID } = process.env;
-const secretsManager = new SecretsManagerClient({});
-let secret;
+const secret = await readSecret();
 
 export async function handler(request) {
   try {
-    secret ??= await readSecret();
     const raw = request.isBase64Encoded ? Buffer.from(request.body, "base64") : Buffer.from(request.body);
     if (!isSigned(request.headers, raw)) {
       return answer(401, "unauthorized");
@@ -26,6 +24,7 @@ export async function handler(request) {
 }
 
 async function readSecret() {
+  const secretsManager = new SecretsManagerClient({});
   const { SecretString } = await secretsManager.send(new GetSecretValueCommand({ SecretId: SECRET_ID }));
   return JSON.parse(SecretString);
 }

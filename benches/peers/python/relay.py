@@ -15,17 +15,13 @@ import urllib3
 ACCOUNT_ID = os.environ["CLEVERTAP_ACCOUNT_ID"]
 UPLOAD_URL = os.environ["CLEVERTAP_API_URL"] + "/1/upload"
 
-secrets_manager = boto3.client("secretsmanager")
+response = boto3.client("secretsmanager").get_secret_value(SecretId=os.environ["SECRET_ID"])
+secret = json.loads(response["SecretString"])
 http = urllib3.PoolManager(ca_certs=os.environ.get("AWS_CA_BUNDLE"))
-secret = None
 
 
 def handler(request):
-    global secret
     try:
-        if secret is None:
-            response = secrets_manager.get_secret_value(SecretId=os.environ["SECRET_ID"])
-            secret = json.loads(response["SecretString"])
         raw = base64.b64decode(request["body"]) if request["isBase64Encoded"] else request["body"].encode()
         if not is_signed(request["headers"], raw):
             return answer(401, "unauthorized")

@@ -57,7 +57,6 @@ pub fn tables() -> BTreeMap<&'static str, Table> {
             "events a month | default settings | `Monitoring=false` | X-Ray, at most | `DELIVERY=queue`, at most",
             costs::examples,
         ),
-        ("ceiling", "an upload takes | events per second | a day", costs::ceiling),
         ("limits", "limit | default | beyond it", costs::limits),
     ];
     all.map(|(name, header, rows)| (name, Table { header, rows: rows() })).into()

@@ -9,7 +9,6 @@ use lambda_http::{Error, Request, Response, run, service_fn, tracing};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use sha2::Sha256;
-use tokio::sync::OnceCell;
 
 #[derive(Deserialize)]
 struct Secret {
@@ -23,9 +22,7 @@ struct Verdict {
 }
 
 struct Relay {
-    secrets_manager: aws_sdk_secretsmanager::Client,
-    secret_id: String,
-    secret: OnceCell<Secret>,
+    secret: Secret,
     http: reqwest::Client,
     upload_url: String,
     account_id: String,
@@ -36,9 +33,7 @@ async fn main() -> Result<(), Error> {
     tracing::init_default_subscriber();
     let config = aws_config::load_defaults(BehaviorVersion::latest()).await;
     let relay = Relay {
-        secrets_manager: aws_sdk_secretsmanager::Client::new(&config),
-        secret_id: env::var("SECRET_ID")?,
-        secret: OnceCell::new(),
+        secret: read_secret(&aws_sdk_secretsmanager::Client::new(&config)).await?,
         http: reqwest::Client::new(),
         upload_url: format!("{}/1/upload", env::var("CLEVERTAP_API_URL")?),
         account_id: env::var("CLEVERTAP_ACCOUNT_ID")?,
@@ -66,29 +61,21 @@ async fn answer(relay: &Relay, request: Request) -> Result<Response<String>, Err
 impl Relay {
     /// `false`: the signature is invalid.
     async fn relay(&self, request: &Request) -> Result<bool, Error> {
-        let secret = self.secret.get_or_try_init(|| self.read_secret()).await?;
-        if !is_signed(request, &secret.purchasely_shared_secret) {
+        if !is_signed(request, &self.secret.purchasely_shared_secret) {
             return Ok(false);
         }
         let event: Map<String, Value> = serde_json::from_slice(request.body())?;
-        self.upload(&map(&event)?, secret).await?;
+        self.upload(&map(&event)?).await?;
         tracing::info!(event_id = event["event_id"].as_str(), "relayed");
         Ok(true)
     }
 
-    async fn read_secret(&self) -> Result<Secret, Error> {
-        let request = self.secrets_manager.get_secret_value();
-        let response = request.secret_id(&self.secret_id).send().await?;
-        let text = response.secret_string().ok_or("the secret is binary")?;
-        Ok(serde_json::from_str(text)?)
-    }
-
-    async fn upload(&self, upload: &Value, secret: &Secret) -> Result<(), Error> {
+    async fn upload(&self, upload: &Value) -> Result<(), Error> {
         let response = self
             .http
             .post(&self.upload_url)
             .header("X-CleverTap-Account-Id", &self.account_id)
-            .header("X-CleverTap-Passcode", &secret.clevertap_passcode)
+            .header("X-CleverTap-Passcode", &self.secret.clevertap_passcode)
             .header("Content-Type", "application/json; charset=utf-8")
             .body(upload.to_string())
             .send()
@@ -101,6 +88,13 @@ impl Relay {
             Err(format!("CleverTap answered {}", verdict.status).into())
         }
     }
+}
+
+async fn read_secret(secrets_manager: &aws_sdk_secretsmanager::Client) -> Result<Secret, Error> {
+    let request = secrets_manager.get_secret_value();
+    let response = request.secret_id(env::var("SECRET_ID")?).send().await?;
+    let text = response.secret_string().ok_or("the secret is binary")?;
+    Ok(serde_json::from_str(text)?)
 }
 
 fn is_signed(request: &Request, shared_secret: &str) -> bool {

@@ -126,19 +126,6 @@ pub fn examples() -> Rows {
     [1e3, 1e5, 1e6].map(row).to_vec()
 }
 
-/// What CleverTap's limit on concurrent uploads allows, by the time that an upload takes.
-pub fn ceiling() -> Rows {
-    let row = |milliseconds: f64| {
-        let per_second = CONCURRENT_UPLOADS / (milliseconds / 1e3);
-        let a_day = thousands(per_second * 86_400.0);
-        format!(
-            "{milliseconds} ms | {CONCURRENT_UPLOADS} / {} s = {per_second} | {a_day}",
-            milliseconds / 1e3
-        )
-    };
-    [50.0, 200.0, 500.0].map(row).to_vec()
-}
-
 pub fn limits() -> Rows {
     let reserved = match default("ReservedConcurrency") {
         0.0 => "none".to_owned(),
