@@ -31,7 +31,7 @@ PARAMS ?= params.yaml
 BUCKET ?=
 DEPLOY = scripts/deploy $(1) --template template.yaml --stack $(STACK) --params $(PARAMS)
 
-.PHONY: help demo dev deploy secret doctor test check unit target package packaged reproducible release golden property bench deny advisories template workflows deployment docs requirements tools clean
+.PHONY: help demo dev deploy secret doctor test check unit target package packaged reproducible release golden vectors property bench deny advisories template workflows deployment docs requirements tools clean
 
 help: ## Say what there is to make.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 20
@@ -68,7 +68,7 @@ secret: $(VENV)/awscli.done ## Check secret.json and store it as the secret of t
 doctor: $(VENV)/awscli.done ## Check the deployed stack STACK, up to CleverTap.
 	cargo --locked relay doctor --stack $(STACK) --online
 
-test: check unit packaged reproducible deny template workflows deployment ## Check everything.
+test: check unit vectors packaged reproducible deny template workflows deployment ## Check everything.
 	@echo "make test: all of it passed"
 
 check: ## Format and lints.
@@ -113,6 +113,9 @@ release: package $(VENV)/release.done ## Build what a release holds into target/
 golden: ## Write tests/golden again, to be reviewed as a diff.
 	WRITE_GOLDEN=1 cargo test --locked --test it golden
 	git diff --stat -- tests/golden
+
+vectors: ## Check the vectors with Python's own implementation.
+	$(PYTHON) scripts/signature_vectors.py
 
 CASES ?= 100000
 property: ## Map CASES random payloads and check each record against CleverTap's limits.
