@@ -114,8 +114,9 @@ golden: ## Write tests/golden again, to be reviewed as a diff.
 	WRITE_GOLDEN=1 cargo test --locked --test it golden
 	git diff --stat -- tests/golden
 
-vectors: ## Check the vectors with Python's own implementation.
+vectors: ## Check the vectors and the golden uploads with Python's own implementation.
 	$(PYTHON) scripts/signature_vectors.py
+	$(PYTHON) scripts/check_golden.py
 
 CASES ?= 100000
 property: ## Map CASES random payloads and check each record against CleverTap's limits.
