@@ -31,7 +31,7 @@ PARAMS ?= params.yaml
 BUCKET ?=
 DEPLOY = scripts/deploy $(1) --template template.yaml --stack $(STACK) --params $(PARAMS)
 
-.PHONY: help demo dev deploy secret doctor test check unit target package packaged reproducible release golden vectors property bench deny advisories template workflows deployment docs requirements tools clean
+.PHONY: help demo dev deploy secret doctor test check unit target package packaged reproducible release golden vectors property fuzz bench deny advisories template workflows deployment docs requirements tools clean
 
 help: ## Say what there is to make.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 20
@@ -121,6 +121,24 @@ vectors: ## Check the vectors and the golden uploads with Python's own implement
 CASES ?= 100000
 property: ## Map CASES random payloads and check each record against CleverTap's limits.
 	PROPTEST_CASES=$(CASES) cargo test --locked --profile property --test it mapping
+
+# The flags of `cargo fuzz` without a sanitizer, which take no nightly Rust: the function has no unsafe code of its own.
+FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module $(addprefix -Cllvm-args=-sanitizer-coverage-,level=4 inline-8bit-counters pc-table trace-compares)
+MINUTES ?= 1
+PARSERS ?= envelope signature webhook answer secret
+SAMPLES_envelope := events/api-gateway
+SAMPLES_webhook := events
+# What libFuzzer finds stays in target/fuzz. Copy what fails into fuzz/corpus, which `make unit` tries again.
+define FUZZ
+	mkdir -p target/fuzz/$(1)
+	FUZZ=$(1) target/$(HOST)/property/examples/libfuzzer -max_total_time=$$(($(MINUTES) * 60)) -timeout=10 -verbosity=0 -print_funcs=0 -print_final_stats=1 \
+		-artifact_prefix=target/fuzz/$(1)- target/fuzz/$(1) fuzz/corpus/$(1) $(SAMPLES_$(1))
+
+endef
+fuzz: HOST = $(shell rustc --print host-tuple)
+fuzz: ## Try each of PARSERS with mutated inputs for MINUTES; takes a C++ compiler.
+	RUSTFLAGS="$(FUZZ_FLAGS)" cargo build --locked --target $(HOST) --profile property --package purchasely-clevertap-fuzz --example libfuzzer
+	$(foreach parser,$(PARSERS),$(call FUZZ,$(parser)))
 
 # `make bench ARGS='--quick --only nothing,relay'` measures a few and writes nothing; `ARGS=--help` lists the options.
 ARGS ?= --record
