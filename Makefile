@@ -93,7 +93,7 @@ packaged: override ARCH := $(MACHINE)
 packaged: package ## Check the zip: what Lambda requires, its size, a webhook and a panic.
 	PACKAGE=$(abspath $(PACKAGE)) cargo test --locked --test package
 
-# The folders are the only difference: the crates come from one cache.
+# The folders are the only difference: the crates come from one cache. $(MAKE) would run even in a dry run, which makes no clone.
 AGAIN := target/again
 reproducible: override ARCH := $(MACHINE)
 reproducible: package ## Check that another folder and another CARGO_HOME give the same zip.
@@ -101,7 +101,7 @@ reproducible: package ## Check that another folder and another CARGO_HOME give t
 	git ls-files -z --cached --others --exclude-standard | tar -cf - --null -T - | tar -xf - -C $(AGAIN)/clone
 	ln -s "$(abspath $(TOOLS))" $(AGAIN)/clone/$(TOOLS)
 	ln -s "$${CARGO_HOME:-$$HOME/.cargo}/registry" $(AGAIN)/home/registry
-	CARGO_HOME="$(abspath $(AGAIN))/home" $(MAKE) --directory $(AGAIN)/clone package
+	CARGO_HOME="$(abspath $(AGAIN))/home" make --directory $(AGAIN)/clone package
 	cmp $(PACKAGE) $(AGAIN)/clone/$(PACKAGE)
 	rm -rf $(AGAIN)
 
