@@ -31,7 +31,7 @@ PARAMS ?= params.yaml
 BUCKET ?=
 DEPLOY = scripts/deploy $(1) --template template.yaml --stack $(STACK) --params $(PARAMS)
 
-.PHONY: help demo dev deploy secret doctor test check unit target package packaged reproducible release golden property bench deny advisories template workflows deployment docs requirements tools clean
+.PHONY: help demo dev deploy secret doctor test check unit target package packaged reproducible release golden vectors property fuzz bench deny advisories template workflows deployment docs requirements tools clean
 
 help: ## Say what there is to make.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 20
@@ -68,7 +68,7 @@ secret: $(VENV)/awscli.done ## Check secret.json and store it as the secret of t
 doctor: $(VENV)/awscli.done ## Check the deployed stack STACK, up to CleverTap.
 	cargo --locked relay doctor --stack $(STACK) --online
 
-test: check unit packaged reproducible deny template workflows deployment ## Check everything.
+test: check unit vectors packaged reproducible deny template workflows deployment ## Check everything.
 	@echo "make test: all of it passed"
 
 check: ## Format and lints.
@@ -93,7 +93,7 @@ packaged: override ARCH := $(MACHINE)
 packaged: package ## Check the zip: what Lambda requires, its size, a webhook and a panic.
 	PACKAGE=$(abspath $(PACKAGE)) cargo test --locked --test package
 
-# The folders are the only difference: the crates come from one cache.
+# The folders are the only difference: the crates come from one cache. $(MAKE) would run even in a dry run, which makes no clone.
 AGAIN := target/again
 reproducible: override ARCH := $(MACHINE)
 reproducible: package ## Check that another folder and another CARGO_HOME give the same zip.
@@ -101,7 +101,7 @@ reproducible: package ## Check that another folder and another CARGO_HOME give t
 	git ls-files -z --cached --others --exclude-standard | tar -cf - --null -T - | tar -xf - -C $(AGAIN)/clone
 	ln -s "$(abspath $(TOOLS))" $(AGAIN)/clone/$(TOOLS)
 	ln -s "$${CARGO_HOME:-$$HOME/.cargo}/registry" $(AGAIN)/home/registry
-	CARGO_HOME="$(abspath $(AGAIN))/home" $(MAKE) --directory $(AGAIN)/clone package
+	CARGO_HOME="$(abspath $(AGAIN))/home" make --directory $(AGAIN)/clone package
 	cmp $(PACKAGE) $(AGAIN)/clone/$(PACKAGE)
 	rm -rf $(AGAIN)
 
@@ -114,9 +114,31 @@ golden: ## Write tests/golden again, to be reviewed as a diff.
 	WRITE_GOLDEN=1 cargo test --locked --test it golden
 	git diff --stat -- tests/golden
 
+vectors: ## Check the vectors and the golden uploads with Python's own implementation.
+	$(PYTHON) scripts/signature_vectors.py
+	$(PYTHON) scripts/check_golden.py
+
 CASES ?= 100000
 property: ## Map CASES random payloads and check each record against CleverTap's limits.
 	PROPTEST_CASES=$(CASES) cargo test --locked --profile property --test it mapping
+
+# The flags of `cargo fuzz` without a sanitizer, which take no nightly Rust: the function has no unsafe code of its own.
+FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module $(addprefix -Cllvm-args=-sanitizer-coverage-,level=4 inline-8bit-counters pc-table trace-compares)
+MINUTES ?= 1
+PARSERS ?= envelope signature webhook answer secret
+SAMPLES_envelope := events/api-gateway
+SAMPLES_webhook := events
+# What libFuzzer finds stays in target/fuzz. Copy what fails into fuzz/corpus, which `make unit` tries again.
+define FUZZ
+	mkdir -p target/fuzz/$(1)
+	FUZZ=$(1) target/$(HOST)/property/examples/libfuzzer -max_total_time=$$(($(MINUTES) * 60)) -timeout=10 -verbosity=0 -print_funcs=0 -print_final_stats=1 \
+		-artifact_prefix=target/fuzz/$(1)- target/fuzz/$(1) fuzz/corpus/$(1) $(SAMPLES_$(1))
+
+endef
+fuzz: HOST = $(shell rustc --print host-tuple)
+fuzz: ## Try each of PARSERS with mutated inputs for MINUTES; takes a C++ compiler.
+	RUSTFLAGS="$(FUZZ_FLAGS)" cargo build --locked --target $(HOST) --profile property --package purchasely-clevertap-fuzz --example libfuzzer
+	$(foreach parser,$(PARSERS),$(call FUZZ,$(parser)))
 
 # `make bench ARGS='--quick --only nothing,relay'` measures a few and writes nothing; `ARGS=--help` lists the options.
 ARGS ?= --record

@@ -150,6 +150,7 @@ fn single<'h>(headers: &'h HeaderMap, name: &str) -> Result<&'h str, InvalidSign
 #[cfg(test)]
 mod tests {
     use super::*;
+    use base64::{Engine, engine::general_purpose::STANDARD};
     use http::HeaderValue;
 
     // The example that Purchasely publishes.
@@ -184,10 +185,39 @@ mod tests {
         assert_eq!(verify(headers, &[SECRET], BODY), expected, "{headers:?}");
     }
 
+    #[derive(serde::Deserialize)]
+    struct VectorFile {
+        now: u64,
+        tolerance_seconds: u64,
+        vectors: Vec<Vector>,
+    }
+
+    #[derive(serde::Deserialize)]
+    struct Vector {
+        name: String,
+        secret: String,
+        timestamp: String,
+        body: String,
+        signature: String,
+        /// `valid`, or the reason's word.
+        result: String,
+    }
+
+    /// `scripts/signature_vectors.py` has them from Purchasely, openssl and Python.
     #[test]
-    fn accepts_the_published_example() {
-        check(&signed(SIGNATURE, TIMESTAMP.as_bytes()), Ok(()));
-        assert_eq!(sign(SECRET, TIMESTAMP, BODY), SIGNATURE);
+    fn agrees_with_signatures_made_elsewhere() {
+        let file = include_str!("../../tests/vectors/signatures.json");
+        let VectorFile { now, tolerance_seconds, vectors } = serde_json::from_str(file).unwrap();
+        let tolerance = Some(Duration::from_secs(tolerance_seconds));
+        for Vector { name, secret, timestamp, body, signature, result } in vectors {
+            let body = STANDARD.decode(body).unwrap();
+            let verified = SignatureHeaders::read(&signed(&signature, timestamp.as_bytes()))
+                .and_then(|read| read.verify([secret.as_str()], tolerance, now, &body));
+            let word = verified.map_or_else(<&str>::from, |_| "signature_valid");
+            assert_eq!(word, format!("signature_{result}"), "{name}");
+            let is_genuine = sign(&secret, &timestamp, &body) == signature.to_lowercase();
+            assert!(is_genuine || ["wrong", "malformed"].contains(&result.as_str()), "{name}");
+        }
     }
 
     #[test]
@@ -248,18 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_missing_malformed_and_repeated_headers() {
-        for (signature, timestamp) in [
-            (&SIGNATURE[1..], TIMESTAMP),
-            ("", TIMESTAMP),
-            (SIGNATURE, ""),
-            (SIGNATURE, "+1698322022"),
-            (SIGNATURE, "16983220.22"),
-            (SIGNATURE, "99999999999999999999999"),
-        ] {
-            let headers = signed(signature, timestamp.as_bytes());
-            check(&headers, Err("signature_malformed"));
-        }
+    fn rejects_missing_and_repeated_headers() {
         for name in [SIGNATURE_HEADER, TIMESTAMP_HEADER] {
             let mut headers = signed(SIGNATURE, TIMESTAMP.as_bytes());
             let value = headers.remove(name).unwrap();
@@ -279,13 +298,10 @@ mod tests {
     }
 
     #[test]
-    fn the_tolerance_limits_the_age_in_both_directions_of_a_correct_signature() {
+    fn the_age_of_a_correct_signature_is_limited_whatever_the_clock_says() {
         let read = SignatureHeaders::read(&signed(SIGNATURE, TIMESTAMP.as_bytes())).unwrap();
         for (now, secret, expected) in [
-            (NOW + 300, SECRET, Ok(BODY)),
-            (NOW - 300, SECRET, Ok(BODY)),
-            (NOW + 301, SECRET, Err("signature_too_old")),
-            (NOW - 301, SECRET, Err("signature_too_old")),
+            (NOW, SECRET, Ok(BODY)),
             (0, SECRET, Err("signature_too_old")),
             (u64::MAX, SECRET, Err("signature_too_old")),
             (0, "other", Err("signature_wrong")),

@@ -13,6 +13,7 @@ pub mod harness;
 pub mod lambda;
 pub mod moto;
 pub mod process;
+pub mod records;
 pub mod secrets_manager;
 pub mod sqs;
 pub mod tls;

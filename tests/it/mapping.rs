@@ -15,50 +15,7 @@ use purchasely_clevertap::mapping::{Mapped, Origin, Rules, SandboxRule, map};
 use purchasely_clevertap::purchasely::catalogue::{EVENTS, FIELDS};
 use purchasely_clevertap::purchasely::{Event, Verified};
 use serde_json::{Map, Value, json};
-use testkit::clevertap::refusal_of;
-
-/// Purchasely's text fields, written here again so that the mapping is not checked with its own table
-/// (<https://docs.purchasely.com>, "Payload", `api_version` 3).
-const TEXTS: &str = "\
-    ab_test ab_test_variant anonymous_user_id audience channel content_id customer_currency device_id device_type \
-    environment event_id event_name from_purchasely_subscription_id offer_code_ref_name offer_identifier offer_type \
-    placement plan presentation previous_offer_type previous_plan product promotional_offer_id provider \
-    purchase_token purchase_type purchasely_one_time_purchase_id purchasely_subscription_id source_event_name store \
-    store_app_bundle_id store_country store_original_transaction_id store_product_id store_transaction_id \
-    subscription_status transferred_from_anonymous_user_id transferred_from_user_id \
-    transferred_to_anonymous_user_id transferred_to_user_id user_id";
-
-/// Purchasely's times: texts in its payload, dates in CleverTap.
-const TIMES: &str = "\
-    auto_resume_at defer_end_at effective_next_renewal_at event_created_at grace_period_expires_at next_renewal_at \
-    original_purchased_at purchased_at";
-
-/// The type of a documented field.
-#[derive(Debug, Clone, Copy)]
-pub enum Kind {
-    Text,
-    Time,
-    Integer,
-    Decimal,
-    Boolean,
-}
-
-/// The type of a field, if Purchasely documents a simple one.
-pub fn kind(field: &str) -> Option<Kind> {
-    let money = ["amount_in_", "plan_price_in_", "cumulated_revenues_in_"];
-    let is_money = |prefix: &&str| {
-        let currency = field.strip_prefix(prefix);
-        currency.is_some_and(|currency| currency == "customer_currency" || currency.len() == 3)
-    };
-    match field {
-        "api_version" => Some(Kind::Integer),
-        "is_family_shared" => Some(Kind::Boolean),
-        field if TEXTS.split(' ').any(|text| text == field) => Some(Kind::Text),
-        field if TIMES.split(' ').any(|time| time == field) => Some(Kind::Time),
-        field if field.starts_with("attribution_utm_") => Some(Kind::Text),
-        _ => money.iter().any(is_money).then_some(Kind::Decimal),
-    }
-}
+use testkit::records::{TEXTS, TIMES, mistake_in};
 
 /// How many cases a property is tried with, and where its failures are saved to be tried again.
 pub fn property_config(source: &'static str) -> Config {
@@ -211,20 +168,6 @@ fn records(body: &[u8], rules: &Rules) -> Option<(Vec<u8>, Vec<Value>)> {
     Some((upload, records))
 }
 
-/// Whether a property of an event record has the one type of the field that it is named after.
-fn has_its_type(property: &str, value: &Value) -> bool {
-    let is_date = value.as_str().is_some_and(|text| text.starts_with("$D_"));
-    match kind(property) {
-        Some(Kind::Text) => value.is_string() && !is_date,
-        Some(Kind::Time) => is_date,
-        Some(Kind::Integer) => value.is_i64(),
-        Some(Kind::Decimal) => value.is_f64(),
-        Some(Kind::Boolean) => value.is_boolean(),
-        // An object, of which only the fields are properties.
-        None => property != "attribution",
-    }
-}
-
 #[test]
 fn the_catalogue_has_exactly_the_documented_fields() {
     let others = ["api_version", "attribution", "is_family_shared"];
@@ -246,11 +189,7 @@ proptest! {
         };
         prop_assert!(!records.is_empty());
         for record in &records {
-            prop_assert_eq!(refusal_of(record), None, "{}", record);
-            prop_assert!(!record.to_string().contains("purchase_token"));
-            for (property, value) in record["evtData"].as_object().into_iter().flatten() {
-                prop_assert!(has_its_type(property, value), "{}: {}", property, value);
-            }
+            prop_assert_eq!(mistake_in(record), None, "{}", record);
             if ["Charged", "Money Received", "Money Returned"].map(Value::from).contains(&record["evtName"]) {
                 prop_assert!(record["evtData"]["Amount"].as_f64() > Some(0.0), "{}", record);
             }

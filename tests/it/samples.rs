@@ -1,12 +1,12 @@
 //! The sample webhooks in `events/`, and the envelopes that are made of some of them.
 //! It does not know what each sample becomes in CleverTap; `golden.rs` does.
 
-use crate::mapping::{Kind, kind};
 use purchasely_clevertap::purchasely::catalogue::{EVENTS, FIELDS};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use testkit::harness::{PASSCODE, World, secret_value};
+use testkit::records::{Kind, kind};
 use testkit::secrets_manager::SecretsManager;
 use testkit::webhook::{Front, SAMPLE_SHARED_SECRET, Webhook};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};

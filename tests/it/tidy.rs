@@ -102,7 +102,7 @@ fn the_stack_says_which_version_it_was_deployed_from() {
 
 #[test]
 fn every_file_opens_with_what_it_is() {
-    for folder in ["benches", "src", "testkit", "tests", "tools"] {
+    for folder in ["benches", "fuzz", "src", "testkit", "tests", "tools"] {
         for file in files(folder) {
             let text = std::fs::read_to_string(&file).unwrap();
             assert!(text.starts_with("//! "), "{}", file.display());
