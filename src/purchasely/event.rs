@@ -133,8 +133,9 @@ fn iso_8601(value: &Value) -> Option<i64> {
     plausible(i64::try_from(time.unix_timestamp_nanos() / 1_000_000).ok()?)
 }
 
+/// A time of which at least the second is after 1970: CleverTap takes seconds, and refuses 0.
 fn plausible(time_ms: i64) -> Option<i64> {
-    (1..=MAX_TIME_MS).contains(&time_ms).then_some(time_ms)
+    (1000..=MAX_TIME_MS).contains(&time_ms).then_some(time_ms)
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "checked to be whole and in range")]
@@ -206,6 +207,7 @@ mod tests {
             (r#""t_at":"tomorrow""#, None),
             (r#""t_at":1772439330250"#, None),
             (r#""t_at_ms":0"#, None),
+            (r#""t_at_ms":999"#, None),
             (r#""t_at_ms":-5"#, None),
             (r#""t_at_ms":9e18"#, None),
             (r#""t_at":{}"#, None),
