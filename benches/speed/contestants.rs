@@ -59,9 +59,14 @@ impl Contestant {
         let (program, arguments) = match self {
             Self::Relay | Self::RelayAlone => {
                 build_release(&root().join("Cargo.toml"), &root().join("target"))?;
-                // Cargo may replace its own file by another build of the same binary.
+                // Cargo may replace its own file by another build of the same binary. A copy that still runs
+                // cannot be written, but replaced.
                 let copy = output.join("relay");
-                fs::copy(root().join("target/release/purchasely-clevertap"), &copy)?;
+                fs::copy(
+                    root().join("target/release/purchasely-clevertap"),
+                    output.join("relay.new"),
+                )?;
+                fs::rename(output.join("relay.new"), &copy)?;
                 (copy, vec![])
             }
             Self::Nothing | Self::Bare | Self::Defaults => {
