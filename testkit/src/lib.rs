@@ -14,6 +14,7 @@ pub mod lambda;
 pub mod moto;
 pub mod process;
 pub mod secrets_manager;
+pub mod simulation;
 pub mod tls;
 pub mod webhook;
 
