@@ -14,6 +14,7 @@ pub use diagnostics::{catch_panic, start, with_request_ids};
 use metrics::Metrics;
 pub use metrics::{CLASS, FUNCTION, METRICS, NAMESPACE};
 use serde::Serialize;
+use std::cell::Cell;
 use std::io::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -22,6 +23,18 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 const MAX_NAME_BYTES: usize = 120;
 /// More adjusted properties are counted in the log, not named.
 const MAX_ADJUSTMENTS: usize = 20;
+
+/// What takes a line, its line break included.
+pub type Sink = fn(&[u8]);
+
+thread_local! {
+    static SINK: Cell<Option<Sink>> = const { Cell::new(None) };
+}
+
+/// Gives this thread's lines to `sink` instead of standard output, so that a simulation can read them.
+pub fn capture(sink: Sink) {
+    SINK.set(Some(sink));
+}
 
 /// What the lines of one invocation have in common.
 #[derive(Debug, Clone, Copy)]
@@ -168,8 +181,11 @@ fn batch_line(
 fn print(line: &impl Serialize) {
     let mut text = serde_json::to_vec(line).unwrap_or_default();
     text.push(b'\n');
-    // If standard output is closed, nobody reads the log.
-    let _ = std::io::stdout().lock().write_all(&text);
+    match SINK.get() {
+        Some(sink) => sink(&text),
+        // If standard output is closed, nobody reads the log.
+        None => drop(std::io::stdout().lock().write_all(&text)),
+    }
 }
 
 fn timestamp(now: SystemTime) -> String {

@@ -84,7 +84,8 @@ impl Claims {
         self.warm_up.start(update.send());
     }
 
-    /// Claims a key with one conditional update, which returns the item, also where it fails.
+    /// Claims a key with one conditional update, which returns the item, also where it fails. An item without a
+    /// state is no claim: [`Self::add_accepted`] made it after a claim that could not be written.
     pub async fn claim(&self, key: &str) -> Claim {
         self.warm_up.wait().await;
         let now = unix_time().as_millis();
@@ -96,9 +97,8 @@ impl Claims {
                 "SET #state = :in_progress, #until = :until, #owner = :owner, #expires = :expires",
             )
             .condition_expression(
-                "attribute_not_exists(#key) OR (#state = :in_progress AND (#until < :now OR #owner = :owner))",
+                "attribute_not_exists(#state) OR (#state = :in_progress AND (#until < :now OR #owner = :owner))",
             )
-            .expression_attribute_names("#key", KEY)
             .expression_attribute_names("#state", STATE)
             .expression_attribute_names("#until", UNTIL_MS)
             .expression_attribute_names("#owner", OWNER)

@@ -10,6 +10,7 @@ use aws_config::SdkConfig;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
+use aws_smithy_types::retry::ReconnectMode;
 use std::time::Duration;
 
 /// For calls to a queue or the table. They come after the uploads, when 1.5 s are left, and one attempt
@@ -34,7 +35,9 @@ impl Clients {
     pub fn new(config: &SdkConfig) -> Self {
         let retries = RetryConfig::standard()
             .with_initial_backoff(FIRST_BACKOFF)
-            .with_max_backoff(MAX_BACKOFF);
+            .with_max_backoff(MAX_BACKOFF)
+            // Connections are the HTTP client's. The SDK would log an ERROR at each retry that it has none to close.
+            .with_reconnect_mode(ReconnectMode::ReuseAllConnections);
         let with_timeouts = |attempt, call| {
             let timeouts = TimeoutConfig::builder()
                 .operation_attempt_timeout(attempt)

@@ -204,6 +204,8 @@ impl Secrets {
         match prefetch {
             None => self.fetch().await,
             Some(prefetch) => tokio::select! {
+                // Not at random, so that a simulation can repeat it.
+                biased;
                 Ok(Ok(secret)) = prefetch => Ok(secret),
                 fetched = async {
                     tokio::time::sleep(HEDGE_DELAY).await;

@@ -217,6 +217,11 @@ impl CleverTap {
         self.0.accepted.borrow().clone()
     }
 
+    /// Returns the records accepted since the last call.
+    pub(crate) fn take_accepted(&self) -> Vec<Value> {
+        self.0.accepted.send_replace(Vec::new())
+    }
+
     /// Resolves as soon as at least `n` uploads have arrived, answered or not.
     pub async fn wait_for_uploads(&self, n: usize) {
         let mut uploads = self.0.uploads.subscribe();
@@ -231,7 +236,7 @@ impl CleverTap {
         enough.await.expect("the sender lives as long as self");
     }
 
-    async fn answer(self, request: Request<Bytes>) -> Ending {
+    pub(crate) async fn answer(self, request: Request<Bytes>) -> Ending {
         match (request.method(), request.uri().path()) {
             (&Method::POST, UPLOAD_PATH) => self.upload(&request).await,
             (&Method::GET, PROFILE_PATH) => {

@@ -15,6 +15,7 @@ pub mod moto;
 pub mod process;
 pub mod records;
 pub mod secrets_manager;
+pub mod simulation;
 pub mod sqs;
 pub mod tls;
 pub mod webhook;

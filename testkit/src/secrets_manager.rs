@@ -73,7 +73,7 @@ impl SecretsManager {
         self.0.script.lock().unwrap().extend(replies);
     }
 
-    async fn answer(self, request: Request<Bytes>) -> Ending {
+    pub(crate) async fn answer(self, request: Request<Bytes>) -> Ending {
         let reply = self.0.script.lock().unwrap().pop_front();
         match reply.unwrap_or(Reply::Normal) {
             Reply::Normal => {}

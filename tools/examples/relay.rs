@@ -3,7 +3,7 @@
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
-use tools::{Unusable, demo, dev, digest, doctor, explain, replay, send};
+use tools::{Unusable, demo, dev, digest, doctor, explain, replay, send, simulate};
 
 /// Try, explain and check the relay from Purchasely to CleverTap.
 ///
@@ -25,6 +25,7 @@ enum Command {
     Replay(replay::Options),
     Doctor(doctor::Options),
     Digest(digest::Options),
+    Simulate(simulate::Options),
 }
 
 /// What the command is called by. Cargo sets the variable for a program that it runs.
@@ -42,6 +43,7 @@ async fn main() -> ExitCode {
         Command::Replay(options) => replay::run(options).await,
         Command::Doctor(options) => doctor::run(options).await,
         Command::Digest(options) => digest::run(options).await,
+        Command::Simulate(options) => simulate::run(options).await,
     };
     result.unwrap_or_else(|Unusable(problems)| {
         for problem in problems {

@@ -17,6 +17,7 @@ mod files;
 pub mod replay;
 mod secret;
 pub mod send;
+pub mod simulate;
 mod stand_ins;
 
 use reqwest::Client;

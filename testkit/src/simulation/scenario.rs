@@ -1,0 +1,110 @@
+//! How a world is set up: so many users and events, so many faults, so many incidents.
+//! It does not know what the faults do.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+/// One world. A seed alone makes one, see [`Scenario::of_seed`].
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    pub seed: u64,
+    pub users: usize,
+    pub events_per_user: usize,
+    /// Whether webhooks go into the event queue at first.
+    pub is_queue: bool,
+    /// How long there are faults; then everything works.
+    pub storm: Duration,
+    /// The share of exchanges with a fault.
+    pub fault_rate: f64,
+    /// The share of invocations that are killed.
+    pub kill_rate: f64,
+    /// Outages, rotations, switches of the mode, redrives, jumps of the clock.
+    pub incidents: usize,
+    pub environments: usize,
+    pub max_receive_count: u32,
+    /// How long CleverTap refuses revenue records for now.
+    pub revenue_refused: Duration,
+    /// Whether only events that CleverTap accepts are sent.
+    pub is_plain: bool,
+    /// The poll, counted from 1, with which an environment ends.
+    pub kill_at: Option<u64>,
+    /// The exchange, counted from 0, that has the fault with this number in [`Service::faults`].
+    ///
+    /// [`Service::faults`]: super::Service::faults
+    pub fault_at: Option<(usize, usize)>,
+}
+
+impl Scenario {
+    /// A short world with a storm of 5 to 20 %.
+    pub fn of_seed(seed: u64) -> Self {
+        let mut rng = fastrand::Rng::with_seed(seed ^ 0x5eed);
+        let storm = Duration::from_secs(rng.u64(120..900));
+        Self {
+            seed,
+            users: rng.usize(2..8),
+            events_per_user: rng.usize(2..9),
+            is_queue: rng.bool(),
+            storm,
+            fault_rate: 0.05 + 0.15 * rng.f64(),
+            kill_rate: 0.1 * rng.f64(),
+            incidents: rng.usize(0..6),
+            environments: rng.usize(2..20),
+            max_receive_count: if rng.u8(..8) == 0 { 4 } else { 1000 },
+            revenue_refused: Duration::ZERO,
+            is_plain: false,
+            kill_at: None,
+            fault_at: None,
+        }
+    }
+
+    /// Two events of one user, the first with revenue, without any fault but those that are set.
+    pub fn short(is_queue: bool, is_revenue_refused: bool) -> Self {
+        Self {
+            seed: 1,
+            users: 1,
+            events_per_user: 2,
+            is_queue,
+            storm: Duration::from_secs(5),
+            fault_rate: 0.0,
+            kill_rate: 0.0,
+            incidents: 0,
+            environments: 2,
+            max_receive_count: 1000,
+            revenue_refused: Duration::from_secs(if is_revenue_refused { 30 } else { 0 }),
+            is_plain: true,
+            kill_at: None,
+            fault_at: None,
+        }
+    }
+
+    #[must_use]
+    pub fn killed_at(self, poll: u64) -> Self {
+        Self { kill_at: Some(poll), ..self }
+    }
+
+    #[must_use]
+    pub fn with_fault(self, exchange: usize, number: usize) -> Self {
+        Self { fault_at: Some((exchange, number)), ..self }
+    }
+
+    /// The command that runs it again and shows what happens.
+    pub fn command(&self) -> String {
+        let mut command = String::from("cargo relay simulate --trace");
+        if self.is_plain {
+            let mode = if self.is_queue { "queue" } else { "direct" };
+            write!(command, " --short {mode}").expect("a text takes everything");
+        } else {
+            write!(command, " --seed {}", self.seed).expect("a text takes everything");
+        }
+        if !self.revenue_refused.is_zero() {
+            command.push_str(" --revenue-refused");
+        }
+        if let Some(poll) = self.kill_at {
+            write!(command, " --kill-at {poll}").expect("a text takes everything");
+        }
+        if let Some((exchange, number)) = self.fault_at {
+            write!(command, " --fault {exchange}:{number}").expect("a text takes everything");
+        }
+        command
+    }
+}

@@ -1,0 +1,345 @@
+//! Purchasely: events of users, each sent until it is acknowledged, and the incidents of a run.
+//! It does not know what a webhook causes.
+
+use super::faults::Service;
+use super::lambda::NoAnswer;
+use super::scenario::Scenario;
+use super::world::{PRIVATE, World};
+use crate::webhook::{Front, Webhook};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+/// Purchasely's read timeout, and API Gateway's in the template.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
+const GATEWAY_TIMEOUT: Duration = Duration::from_millis(9500);
+const RETRIES: u64 = 25;
+/// After the storm, no retry of a user that was never blocked for longer than the storm is later than this.
+const MAX_CALM: Duration = Duration::from_hours(3);
+const CLEVERTAP_FIXED: Duration = Duration::from_mins(10);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A transaction has a revenue record as well.
+    Plain {
+        is_transaction: bool,
+    },
+    /// Ignored by rule.
+    Anonymous,
+    Sandbox,
+    /// A dead letter for ever.
+    Unreadable,
+    /// A dead letter until CleverTap accepts its name.
+    Poison,
+}
+
+/// A webhook to send.
+pub struct Event {
+    pub id: String,
+    pub user: usize,
+    pub kind: Kind,
+    /// When it happens, since the world began.
+    at: Duration,
+    body: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Incident {
+    Away(Service, Duration),
+    /// CleverTap's passcode changes, and the secret before or after it.
+    Passcode {
+        is_secret_first: bool,
+    },
+    /// Purchasely's shared secret changes, and the secret before or after it.
+    SharedSecret {
+        is_secret_first: bool,
+    },
+    Mode,
+    Redrive,
+    RevenueRefused(Duration),
+    /// The clocks of environments that start from here on are wrong.
+    Clock(i64),
+}
+
+impl Event {
+    pub fn draw_all(scenario: &Scenario, rng: &mut fastrand::Rng) -> Vec<Self> {
+        let mut events = Vec::new();
+        for user in 0..scenario.users {
+            let mut at = Duration::ZERO;
+            for number in 0..scenario.events_per_user {
+                let kind = match rng.u8(..20) {
+                    _ if scenario.is_plain => Kind::Plain { is_transaction: number == 0 },
+                    0 => Kind::Anonymous,
+                    1 => Kind::Sandbox,
+                    2 => Kind::Unreadable,
+                    3 => Kind::Poison,
+                    roll => Kind::Plain { is_transaction: roll < 9 },
+                };
+                // Some come together, as those of one purchase.
+                if number > 0 && rng.bool() {
+                    let longest = scenario.storm.as_secs() / scenario.events_per_user as u64;
+                    at += Duration::from_secs(rng.u64(..=longest));
+                }
+                events.push(Self::new(user, number, kind, at));
+            }
+        }
+        events
+    }
+
+    fn new(user: usize, number: usize, kind: Kind, at: Duration) -> Self {
+        let id = format!("{user:08x}-0000-4000-8000-{number:012x}");
+        if kind == Kind::Unreadable {
+            return Self { body: format!("unreadable {id}").into_bytes(), id, user, kind, at };
+        }
+        let is_transaction = matches!(kind, Kind::Plain { is_transaction: true });
+        let mut body = json!({
+            "api_version": 3,
+            "event_name": if is_transaction { "TRANSACTION_PROCESSED" } else { "SUBSCRIPTION_RENEWED" },
+            "event_id": id,
+            "environment": if kind == Kind::Sandbox { "SANDBOX" } else { "PRODUCTION" },
+            "event_created_at_ms": 1_772_439_330_250_u64 + u64::try_from(at.as_millis()).unwrap_or(0),
+            "store": "APPLE_APP_STORE",
+            "store_transaction_id": id,
+            "plan": "yearly",
+            "subscription_status": "AUTO_RENEWING",
+            "customer_currency": "EUR",
+        });
+        let user_field = if kind == Kind::Anonymous { "anonymous_user_id" } else { "user_id" };
+        body[user_field] = json!(format!("{PRIVATE}-user-{user}"));
+        if is_transaction {
+            body["amount_in_usd"] = json!(65.12);
+            body["amount_in_customer_currency"] = json!(59.99);
+        }
+        Self { body: body.to_string().into_bytes(), id, user, kind, at }
+    }
+
+    pub fn is_poison(&self) -> bool {
+        self.kind == Kind::Poison
+    }
+}
+
+/// Purchasely's published schedule: 20 s, 26 s, 46 s, 1m56, 4m56, 11m, … 3d20h.
+fn delay_after(failures: u64) -> Duration {
+    let n = failures - 1;
+    Duration::from_secs(n.pow(4) + 15 + 5 * (n + 1))
+}
+
+/// Lets a world run from its first event until nothing is under way.
+pub async fn play(world: &Arc<World>) {
+    for _ in 0..2 {
+        tokio::spawn(Arc::clone(world).deliver());
+    }
+    let incidents = tokio::spawn(Arc::clone(world).incidents());
+    let users: Vec<_> =
+        (0..world.scenario.users).map(|user| tokio::spawn(Arc::clone(world).user(user))).collect();
+    let end = Instant::now() + world.scenario.storm + MAX_CALM;
+    for (user, task) in users.into_iter().enumerate() {
+        if !matches!(tokio::time::timeout_at(end, task).await, Ok(Ok(()))) {
+            world.state().problems.push(format!("user {user} is blocked after the storm"));
+        }
+    }
+    world.drain(end).await;
+    if !matches!(tokio::time::timeout_at(end, incidents).await, Ok(Ok(()))) {
+        world.state().problems.push("the switch to direct never ends".to_owned());
+    }
+    sleep_until(Instant::now() + CLEVERTAP_FIXED).await;
+    world.state().has_poison = false;
+    world.redrive();
+    world.drain(Instant::now() + MAX_CALM).await;
+    // Requests that are still under way.
+    sleep(Duration::from_mins(2)).await;
+    world.note("the end");
+}
+
+impl World {
+    /// Sends a user's events in order: none before Purchasely has a 200 for the one before.
+    async fn user(self: Arc<Self>, user: usize) {
+        let begin = Instant::now();
+        for event in self.events.iter().filter(|event| event.user == user) {
+            sleep_until(begin + event.at).await;
+            let signed_at = self.now();
+            let mut failures = 0;
+            while self.post(event, signed_at).await != Some(200) {
+                failures += 1;
+                if failures > RETRIES {
+                    let problem = format!("Purchasely gave up on {}", event.id);
+                    self.state().problems.push(problem);
+                    break;
+                }
+                sleep(delay_after(failures)).await;
+            }
+        }
+    }
+
+    /// One delivery: its status, unless there was none within Purchasely's 10 s.
+    async fn post(self: &Arc<Self>, event: &Event, signed_at: Duration) -> Option<u16> {
+        let (is_reached, is_answered, signed_at, front) = {
+            let rate = if self.is_storm() { self.scenario.fault_rate / 2.0 } else { 0.0 };
+            let mut state = self.state();
+            let is_reached = state.rng.f64() >= rate;
+            let is_answered = state.rng.f64() >= rate;
+            // Whether Purchasely signs a retry again is not documented.
+            let signed_at = if state.rng.bool() { self.now() } else { signed_at };
+            let front = [Front::HttpApi, Front::HttpApiBase64, Front::RestApi];
+            (is_reached, is_answered, signed_at, front[state.rng.usize(..3)])
+        };
+        if !is_reached {
+            return None;
+        }
+        self.note(format!("Purchasely sends {}", event.id));
+        let secret = Self::shared_secret(self.state().signs_with);
+        let webhook = Webhook::new(event.body.clone(), &secret, signed_at.as_secs());
+        let mut envelope = webhook.envelope(front);
+        let time = if front == Front::RestApi { "requestTimeEpoch" } else { "timeEpoch" };
+        envelope["requestContext"][time] =
+            json!(u64::try_from(self.now().as_millis()).unwrap_or(0));
+        let (world, id) = (Arc::clone(self), event.id.clone());
+        // The function goes on when nobody waits for it any longer.
+        let serving = tokio::spawn(async move { world.gateway(envelope, &id).await });
+        let status = timeout(READ_TIMEOUT, serving).await.ok()?.ok()?;
+        self.note(format!(
+            "{} is answered {status}{}",
+            event.id,
+            if is_answered { "" } else { ", in vain" }
+        ));
+        is_answered.then_some(status)
+    }
+
+    /// API Gateway: the function's answer, or one of its own.
+    async fn gateway(self: &Arc<Self>, envelope: Value, event_id: &str) -> u16 {
+        if self.state().is_api_closed {
+            return 429;
+        }
+        let answer = match timeout(GATEWAY_TIMEOUT, self.invoke(envelope)).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(NoAnswer::Throttled | NoAnswer::TimedOut)) => return 503,
+            Ok(Err(NoAnswer::Crashed | NoAnswer::Failed)) => return 502,
+            Err(_) => {
+                let problem = format!("API Gateway gave up on {event_id}");
+                self.state().problems.push(problem);
+                return 503;
+            }
+        };
+        let text = answer.to_string();
+        if text.contains(PRIVATE) {
+            self.state().problems.push(format!("an answer has a secret or a user id: {text}"));
+        }
+        answer["statusCode"].as_u64().and_then(|status| u16::try_from(status).ok()).unwrap_or(0)
+    }
+
+    /// Waits until the event queue is empty.
+    async fn drain(&self, end: Instant) {
+        while !self.state().queue.messages().is_empty() {
+            if Instant::now() > end {
+                self.state().problems.push("the event queue is never empty".to_owned());
+                return;
+            }
+            sleep(Duration::from_secs(20)).await;
+        }
+    }
+
+    fn redrive(&self) {
+        let now = self.now();
+        let mut state = self.state();
+        let state = &mut *state;
+        state.dead_letters.redrive(&mut state.queue, now);
+        self.queue_changed.notify_waiters();
+    }
+
+    async fn incidents(self: Arc<Self>) {
+        let begin = Instant::now();
+        let mut drawn: Vec<_> = {
+            let mut state = self.state();
+            let storm = self.scenario.storm.as_secs();
+            let draw =
+                |_| (Duration::from_secs(state.rng.u64(..storm)), Incident::draw(&mut state.rng));
+            (0..self.scenario.incidents).map(draw).collect()
+        };
+        drawn.sort_by_key(|(at, _)| *at);
+        for (at, incident) in drawn {
+            sleep_until(begin + at).await;
+            self.note(format!("{incident:?}"));
+            self.happen(incident).await;
+        }
+    }
+
+    async fn happen(&self, incident: Incident) {
+        let gap = Duration::from_secs(self.state().rng.u64(..90));
+        match incident {
+            Incident::Away(service, duration) => {
+                let until = self.elapsed() + duration;
+                self.state().away.insert(service, until);
+            }
+            Incident::Passcode { is_secret_first } => {
+                let change = |is_secret: bool| {
+                    let mut state = self.state();
+                    if is_secret {
+                        state.secret_passcode += 1;
+                    } else {
+                        state.passcode += 1;
+                    }
+                    drop(state);
+                    self.publish_secrets();
+                };
+                change(is_secret_first);
+                sleep(gap).await;
+                change(!is_secret_first);
+            }
+            Incident::SharedSecret { is_secret_first } => {
+                let change = |is_secret: bool| {
+                    let mut state = self.state();
+                    if is_secret {
+                        let (current, _) = state.shared_secrets;
+                        state.shared_secrets = (current + 1, current);
+                    } else {
+                        state.signs_with += 1;
+                    }
+                    drop(state);
+                    self.publish_secrets();
+                };
+                change(is_secret_first);
+                sleep(gap).await;
+                change(!is_secret_first);
+            }
+            Incident::Mode => {
+                let is_queue = self.state().is_queue;
+                if is_queue {
+                    // As docs/operations.md describes it: Purchasely keeps what comes until the queue is empty.
+                    self.state().is_api_closed = true;
+                    sleep(Duration::from_mins(1)).await;
+                    self.drain(Instant::now() + MAX_CALM).await;
+                }
+                let mut state = self.state();
+                state.is_queue = !is_queue;
+                state.version += 1;
+                state.is_api_closed = false;
+            }
+            Incident::Redrive => self.redrive(),
+            Incident::RevenueRefused(duration) => {
+                let until = self.elapsed() + duration;
+                self.state().revenue_refused = until;
+            }
+            Incident::Clock(skew_ms) => self.state().skew_ms = skew_ms,
+        }
+    }
+}
+
+impl Incident {
+    fn draw(rng: &mut fastrand::Rng) -> Self {
+        let services =
+            [Service::CleverTap, Service::SecretsManager, Service::DynamoDb, Service::Sqs];
+        match rng.u8(..9) {
+            0..=2 => {
+                let seconds = rng.u64(20..300);
+                Self::Away(services[rng.usize(..services.len())], Duration::from_secs(seconds))
+            }
+            3 => Self::Passcode { is_secret_first: rng.bool() },
+            4 => Self::SharedSecret { is_secret_first: rng.bool() },
+            5 => Self::Mode,
+            6 => Self::Redrive,
+            7 => Self::RevenueRefused(Duration::from_secs(rng.u64(20..300))),
+            _ => Self::Clock(rng.i64(-1000..=1000)),
+        }
+    }
+}

@@ -1,0 +1,448 @@
+//! The state of a simulated world, and the services of the other side of the function's requests.
+//! It does not know why a request is sent, nor who sends webhooks.
+
+use super::LOG;
+use super::claims_table::{self, ClaimsTable, Update};
+use super::faults::{Fault, Service};
+use super::lambda::{Environment, Invocation};
+use super::scenario::Scenario;
+use super::sender::Event;
+use super::sqs::Queue;
+use crate::clevertap::{CleverTap, Reply};
+use crate::connections::Ending;
+use crate::harness::{ACCOUNT_ID, SECRET_ID, secret_value};
+use crate::secrets_manager::SecretsManager;
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::{Method, Request, Response, StatusCode};
+use purchasely_clevertap::http::NoResponse;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep};
+
+/// When every world begins, since 1970.
+const EPOCH: Duration = Duration::from_secs(1_772_439_330);
+pub const QUEUE_URL: &str = "https://sqs.eu-west-1.amazonaws.com/123456789012/events.fifo";
+pub const DEAD_LETTERS_URL: &str =
+    "https://sqs.eu-west-1.amazonaws.com/123456789012/dead-letters.fifo";
+/// How all secrets and user ids begin, so that none can hide in an output.
+pub const PRIVATE: &str = "private";
+
+pub struct World {
+    pub scenario: Scenario,
+    pub events: Vec<Event>,
+    start: Instant,
+    clevertap: CleverTap,
+    secrets_manager: SecretsManager,
+    pub queue_changed: Notify,
+    state: Mutex<State>,
+}
+
+pub struct State {
+    pub rng: fastrand::Rng,
+    digest: DefaultHasher,
+    pub trace: Vec<String>,
+    pub problems: Vec<String>,
+    /// Orders what happens within a millisecond.
+    tick: u64,
+    pub table: ClaimsTable,
+    /// When the table knew first that CleverTap has a record of an event.
+    pub known: BTreeMap<(String, &'static str), u64>,
+    pub queue: Queue,
+    pub dead_letters: Queue,
+    /// Ids of all events that ever were a dead letter.
+    pub lettered: BTreeSet<String>,
+    pub exchanges: Vec<Exchange>,
+    pub arrivals: Vec<Arrival>,
+    /// Until when a service refuses connections.
+    pub away: BTreeMap<Service, Duration>,
+    /// Whether CleverTap still refuses the events that are poison.
+    pub has_poison: bool,
+    /// Until when CleverTap refuses revenue records for now.
+    pub revenue_refused: Duration,
+    pub passcode: u32,
+    pub secret_passcode: u32,
+    /// Those that the secret has, and the one that Purchasely signs with.
+    pub shared_secrets: (u32, u32),
+    pub signs_with: u32,
+    pub is_queue: bool,
+    /// Whether the route is throttled to zero.
+    pub is_api_closed: bool,
+    /// The deployment; older environments serve no longer.
+    pub version: u32,
+    pub environments: usize,
+    pub idle: Vec<Arc<Environment>>,
+    pub invocations: Vec<Invocation>,
+    pub polls: u64,
+    pub skew_ms: i64,
+}
+
+/// A request of the function.
+pub struct Exchange {
+    pub service: Service,
+    pub invocation: Option<usize>,
+    pub sent: u64,
+    pub fault: Option<Fault>,
+    /// The ids of the events that it is about.
+    pub events: Vec<String>,
+    pub update: Option<Update>,
+    /// Whether the function got the service's own answer.
+    pub is_intact: bool,
+}
+
+/// A record that CleverTap accepted.
+pub struct Arrival {
+    pub event_id: String,
+    pub role: &'static str,
+    pub exchange: usize,
+}
+
+impl World {
+    pub fn new(scenario: Scenario) -> Self {
+        let mut rng = fastrand::Rng::with_seed(scenario.seed);
+        let passcode = format!("{PRIVATE}-passcode-0");
+        let world = Self {
+            events: Event::draw_all(&scenario, &mut rng),
+            start: Instant::now(),
+            clevertap: CleverTap::new(ACCOUNT_ID, &passcode),
+            secrets_manager: SecretsManager::new(SECRET_ID, ""),
+            queue_changed: Notify::new(),
+            state: Mutex::new(State {
+                rng,
+                digest: DefaultHasher::new(),
+                trace: Vec::new(),
+                problems: Vec::new(),
+                tick: 0,
+                table: ClaimsTable::default(),
+                known: BTreeMap::new(),
+                queue: Queue::default(),
+                dead_letters: Queue::default(),
+                lettered: BTreeSet::new(),
+                exchanges: Vec::new(),
+                arrivals: Vec::new(),
+                away: BTreeMap::new(),
+                has_poison: true,
+                revenue_refused: scenario.revenue_refused,
+                passcode: 0,
+                secret_passcode: 0,
+                shared_secrets: (0, 0),
+                signs_with: 0,
+                is_queue: scenario.is_queue,
+                is_api_closed: false,
+                version: 0,
+                environments: 0,
+                idle: Vec::new(),
+                invocations: Vec::new(),
+                polls: 0,
+                skew_ms: 0,
+            }),
+            scenario,
+        };
+        world.publish_secrets();
+        world
+    }
+
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nothing panics while it has the state")
+    }
+
+    /// Since the world began.
+    pub fn elapsed(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    /// The true time since 1970.
+    pub fn now(&self) -> Duration {
+        EPOCH + self.elapsed()
+    }
+
+    pub fn is_storm(&self) -> bool {
+        self.elapsed() < self.scenario.storm
+    }
+
+    pub fn shared_secret(number: u32) -> String {
+        format!("{PRIVATE}-shared-secret-{number}")
+    }
+
+    /// Gives CleverTap and Secrets Manager what the state says.
+    pub fn publish_secrets(&self) {
+        let state = self.state();
+        self.clevertap.set_passcode(&format!("{PRIVATE}-passcode-{}", state.passcode));
+        let passcode = format!("{PRIVATE}-passcode-{}", state.secret_passcode);
+        let (current, previous) = state.shared_secrets;
+        let secret = secret_value(&passcode, &Self::shared_secret(current));
+        let mut secret: Value = serde_json::from_str(&secret).expect("JSON");
+        secret["purchasely_shared_secret_previous"] = json!(Self::shared_secret(previous));
+        self.secrets_manager.set_value(&secret.to_string());
+    }
+
+    /// Notes what happened, after the lines that the function has logged until now.
+    pub fn note(&self, what: impl Into<String>) {
+        let mut state = self.state();
+        for line in LOG.take() {
+            if line.contains(PRIVATE) || line.contains("\"panicked\"") {
+                state.problems.push(format!("the log has a secret, a user id or a panic: {line}"));
+            }
+            state.note(self.elapsed(), format!("    {line}"));
+        }
+        state.note(self.elapsed(), what.into());
+    }
+
+    /// Notes a request as it is sent, and decides what happens to it.
+    pub fn send(
+        &self,
+        environment: usize,
+        invocation: Option<usize>,
+        request: &Request<Bytes>,
+    ) -> (usize, Option<Fault>) {
+        let target = operation(request);
+        let service = match target.split('.').next().unwrap_or_default() {
+            "secretsmanager" => Service::SecretsManager,
+            "DynamoDB_20120810" => Service::DynamoDb,
+            "AmazonSQS" => Service::Sqs,
+            _ => Service::CleverTap,
+        };
+        let body: Value = serde_json::from_slice(request.body()).unwrap_or_default();
+        let (is_storm, elapsed) = (self.is_storm(), self.elapsed());
+        let mut state = self.state();
+        let number = state.exchanges.len();
+        let is_away = state.away.get(&service).is_some_and(|until| elapsed < *until);
+        let fault = if let Some((at, fault)) = self.scenario.fault_at {
+            service.faults().get(fault).copied().filter(|_| at == number)
+        } else if is_away {
+            Some(Fault::Refused)
+        } else if is_storm && state.rng.f64() < self.scenario.fault_rate {
+            Some(Fault::draw(&mut state.rng, service))
+        } else {
+            None
+        };
+        let text = body.to_string();
+        let of_text = |event: &&Event| text.contains(&event.id);
+        let events = self.events.iter().filter(of_text).map(|event| event.id.clone()).collect();
+        let sent = state.next_tick();
+        let update = claims_table::read(&body).map(|(_, update)| update);
+        text.hash(&mut state.digest);
+        let line =
+            format!("{number}: environment {environment} sends {target} {events:?} {fault:?}");
+        state.exchanges.push(Exchange {
+            service,
+            invocation,
+            sent,
+            fault,
+            events,
+            update,
+            is_intact: false,
+        });
+        drop(state);
+        self.note(line);
+        (number, fault)
+    }
+
+    /// Carries a request to its service and the answer back, however long it takes.
+    pub async fn carry(
+        &self,
+        number: usize,
+        request: Request<Bytes>,
+        fault: Option<Fault>,
+    ) -> Result<Response<Option<Bytes>>, NoResponse> {
+        let (service, latencies) = {
+            let mut state = self.state();
+            let mut latency = || Duration::from_millis(state.rng.u64(1..30));
+            let latencies = [latency(), latency(), latency()];
+            (state.exchanges[number].service, latencies)
+        };
+        sleep(latencies[0]).await;
+        match fault {
+            Some(Fault::Refused) => return Err(NoResponse::NotConnected),
+            Some(Fault::LostBefore) => return Err(NoResponse::Lost),
+            Some(Fault::Late(delay)) => sleep(delay).await,
+            _ => {}
+        }
+        let odd = match fault {
+            Some(Fault::Odd(odd)) => Some(service.odd()[odd]),
+            _ => None,
+        };
+        let answer = if odd.is_some_and(|odd| !odd.has_effect) {
+            Response::new(None)
+        } else {
+            self.serve(number, request, fault, latencies[1]).await
+        };
+        sleep(latencies[2]).await;
+        match fault {
+            Some(Fault::LostAfter) => Err(NoResponse::Lost),
+            Some(Fault::CutShort) => Ok(answer.map(|_| None)),
+            Some(Fault::LateAnswer(delay)) => {
+                sleep(delay).await;
+                Ok(answer)
+            }
+            _ => Ok(odd.map_or(answer, |odd| response(odd.status, odd.body.into()))),
+        }
+    }
+
+    async fn serve(
+        &self,
+        number: usize,
+        request: Request<Bytes>,
+        fault: Option<Fault>,
+        processing: Duration,
+    ) -> Response<Option<Bytes>> {
+        let service = self.state().exchanges[number].service;
+        let ending = match service {
+            Service::CleverTap => {
+                let is_upload = *request.method() == Method::POST;
+                if is_upload {
+                    self.clevertap.script([self.reply_to(&request, fault, processing)]);
+                }
+                let ending = self.clevertap.clone().answer(request).await;
+                self.note_arrivals(number);
+                ending
+            }
+            Service::SecretsManager => self.secrets_manager.clone().answer(request).await,
+            Service::DynamoDb | Service::Sqs => {
+                let body: Value = serde_json::from_slice(request.body()).unwrap_or_default();
+                let (status, body) = match operation(&request) {
+                    "DynamoDB_20120810.UpdateItem" => self.update_item(&body),
+                    "AmazonSQS.SendMessage" => self.send_message(&body),
+                    "AmazonSQS.ChangeMessageVisibilityBatch" => {
+                        let changed = self.state().queue.change_visibility(&body, self.now());
+                        self.queue_changed.notify_waiters();
+                        changed
+                    }
+                    _ => (400, json!({ "__type": "UnknownOperationException" })),
+                };
+                return response(status, body.to_string().into());
+            }
+        };
+        match ending {
+            Ending::Answer(answer) => {
+                let (head, body) = answer.into_parts();
+                let body = body.collect().await.expect("a body in memory").to_bytes();
+                Response::from_parts(head, Some(body))
+            }
+            Ending::CutShort(_) | Ending::Close | Ending::Reset => unreachable!("not in a script"),
+        }
+    }
+
+    /// By the rules, except for one record: that of a fault, one that is poison, or for now one of revenue.
+    fn reply_to(
+        &self,
+        request: &Request<Bytes>,
+        fault: Option<Fault>,
+        processing: Duration,
+    ) -> Reply {
+        if let Some(Fault::Record { number, code }) = fault {
+            return Reply::RefuseRecord { number, code };
+        }
+        let body: Value = serde_json::from_slice(request.body()).unwrap_or_default();
+        let (has_poison, no_revenue) = {
+            let state = self.state();
+            (state.has_poison, self.elapsed() < state.revenue_refused)
+        };
+        let is_poison = |record: &Value| {
+            let mut poison = self.events.iter().filter(|event| event.is_poison());
+            has_poison && poison.any(|event| record["evtData"]["event_id"] == *event.id)
+        };
+        for (record, number) in body["d"].as_array().into_iter().flatten().zip(1..) {
+            if is_poison(record) {
+                return Reply::RefuseRecord { number, code: 528 };
+            }
+            if no_revenue && record["evtName"] == "Charged" {
+                return Reply::RefuseRecord { number, code: 555 };
+            }
+        }
+        Reply::Slow(processing)
+    }
+
+    fn note_arrivals(&self, exchange: usize) {
+        let accepted = self.clevertap.take_accepted();
+        let mut state = self.state();
+        for record in accepted {
+            let data = &record["evtData"];
+            let (role, id) = match (data["event_id"].as_str(), data["Charged ID"].as_str()) {
+                (Some(id), _) => ("event", id),
+                (None, Some(id)) => ("revenue", id),
+                (None, None) => continue,
+            };
+            let event_id = id.to_owned();
+            state.note(self.elapsed(), format!("CleverTap has {role} {id} ({exchange})"));
+            state.arrivals.push(Arrival { event_id, role, exchange });
+        }
+    }
+
+    fn update_item(&self, input: &Value) -> (u16, Value) {
+        let mut state = self.state();
+        let answer = state.table.update(input);
+        let tick = state.next_tick();
+        if let Some((key, _)) = claims_table::read(input) {
+            for role in ["event", "revenue"] {
+                if state.table.knows(key, role) {
+                    let id = key.trim_start_matches("id:").to_owned();
+                    state.known.entry((id, role)).or_insert(tick);
+                }
+            }
+        }
+        answer
+    }
+
+    fn send_message(&self, input: &Value) -> (u16, Value) {
+        let now = self.now();
+        let mut state = self.state();
+        if input["QueueUrl"] == QUEUE_URL {
+            let sent = state.queue.send(input, now);
+            self.queue_changed.notify_waiters();
+            return sent;
+        }
+        let sent = state.dead_letters.send(input, now);
+        self.note_letters(&mut state);
+        sent
+    }
+
+    /// Notes which events are dead letters.
+    pub fn note_letters(&self, state: &mut State) {
+        let letters = state.dead_letters.messages();
+        let is_letter =
+            |event: &&Event| letters.iter().any(|letter| letter.body.contains(&event.id));
+        let lettered: Vec<_> =
+            self.events.iter().filter(is_letter).map(|event| event.id.clone()).collect();
+        state.lettered.extend(lettered);
+    }
+}
+
+impl State {
+    pub fn next_tick(&mut self) -> u64 {
+        self.tick += 1;
+        self.tick
+    }
+
+    fn note(&mut self, elapsed: Duration, what: String) {
+        let line = format!("{:>12.3} {what}", elapsed.as_secs_f64());
+        line.hash(&mut self.digest);
+        self.trace.push(line);
+    }
+
+    pub fn digest(&self) -> u64 {
+        self.digest.finish()
+    }
+}
+
+impl fmt::Debug for World {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("World")
+    }
+}
+
+fn operation(request: &Request<Bytes>) -> &str {
+    let target = request.headers().get("x-amz-target").and_then(|target| target.to_str().ok());
+    target.unwrap_or_else(|| request.uri().path())
+}
+
+fn response(status: u16, body: Bytes) -> Response<Option<Bytes>> {
+    let mut response = Response::new(Some(body));
+    *response.status_mut() = StatusCode::from_u16(status).expect("a status");
+    response
+}
