@@ -38,7 +38,7 @@ MAKERS = {"openssl dgst": by_openssl, "Python hmac": by_python}
 
 
 def genuine() -> list[tuple]:
-    """Name, secret, time and body of signatures that are made as documented, and what becomes of each."""
+    """Name, secret, time and body of signatures that are made as documented, and the result for each."""
     ts, json_body = str(NOW), b'{"event_name":"ACTIVATE"}'
     secret = "".join(chr(33 + 7 * n % 94) for n in range(200))
     return [
