@@ -3,7 +3,7 @@
 It does not map a webhook and knows nothing of the function: docs/mapping.md states what it checks.
 
     python3 scripts/check_golden.py                   # tests/golden against events
-    python3 scripts/check_golden.py /tmp/other-golden # other uploads against events
+    python3 scripts/check_golden.py target/golden # other uploads
 """
 
 import argparse
