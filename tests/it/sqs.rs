@@ -245,7 +245,7 @@ fn delays(seen: &Mutex<Vec<(String, Value)>>) -> Vec<(String, u64)> {
 #[tokio::test]
 async fn a_failed_message_and_those_behind_it_are_delayed_together_and_other_users_go_on() {
     let (world, seen) = with_noted_calls().await;
-    // The events of one user are told apart one by one, and the second of them fails.
+    // After the 400 each event is sent alone, and the second fails.
     world.clevertap.script([Reply::Status(400), Reply::Normal, Reply::Status(401)]);
     let ids = [("e-1", "ann"), ("e-2", "bob"), ("e-3", "bob"), ("e-4", "bob"), ("e-5", "cem")];
     let mut messages = ids.map(|(id, user)| message(&event(id, user), &[]));

@@ -5,4 +5,5 @@ mod digest;
 mod doctor;
 mod explain;
 mod replay;
+mod simulate;
 mod tool;
