@@ -8,8 +8,8 @@ use hyper::Request;
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use serde_json::json;
 use std::collections::VecDeque;
+use std::future::pending;
 use std::sync::{Arc, Mutex};
-use tokio::sync::watch;
 
 const AWS_JSON: &str = "application/x-amz-json-1.0";
 
@@ -45,8 +45,6 @@ struct State {
     http: reqwest::Client,
     /// Each for the requests that contain all of the texts.
     scripts: Mutex<Vec<(Vec<String>, VecDeque<Fault>)>>,
-    /// Whether it has left a request without an answer.
-    silent: watch::Sender<bool>,
 }
 
 impl Front {
@@ -56,7 +54,6 @@ impl Front {
             upstream: upstream.to_owned(),
             http: plain_client(),
             scripts: Mutex::default(),
-            silent: watch::Sender::default(),
         }))
     }
 
@@ -70,12 +67,6 @@ impl Front {
     pub fn script_for(&self, texts: &[&str], faults: impl IntoIterator<Item = Fault>) {
         let texts = texts.iter().map(|text| (*text).to_owned()).collect();
         self.0.scripts.lock().unwrap().push((texts, faults.into_iter().collect()));
-    }
-
-    /// Resolves as soon as a request is left without an answer.
-    pub async fn wait_until_silent(&self) {
-        let mut silent = self.0.silent.subscribe();
-        silent.wait_for(|silent| *silent).await.expect("the sender lives as long as self");
     }
 
     /// Removes what is left of the scripts that have `text` among their texts.
@@ -98,22 +89,17 @@ impl Front {
             }
             Some(Fault::DoneThenSilent) => {
                 self.forward(request).await;
-                self.keep_silent().await
+                pending().await
             }
             Some(Fault::Closed) => Ending::Close,
             Some(Fault::Reset) => Ending::Reset,
-            Some(Fault::Silent) => self.keep_silent().await,
+            Some(Fault::Silent) => pending().await,
             Some(Fault::Html) => Ending::answer(200, "text/html", "<html></html>"),
             Some(Fault::CutShort) => match self.forward(request).await {
                 Ending::Answer(response) => Ending::CutShort(response),
                 other => other,
             },
         }
-    }
-
-    async fn keep_silent(&self) -> Ending {
-        self.0.silent.send_replace(true);
-        std::future::pending().await
     }
 
     fn fault(&self, request: &Request<Bytes>) -> Option<Fault> {

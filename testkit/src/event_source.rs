@@ -84,7 +84,7 @@ impl EventSource {
     }
 
     /// Makes every message visible that waits for its next delivery, as time would.
-    pub async fn let_time_pass(&self) {
+    async fn let_time_pass(&self) {
         let _one = self.receiving.lock().await;
         let handles: Vec<_> = {
             let unsettled = self.unsettled.lock().unwrap();

@@ -23,8 +23,6 @@ pub struct World {
     pub secrets_manager: SecretsManager,
     pub api: RuntimeApi,
     pub function: Function,
-    binary: PathBuf,
-    environment: Vec<(String, String)>,
 }
 
 /// What the function answered to an HTTP request.
@@ -102,22 +100,9 @@ impl World {
             ("AWS_ENDPOINT_URL_SECRETS_MANAGER", &secrets_manager_url),
         ];
         let environment = [&required[..], settings].concat();
-        let function = Function::spawn(&binary, &api, &environment);
+        let function = Function::spawn(binary, &api, &environment);
         api.wait_until_ready().await;
-        let environment = environment.into_iter().map(owned).collect();
-        let binary = binary.as_ref().to_owned();
-        Self { clevertap, secrets_manager, api, function, binary, environment }
-    }
-
-    /// Kills the function and starts it again, with these settings changed.
-    pub async fn restart(&mut self, settings: &[(&str, &str)]) {
-        self.function.kill();
-        self.function.wait_for_exit().await;
-        self.environment.extend(settings.iter().copied().map(owned));
-        let environment = self.environment.iter().map(|(name, value)| (&**name, &**value));
-        let environment: Vec<_> = environment.collect();
-        self.function = Function::spawn(&self.binary, &self.api, &environment);
-        self.api.wait_until_ready().await;
+        Self { clevertap, secrets_manager, api, function }
     }
 
     /// Posts a body, correctly signed, through an HTTP API.
@@ -143,10 +128,6 @@ impl World {
         let line = self.function.wait_for_log(|line| is_it(&read(line))).await;
         read(&line)
     }
-}
-
-fn owned((name, value): (&str, &str)) -> (String, String) {
-    (name.to_owned(), value.to_owned())
 }
 
 pub fn signed(body: &[u8], secret: &str) -> Webhook {

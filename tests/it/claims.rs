@@ -7,11 +7,8 @@ use serde_json::json;
 use std::sync::Arc;
 use testkit::clevertap::Reply;
 use testkit::connections::Ending;
-use testkit::harness::{
-    SHARED_SECRET, World, answered, body, now_seconds, relayed, signed, unavailable,
-};
+use testkit::harness::{World, answered, body, now_seconds, relayed, unavailable};
 use testkit::moto::Resources;
-use testkit::webhook::Front;
 use tokio::sync::Semaphore;
 
 /// The claim of [`body`]'s event.
@@ -129,24 +126,6 @@ async fn an_ignored_event_and_a_dry_run_claim_nothing() {
         assert_eq!(world.post(&body()).await.body["status"], status);
         assert_eq!(resources.claim(CLAIM).await, None);
     }
-}
-
-#[tokio::test]
-async fn a_process_that_dies_with_an_event_leaves_it_to_the_next() {
-    let resources = Resources::make().await;
-    let dying = World::start(&resources.settings()).await;
-    dying.clevertap.script([Reply::Silent]);
-    let event = signed(&body(), SHARED_SECRET).envelope(Front::HttpApi);
-    let kill = async {
-        dying.clevertap.wait_for_uploads(1).await;
-        dying.function.kill();
-    };
-    let (answer, ()) = tokio::join!(dying.api.invoke(&event), kill);
-    assert!(answer.is_err(), "acknowledged: {answer:?}");
-    assert_eq!(resources.claim(CLAIM).await.as_deref(), Some("in_progress"));
-    resources.claim_in_progress(CLAIM, now_ms() - 1).await;
-    let next = World::start(&resources.settings()).await;
-    assert_eq!(next.post(&body()).await, relayed());
 }
 
 #[tokio::test]
