@@ -1,162 +1,240 @@
 //! What must hold after a run, whatever happened in it (docs/architecture.md, "Guarantees" and "Duplicates").
 //! It does not know how the function keeps it.
 
-use super::Run;
 use super::claims_table::Update;
 use super::faults::{Fault, Service};
-use super::sender::{Event, Kind};
-use super::world::{Arrival, Exchange, State, World};
-use std::collections::BTreeMap;
+use super::sender::{Event, Kind, ids_in};
+use super::world::{Arrival, EPOCH, Exchange, Moment, State, World};
+use super::{History, Run};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// After that, the table forgets a claim.
+const CLAIMS_LAST: Duration = Duration::from_hours(30 * 24);
+/// A claim in progress lasts two seconds longer than an invocation works.
+const MAX_SKEW_MS: u64 = 2000;
 
 pub fn judge(world: &World) -> Run {
-    let mut duplicates = BTreeMap::new();
-    let mut problems = Vec::new();
-    {
-        let state = world.state();
-        problems.extend(lost(world, &state));
-        problems.extend(not_ignored(world, &state));
-        problems.extend(out_of_order(world, &state));
-        problems.extend(unexplained(&state, &mut duplicates));
-    }
     let mut state = world.state();
-    problems.append(&mut state.problems);
+    let mut problems = std::mem::take(&mut state.problems);
+    let judged = Judged::new(&state);
+    problems.extend(judged.lost(world));
+    problems.extend(judged.not_ignored(world));
+    problems.extend(judged.out_of_order(world));
+    let mut duplicates = BTreeMap::new();
+    let mut repeated = BTreeMap::<&str, Vec<Duration>>::new();
+    for (first, again) in judged.pairs() {
+        repeated.entry(&again.event_id).or_default().push(again.at);
+        match judged.cause(first, again) {
+            Some(cause) => *duplicates.entry(cause).or_default() += 1,
+            None => problems.push(format!(
+                "{} {} arrived with {} and again with {}",
+                first.role, first.event_id, first.exchange, again.exchange
+            )),
+        }
+    }
+    let history = world.events.iter().zip(&state.sendings).map(|(event, sending)| History {
+        sent: sending.first.unwrap_or_default(),
+        failures: sending.failures,
+        acknowledged: sending.acknowledged,
+        settled: judged.settled(event),
+        repeated: repeated.remove(&*event.id).unwrap_or_default(),
+    });
+    let mut faults = BTreeMap::new();
+    for fault in state.exchanges.iter().filter_map(|exchange| exchange.fault) {
+        *faults.entry(fault.kind()).or_default() += 1;
+    }
     Run {
         command: world.scenario.command(),
+        length: world.scenario.length,
+        mode: world.scenario.mode(),
         digest: state.digest(),
-        problems,
-        trace: std::mem::take(&mut state.trace),
-        events: world.events.len(),
+        history: history.collect(),
         polls: state.polls,
-        exchanges: state
-            .exchanges
-            .iter()
-            .map(|sent| (sent.service, sent.fault.is_some()))
-            .collect(),
+        requests: state.exchanges.iter().map(|exchange| exchange.service).collect(),
+        faults,
         kills: state.invocations.iter().filter(|invocation| invocation.is_killed).count(),
         duplicates,
-        dead_letters: state.lettered.len(),
+        dead_letters: state.dead_letters.ever.len(),
+        problems,
+        trace: std::mem::take(&mut state.trace),
     }
 }
 
-/// Events that neither arrived whole, nor are ignored by rule, nor lie in the dead-letter queue.
-fn lost(world: &World, state: &State) -> Vec<String> {
-    let is_lost = |event: &&Event| {
-        let has = |role: &str| state.first(&event.id, role).is_some();
-        let is_letter =
-            state.dead_letters.messages().iter().any(|letter| letter.body.contains(&event.id));
-        match event.kind {
-            Kind::Anonymous | Kind::Sandbox => false,
-            Kind::Unreadable => !is_letter,
-            Kind::Poison => !is_letter && !has("event"),
-            Kind::Plain { is_transaction } => {
-                !is_letter && !(has("event") && (!is_transaction || has("revenue")))
-            }
-        }
-    };
-    world.events.iter().filter(is_lost).map(|event| format!("{} is lost", event.id)).collect()
+/// What there is to judge, by the ids of the events.
+struct Judged<'s> {
+    state: &'s State,
+    /// A record's arrivals with their places among all arrivals.
+    arrivals: BTreeMap<(&'s str, &'static str), Vec<(usize, &'s Arrival)>>,
+    /// The claims' keys. Only an event without an id may have several.
+    keys: BTreeMap<&'s str, Vec<&'s str>>,
+    /// The function's requests in their order, by the invocation.
+    requests: BTreeMap<Option<usize>, Vec<&'s Exchange>>,
 }
 
-/// Events that the rules ignore and that arrived nevertheless.
-fn not_ignored(world: &World, state: &State) -> Vec<String> {
-    let ignored =
-        world.events.iter().filter(|event| matches!(event.kind, Kind::Anonymous | Kind::Sandbox));
-    let arrived = ignored.filter(|event| state.first(&event.id, "event").is_some());
-    arrived.map(|event| format!("{} is not ignored", event.id)).collect()
-}
-
-/// Events of one user whose first arrival comes before that of an earlier one. Dead letters leave the order, and
-/// one upload may have several events.
-fn out_of_order(world: &World, state: &State) -> Vec<String> {
-    let mut problems = Vec::new();
-    for (position, later) in world.events.iter().enumerate() {
-        let Some(first) = state.first(&later.id, "event") else {
-            continue;
+impl<'s> Judged<'s> {
+    fn new(state: &'s State) -> Self {
+        let mut judged = Self {
+            state,
+            arrivals: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            requests: BTreeMap::new(),
         };
-        let upload = &state.exchanges[state.arrivals[first].exchange];
-        let is_earlier = |event: &&Event| {
-            event.user == later.user
-                && !state.lettered.contains(&event.id)
-                && !upload.events.contains(&event.id)
+        for (place, arrival) in state.arrivals.iter().enumerate() {
+            let record = (&*arrival.event_id, arrival.role);
+            judged.arrivals.entry(record).or_default().push((place, arrival));
+        }
+        for exchange in &state.exchanges {
+            judged.requests.entry(exchange.invocation).or_default().push(exchange);
+        }
+        for (key, id) in &state.keys {
+            judged.keys.entry(id).or_default().push(key);
+        }
+        judged
+    }
+
+    /// The first arrival of a record, with its place.
+    fn first(&self, event_id: &str, role: &'static str) -> Option<(usize, &'s Arrival)> {
+        self.arrivals.get(&(event_id, role))?.first().copied()
+    }
+
+    /// When an event first was where it belongs.
+    fn settled(&self, event: &Event) -> Option<Duration> {
+        let arrived = self.first(&event.id, "event").map(|(_, arrival)| arrival.at);
+        let lettered =
+            self.state.dead_letters.ever.get(&event.id).map(|at| at.saturating_sub(EPOCH));
+        let ignored = self.state.sendings[event.number].acknowledged;
+        arrived.or(lettered).or(ignored)
+    }
+
+    /// Events that neither arrived whole, nor are ignored by rule, nor lie in the dead-letter queue.
+    fn lost(&self, world: &World) -> Vec<String> {
+        let letters = self.state.dead_letters.messages();
+        let letters: BTreeSet<_> = letters.iter().flat_map(|letter| ids_in(&letter.body)).collect();
+        let is_lost = |event: &&Event| {
+            let has = |role| self.first(&event.id, role).is_some();
+            let is_letter = letters.contains(&event.id);
+            match event.kind {
+                Kind::Anonymous | Kind::Sandbox => false,
+                Kind::Unreadable => !is_letter,
+                Kind::Poison | Kind::WithoutId => !is_letter && !has("event"),
+                Kind::Plain { is_transaction } => {
+                    !is_letter && !(has("event") && (!is_transaction || has("revenue")))
+                }
+            }
         };
-        for earlier in world.events[..position].iter().filter(is_earlier) {
-            let roles = ["event", "revenue"].map(|role| state.first(&earlier.id, role));
-            if roles.into_iter().flatten().any(|arrival| arrival > first) {
-                problems.push(format!("{} arrives before {}", later.id, earlier.id));
+        world.events.iter().filter(is_lost).map(|event| format!("{} is lost", event.id)).collect()
+    }
+
+    /// Events that the rules ignore and that arrived nevertheless.
+    fn not_ignored(&self, world: &World) -> Vec<String> {
+        let mut ignored = Vec::from_iter(&world.events);
+        ignored.retain(|event| matches!(event.kind, Kind::Anonymous | Kind::Sandbox));
+        let arrived = ignored.iter().filter(|event| self.first(&event.id, "event").is_some());
+        arrived.map(|event| format!("{} is not ignored", event.id)).collect()
+    }
+
+    /// Events of one user whose first arrival comes before that of an earlier one. Dead letters leave the order, and
+    /// one upload may have several events.
+    fn out_of_order(&self, world: &World) -> Vec<String> {
+        let mut problems = Vec::new();
+        for user in world.events.chunk_by(|one, next| one.user == next.user) {
+            for (position, later) in user.iter().enumerate() {
+                let Some((place, arrival)) = self.first(&later.id, "event") else {
+                    continue;
+                };
+                let upload = &self.state.exchanges[arrival.exchange];
+                for earlier in &user[..position] {
+                    if self.state.dead_letters.ever.contains_key(&earlier.id)
+                        || upload.events.contains(&earlier.id)
+                    {
+                        continue;
+                    }
+                    let firsts = ["event", "revenue"].map(|role| self.first(&earlier.id, role));
+                    if firsts.into_iter().flatten().any(|(first, _)| first > place) {
+                        problems.push(format!("{} arrives before {}", later.id, earlier.id));
+                    }
+                }
             }
         }
+        problems
     }
-    problems
-}
 
-/// Records that arrived twice without a documented cause. Counts those that have one.
-fn unexplained(state: &State, causes: &mut BTreeMap<&'static str, usize>) -> Vec<String> {
-    let mut arrivals: BTreeMap<(&str, &str), Vec<&Arrival>> = BTreeMap::new();
-    for arrival in &state.arrivals {
-        arrivals.entry((&arrival.event_id, arrival.role)).or_default().push(arrival);
-    }
-    let mut problems = Vec::new();
-    for ((id, role), mut copies) in arrivals {
-        // A late request was sent early.
-        copies.sort_by_key(|arrival| state.exchanges[arrival.exchange].sent);
-        for pair in copies.windows(2) {
-            match state.cause(pair[0], pair[1]) {
-                Some(cause) => *causes.entry(cause).or_default() += 1,
-                None => problems.push(format!(
-                    "{role} {id} arrived with {} and again with {}",
-                    pair[0].exchange, pair[1].exchange
-                )),
-            }
+    /// Each arrival of a record that had arrived before, with the one before it.
+    fn pairs(&self) -> Vec<(&'s Arrival, &'s Arrival)> {
+        let mut pairs = Vec::new();
+        for arrivals in self.arrivals.values() {
+            let mut copies: Vec<_> = arrivals.iter().map(|(_, arrival)| *arrival).collect();
+            // A late request was sent early.
+            copies.sort_by_key(|arrival| self.state.exchanges[arrival.exchange].sent.tick);
+            pairs.extend(copies.windows(2).map(|pair| (pair[0], pair[1])));
         }
-    }
-    problems
-}
-
-impl State {
-    /// The place of a record's first arrival among all arrivals.
-    fn first(&self, event_id: &str, role: &str) -> Option<usize> {
-        let mut arrivals = self.arrivals.iter();
-        arrivals.position(|arrival| arrival.event_id == event_id && arrival.role == role)
+        pairs
     }
 
     /// Why a record arrived again (docs/architecture.md, "Duplicates").
     fn cause(&self, first: &Arrival, again: &Arrival) -> Option<&'static str> {
-        let (id, role) = (&first.event_id, first.role);
-        let (first, again) = (&self.exchanges[first.exchange], &self.exchanges[again.exchange]);
-        let is_known = |known: &u64| *known < again.sent;
-        if self.known.get(&(id.clone(), role)).is_some_and(is_known) {
-            return self
-                .has_failed(again, id, |update| update == Update::Claim, 0)
-                .then_some("no claim");
+        let (id, role) = (&*first.event_id, first.role);
+        let (first, again) =
+            (&self.state.exchanges[first.exchange], &self.state.exchanges[again.exchange]);
+        let keys = self.keys.get(id).map_or(&[][..], Vec::as_slice);
+        let is_killed = |number: usize| self.state.invocations[number].is_killed;
+        let known = self.known_before(keys, role, again.sent.tick);
+        let mut begun = self.calls(first, id).map(|call| call.sent.tick);
+        let since = known.map_or_else(|| begun.next(), |known| Some(known.tick));
+        let is_replaced = |tick: &u64| (since.unwrap_or(0)..again.sent.tick).contains(tick);
+        if known.is_some_and(|known| again.sent.at >= known.at + CLAIMS_LAST) {
+            return Some("the claim had expired");
         }
-        if !first.is_intact {
+        if self.is_unclaimed(again, id) || known.is_none() && self.is_unclaimed(first, id) {
+            return Some("the event was not claimed");
+        }
+        if known.is_none() && !first.is_intact {
             let is_unclear = match first.fault {
                 Some(Fault::Odd(odd)) => Service::CleverTap.odd()[odd].body.contains("partial"),
                 _ => false,
             };
-            return Some(if is_unclear { "unclear" } else { "no answer" });
+            return Some(if is_unclear { "the answer was unclear" } else { "no clear answer" });
         }
-        let is_killed = |number: usize| self.invocations[number].is_killed;
-        if first.invocation.is_some_and(is_killed) {
+        if known.is_none() && first.invocation.is_some_and(is_killed) {
             return Some("stopped before the claim was written");
         }
-        let is_write = |update: Update| update != Update::Claim;
-        self.has_failed(first, id, is_write, first.sent).then_some("the claim was not written")
+        if known.is_none() && self.has_failed_to_write(first, id) {
+            return Some("the claim was not written");
+        }
+        if self.state.replaced.iter().any(is_replaced) {
+            return Some("the table was replaced");
+        }
+        let skew = |upload: &Exchange| self.state.skews_ms[&upload.environment];
+        if skew(first).abs_diff(skew(again)) > MAX_SKEW_MS {
+            return Some("the clocks differed");
+        }
+        (keys.len() > 1).then_some("the claim had another key")
     }
 
-    /// Whether a call to the table about an event failed, in the invocation of an upload and after a tick.
-    fn has_failed(
-        &self,
-        upload: &Exchange,
-        id: &String,
-        is_meant: impl Fn(Update) -> bool,
-        after: u64,
-    ) -> bool {
-        self.exchanges.iter().any(|exchange| {
-            exchange.invocation == upload.invocation
-                && exchange.sent > after
-                && exchange.events.contains(id)
-                && exchange.update.is_some_and(&is_meant)
-                && !exchange.is_intact
+    /// The last update before a tick that left one of the claims knowing of a record.
+    fn known_before(&self, keys: &[&str], role: &'static str, tick: u64) -> Option<Moment> {
+        let known = keys.iter().filter_map(|key| self.state.known.get(&((*key).to_owned(), role)));
+        let before = known.flatten().filter(|moment| moment.tick < tick);
+        before.max_by_key(|moment| moment.tick).copied()
+    }
+
+    /// Whether no claim of an event was answered in the invocation of an upload.
+    fn is_unclaimed(&self, upload: &Exchange, id: &str) -> bool {
+        self.calls(upload, id).all(|call| call.update != Some(Update::Claim) || !call.is_intact)
+    }
+
+    /// Whether an update after an upload was not answered.
+    fn has_failed_to_write(&self, upload: &Exchange, id: &str) -> bool {
+        self.calls(upload, id).any(|call| {
+            let is_write = call.update.is_some_and(|update| update != Update::Claim);
+            is_write && call.sent.tick > upload.sent.tick && !call.is_intact
         })
+    }
+
+    /// The requests about an event in the invocation of an upload.
+    fn calls(&self, upload: &Exchange, id: &str) -> impl Iterator<Item = &'s Exchange> {
+        let requests = self.requests[&upload.invocation].iter();
+        requests.copied().filter(move |request| request.events.iter().any(|event| event == id))
     }
 }

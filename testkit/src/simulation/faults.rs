@@ -120,6 +120,20 @@ impl Service {
 }
 
 impl Fault {
+    /// In the words of a report.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::Refused => "connection refused",
+            Self::LostBefore => "connection lost before the request took effect",
+            Self::LostAfter => "connection lost after the request took effect",
+            Self::CutShort => "answer cut short",
+            Self::Late(_) => "request late",
+            Self::LateAnswer(_) => "answer late",
+            Self::Record { .. } => "one record refused",
+            Self::Odd(_) => "error or odd answer",
+        }
+    }
+
     /// Whether the function gets the service's own answer, if it waits long enough.
     pub fn keeps_answer(self) -> bool {
         matches!(self, Self::Late(_) | Self::LateAnswer(_) | Self::Record { .. })

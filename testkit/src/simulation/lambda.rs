@@ -135,6 +135,7 @@ impl World {
             (state.next_tick(), skew_ms, start, state.is_queue)
         };
         let number = usize::try_from(number).expect("a small number");
+        self.state().skews_ms.insert(number, skew_ms);
         self.note(format!("environment {number} starts, {skew_ms} ms off"));
         let link = Link::new(self, number);
         let http = SharedHttp(Arc::new(link.clone()));
@@ -172,7 +173,6 @@ impl World {
                 let state = &mut *state;
                 let max = self.scenario.max_receive_count;
                 let batch = state.queue.receive(now, max, &mut state.dead_letters);
-                self.note_letters(state);
                 (batch, state.queue.next_visible(now))
             };
             if batch.is_empty() {

@@ -15,13 +15,15 @@ mod sqs;
 mod world;
 
 pub use faults::{Fault, Service};
-pub use scenario::Scenario;
+pub use scenario::{Length, Scenario};
 
 use purchasely_clevertap::{config, telemetry};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Once};
+use std::time::Duration;
 use world::World;
 
 thread_local! {
@@ -33,21 +35,48 @@ thread_local! {
 pub struct Run {
     /// What runs it again.
     pub command: String,
+    pub length: Length,
+    /// The mode in which it begins.
+    pub mode: &'static str,
     /// Of everything that happened, in its order.
     pub digest: u64,
     /// What must not happen and did.
     pub problems: Vec<String>,
     /// One line for each thing that happened.
     pub trace: Vec<String>,
-    pub events: usize,
+    /// How each event fared.
+    pub history: Vec<History>,
     /// How often the function's invocations were polled: each poll may be the last.
     pub polls: u64,
-    /// The service of each request that the function sent, and whether a fault befell it.
-    pub exchanges: Vec<(Service, bool)>,
+    /// The service of each request that the function sent.
+    pub requests: Vec<Service>,
+    /// Those that something befell, by the kind of fault.
+    pub faults: BTreeMap<&'static str, usize>,
     pub kills: usize,
     /// Records that CleverTap accepted again, by the cause.
     pub duplicates: BTreeMap<&'static str, usize>,
     pub dead_letters: usize,
+}
+
+/// How an event fared. Times are since the world began.
+#[derive(Debug)]
+pub struct History {
+    pub sent: Duration,
+    /// How many attempts Purchasely saw fail.
+    pub failures: u64,
+    pub acknowledged: Option<Duration>,
+    /// When CleverTap or the dead-letter queue first had it, or when it was ignored.
+    pub settled: Option<Duration>,
+    /// When a record of it arrived again.
+    pub repeated: Vec<Duration>,
+}
+
+impl History {
+    /// For how long its user's later events had to wait for it, if an attempt failed.
+    pub fn block(&self) -> Option<Duration> {
+        let acknowledged = self.acknowledged.filter(|_| self.failures > 0)?;
+        Some(acknowledged.saturating_sub(self.sent))
+    }
 }
 
 /// Runs a scenario on a thread of its own, because seeds, clock and log belong to the thread.
@@ -69,24 +98,57 @@ pub fn run(scenario: &Scenario) -> Run {
     })
 }
 
-/// Runs scenarios on all cores, calls `on_end` after each, and returns the runs in the order in which they ended.
-pub fn run_all(scenarios: &[Scenario], on_end: impl Fn(&Run) + Sync) -> Vec<Run> {
-    let (next, runs) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    let cores = std::thread::available_parallelism().map_or(1, Into::into);
-    std::thread::scope(|scope| {
-        for _ in 0..cores {
-            scope.spawn(|| {
-                while let Some(scenario) = scenarios.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let mut run = run(scenario);
-                    // Who wants it runs that scenario again.
-                    run.trace.clear();
-                    on_end(&run);
-                    runs.lock().expect("no thread panics").push(run);
+/// Every short run: a kill after each poll, each fault of each request, and some of the faults beside a kill.
+pub fn short_runs() -> Vec<Scenario> {
+    // A lost answer, a refused connection, and the longest delay of an answer.
+    const BESIDE_A_KILL: [usize; 3] = [0, 1, 6];
+    let mut scenarios = Vec::new();
+    for (is_queue, is_revenue_refused) in
+        [(false, false), (true, false), (false, true), (true, true)]
+    {
+        let short = Scenario::short(is_queue, is_revenue_refused);
+        let calm = run(&short);
+        scenarios.push(short.clone());
+        scenarios.extend((1..=calm.polls).map(|poll| short.clone().killed_at(poll)));
+        for (request, service) in calm.requests.iter().enumerate() {
+            for fault in 0..service.faults().len() {
+                let faulty = short.clone().with_fault(request, fault);
+                if !is_revenue_refused && BESIDE_A_KILL.contains(&fault) {
+                    let polls = calm.polls + 2;
+                    scenarios.extend((1..=polls).map(|poll| faulty.clone().killed_at(poll)));
                 }
-            });
+                scenarios.push(faulty);
+            }
+        }
+    }
+    scenarios
+}
+
+/// Runs scenarios on all cores and hands over each run as it ends, until there is no scenario left or `on_end` breaks.
+pub fn run_all(
+    scenarios: impl IntoIterator<Item = Scenario, IntoIter: Send>,
+    on_end: impl FnMut(Run) -> ControlFlow<()> + Send,
+) {
+    let (scenarios, on_end) = (Mutex::new(scenarios.into_iter().fuse()), Mutex::new(on_end));
+    let is_over = AtomicBool::new(false);
+    let next = || scenarios.lock().expect("no thread panics").next();
+    let work = || {
+        while !is_over.load(Ordering::Relaxed)
+            && let Some(scenario) = next()
+        {
+            let mut run = run(&scenario);
+            // Who wants it runs that scenario again.
+            run.trace = Vec::new();
+            if on_end.lock().expect("no thread panics")(run).is_break() {
+                is_over.store(true, Ordering::Relaxed);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, Into::into) {
+            scope.spawn(work);
         }
     });
-    runs.into_inner().expect("no thread panics")
 }
 
 fn run_here(scenario: &Scenario) -> Run {
@@ -104,6 +166,9 @@ fn run_here(scenario: &Scenario) -> Run {
         let world = Arc::new(World::new(scenario.clone()));
         world.set_clock(0);
         sender::play(&world).await;
-        checks::judge(&world)
+        let run = checks::judge(&world);
+        // Environments have the world, and the world has them.
+        world.state().idle.clear();
+        run
     })
 }

@@ -4,10 +4,22 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+/// How much happens in a world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Length {
+    /// Two events that CleverTap accepts, without any fault but those that are named.
+    Short,
+    /// A few users, for some minutes.
+    Usual,
+    /// 20,000 events of 500 users in two hours, all in one mode.
+    Long,
+}
+
 /// One world. A seed alone makes one, see [`Scenario::of_seed`].
 #[derive(Clone, Debug)]
 pub struct Scenario {
     pub seed: u64,
+    pub length: Length,
     pub users: usize,
     pub events_per_user: usize,
     /// Whether webhooks go into the event queue at first.
@@ -21,11 +33,13 @@ pub struct Scenario {
     /// Outages, rotations, switches of the mode, redrives, jumps of the clock.
     pub incidents: usize,
     pub environments: usize,
+    /// How many batches of the event queue are delivered at once.
+    pub pollers: usize,
     pub max_receive_count: u32,
     /// How long CleverTap refuses revenue records for now.
     pub revenue_refused: Duration,
-    /// Whether only events that CleverTap accepts are sent.
-    pub is_plain: bool,
+    /// How many events are sent once more, some of them after their claims expired.
+    pub replays: usize,
     /// The poll, counted from 1, with which an environment ends.
     pub kill_at: Option<u64>,
     /// The exchange, counted from 0, that has the fault with this number in [`Service::faults`].
@@ -35,12 +49,13 @@ pub struct Scenario {
 }
 
 impl Scenario {
-    /// A short world with a storm of 5 to 20 %.
+    /// A world with a storm of 5 to 20 %.
     pub fn of_seed(seed: u64) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed ^ 0x5eed);
         let storm = Duration::from_secs(rng.u64(120..900));
         Self {
             seed,
+            length: Length::Usual,
             users: rng.usize(2..8),
             events_per_user: rng.usize(2..9),
             is_queue: rng.bool(),
@@ -49,11 +64,29 @@ impl Scenario {
             kill_rate: 0.1 * rng.f64(),
             incidents: rng.usize(0..6),
             environments: rng.usize(2..20),
+            pollers: 2,
             max_receive_count: if rng.u8(..8) == 0 { 4 } else { 1000 },
             revenue_refused: Duration::ZERO,
-            is_plain: false,
+            replays: rng.usize(0..4),
             kill_at: None,
             fault_at: None,
+        }
+    }
+
+    /// [`Length::Long`].
+    pub fn long(seed: u64, is_queue: bool) -> Self {
+        Self {
+            length: Length::Long,
+            users: 500,
+            events_per_user: 40,
+            is_queue,
+            storm: Duration::from_hours(2),
+            incidents: 15,
+            environments: 50,
+            pollers: 5,
+            max_receive_count: 1000,
+            replays: 20,
+            ..Self::of_seed(seed)
         }
     }
 
@@ -61,6 +94,7 @@ impl Scenario {
     pub fn short(is_queue: bool, is_revenue_refused: bool) -> Self {
         Self {
             seed: 1,
+            length: Length::Short,
             users: 1,
             events_per_user: 2,
             is_queue,
@@ -69,9 +103,10 @@ impl Scenario {
             kill_rate: 0.0,
             incidents: 0,
             environments: 2,
+            pollers: 2,
             max_receive_count: 1000,
             revenue_refused: Duration::from_secs(if is_revenue_refused { 30 } else { 0 }),
-            is_plain: true,
+            replays: 0,
             kill_at: None,
             fault_at: None,
         }
@@ -87,15 +122,21 @@ impl Scenario {
         Self { fault_at: Some((exchange, number)), ..self }
     }
 
+    /// The mode in which it begins.
+    pub fn mode(&self) -> &'static str {
+        if self.is_queue { "queue" } else { "direct" }
+    }
+
     /// The command that runs it again and shows what happens.
     pub fn command(&self) -> String {
         let mut command = String::from("cargo relay simulate --trace");
-        if self.is_plain {
-            let mode = if self.is_queue { "queue" } else { "direct" };
-            write!(command, " --short {mode}").expect("a text takes everything");
-        } else {
-            write!(command, " --seed {}", self.seed).expect("a text takes everything");
-        }
+        let mode = self.mode();
+        let set_up = match self.length {
+            Length::Short => format!(" --short {mode}"),
+            Length::Usual => format!(" --seed {}", self.seed),
+            Length::Long => format!(" --long {mode} --seed {}", self.seed),
+        };
+        command.push_str(&set_up);
         if !self.revenue_refused.is_zero() {
             command.push_str(" --revenue-refused");
         }

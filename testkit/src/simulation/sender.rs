@@ -1,12 +1,15 @@
 //! Purchasely: events of users, each sent until it is acknowledged, and the incidents of a run.
 //! It does not know what a webhook causes.
 
+use super::claims_table::ClaimsTable;
 use super::faults::Service;
 use super::lambda::NoAnswer;
-use super::scenario::Scenario;
+use super::scenario::{Length, Scenario};
 use super::world::{PRIVATE, World};
 use crate::webhook::{Front, Webhook};
+use purchasely_clevertap::aws::claims;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -15,6 +18,8 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 const GATEWAY_TIMEOUT: Duration = Duration::from_millis(9500);
 const RETRIES: u64 = 25;
+/// Between the number of the user and the number of the event.
+const ID_MIDDLE: &str = "-0000-4000-8000-";
 /// After the storm, no retry of a user that was never blocked for longer than the storm is later than this.
 const MAX_CALM: Duration = Duration::from_hours(3);
 const CLEVERTAP_FIXED: Duration = Duration::from_mins(10);
@@ -32,6 +37,8 @@ pub enum Kind {
     Unreadable,
     /// A dead letter until CleverTap accepts its name.
     Poison,
+    /// Without an `event_id`, and with other white space now and then.
+    WithoutId,
 }
 
 /// A webhook to send.
@@ -39,9 +46,11 @@ pub struct Event {
     pub id: String,
     pub user: usize,
     pub kind: Kind,
+    /// Its place among all events.
+    pub number: usize,
     /// When it happens, since the world began.
     at: Duration,
-    body: Vec<u8>,
+    body: String,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +66,8 @@ enum Incident {
     },
     Mode,
     Redrive,
+    /// The claims table is empty.
+    TableReplaced,
     RevenueRefused(Duration),
     /// The clocks of environments that start from here on are wrong.
     Clock(i64),
@@ -68,29 +79,32 @@ impl Event {
         for user in 0..scenario.users {
             let mut at = Duration::ZERO;
             for number in 0..scenario.events_per_user {
-                let kind = match rng.u8(..20) {
-                    _ if scenario.is_plain => Kind::Plain { is_transaction: number == 0 },
+                let kind = match rng.u8(..24) {
+                    _ if scenario.length == Length::Short => {
+                        Kind::Plain { is_transaction: number == 0 }
+                    }
                     0 => Kind::Anonymous,
                     1 => Kind::Sandbox,
                     2 => Kind::Unreadable,
                     3 => Kind::Poison,
-                    roll => Kind::Plain { is_transaction: roll < 9 },
+                    4 => Kind::WithoutId,
+                    roll => Kind::Plain { is_transaction: roll < 12 },
                 };
                 // Some come together, as those of one purchase.
                 if number > 0 && rng.bool() {
                     let longest = scenario.storm.as_secs() / scenario.events_per_user as u64;
                     at += Duration::from_secs(rng.u64(..=longest));
                 }
-                events.push(Self::new(user, number, kind, at));
+                events.push(Self { number: events.len(), ..Self::new(user, number, kind, at) });
             }
         }
         events
     }
 
     fn new(user: usize, number: usize, kind: Kind, at: Duration) -> Self {
-        let id = format!("{user:08x}-0000-4000-8000-{number:012x}");
+        let id = format!("{user:08x}{ID_MIDDLE}{number:012x}");
         if kind == Kind::Unreadable {
-            return Self { body: format!("unreadable {id}").into_bytes(), id, user, kind, at };
+            return Self { body: format!("unreadable {id}"), id, user, kind, number, at };
         }
         let is_transaction = matches!(kind, Kind::Plain { is_transaction: true });
         let mut body = json!({
@@ -111,12 +125,29 @@ impl Event {
             body["amount_in_usd"] = json!(65.12);
             body["amount_in_customer_currency"] = json!(59.99);
         }
-        Self { body: body.to_string().into_bytes(), id, user, kind, at }
+        if kind == Kind::WithoutId {
+            body.as_object_mut().expect("an object").remove("event_id");
+        }
+        Self { body: body.to_string(), id, user, kind, number, at }
+    }
+
+    /// The bytes of a delivery.
+    fn bytes(&self, rng: &mut fastrand::Rng) -> Vec<u8> {
+        let is_varied = self.kind == Kind::WithoutId && rng.u8(..4) == 0;
+        if is_varied { format!("{} ", self.body) } else { self.body.clone() }.into_bytes()
     }
 
     pub fn is_poison(&self) -> bool {
         self.kind == Kind::Poison
     }
+}
+
+/// The ids of events in a text.
+pub fn ids_in(text: &str) -> BTreeSet<String> {
+    let ids = text.match_indices(ID_MIDDLE).filter_map(|(middle, _)| {
+        text.get(middle.checked_sub(8)?..middle + ID_MIDDLE.len() + 12).map(str::to_owned)
+    });
+    ids.collect()
 }
 
 /// Purchasely's published schedule: 20 s, 26 s, 46 s, 1m56, 4m56, 11m, … 3d20h.
@@ -127,7 +158,7 @@ fn delay_after(failures: u64) -> Duration {
 
 /// Lets a world run from its first event until nothing is under way.
 pub async fn play(world: &Arc<World>) {
-    for _ in 0..2 {
+    for _ in 0..world.scenario.pollers {
         tokio::spawn(Arc::clone(world).deliver());
     }
     let incidents = tokio::spawn(Arc::clone(world).incidents());
@@ -147,6 +178,7 @@ pub async fn play(world: &Arc<World>) {
     world.state().has_poison = false;
     world.redrive();
     world.drain(Instant::now() + MAX_CALM).await;
+    world.replay().await;
     // Requests that are still under way.
     sleep(Duration::from_mins(2)).await;
     world.note("the end");
@@ -160,8 +192,10 @@ impl World {
             sleep_until(begin + event.at).await;
             let signed_at = self.now();
             let mut failures = 0;
-            while self.post(event, signed_at).await != Some(200) {
+            self.state().sendings[event.number].first = Some(self.elapsed());
+            while !self.deliver_event(event, signed_at).await {
                 failures += 1;
+                self.state().sendings[event.number].failures = failures;
                 if failures > RETRIES {
                     let problem = format!("Purchasely gave up on {}", event.id);
                     self.state().problems.push(problem);
@@ -169,12 +203,50 @@ impl World {
                 }
                 sleep(delay_after(failures)).await;
             }
+            self.state().sendings[event.number].acknowledged = Some(self.elapsed());
+        }
+    }
+
+    /// Whether an event is acknowledged. In a storm it is sent twice now and then, at once or some time later.
+    async fn deliver_event(self: &Arc<Self>, event: &Event, signed_at: Duration) -> bool {
+        let copy_after = {
+            let is_storm = self.is_storm() && self.scenario.length != Length::Short;
+            let mut state = self.state();
+            let is_copied = is_storm && state.rng.u8(..30) == 0;
+            is_copied.then(|| [0, 30, 1_000, 60_000][state.rng.usize(..4)])
+        };
+        let Some(copy_after) = copy_after else {
+            return self.post(event, signed_at).await == Some(200);
+        };
+        let (world, number) = (Arc::clone(self), event.number);
+        tokio::spawn(async move {
+            sleep(Duration::from_millis(copy_after)).await;
+            world.post(&world.events[number], signed_at).await;
+        });
+        self.post(event, signed_at).await == Some(200)
+    }
+
+    /// Sends some events once more, some of them after the table forgot their claims.
+    async fn replay(self: &Arc<Self>) {
+        for _ in 0..self.scenario.replays {
+            let (wait, number) = {
+                let mut state = self.state();
+                (
+                    Duration::from_hours(state.rng.u64(1..24 * 20)),
+                    state.rng.usize(..self.events.len()),
+                )
+            };
+            sleep(wait).await;
+            let now = self.now();
+            self.state().table.expire(now.as_secs());
+            self.post(&self.events[number], now).await;
+            self.drain(Instant::now() + MAX_CALM).await;
         }
     }
 
     /// One delivery: its status, unless there was none within Purchasely's 10 s.
     async fn post(self: &Arc<Self>, event: &Event, signed_at: Duration) -> Option<u16> {
-        let (is_reached, is_answered, signed_at, front) = {
+        let (is_reached, is_answered, signed_at, front, body) = {
             let rate = if self.is_storm() { self.scenario.fault_rate / 2.0 } else { 0.0 };
             let mut state = self.state();
             let is_reached = state.rng.f64() >= rate;
@@ -182,14 +254,17 @@ impl World {
             // Whether Purchasely signs a retry again is not documented.
             let signed_at = if state.rng.bool() { self.now() } else { signed_at };
             let front = [Front::HttpApi, Front::HttpApiBase64, Front::RestApi];
-            (is_reached, is_answered, signed_at, front[state.rng.usize(..3)])
+            let front = front[state.rng.usize(..3)];
+            (is_reached, is_answered, signed_at, front, event.bytes(&mut state.rng))
         };
         if !is_reached {
             return None;
         }
         self.note(format!("Purchasely sends {}", event.id));
         let secret = Self::shared_secret(self.state().signs_with);
-        let webhook = Webhook::new(event.body.clone(), &secret, signed_at.as_secs());
+        let id = Some(&*event.id).filter(|_| event.kind != Kind::WithoutId);
+        self.state().keys.insert(claims::key(id, &body), event.id.clone());
+        let webhook = Webhook::new(body, &secret, signed_at.as_secs());
         let mut envelope = webhook.envelope(front);
         let time = if front == Front::RestApi { "requestTimeEpoch" } else { "timeEpoch" };
         envelope["requestContext"][time] =
@@ -252,8 +327,11 @@ impl World {
         let mut drawn: Vec<_> = {
             let mut state = self.state();
             let storm = self.scenario.storm.as_secs();
-            let draw =
-                |_| (Duration::from_secs(state.rng.u64(..storm)), Incident::draw(&mut state.rng));
+            let may_switch = self.scenario.length != Length::Long;
+            let draw = |_| {
+                let at = Duration::from_secs(state.rng.u64(..storm));
+                (at, Incident::draw(&mut state.rng, may_switch))
+            };
             (0..self.scenario.incidents).map(draw).collect()
         };
         drawn.sort_by_key(|(at, _)| *at);
@@ -316,6 +394,12 @@ impl World {
                 state.is_api_closed = false;
             }
             Incident::Redrive => self.redrive(),
+            Incident::TableReplaced => {
+                let mut state = self.state();
+                state.table = ClaimsTable::default();
+                let tick = state.next_tick();
+                state.replaced.push(tick);
+            }
             Incident::RevenueRefused(duration) => {
                 let until = self.elapsed() + duration;
                 self.state().revenue_refused = until;
@@ -326,20 +410,24 @@ impl World {
 }
 
 impl Incident {
-    fn draw(rng: &mut fastrand::Rng) -> Self {
+    fn draw(rng: &mut fastrand::Rng, may_switch: bool) -> Self {
         let services =
             [Service::CleverTap, Service::SecretsManager, Service::DynamoDb, Service::Sqs];
-        match rng.u8(..9) {
+        match rng.u8(..10) {
             0..=2 => {
                 let seconds = rng.u64(20..300);
                 Self::Away(services[rng.usize(..services.len())], Duration::from_secs(seconds))
             }
             3 => Self::Passcode { is_secret_first: rng.bool() },
             4 => Self::SharedSecret { is_secret_first: rng.bool() },
-            5 => Self::Mode,
+            5 if may_switch => Self::Mode,
             6 => Self::Redrive,
-            7 => Self::RevenueRefused(Duration::from_secs(rng.u64(20..300))),
-            _ => Self::Clock(rng.i64(-1000..=1000)),
+            7 => Self::TableReplaced,
+            8 => Self::RevenueRefused(Duration::from_secs(rng.u64(20..300))),
+            _ => {
+                let longest = if rng.bool() { 1_000 } else { 600_000 };
+                Self::Clock(rng.i64(-longest..=longest))
+            }
         }
     }
 }

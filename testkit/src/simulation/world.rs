@@ -6,7 +6,7 @@ use super::claims_table::{self, ClaimsTable, Update};
 use super::faults::{Fault, Service};
 use super::lambda::{Environment, Invocation};
 use super::scenario::Scenario;
-use super::sender::Event;
+use super::sender::{Event, ids_in};
 use super::sqs::Queue;
 use crate::clevertap::{CleverTap, Reply};
 use crate::connections::Ending;
@@ -17,7 +17,7 @@ use http_body_util::BodyExt;
 use hyper::{Method, Request, Response, StatusCode};
 use purchasely_clevertap::http::NoResponse;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -26,7 +26,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 /// When every world begins, since 1970.
-const EPOCH: Duration = Duration::from_secs(1_772_439_330);
+pub const EPOCH: Duration = Duration::from_secs(1_772_439_330);
 pub const QUEUE_URL: &str = "https://sqs.eu-west-1.amazonaws.com/123456789012/events.fifo";
 pub const DEAD_LETTERS_URL: &str =
     "https://sqs.eu-west-1.amazonaws.com/123456789012/dead-letters.fifo";
@@ -51,14 +51,18 @@ pub struct State {
     /// Orders what happens within a millisecond.
     tick: u64,
     pub table: ClaimsTable,
-    /// When the table knew first that CleverTap has a record of an event.
-    pub known: BTreeMap<(String, &'static str), u64>,
+    /// When an update left the table knowing that CleverTap has a record, by the claim's key and the record's role.
+    pub known: BTreeMap<(String, &'static str), Vec<Moment>>,
+    /// When the table lost all items.
+    pub replaced: Vec<u64>,
+    /// The event of each claim's key. Without an `event_id`, other bytes have another key.
+    pub keys: BTreeMap<String, String>,
     pub queue: Queue,
     pub dead_letters: Queue,
-    /// Ids of all events that ever were a dead letter.
-    pub lettered: BTreeSet<String>,
     pub exchanges: Vec<Exchange>,
     pub arrivals: Vec<Arrival>,
+    /// By the event's number.
+    pub sendings: Vec<Sending>,
     /// Until when a service refuses connections.
     pub away: BTreeMap<Service, Duration>,
     /// Whether CleverTap still refuses the events that are poison.
@@ -79,14 +83,32 @@ pub struct State {
     pub idle: Vec<Arc<Environment>>,
     pub invocations: Vec<Invocation>,
     pub polls: u64,
+    /// How wrong the clocks of environments that start are, and of each that has started, in milliseconds.
     pub skew_ms: i64,
+    pub skews_ms: BTreeMap<usize, i64>,
+}
+
+/// A tick, and the time since the world began.
+#[derive(Clone, Copy)]
+pub struct Moment {
+    pub tick: u64,
+    pub at: Duration,
+}
+
+/// How Purchasely fared with an event.
+#[derive(Clone, Copy, Default)]
+pub struct Sending {
+    pub first: Option<Duration>,
+    pub failures: u64,
+    pub acknowledged: Option<Duration>,
 }
 
 /// A request of the function.
 pub struct Exchange {
     pub service: Service,
+    pub environment: usize,
     pub invocation: Option<usize>,
-    pub sent: u64,
+    pub sent: Moment,
     pub fault: Option<Fault>,
     /// The ids of the events that it is about.
     pub events: Vec<String>,
@@ -100,14 +122,15 @@ pub struct Arrival {
     pub event_id: String,
     pub role: &'static str,
     pub exchange: usize,
+    pub at: Duration,
 }
 
 impl World {
     pub fn new(scenario: Scenario) -> Self {
         let mut rng = fastrand::Rng::with_seed(scenario.seed);
         let passcode = format!("{PRIVATE}-passcode-0");
+        let events = Event::draw_all(&scenario, &mut rng);
         let world = Self {
-            events: Event::draw_all(&scenario, &mut rng),
             start: Instant::now(),
             clevertap: CleverTap::new(ACCOUNT_ID, &passcode),
             secrets_manager: SecretsManager::new(SECRET_ID, ""),
@@ -120,11 +143,13 @@ impl World {
                 tick: 0,
                 table: ClaimsTable::default(),
                 known: BTreeMap::new(),
+                replaced: Vec::new(),
+                keys: BTreeMap::new(),
                 queue: Queue::default(),
                 dead_letters: Queue::default(),
-                lettered: BTreeSet::new(),
                 exchanges: Vec::new(),
                 arrivals: Vec::new(),
+                sendings: vec![Sending::default(); events.len()],
                 away: BTreeMap::new(),
                 has_poison: true,
                 revenue_refused: scenario.revenue_refused,
@@ -140,7 +165,9 @@ impl World {
                 invocations: Vec::new(),
                 polls: 0,
                 skew_ms: 0,
+                skews_ms: BTreeMap::new(),
             }),
+            events,
             scenario,
         };
         world.publish_secrets();
@@ -222,15 +249,19 @@ impl World {
             None
         };
         let text = body.to_string();
-        let of_text = |event: &&Event| text.contains(&event.id);
-        let events = self.events.iter().filter(of_text).map(|event| event.id.clone()).collect();
-        let sent = state.next_tick();
-        let update = claims_table::read(&body).map(|(_, update)| update);
+        let claim = claims_table::read(&body);
+        let events: Vec<_> = match claim.and_then(|(key, _)| state.keys.get(key)) {
+            Some(id) => vec![id.clone()],
+            None => ids_in(&text).into_iter().collect(),
+        };
+        let sent = Moment { tick: state.next_tick(), at: elapsed };
+        let update = claim.map(|(_, update)| update);
         text.hash(&mut state.digest);
         let line =
             format!("{number}: environment {environment} sends {target} {events:?} {fault:?}");
         state.exchanges.push(Exchange {
             service,
+            environment,
             invocation,
             sent,
             fault,
@@ -344,8 +375,8 @@ impl World {
             (state.has_poison, self.elapsed() < state.revenue_refused)
         };
         let is_poison = |record: &Value| {
-            let mut poison = self.events.iter().filter(|event| event.is_poison());
-            has_poison && poison.any(|event| record["evtData"]["event_id"] == *event.id)
+            let event = record["evtData"]["event_id"].as_str().and_then(|id| self.event(id));
+            has_poison && event.is_some_and(Event::is_poison)
         };
         for (record, number) in body["d"].as_array().into_iter().flatten().zip(1..) {
             if is_poison(record) {
@@ -363,26 +394,26 @@ impl World {
         let mut state = self.state();
         for record in accepted {
             let data = &record["evtData"];
-            let (role, id) = match (data["event_id"].as_str(), data["Charged ID"].as_str()) {
-                (Some(id), _) => ("event", id),
-                (None, Some(id)) => ("revenue", id),
+            let transaction = data["store_transaction_id"].as_str();
+            let (role, id) = match (data["Charged ID"].as_str(), transaction) {
+                (Some(id), _) => ("revenue", id),
+                (None, Some(id)) => ("event", id),
                 (None, None) => continue,
             };
-            let event_id = id.to_owned();
-            state.note(self.elapsed(), format!("CleverTap has {role} {id} ({exchange})"));
-            state.arrivals.push(Arrival { event_id, role, exchange });
+            let (event_id, at) = (id.to_owned(), self.elapsed());
+            state.note(at, format!("CleverTap has {role} {id} ({exchange})"));
+            state.arrivals.push(Arrival { event_id, role, exchange, at });
         }
     }
 
     fn update_item(&self, input: &Value) -> (u16, Value) {
         let mut state = self.state();
         let answer = state.table.update(input);
-        let tick = state.next_tick();
-        if let Some((key, _)) = claims_table::read(input) {
+        let moment = Moment { tick: state.next_tick(), at: self.elapsed() };
+        if let Some((key, update)) = claims_table::read(input).filter(|_| answer.0 == 200) {
             for role in ["event", "revenue"] {
-                if state.table.knows(key, role) {
-                    let id = key.trim_start_matches("id:").to_owned();
-                    state.known.entry((id, role)).or_insert(tick);
+                if update != Update::Claim && state.table.knows(key, role) {
+                    state.known.entry((key.to_owned(), role)).or_default().push(moment);
                 }
             }
         }
@@ -397,19 +428,14 @@ impl World {
             self.queue_changed.notify_waiters();
             return sent;
         }
-        let sent = state.dead_letters.send(input, now);
-        self.note_letters(&mut state);
-        sent
+        state.dead_letters.send(input, now)
     }
 
-    /// Notes which events are dead letters.
-    pub fn note_letters(&self, state: &mut State) {
-        let letters = state.dead_letters.messages();
-        let is_letter =
-            |event: &&Event| letters.iter().any(|letter| letter.body.contains(&event.id));
-        let lettered: Vec<_> =
-            self.events.iter().filter(is_letter).map(|event| event.id.clone()).collect();
-        state.lettered.extend(lettered);
+    /// The event with an id.
+    pub fn event(&self, id: &str) -> Option<&Event> {
+        let number = |digits: Option<&str>| usize::from_str_radix(digits?, 16).ok();
+        let user = number(id.get(..8))?;
+        self.events.get(user * self.scenario.events_per_user + number(id.get(24..))?)
     }
 }
 
