@@ -31,7 +31,7 @@ PARAMS ?= params.yaml
 BUCKET ?=
 DEPLOY = scripts/deploy $(1) --template template.yaml --stack $(STACK) --params $(PARAMS)
 
-.PHONY: help demo dev deploy secret doctor test check unit target package packaged reproducible release golden vectors property fuzz bench deny advisories template workflows deployment docs requirements tools clean
+.PHONY: help demo dev deploy secret doctor test check unit target package packaged reproducible release golden vectors property fuzz soak bench deny advisories template workflows deployment docs requirements tools clean
 
 help: ## Say what there is to make.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 20
@@ -139,6 +139,10 @@ fuzz: HOST = $(shell rustc --print host-tuple)
 fuzz: ## Try each of PARSERS with mutated inputs for MINUTES; takes a C++ compiler.
 	RUSTFLAGS="$(FUZZ_FLAGS)" cargo build --locked --target $(HOST) --profile property --package purchasely-clevertap-fuzz --example libfuzzer
 	$(foreach parser,$(PARSERS),$(call FUZZ,$(parser)))
+
+# A million events take about half an hour on two cores.
+soak: ## Run simulated worlds for MINUTES; write target/soak/report.md and a plot.
+	cargo run --locked --profile property --package purchasely-clevertap-tools --example relay -- simulate --minutes $(MINUTES) --report target/soak $(if $(SEED),--seed $(SEED))
 
 # `make bench ARGS='--quick --only nothing,relay'` measures a few and writes nothing; `ARGS=--help` lists the options.
 ARGS ?= --record
