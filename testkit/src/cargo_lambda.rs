@@ -13,6 +13,8 @@ use tokio::process::Command;
 
 /// How it names the one function of a workspace; under another name it would start a second process.
 const FUNCTION: &str = "_";
+/// Each serves one request at a time, and is started when the others are busy.
+const INSTANCES: &str = "10";
 /// The path of the template's API; the function is served on every path.
 const PATH: &str = "/webhooks/purchasely";
 
@@ -58,6 +60,7 @@ impl Watched {
         }
         command
             .args(["lambda", "watch", "--invoke-port", &port.to_string()])
+            .args(["--concurrency", INSTANCES])
             .args(address.map(|address| format!("--invoke-address={address}")))
             .envs(variables.iter().copied())
             .stdin(Stdio::null())
