@@ -14,16 +14,13 @@ use crate::stand_ins::{Delivery, StandIns, listen};
 use crate::{Interruption, Unusable};
 use api::Sample;
 use live::{Live, Output};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use testkit::cargo_lambda::Watched;
+use testkit::cargo_lambda::{PATH, Watched};
 use testkit::process::free_port;
 use tokio::net::TcpListener;
-
-/// The path of the template's API; the function is served on every path.
-const PATH: &str = "/webhooks/purchasely";
 
 /// Run the function on this machine, with a page that shows each webhook and what became of it.
 ///
@@ -94,9 +91,7 @@ pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
     let variables = live.stand_ins.variables();
     let mut function = None;
     if !options.no_function {
-        let address = Some(Ipv4Addr::LOCALHOST);
-        let started = Watched::start(&options.cargo_lambda, address, behind, &variables, None)?;
-        function = Some(started);
+        function = Some(Watched::start(&options.cargo_lambda, behind, &variables, None)?);
     }
     serve(page, api::router(Arc::clone(&live), samples(Path::new("events")), page_port));
     // `localhost` is this address as well, and `cargo lambda invoke` uses it.

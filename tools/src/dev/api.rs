@@ -81,7 +81,7 @@ pub fn router(live: Arc<Live>, samples: Vec<Sample>, port: u16) -> Router {
         .route("/api/users", get(users))
         .route("/api/users/{user}", get(user))
         .route("/api/explain", post(explain))
-        .fallback(async || problem(StatusCode::NOT_FOUND, "there is no such path"))
+        .fallback(async || Problem(StatusCode::NOT_FOUND, "there is no such path".to_owned()))
         .layer(from_fn_with_state(context.port, guard))
         .with_state(context)
 }
@@ -264,7 +264,7 @@ async fn users(State(Context { live, .. }): State<Context>) -> Response {
     let users = live.users.lock().expect("no thread panics");
     let list = users.list().into_iter();
     let mut rows: Vec<_> =
-        list.map(|user| row(&user.user, user.events_in_all, blocked.remove(&user.user))).collect();
+        list.map(|user| row(&user.id, user.events_in_all, blocked.remove(&user.id))).collect();
     rows.extend(blocked.into_iter().map(|(user, counts)| row(&user, 0, Some(counts))));
     Json(rows).into_response()
 }
@@ -306,10 +306,6 @@ fn unknown_delivery(id: u64) -> Problem {
 
 fn bad(what: String) -> Problem {
     Problem(StatusCode::BAD_REQUEST, what)
-}
-
-fn problem(status: StatusCode, what: &str) -> Problem {
-    Problem(status, what.to_owned())
 }
 
 impl IntoResponse for Problem {

@@ -260,12 +260,11 @@ impl Deliveries {
         for id in chosen {
             let relayed = self.change(id, |delivery| {
                 let mut made = delivery.uploads_made.iter_mut();
-                match made.find(|other| other.number == upload.number) {
-                    Some(known) => *known = upload.clone(),
-                    None => {
-                        delivery.summary.uploads += 1;
-                        push(&mut delivery.uploads_made, upload.clone());
-                    }
+                if let Some(known) = made.find(|other| other.number == upload.number) {
+                    *known = upload.clone();
+                } else {
+                    delivery.summary.uploads += 1;
+                    push(&mut delivery.uploads_made, upload.clone());
                 }
                 let verdict = verdict(upload, delivery.summary.event_id.as_deref());
                 delivery.relayed = verdict.or(delivery.relayed);

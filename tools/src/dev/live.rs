@@ -9,7 +9,7 @@ use crate::send::with_causes;
 use crate::stand_ins::StandIns;
 use crate::{Unusable, http_client};
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode, header};
+use http::{HeaderMap, Request, Response, header};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -55,19 +55,8 @@ pub struct Change {
     pub data: String,
 }
 
-/// A request to the function.
-pub struct Call {
-    pub method: Method,
-    pub path_and_query: String,
-    pub headers: HeaderMap,
-    pub body: Bytes,
-}
-
-pub struct Answer {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub body: Bytes,
-}
+/// The function's answer, or why there is none.
+pub type Answer = Result<Response<Bytes>, String>;
 
 impl Live {
     pub fn new(
@@ -139,16 +128,17 @@ impl Live {
         self.purchasely.forget();
     }
 
-    /// Sends a webhook of this delivery to the function and notes the answer; none is `Err`.
-    pub async fn attempt(&self, id: u64, call: Call, patience: Duration) -> Result<Answer, String> {
+    /// Sends a webhook of this delivery to the function and notes the answer.
+    pub async fn attempt(&self, id: u64, webhook: Request<Bytes>, patience: Duration) -> Answer {
         let number = self.deliveries(|deliveries| deliveries.begin(id, now_ms()));
         let late = |_| format!("the function did not answer within {patience:?}");
-        let answer = tokio::time::timeout(patience, self.forward(call)).await.map_err(late);
+        let answer = tokio::time::timeout(patience, self.forward(webhook)).await.map_err(late);
         let answer = answer.and_then(|answer| answer);
         let (status, text) = match &answer {
-            Ok(answer) => {
-                (Some(answer.status.as_u16()), String::from_utf8_lossy(&answer.body).into_owned())
-            }
+            Ok(answer) => (
+                Some(answer.status().as_u16()),
+                String::from_utf8_lossy(answer.body()).into_owned(),
+            ),
             Err(problem) => (None, problem.clone()),
         };
         self.deliveries(|deliveries| deliveries.end(id, number, status, text, now_ms()));
@@ -156,20 +146,21 @@ impl Live {
     }
 
     /// Passes a request on to the function.
-    pub async fn forward(&self, call: Call) -> Result<Answer, String> {
+    pub async fn forward(&self, request: Request<Bytes>) -> Answer {
         let failed = |error: reqwest::Error| {
             let causes = with_causes(&error);
             format!("the function does not answer: {causes}; see the log of cargo lambda watch")
         };
-        let url = format!("{}{}", self.function_origin, call.path_and_query);
-        let mut headers = call.headers;
+        let (mut head, body) = request.into_parts();
+        let url = format!("{}{}", self.function_origin, head.uri);
+        drop_headers_of_the_connection(&mut head.headers);
+        let request = self.http.request(head.method, url).headers(head.headers).body(body);
+        let mut received = request.send().await.map_err(failed)?;
+        let (status, mut headers) = (received.status(), std::mem::take(received.headers_mut()));
         drop_headers_of_the_connection(&mut headers);
-        let request = self.http.request(call.method, url).headers(headers).body(call.body);
-        let answer = request.send().await.map_err(failed)?;
-        let (status, mut headers) = (answer.status(), answer.headers().clone());
-        drop_headers_of_the_connection(&mut headers);
-        let body = answer.bytes().await.map_err(failed)?;
-        Ok(Answer { status, headers, body })
+        let mut answer = Response::new(received.bytes().await.map_err(failed)?);
+        (*answer.status_mut(), *answer.headers_mut()) = (status, headers);
+        Ok(answer)
     }
 
     async fn watch_function(&self) {

@@ -1,7 +1,7 @@
 //! The function's public port: every webhook that passes through it is a delivery, everything else is forwarded.
 //! It does not know what the function answers.
 
-use super::live::{Answer, Call, Live};
+use super::live::{Answer, Live};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
@@ -15,7 +15,7 @@ use std::time::Duration;
 const MAX_BODY: usize = 6 << 20;
 /// Where `cargo lambda invoke` invokes the function.
 const INVOCATIONS: &str = "/2015-03-31/";
-/// The one who sent the webhook decides how long it waits for the answer.
+/// Whoever sent the webhook decides how long it waits for the answer.
 const PATIENCE: Duration = Duration::from_hours(1);
 
 pub fn router(live: Arc<Live>) -> Router {
@@ -27,31 +27,24 @@ async fn pass(State(live): State<Arc<Live>>, request: Request) -> Response {
     let Ok(body) = to_bytes(body, MAX_BODY).await else {
         return (StatusCode::PAYLOAD_TOO_LARGE, "the body is over 6 MiB\n").into_response();
     };
-    let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
-    let is_webhook = head.method == Method::POST && !path.starts_with(INVOCATIONS);
-    let call = Call {
-        path_and_query: path.to_owned(),
-        method: head.method,
-        headers: head.headers,
-        body: body.clone(),
+    let request = Request::from_parts(head, body);
+    let is_webhook =
+        request.method() == Method::POST && !request.uri().path().starts_with(INVOCATIONS);
+    let answer = if is_webhook {
+        // The function goes on if its caller leaves.
+        let delivered = tokio::spawn(async move { deliver(&live, request).await });
+        delivered.await.unwrap_or_else(|error| Err(error.to_string()))
+    } else {
+        live.forward(request).await
     };
-    if !is_webhook {
-        return response(live.forward(call).await);
-    }
-    // The function goes on if its caller leaves.
-    let passed = tokio::spawn(async move { deliver(&live, body, call).await });
-    response(passed.await.unwrap_or_else(|error| Err(error.to_string())))
-}
-
-async fn deliver(live: &Live, body: Bytes, call: Call) -> Result<Answer, String> {
-    let open = live.deliveries(|deliveries| deliveries.find_open(&body));
-    let id = open.unwrap_or_else(|| live.open(body, false));
-    live.attempt(id, call, PATIENCE).await
-}
-
-fn response(answer: Result<Answer, String>) -> Response {
     match answer {
-        Ok(answer) => (answer.status, answer.headers, Body::from(answer.body)).into_response(),
+        Ok(answer) => answer.map(Body::from),
         Err(problem) => (StatusCode::BAD_GATEWAY, problem + "\n").into_response(),
     }
+}
+
+async fn deliver(live: &Live, webhook: Request<Bytes>) -> Answer {
+    let open = live.deliveries(|deliveries| deliveries.find_open(webhook.body()));
+    let id = open.unwrap_or_else(|| live.open(webhook.body().clone(), false));
+    live.attempt(id, webhook, PATIENCE).await
 }

@@ -1,13 +1,14 @@
 //! Purchasely: sends each event until it is acknowledged, by the published schedule, and none of a user's events before
 //! the one before. It does not know what a webhook causes.
 
-use super::live::{Call, Live, now_ms};
+use super::live::{Live, now_ms};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method};
+use http::Request;
 use serde_json::{Map, Value, json};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use testkit::cargo_lambda::PATH;
 use testkit::harness::now_seconds;
 use testkit::simulation::{READ_TIMEOUT, RETRIES, delay_after};
 use testkit::webhook::{SAMPLE_SHARED_SECRET, Webhook};
@@ -161,16 +162,14 @@ async fn deliver(live: &Live, id: u64) {
 }
 
 async fn post(live: &Live, id: u64, body: Bytes) -> Option<u16> {
-    let webhook = Webhook::new(body.to_vec(), SAMPLE_SHARED_SECRET, now_seconds());
-    let headers = webhook.headers().map(|(name, value)| {
-        let value = HeaderValue::from_str(value).expect("a signature is hexadecimal");
-        (http::HeaderName::from_static(name), value)
-    });
-    let headers = HeaderMap::from_iter(headers);
-    let path_and_query = "/webhooks/purchasely".to_owned();
-    let call = Call { method: Method::POST, path_and_query, headers, body };
-    let answer = live.attempt(id, call, READ_TIMEOUT).await;
-    answer.ok().map(|answer| answer.status.as_u16())
+    let signed = Webhook::new(body.to_vec(), SAMPLE_SHARED_SECRET, now_seconds());
+    let mut webhook = Request::post(PATH);
+    for (name, value) in signed.headers() {
+        webhook = webhook.header(name, value);
+    }
+    let webhook = webhook.body(body).expect("the headers of a signature are valid");
+    let answer = live.attempt(id, webhook, READ_TIMEOUT).await;
+    answer.ok().map(|answer| answer.status().as_u16())
 }
 
 async fn wait(live: &Live, id: u64, delay: Duration) {

@@ -15,7 +15,8 @@ pub struct Users(HashMap<String, User>);
 
 #[derive(Default, Serialize)]
 pub struct User {
-    pub user: String,
+    #[serde(rename = "user")]
+    pub id: String,
     profile: Map<String, Value>,
     /// Latest last.
     events: VecDeque<Event>,
@@ -46,12 +47,12 @@ impl Users {
         let id = user(record);
         if self.0.len() == MAX_USERS && !self.0.contains_key(id) {
             let oldest = self.0.values().min_by_key(|user| user.last_seen_ms);
-            if let Some(oldest) = oldest.map(|user| user.user.clone()) {
+            if let Some(oldest) = oldest.map(|user| user.id.clone()) {
                 self.0.remove(&oldest);
             }
         }
         let user = self.0.entry(id.to_owned()).or_default();
-        user.user = id.to_owned();
+        user.id = id.to_owned();
         user.last_seen_ms = now;
         user.accept(record);
     }
@@ -63,7 +64,7 @@ impl Users {
     /// Those that were seen last come first.
     pub fn list(&self) -> Vec<&User> {
         let mut users: Vec<_> = self.0.values().collect();
-        users.sort_by(|a, b| (b.last_seen_ms, &a.user).cmp(&(a.last_seen_ms, &b.user)));
+        users.sort_by(|a, b| (b.last_seen_ms, &a.id).cmp(&(a.last_seen_ms, &b.id)));
         users
     }
 
@@ -107,7 +108,7 @@ impl User {
         match self.revenue.iter_mut().find(|total| total.currency == currency) {
             Some(known) => known.total = cents(known.total + amount),
             None => {
-                self.revenue.push(Total { currency: currency.to_owned(), total: cents(amount) })
+                self.revenue.push(Total { currency: currency.to_owned(), total: cents(amount) });
             }
         }
     }
@@ -152,6 +153,6 @@ mod tests {
         }
         assert!(users.get("u-0").is_none());
         assert_eq!(users.list().len(), MAX_USERS);
-        assert_eq!(users.list()[0].user, format!("u-{MAX_USERS}"));
+        assert_eq!(users.list()[0].id, format!("u-{MAX_USERS}"));
     }
 }
