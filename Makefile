@@ -44,7 +44,7 @@ demo: $(VENV)/cargo-lambda.done $(DELIVERY_TOOLS_$(DELIVERY)) ## Relay every sam
 	cargo build --locked
 	cargo --locked relay demo --delivery $(DELIVERY)
 
-dev: $(VENV)/cargo-lambda.done $(DELIVERY_TOOLS_$(DELIVERY)) ## Run the function at http://localhost:9000, with stand-ins, until Ctrl-C.
+dev: $(VENV)/cargo-lambda.done $(DELIVERY_TOOLS_$(DELIVERY)) ## Run the function at http://localhost:9000, with stand-ins and a page that shows each webhook.
 	cargo build --locked
 	cargo --locked relay dev --delivery $(DELIVERY)
 

@@ -5,7 +5,6 @@ use crate::process::{Group, cargo_variables};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::fs::File;
-use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -13,8 +12,12 @@ use tokio::process::Command;
 
 /// How it names the one function of a workspace; under another name it would start a second process.
 const FUNCTION: &str = "_";
+/// By default it listens on every address of the machine.
+const HOST: &str = "127.0.0.1";
+/// Each serves one request at a time, and is started when the others are busy.
+const INSTANCES: &str = "10";
 /// The path of the template's API; the function is served on every path.
-const PATH: &str = "/webhooks/purchasely";
+pub const PATH: &str = "/webhooks/purchasely";
 
 /// A `cargo lambda watch` and all that it started, killed on drop.
 pub struct Watched {
@@ -37,10 +40,8 @@ pub async fn invoke(http: &reqwest::Client, url: &str, event: Value) -> Result<V
 
 impl Watched {
     /// Starts it with these variables beside its own. Its output goes to `log`, else to standard error.
-    /// Without an address it listens where `cargo lambda invoke` looks for it.
     pub fn start(
         cargo_lambda: &Path,
-        address: Option<Ipv4Addr>,
         port: u16,
         variables: &[(&str, &str)],
         log: Option<File>,
@@ -58,7 +59,8 @@ impl Watched {
         }
         command
             .args(["lambda", "watch", "--invoke-port", &port.to_string()])
-            .args(address.map(|address| format!("--invoke-address={address}")))
+            .args(["--concurrency", INSTANCES])
+            .args(["--invoke-address", HOST])
             .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(out)
@@ -67,8 +69,7 @@ impl Watched {
             let program = cargo_lambda.display();
             format!("{program}: {error}. It is cargo-lambda, which `make tools` installs")
         })?;
-        let host = address.map_or("localhost".to_owned(), |address| address.to_string());
-        Ok(Self { group, url: format!("http://{host}:{port}{PATH}") })
+        Ok(Self { group, url: format!("http://{HOST}:{port}{PATH}") })
     }
 
     /// Resolves when it ends by itself, with the reason.

@@ -7,6 +7,7 @@
 
 use crate::connections::{Connections, Ending, Listener};
 use bytes::Bytes;
+use http_body_util::BodyExt;
 use hyper::header::CONTENT_TYPE;
 use hyper::{Method, Request};
 use reqwest::Url;
@@ -14,7 +15,7 @@ use serde_json::{Map, Value, json};
 use std::collections::{HashSet, VecDeque};
 use std::ops::Deref;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::sync::{Semaphore, watch};
 
 /// The path of the upload API (page `upload-events-api`).
@@ -111,6 +112,9 @@ pub struct CleverTap(Arc<State>);
 /// One `POST /1/upload`, whatever the answer.
 #[derive(Clone, Debug)]
 pub struct Upload {
+    /// Counted from 0.
+    pub number: usize,
+    pub arrived_at: SystemTime,
     pub account_id: Option<String>,
     pub passcode: Option<String>,
     /// What followed the question mark.
@@ -118,6 +122,8 @@ pub struct Upload {
     pub body: Bytes,
     /// The HTTP status of the answer; `None` as long as there is none.
     pub status: Option<u16>,
+    /// The body of the answer.
+    pub answer: Bytes,
 }
 
 /// How one request is answered instead of by the rules.
@@ -153,12 +159,54 @@ struct State {
     account_id: String,
     passcode: Mutex<String>,
     script: Mutex<VecDeque<Reply>>,
+    /// How requests are answered for which there is no script.
+    usual: Mutex<Reply>,
     /// Replies to the uploads that contain a text.
     scripts: Mutex<Vec<(String, VecDeque<Reply>)>>,
-    uploads: watch::Sender<Vec<Upload>>,
-    accepted: watch::Sender<Vec<Value>>,
+    uploads: watch::Sender<Log<Upload>>,
+    accepted: watch::Sender<Log<Value>>,
     slots: Semaphore,
     connections: Connections,
+}
+
+/// The latest entries of a list that only grows.
+struct Log<T> {
+    /// The number of the first one that is kept.
+    first: usize,
+    max: usize,
+    entries: Vec<T>,
+}
+
+impl<T> Default for Log<T> {
+    fn default() -> Self {
+        Self { first: 0, max: usize::MAX, entries: Vec::new() }
+    }
+}
+
+impl<T: Clone> Log<T> {
+    fn next(&self) -> usize {
+        self.first + self.entries.len()
+    }
+
+    fn extend(&mut self, entries: impl IntoIterator<Item = T>) {
+        self.entries.extend(entries);
+        let excess = self.entries.len().saturating_sub(self.max);
+        self.entries.drain(..excess);
+        self.first += excess;
+    }
+
+    fn since(&self, number: usize) -> Vec<T> {
+        self.entries.iter().skip(number.saturating_sub(self.first)).cloned().collect()
+    }
+
+    fn get_mut(&mut self, number: usize) -> Option<&mut T> {
+        self.entries.get_mut(number.checked_sub(self.first)?)
+    }
+
+    fn take(&mut self) -> Vec<T> {
+        self.first = self.next();
+        std::mem::take(&mut self.entries)
+    }
 }
 
 impl CleverTap {
@@ -168,6 +216,7 @@ impl CleverTap {
             account_id: account_id.to_owned(),
             passcode: Mutex::new(passcode.to_owned()),
             script: Mutex::default(),
+            usual: Mutex::new(Reply::Normal),
             scripts: Mutex::default(),
             uploads: watch::Sender::default(),
             accepted: watch::Sender::default(),
@@ -193,6 +242,19 @@ impl CleverTap {
         self.0.script.lock().unwrap().extend(replies);
     }
 
+    /// Replaces what is left of the script, and how uploads and reads are answered after it.
+    pub fn set_script(&self, replies: impl IntoIterator<Item = Reply>, usual: Reply) {
+        let mut script = self.0.script.lock().unwrap();
+        *script = replies.into_iter().collect();
+        *self.0.usual.lock().unwrap() = usual;
+    }
+
+    /// Keeps only so many uploads and records from here on, the latest ones.
+    pub fn keep_latest(&self, uploads: usize, records: usize) {
+        self.0.uploads.send_modify(|log| log.max = uploads);
+        self.0.accepted.send_modify(|log| log.max = records);
+    }
+
     /// The same for the next uploads that contain `text`, whatever arrives in between. It replaces what is left of
     /// an earlier script for that text.
     pub fn script_for(&self, text: &str, replies: impl IntoIterator<Item = Reply>) {
@@ -203,36 +265,51 @@ impl CleverTap {
 
     /// Every `POST /1/upload` so far, in the order of arrival.
     pub fn uploads(&self) -> Vec<Upload> {
-        self.0.uploads.borrow().clone()
+        self.0.uploads.borrow().entries.clone()
+    }
+
+    /// Resolves as soon as an upload arrives or is answered after the last call with this receiver.
+    pub fn subscribe(&self) -> watch::Receiver<impl Sized + use<>> {
+        self.0.uploads.subscribe()
     }
 
     /// Returns the uploads so far and forgets them and their records. No upload may be in progress.
     pub fn take_uploads(&self) -> Vec<Upload> {
-        self.0.accepted.send_replace(Vec::new());
-        self.0.uploads.send_replace(Vec::new())
+        self.take_accepted();
+        let mut taken = Vec::new();
+        self.0.uploads.send_modify(|log| taken = log.take());
+        taken
     }
 
     /// The records accepted so far, in order; those of dry runs are not among them.
     pub fn accepted(&self) -> Vec<Value> {
-        self.0.accepted.borrow().clone()
+        self.0.accepted.borrow().entries.clone()
+    }
+
+    /// The accepted records from this one on, counted from 0, and the number of the next.
+    pub fn accepted_since(&self, number: usize) -> (Vec<Value>, usize) {
+        let log = self.0.accepted.borrow();
+        (log.since(number), log.next())
     }
 
     /// Returns the records accepted since the last call.
     pub(crate) fn take_accepted(&self) -> Vec<Value> {
-        self.0.accepted.send_replace(Vec::new())
+        let mut taken = Vec::new();
+        self.0.accepted.send_modify(|log| taken = log.take());
+        taken
     }
 
     /// Resolves as soon as at least `n` uploads have arrived, answered or not.
     pub async fn wait_for_uploads(&self, n: usize) {
         let mut uploads = self.0.uploads.subscribe();
-        let enough = uploads.wait_for(|uploads| uploads.len() >= n);
+        let enough = uploads.wait_for(|uploads| uploads.entries.len() >= n);
         enough.await.expect("the sender lives as long as self");
     }
 
     /// Resolves as soon as at least `n` records are accepted.
     pub async fn wait_for_records(&self, n: usize) {
         let mut accepted = self.0.accepted.subscribe();
-        let enough = accepted.wait_for(|accepted| accepted.len() >= n);
+        let enough = accepted.wait_for(|accepted| accepted.entries.len() >= n);
         enough.await.expect("the sender lives as long as self");
     }
 
@@ -240,7 +317,8 @@ impl CleverTap {
         match (request.method(), request.uri().path()) {
             (&Method::POST, UPLOAD_PATH) => self.upload(&request).await,
             (&Method::GET, PROFILE_PATH) => {
-                let reply = self.0.script.lock().unwrap().pop_front().unwrap_or(Reply::Normal);
+                let reply = self.0.script.lock().unwrap().pop_front();
+                let reply = reply.unwrap_or_else(|| self.0.usual.lock().unwrap().clone());
                 answer_by(reply, |_| self.read_profile(&request)).await
             }
             (&Method::GET | &Method::HEAD, "/") => json_answer(200, &json!({})),
@@ -252,7 +330,7 @@ impl CleverTap {
     async fn upload(&self, request: &Request<Bytes>) -> Ending {
         // The slot is in use until the answer is ready, or until the peer gives up on it.
         let slot = self.0.slots.try_acquire();
-        let (place, mut reply) = self.receive(request);
+        let (number, mut reply) = self.receive(request);
         if slot.is_err() && matches!(reply, Reply::Slow(_)) {
             reply = Reply::Normal;
         }
@@ -263,8 +341,14 @@ impl CleverTap {
         let ending = answer_by(reply, judge).await;
         if let Ending::Answer(response) = &ending {
             let status = response.status().as_u16();
-            let note = |uploads: &mut Vec<Upload>| uploads[place].status = Some(status);
-            self.0.uploads.send_modify(note);
+            let answer = response.body().clone().collect().await;
+            let answer = answer.unwrap_or_else(|never| match never {}).to_bytes();
+            self.0.uploads.send_modify(|uploads| {
+                if let Some(upload) = uploads.get_mut(number) {
+                    upload.status = Some(status);
+                    upload.answer = answer;
+                }
+            });
         }
         ending
     }
@@ -272,22 +356,26 @@ impl CleverTap {
     /// Notes the upload and takes its scripted reply, in one step, so that replies follow the order of arrival.
     fn receive(&self, request: &Request<Bytes>) -> (usize, Reply) {
         let mut script = self.0.script.lock().unwrap();
-        let mut place = 0;
+        let mut number = 0;
         self.0.uploads.send_modify(|uploads| {
-            place = uploads.len();
-            uploads.push(Upload {
+            number = uploads.next();
+            uploads.extend([Upload {
+                number,
+                arrived_at: SystemTime::now(),
                 account_id: header(request, "x-clevertap-account-id").map(str::to_owned),
                 passcode: header(request, "x-clevertap-passcode").map(str::to_owned),
                 query: request.uri().query().map(str::to_owned),
                 body: request.body().clone(),
                 status: None,
-            });
+                answer: Bytes::new(),
+            }]);
         });
         let body = String::from_utf8_lossy(request.body());
         let mut scripts = self.0.scripts.lock().unwrap();
         let own = scripts.iter_mut().filter(|(text, _)| body.contains(text.as_str()));
         let reply = own.map(|(_, replies)| replies).find_map(VecDeque::pop_front);
-        (place, reply.or_else(|| script.pop_front()).unwrap_or(Reply::Normal))
+        let reply = reply.or_else(|| script.pop_front());
+        (number, reply.unwrap_or_else(|| self.0.usual.lock().unwrap().clone()))
     }
 
     fn authenticates(&self, request: &Request<Bytes>) -> bool {
@@ -316,7 +404,8 @@ impl CleverTap {
             return failure(400, "Query is not one id");
         }
         let accepted = self.0.accepted.borrow();
-        let own = accepted.iter().filter(|record| record[key.as_ref()].as_str() == Some(id));
+        let own =
+            accepted.entries.iter().filter(|record| record[key.as_ref()].as_str() == Some(id));
         let profile = own.fold(None, |profile, record| {
             let mut profile: Map<String, Value> = profile.unwrap_or_default();
             let changes = record["profileData"].as_object().into_iter().flatten();
@@ -403,7 +492,7 @@ async fn answer_by(reply: Reply, judge: impl FnOnce(Option<(usize, u16)>) -> End
 }
 
 /// Changes one property of a profile as an accepted record says; the function sends no `$incr`.
-fn apply(profile: &mut Map<String, Value>, name: &str, change: &Value) {
+pub fn apply(profile: &mut Map<String, Value>, name: &str, change: &Value) {
     let Some((operator, operand)) = change.as_object().and_then(|change| change.iter().next())
     else {
         profile.insert(name.to_owned(), change.clone());

@@ -3,7 +3,6 @@
 
 use aws_config::{BehaviorVersion, Region};
 use purchasely_clevertap::http::SharedHttp;
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 use testkit::cargo_lambda::{Watched, wait_until_served};
@@ -34,14 +33,7 @@ async fn a_signed_webhook_is_relayed_through_cargo_lambda_watch_with_the_passcod
     let cargo_lambda = tool("CARGO_LAMBDA", "cargo-lambda");
     let log = tempfile::NamedTempFile::new().unwrap();
     let copy = Some(log.reopen().unwrap());
-    let function = Watched::start(
-        &cargo_lambda,
-        Some(Ipv4Addr::LOCALHOST),
-        free_port().await,
-        &variables,
-        copy,
-    )
-    .unwrap();
+    let function = Watched::start(&cargo_lambda, free_port().await, &variables, copy).unwrap();
     let served = wait_until_served(&http, &function.url, COMPILING).await;
     let output = || std::fs::read_to_string(log.path()).unwrap_or_default();
     assert_eq!(served, Ok(()), "{}", output());

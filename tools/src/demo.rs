@@ -6,7 +6,6 @@ use crate::stand_ins::{Delivery, Kind, StandIns, describe, json_lines, user};
 use crate::{Interruption, Unusable, http_client};
 use serde_json::{Value, json};
 use std::fs::{self, File};
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -51,9 +50,9 @@ pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
     let stand_ins = StandIns::start(0, 0, options.delivery).await?;
     let log = fs::create_dir_all("target").and_then(|()| File::create(LOG));
     let log = log.map_err(|error| format!("{LOG}: {error}"))?;
-    let (address, port) = (Some(Ipv4Addr::LOCALHOST), free_port().await);
+    let port = free_port().await;
     let variables = stand_ins.variables();
-    let mut function = Watched::start(&options.cargo_lambda, address, port, &variables, Some(log))?;
+    let mut function = Watched::start(&options.cargo_lambda, port, &variables, Some(log))?;
     let url = function.url.clone();
     let result = tokio::select! {
         result = send_all(&samples, options.json, &stand_ins, &url) => result,

@@ -1,16 +1,36 @@
-//! `cargo relay dev`: the function on this machine with stand-ins for CleverTap and Secrets Manager, until Ctrl-C.
-//! It does not know where webhooks come from.
+//! `cargo relay dev`: the function on this machine with stand-ins for everything around it, and a page that shows each
+//! webhook, until Ctrl-C. It does not know where webhooks come from.
 
-use crate::stand_ins::{Delivery, StandIns, json_lines};
+mod api;
+mod deliveries;
+mod live;
+mod proxy;
+mod purchasely;
+mod settings;
+mod users;
+
+use crate::files::json_files;
+use crate::stand_ins::{Delivery, StandIns, listen};
 use crate::{Interruption, Unusable};
-use std::path::PathBuf;
+use api::Sample;
+use live::{Live, Output};
+use std::net::Ipv6Addr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use testkit::cargo_lambda::Watched;
+use std::sync::Arc;
+use testkit::cargo_lambda::{PATH, Watched};
+use testkit::process::free_port;
+use tokio::net::TcpListener;
 
-/// Run the function on this machine and print each record that the stand-in CleverTap accepts.
+/// Run the function on this machine, with a page that shows each webhook and what became of it.
+///
+/// The page shows why each field became what it is, what the stand-in for CleverTap got and what it answered. It can
+/// send webhooks as Purchasely does, provoke faults, and try settings. Explanations are those of the code that `cargo
+/// relay` was built from: start it again after a change of the mapping.
 ///
 /// The function runs under `cargo lambda watch`, which compiles it again after each change; its log goes to
-/// standard error. Ctrl-C ends all of it with exit code 0. Exit code 1: the function ended.
+/// standard error. Webhooks pass through a proxy on the function's port. Ctrl-C ends all of it with exit code 0.
+/// Exit code 1: the function ended.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   cargo relay dev
@@ -18,16 +38,23 @@ use testkit::cargo_lambda::Watched;
   cargo relay dev --delivery queue
   cargo relay dev --no-function    # prints the variables for a function that you start yourself")]
 pub struct Options {
-    /// Start only the stand-ins, and print the variables that make a function use them.
+    /// Do not start the function: print the variables for one that you start yourself, and where the proxy
+    /// expects it. The page works as well.
     #[arg(long)]
     no_function: bool,
     /// Whether the function relays a webhook before it answers, or puts it into a queue; `make tools` installs the
     /// queue's stand-in.
     #[arg(long, default_value = "direct")]
     delivery: Delivery,
-    /// Port of the function.
+    /// Port of the page; 0 is any free one.
+    #[arg(long, value_name = "PORT", default_value_t = 9102)]
+    page_port: u16,
+    /// Port of the function; 0 is any free one.
     #[arg(long, value_name = "PORT", default_value_t = 9000)]
     function_port: u16,
+    /// Port of the function behind the proxy; 0 is any free one.
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    watch_port: u16,
     /// Port of CleverTap; 0 is any free one.
     #[arg(long, value_name = "PORT", default_value_t = 9100)]
     clevertap_port: u16,
@@ -37,8 +64,11 @@ pub struct Options {
     /// The `cargo-lambda` executable.
     #[arg(long, value_name = "PATH", env = "CARGO_LAMBDA", default_value = "cargo-lambda")]
     cargo_lambda: PathBuf,
-    /// Print one JSON object per accepted record, and nothing else.
+    /// Print one line for each delivery that settles.
     #[arg(long)]
+    plain: bool,
+    /// Print one JSON object for each delivery that settles, and nothing else.
+    #[arg(long, conflicts_with = "plain")]
     json: bool,
 }
 
@@ -46,59 +76,82 @@ pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
     let mut interruption = Interruption::new()?;
     let (clevertap, secrets_manager) = (options.clevertap_port, options.secrets_manager_port);
     let stand_ins = StandIns::start(clevertap, secrets_manager, options.delivery).await?;
-    let variables = stand_ins.variables();
-    if options.no_function {
-        if !options.json {
+    let (page, page_url) = listen(options.page_port).await?;
+    let (proxy, proxy_url) = listen(options.function_port).await?;
+    let (page_port, proxy_port) = (port(&page)?, port(&proxy)?);
+    let behind = if options.watch_port == 0 { free_port().await } else { options.watch_port };
+    let output = match (options.json, options.plain) {
+        (true, _) => Output::Json,
+        (_, true) => Output::Plain,
+        _ => Output::Nothing,
+    };
+    let url = format!("http://localhost:{proxy_port}{PATH}");
+    let function_origin = format!("http://127.0.0.1:{behind}");
+    let live = Live::new(stand_ins, url.clone(), function_origin.clone(), output)?;
+    let variables = live.stand_ins.variables();
+    let mut function = None;
+    if !options.no_function {
+        function = Some(Watched::start(&options.cargo_lambda, behind, &variables, None)?);
+    }
+    serve(page, api::router(Arc::clone(&live), samples(Path::new("events")), page_port));
+    // `localhost` is this address as well, and `cargo lambda invoke` uses it.
+    if let Ok(proxy) = TcpListener::bind((Ipv6Addr::LOCALHOST, proxy_port)).await {
+        serve(proxy, proxy::router(Arc::clone(&live)));
+    }
+    serve(proxy, proxy::router(Arc::clone(&live)));
+    if !options.json {
+        if options.no_function {
             println!("Start the function with these variables:\n");
-            for (name, value) in variables {
+            for (name, value) in &variables {
                 println!("export {name}='{value}'");
             }
-            println!("\nRecords that CleverTap accepts are printed below. Ctrl-C ends it.");
+            println!("\nand serve it where the proxy at {proxy_url} expects it:\n");
+            println!("  cargo lambda watch --invoke-address 127.0.0.1 --invoke-port {behind}\n");
         }
-        let url = format!("http://localhost:{}", options.function_port);
-        tokio::select! {
-            () = print_accepted(&stand_ins, options.json) => {}
-            () = stand_ins.deliver(&url) => {}
-            () = interruption.wait() => {}
-        }
-        return Ok(ExitCode::SUCCESS);
-    }
-    let mut function =
-        Watched::start(&options.cargo_lambda, None, options.function_port, &variables, None)?;
-    if !options.json {
         println!(
-            "Once it is compiled, the function answers at {url}. In another terminal:\n\n  \
+            "Page: {page_url}/\n\nOnce it is compiled, the function answers at {url}. In another terminal:\n\n  \
              cargo relay send events/TRIAL_STARTED.json --to {url}\n\n\
-             Records that CleverTap accepts are printed below. Ctrl-C ends all of it.",
-            url = function.url
+             Ctrl-C ends all of it."
         );
     }
-    let url = function.url.clone();
     let code = tokio::select! {
-        () = print_accepted(&stand_ins, options.json) => ExitCode::SUCCESS,
-        () = stand_ins.deliver(&url) => ExitCode::SUCCESS,
+        () = Arc::clone(&live).run() => ExitCode::SUCCESS,
+        () = live.stand_ins.deliver(&function_origin) => ExitCode::SUCCESS,
         () = interruption.wait() => ExitCode::SUCCESS,
-        reason = function.ended() => {
+        reason = ended(&mut function) => {
             eprintln!("error: {reason}");
             ExitCode::FAILURE
         }
     };
-    function.end().await;
+    if let Some(function) = function {
+        function.end().await;
+    }
     Ok(code)
 }
 
-/// Runs for ever.
-async fn print_accepted(stand_ins: &StandIns, as_json: bool) {
-    let mut printed = 0;
-    loop {
-        stand_ins.clevertap.wait_for_records(printed + 1).await;
-        for record in stand_ins.clevertap.accepted().split_off(printed) {
-            if as_json {
-                println!("{record}");
-            } else {
-                println!("{}", json_lines(&record));
-            }
-            printed += 1;
-        }
+/// Why the function ended; for ever, if it is not this command's.
+async fn ended(function: &mut Option<Watched>) -> String {
+    match function {
+        Some(function) => function.ended().await,
+        None => std::future::pending().await,
     }
+}
+
+fn serve(listener: TcpListener, router: axum::Router) {
+    tokio::spawn(async move { axum::serve(listener, router).await });
+}
+
+fn port(listener: &TcpListener) -> Result<u16, Unusable> {
+    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    Ok(address.port())
+}
+
+/// The sample webhooks of the repository; there are none elsewhere.
+fn samples(folder: &Path) -> Vec<Sample> {
+    let files = json_files(folder).unwrap_or_default().into_iter();
+    let samples = files.filter_map(|path| {
+        let name = path.file_stem()?.to_string_lossy().into_owned();
+        Some(Sample { name, body: std::fs::read_to_string(path).ok()? })
+    });
+    samples.collect()
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use testkit::cargo_lambda::invoke;
 use testkit::clevertap::CleverTap;
 use testkit::event_source::EventSource;
+use testkit::harness::secret_value;
 use testkit::moto::Resources;
 use testkit::process::find_tool;
 use testkit::secrets_manager::SecretsManager;
@@ -26,7 +27,9 @@ const WIDTH: usize = 100;
 
 pub struct StandIns {
     pub clevertap: CleverTap,
+    pub delivery: Delivery,
     clevertap_url: String,
+    secrets_manager: SecretsManager,
     secrets_manager_url: String,
     /// With [`Delivery::Queue`].
     queues: Option<Queues>,
@@ -40,7 +43,8 @@ struct Queues {
 }
 
 /// `DELIVERY` of the function.
-#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Delivery {
     Direct,
     /// Needs moto's server, which stands in for SQS and DynamoDB.
@@ -66,17 +70,21 @@ impl StandIns {
             Delivery::Direct => None,
             Delivery::Queue => Some(Queues::make().await?),
         };
-        let secret = json!({
-            "clevertap_passcode": PASSCODE,
-            "purchasely_shared_secret": SAMPLE_SHARED_SECRET,
-        });
         let clevertap = CleverTap::new(ACCOUNT_ID, PASSCODE);
-        let secrets_manager = SecretsManager::new(SECRET_ID, &secret.to_string());
+        let secrets_manager =
+            SecretsManager::new(SECRET_ID, &secret_value(PASSCODE, SAMPLE_SHARED_SECRET));
         let (listener, clevertap_url) = listen(clevertap_port).await?;
         tokio::spawn(clevertap.clone().serve(listener));
         let (listener, secrets_manager_url) = listen(secrets_manager_port).await?;
-        tokio::spawn(secrets_manager.serve(listener));
-        Ok(Self { clevertap, clevertap_url, secrets_manager_url, queues })
+        tokio::spawn(secrets_manager.clone().serve(listener));
+        Ok(Self {
+            clevertap,
+            delivery,
+            clevertap_url,
+            secrets_manager,
+            secrets_manager_url,
+            queues,
+        })
     }
 
     /// The environment variables that make the function use them.
@@ -99,6 +107,19 @@ impl StandIns {
             variables.extend(queues.resources.settings());
         }
         variables
+    }
+
+    /// Changes the passcode in the secret.
+    pub fn set_secret_passcode(&self, passcode: &str) {
+        self.secrets_manager.set_value(&secret_value(passcode, SAMPLE_SHARED_SECRET));
+    }
+
+    /// How many messages the event queue has, if there is one.
+    pub async fn depth(&self) -> Option<u64> {
+        match &self.queues {
+            Some(Queues { source, .. }) => Some(source.depth().await),
+            None => None,
+        }
     }
 
     /// Delivers what the event queue has to the function at `url`; what failed waits.
@@ -195,7 +216,8 @@ pub fn json_lines(record: &Value) -> String {
     lines + "\n}}"
 }
 
-async fn listen(port: u16) -> Result<(TcpListener, String), Unusable> {
+/// A port of this machine's own; 0 is any free one.
+pub async fn listen(port: u16) -> Result<(TcpListener, String), Unusable> {
     let unusable = |error| format!("port {port}: {error}; choose another one (see --help)");
     let listener = TcpListener::bind(("127.0.0.1", port)).await.map_err(unusable)?;
     let url = format!("http://{}", listener.local_addr().map_err(unusable)?);

@@ -16,6 +16,7 @@ mod world;
 
 pub use faults::{Fault, Service};
 pub use scenario::{Length, Scenario};
+pub use sender::{READ_TIMEOUT, RETRIES, delay_after};
 
 use purchasely_clevertap::{config, telemetry};
 use std::cell::RefCell;

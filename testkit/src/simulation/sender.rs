@@ -15,9 +15,10 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 /// Purchasely's read timeout, and API Gateway's in the template.
-const READ_TIMEOUT: Duration = Duration::from_secs(10);
+pub const READ_TIMEOUT: Duration = Duration::from_secs(10);
 const GATEWAY_TIMEOUT: Duration = Duration::from_millis(9500);
-const RETRIES: u64 = 25;
+/// Purchasely's own: 25, over 20 days.
+pub const RETRIES: u64 = 25;
 /// Between the number of the user and the number of the event.
 const ID_MIDDLE: &str = "-0000-4000-8000-";
 /// After the storm, no retry of a user that was never blocked for longer than the storm is later than this.
@@ -151,7 +152,7 @@ pub fn ids_in(text: &str) -> BTreeSet<String> {
 }
 
 /// Purchasely's published schedule: 20 s, 26 s, 46 s, 1m56, 4m56, 11m, … 3d20h.
-fn delay_after(failures: u64) -> Duration {
+pub fn delay_after(failures: u64) -> Duration {
     let n = failures - 1;
     Duration::from_secs(n.pow(4) + 15 + 5 * (n + 1))
 }

@@ -164,6 +164,7 @@ async fn send_takes_no_secret_as_an_argument_and_sends_nothing_unencrypted_to_an
 async fn dev_names_the_settings_with_which_the_signed_samples_are_relayed() {
     let mut relay = Command::new(built("examples/relay"));
     relay.args(["dev", "--no-function", "--clevertap-port", "0", "--secrets-manager-port", "0"]);
+    relay.args(["--page-port", "0", "--function-port", "0"]);
     let mut relay = relay.stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
     let mut lines = BufReader::new(relay.stdout.take().unwrap()).lines();
     let mut settings = Vec::new();

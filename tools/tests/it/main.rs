@@ -1,6 +1,7 @@
 //! Runs the `relay` tool as people run it.
 
 mod demo;
+mod dev;
 mod digest;
 mod doctor;
 mod explain;

@@ -1,0 +1,265 @@
+//! What the page shows, as it changes: deliveries, users and load. It passes webhooks to the function and notes what
+//! CleverTap got. It does not know who sends a webhook, nor what the page looks like.
+
+use super::deliveries::{Deliveries, Load, Summary, Upload};
+use super::purchasely::Purchasely;
+use super::settings::Settings;
+use super::users::Users;
+use crate::send::with_causes;
+use crate::stand_ins::StandIns;
+use crate::{Unusable, http_client};
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, header};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use testkit::cargo_lambda::wait_until_served;
+use tokio::sync::{broadcast, watch};
+
+/// `cargo lambda watch` compiles the function before it answers.
+const COMPILING: Duration = Duration::from_mins(15);
+/// Uploads that CleverTap keeps until they are noted here, and the records of [`Users`].
+const KEPT: usize = 1000;
+/// Changes that a page which is slow to read them may be behind; then it gets everything again.
+const MAX_BEHIND: usize = 4096;
+
+pub struct Live {
+    pub stand_ins: StandIns,
+    pub settings: Settings,
+    pub purchasely: Purchasely,
+    pub users: Mutex<Users>,
+    /// Where webhooks are sent to.
+    pub public_url: String,
+    /// Where the function itself is served: scheme and authority.
+    function_origin: String,
+    pub is_ready: watch::Sender<bool>,
+    deliveries: Mutex<Deliveries>,
+    changes: broadcast::Sender<Change>,
+    http: reqwest::Client,
+    output: Output,
+}
+
+/// What standard output has of each delivery.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Output {
+    Nothing,
+    Plain,
+    Json,
+}
+
+/// A server-sent event of the page.
+#[derive(Clone, Debug)]
+pub struct Change {
+    pub event: &'static str,
+    pub data: String,
+}
+
+/// The function's answer, or why there is none.
+pub type Answer = Result<Response<Bytes>, String>;
+
+impl Live {
+    pub fn new(
+        stand_ins: StandIns,
+        public_url: String,
+        function_origin: String,
+        output: Output,
+    ) -> Result<Arc<Self>, Unusable> {
+        stand_ins.clevertap.keep_latest(KEPT, KEPT);
+        Ok(Arc::new(Self {
+            settings: Settings::read(&stand_ins.variables())?,
+            stand_ins,
+            purchasely: Purchasely::default(),
+            users: Mutex::default(),
+            public_url,
+            function_origin,
+            is_ready: watch::Sender::new(false),
+            deliveries: Mutex::default(),
+            changes: broadcast::Sender::new(MAX_BEHIND),
+            http: http_client(COMPILING)?,
+            output,
+        }))
+    }
+
+    /// Watches everything, for ever.
+    pub async fn run(self: Arc<Self>) {
+        tokio::join!(self.watch_function(), self.watch_clevertap(), self.watch_load());
+    }
+
+    /// Reads or changes the deliveries; the changes are published in their order.
+    pub fn deliveries<T>(&self, act: impl FnOnce(&mut Deliveries) -> T) -> T {
+        let mut deliveries = self.deliveries.lock().expect("no thread panics");
+        let result = act(&mut deliveries);
+        for (summary, has_settled) in deliveries.take_changed() {
+            self.publish("delivery", &json!(summary));
+            if has_settled {
+                self.print(&summary);
+            }
+        }
+        result
+    }
+
+    /// A new delivery of this body.
+    pub fn open(&self, body: Bytes, is_retried: bool) -> u64 {
+        let explanation = self.settings.explain(String::new(), &body);
+        let upload = explanation.upload.map(|upload| serde_json::from_str::<Value>(upload.get()));
+        let records = match upload {
+            Some(Ok(mut upload)) => serde_json::from_value(upload["d"].take()).unwrap_or_default(),
+            _ => Vec::new(),
+        };
+        self.deliveries(|deliveries| deliveries.open(body, records, is_retried, now_ms()))
+    }
+
+    /// All deliveries, and the changes from here on.
+    pub fn subscribe(&self) -> (Vec<Change>, broadcast::Receiver<Change>) {
+        self.deliveries(|deliveries| {
+            let change = |summary| Change { event: "delivery", data: json!(summary).to_string() };
+            (deliveries.summaries().map(change).collect(), self.changes.subscribe())
+        })
+    }
+
+    /// Forgets deliveries and users.
+    pub fn clear(&self) {
+        self.deliveries(|deliveries| {
+            deliveries.clear();
+            self.users.lock().expect("no thread panics").clear();
+            self.publish("reset", &json!({}));
+        });
+        self.purchasely.forget();
+    }
+
+    /// Sends a webhook of this delivery to the function and notes the answer.
+    pub async fn attempt(&self, id: u64, webhook: Request<Bytes>, patience: Duration) -> Answer {
+        let number = self.deliveries(|deliveries| deliveries.begin(id, now_ms()));
+        let late = |_| format!("the function did not answer within {patience:?}");
+        let answer = tokio::time::timeout(patience, self.forward(webhook)).await.map_err(late);
+        let answer = answer.and_then(|answer| answer);
+        let (status, text) = match &answer {
+            Ok(answer) => (
+                Some(answer.status().as_u16()),
+                String::from_utf8_lossy(answer.body()).into_owned(),
+            ),
+            Err(problem) => (None, problem.clone()),
+        };
+        self.deliveries(|deliveries| deliveries.end(id, number, status, text, now_ms()));
+        answer
+    }
+
+    /// Passes a request on to the function.
+    pub async fn forward(&self, request: Request<Bytes>) -> Answer {
+        let failed = |error: reqwest::Error| {
+            let causes = with_causes(&error);
+            format!("the function does not answer: {causes}; see the log of cargo lambda watch")
+        };
+        let (mut head, body) = request.into_parts();
+        let url = format!("{}{}", self.function_origin, head.uri);
+        drop_headers_of_the_connection(&mut head.headers);
+        let request = self.http.request(head.method, url).headers(head.headers).body(body);
+        let mut received = request.send().await.map_err(failed)?;
+        let (status, mut headers) = (received.status(), std::mem::take(received.headers_mut()));
+        drop_headers_of_the_connection(&mut headers);
+        let mut answer = Response::new(received.bytes().await.map_err(failed)?);
+        (*answer.status_mut(), *answer.headers_mut()) = (status, headers);
+        Ok(answer)
+    }
+
+    async fn watch_function(&self) {
+        while wait_until_served(&self.http, &self.function_origin, COMPILING).await.is_err() {}
+        self.is_ready.send_replace(true);
+        self.publish("ready", &json!({}));
+    }
+
+    async fn watch_clevertap(&self) {
+        let clevertap = &self.stand_ins.clevertap;
+        let mut changes = clevertap.subscribe();
+        let mut next_record = 0;
+        // Per upload whether its answer is noted.
+        let mut noted: BTreeMap<usize, bool> = BTreeMap::new();
+        loop {
+            let uploads = clevertap.uploads();
+            if let Some(first) = uploads.first() {
+                noted = noted.split_off(&first.number);
+            }
+            for upload in uploads {
+                let is_answered = upload.status.is_some();
+                if noted.insert(upload.number, is_answered) != Some(is_answered) {
+                    let at_ms = unix_ms(upload.arrived_at);
+                    let mut made = Upload::new(upload.number, at_ms, &upload.body);
+                    made.status = upload.status;
+                    made.answer = String::from_utf8_lossy(&upload.answer).into_owned();
+                    self.deliveries(|deliveries| deliveries.upload(&made));
+                }
+            }
+            let (records, next) = clevertap.accepted_since(next_record);
+            next_record = next;
+            for record in &records {
+                self.users.lock().expect("no thread panics").accept(record, now_ms());
+            }
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Once a second while something happens, and once more.
+    async fn watch_load(&self) {
+        let mut was_busy = false;
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let (load, blocked_users) = self.deliveries(|deliveries| {
+                (deliveries.take_load(), deliveries.blocked_users().len())
+            });
+            let depth = self.stand_ins.depth().await;
+            let is_busy = load != Load::default() || blocked_users > 0 || depth.unwrap_or(0) > 0;
+            if is_busy || was_busy {
+                let mut data = json!(load);
+                data["at_ms"] = json!(now_ms());
+                data["depth"] = json!(depth);
+                data["blocked_users"] = json!(blocked_users);
+                self.publish("load", &data);
+            }
+            was_busy = is_busy;
+        }
+    }
+
+    fn publish(&self, event: &'static str, data: &Value) {
+        // Without a page there is nobody to receive it.
+        let _ = self.changes.send(Change { event, data: data.to_string() });
+    }
+
+    fn print(&self, summary: &Summary) {
+        match self.output {
+            Output::Nothing => {}
+            Output::Json => println!("{}", json!(summary)),
+            Output::Plain => {
+                let status = summary.status.map_or("---".to_owned(), |status| status.to_string());
+                let text = |text: &Option<String>| text.clone().unwrap_or("-".to_owned());
+                println!(
+                    "{status}  {:<34}  {:<13}  {:>5} ms  {}",
+                    text(&summary.event),
+                    text(&summary.outcome),
+                    summary.latency_ms.unwrap_or(0),
+                    text(&summary.user)
+                );
+            }
+        }
+    }
+}
+
+/// Each side of the proxy has a connection of its own.
+fn drop_headers_of_the_connection(headers: &mut HeaderMap) {
+    for name in
+        [header::HOST, header::CONNECTION, header::CONTENT_LENGTH, header::TRANSFER_ENCODING]
+    {
+        headers.remove(name);
+    }
+}
+
+pub fn now_ms() -> u64 {
+    unix_ms(SystemTime::now())
+}
+
+fn unix_ms(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).expect("a clock after 1970");
+    u64::try_from(since.as_millis()).expect("a time before the year 584 million")
+}

@@ -1,0 +1,128 @@
+//! The settings with which the function on this machine maps, and what others would change for a webhook.
+//! It does not know what a setting means: the function's own table and code do.
+
+use crate::Unusable;
+use crate::explain::explanation::{Explanation, explain};
+use crate::explain::invalid_settings;
+use purchasely_clevertap::config::{Config, ConfigError, SETTINGS, Setting, environment};
+use purchasely_clevertap::mapping::Rules;
+use serde::Serialize;
+use serde_json::json;
+use std::collections::BTreeMap;
+
+/// The first setting of the mapping in the table of settings, and the first after them.
+const FIRST: &str = "EVENTS_ENABLED";
+const AFTER_LAST: &str = "DELIVERY";
+
+/// What the function's environment has.
+pub struct Settings {
+    variables: Vec<(String, String)>,
+    pub rules: Rules,
+}
+
+#[derive(Serialize)]
+pub struct Listed {
+    name: &'static str,
+    parameter: String,
+    value: String,
+    default: &'static str,
+    about: &'static str,
+}
+
+#[derive(Serialize)]
+pub struct Comparison {
+    before: Explanation,
+    /// None if the function would not start with these settings.
+    after: Option<Explanation>,
+    problems: Vec<String>,
+    /// Lines for params.yaml.
+    params: String,
+}
+
+impl Settings {
+    /// `variables` are set for the function beside this process's own.
+    pub fn read(variables: &[(&str, &str)]) -> Result<Self, Unusable> {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let variables = variables.iter().map(owned).collect();
+        let mut settings = Self { variables, rules: Rules::default() };
+        settings.rules = settings.config(&BTreeMap::new()).map_err(invalid_settings)?.rules;
+        Ok(settings)
+    }
+
+    /// The settings of the mapping.
+    pub fn list(&self) -> Vec<Listed> {
+        let listed = of_mapping().map(|setting| Listed {
+            name: setting.name,
+            parameter: parameter(setting.name),
+            value: self.value(setting.name).unwrap_or_default(),
+            default: setting.default,
+            about: setting.meaning,
+        });
+        listed.collect()
+    }
+
+    pub fn explain(&self, name: String, body: &[u8]) -> Explanation {
+        explain(name, body, &self.rules)
+    }
+
+    /// What the function does with a webhook, and what it would do with `changes`; an empty value is the default.
+    pub fn compare(
+        &self,
+        body: &[u8],
+        changes: &BTreeMap<String, String>,
+    ) -> Result<Comparison, String> {
+        let is_unknown = |name: &&String| of_mapping().all(|setting| setting.name != **name);
+        if let Some(name) = changes.keys().find(is_unknown) {
+            return Err(format!("{name} is not a setting of the mapping; /api/state lists them"));
+        }
+        let before = self.explain("before".to_owned(), body);
+        let line =
+            |(name, value): (&String, &String)| format!("{}: {}\n", parameter(name), json!(value));
+        let params = changes.iter().map(line).collect();
+        let (after, problems) = match self.config(changes) {
+            Ok(config) => (Some(explain("after".to_owned(), body, &config.rules)), config.warnings),
+            Err(errors) => (None, errors.iter().map(ToString::to_string).collect()),
+        };
+        Ok(Comparison { before, after, problems, params })
+    }
+
+    fn config(&self, changes: &BTreeMap<String, String>) -> Result<Config, Vec<ConfigError>> {
+        Config::from_env(|name| changes.get(name).cloned().or_else(|| self.value(name)))
+    }
+
+    fn value(&self, name: &str) -> Option<String> {
+        let own = self.variables.iter().find(|(own, _)| own == name);
+        own.map(|(_, value)| value.clone()).or_else(|| environment(name))
+    }
+}
+
+fn of_mapping() -> impl Iterator<Item = &'static Setting> {
+    let from_first = SETTINGS.iter().skip_while(|setting| setting.name != FIRST);
+    from_first.take_while(|setting| setting.name != AFTER_LAST)
+}
+
+/// The template's parameter of a variable has the same words; the generated table in docs/settings.md checks that.
+fn parameter(variable: &str) -> String {
+    let words = variable.split('_').map(|word| {
+        let (first, rest) = word.split_at(1);
+        first.to_owned() + &rest.to_lowercase()
+    });
+    words.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_settings_of_the_mapping_are_parameters_of_the_template() {
+        let template = testkit::process::repository().join("template.yaml");
+        let template = std::fs::read_to_string(template).expect("template.yaml");
+        for setting in of_mapping() {
+            let parameter = parameter(setting.name);
+            assert!(template.contains(&format!("\n  {parameter}:\n")), "{parameter}");
+        }
+        let names: Vec<_> = of_mapping().map(|setting| setting.name).collect();
+        assert_eq!((names[0], names[names.len() - 1]), (FIRST, "CLEVERTAP_SANDBOX_ACCOUNT_ID"));
+    }
+}
