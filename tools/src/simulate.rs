@@ -3,8 +3,9 @@
 
 use crate::Unusable;
 use serde_json::json;
+use std::ops::ControlFlow;
 use std::process::ExitCode;
-use testkit::simulation::{self, Run, Scenario, run_all};
+use testkit::simulation::{self, Run, Scenario, run_all, short_runs};
 
 /// Run the function in simulated worlds with faults, kills and outages, and check its guarantees.
 ///
@@ -22,6 +23,12 @@ pub struct Options {
     /// How many worlds.
     #[arg(long, default_value_t = 1, conflicts_with_all = ["short", "trace"])]
     worlds: u64,
+    /// All short runs: each fault of each request, and a kill after each poll.
+    #[arg(long, conflicts_with_all = ["seed", "worlds", "short", "trace"])]
+    short_runs: bool,
+    /// End after the first world that fails.
+    #[arg(long)]
+    first_failure: bool,
     /// A world of two events without any fault but those that are named.
     #[arg(long, value_name = "MODE", value_parser = ["direct", "queue"], conflicts_with = "seed")]
     short: Option<String>,
@@ -49,6 +56,7 @@ pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
 
 fn simulate(options: &Options) -> ExitCode {
     let scenarios: Vec<_> = match &options.short {
+        None if options.short_runs => short_runs(),
         None => {
             let end = options.seed.saturating_add(options.worlds);
             (options.seed..end).map(Scenario::of_seed).collect()
@@ -66,9 +74,12 @@ fn simulate(options: &Options) -> ExitCode {
         return exit_code(&[run]);
     }
     let runs = run_all(&scenarios, |run| {
-        if options.json || !run.problems.is_empty() || options.worlds == 1 {
+        let has_failed = !run.problems.is_empty();
+        if options.json || has_failed || scenarios.len() == 1 {
             print(run, options.json);
         }
+        let is_end = options.first_failure && has_failed;
+        if is_end { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     if !options.json {
         let events: usize = runs.iter().map(|run| run.events).sum();

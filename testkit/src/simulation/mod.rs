@@ -20,6 +20,7 @@ pub use scenario::Scenario;
 use purchasely_clevertap::{config, telemetry};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Once};
 use world::World;
@@ -69,8 +70,38 @@ pub fn run(scenario: &Scenario) -> Run {
     })
 }
 
-/// Runs scenarios on all cores, calls `on_end` after each, and returns the runs in the order in which they ended.
-pub fn run_all(scenarios: &[Scenario], on_end: impl Fn(&Run) + Sync) -> Vec<Run> {
+/// Every short run: each fault of each exchange, a kill after each poll, and some faults beside a kill.
+pub fn short_runs() -> Vec<Scenario> {
+    // A lost answer, a refused connection, and the longest delay of an answer.
+    const BESIDE_A_KILL: [usize; 3] = [0, 1, 6];
+    let mut scenarios = Vec::new();
+    for (is_queue, is_revenue_refused) in
+        [(false, false), (true, false), (false, true), (true, true)]
+    {
+        let short = Scenario::short(is_queue, is_revenue_refused);
+        let calm = run(&short);
+        scenarios.push(short.clone());
+        scenarios.extend((1..=calm.polls).map(|poll| short.clone().killed_at(poll)));
+        for (exchange, (service, _)) in calm.exchanges.iter().enumerate() {
+            for fault in 0..service.faults().len() {
+                let faulty = short.clone().with_fault(exchange, fault);
+                if !is_revenue_refused && BESIDE_A_KILL.contains(&fault) {
+                    let polls = calm.polls + 2;
+                    scenarios.extend((1..=polls).map(|poll| faulty.clone().killed_at(poll)));
+                }
+                scenarios.push(faulty);
+            }
+        }
+    }
+    scenarios
+}
+
+/// Runs scenarios on all cores in their order, calls `on_end` after each, which may stop it, and returns the runs in
+/// the order in which they ended.
+pub fn run_all(
+    scenarios: &[Scenario],
+    on_end: impl Fn(&Run) -> ControlFlow<()> + Sync,
+) -> Vec<Run> {
     let (next, runs) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let cores = std::thread::available_parallelism().map_or(1, Into::into);
     std::thread::scope(|scope| {
@@ -80,7 +111,9 @@ pub fn run_all(scenarios: &[Scenario], on_end: impl Fn(&Run) + Sync) -> Vec<Run>
                     let mut run = run(scenario);
                     // Who wants it runs that scenario again.
                     run.trace.clear();
-                    on_end(&run);
+                    if on_end(&run).is_break() {
+                        next.store(scenarios.len(), Ordering::Relaxed);
+                    }
                     runs.lock().expect("no thread panics").push(run);
                 }
             });
