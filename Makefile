@@ -31,7 +31,7 @@ PARAMS ?= params.yaml
 BUCKET ?=
 DEPLOY = scripts/deploy $(1) --template template.yaml --stack $(STACK) --params $(PARAMS)
 
-.PHONY: help demo dev deploy secret doctor test check unit target package packaged reproducible release golden vectors property fuzz soak bench deny advisories template workflows deployment docs requirements tools clean
+.PHONY: help demo dev deploy secret doctor test check unit target package packaged reproducible release golden vectors property fuzz soak defects bench deny advisories template workflows deployment docs requirements tools clean
 
 help: ## Say what there is to make.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 20
@@ -78,6 +78,7 @@ check: ## Format and lints.
 
 unit: $(VENV)/cargo-lambda.done $(VENV)/tests.done ## Unit, integration and end-to-end tests.
 	cargo test --locked --workspace --exclude purchasely-clevertap-benches
+	$(VENV)/bin/python scripts/defects.py --check
 
 target:
 	@test -n "$(RUST_TARGET)" || { echo "ARCH=$(ARCH): Lambda knows arm64 and x86_64" >&2; exit 1; }
@@ -143,6 +144,10 @@ fuzz: ## Try each of PARSERS with mutated inputs for MINUTES; takes a C++ compil
 # A million events take about half an hour on two cores.
 soak: ## Run simulated worlds for MINUTES; write target/soak/report.md and a plot.
 	cargo run --locked --profile property --package purchasely-clevertap-tools --example relay -- simulate --minutes $(MINUTES) --report target/soak $(if $(SEED),--seed $(SEED))
+
+# A quarter of an hour, most of which are builds.
+defects: $(VENV)/tests.done ## Apply deliberate defects, one at a time: the simulated worlds must find each.
+	$(VENV)/bin/python scripts/defects.py
 
 # `make bench ARGS='--quick --only nothing,relay'` measures a few and writes nothing; `ARGS=--help` lists the options.
 ARGS ?= --record
