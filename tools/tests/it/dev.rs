@@ -15,9 +15,9 @@ use tokio::time::timeout;
 const PATIENCE: Duration = Duration::from_mins(5);
 
 /// A running `cargo relay dev`, which is told to end on drop, because it has processes of its own to end.
-struct Dev {
+pub struct Dev {
     relay: Child,
-    origin: String,
+    pub origin: String,
     http: Client,
     events: Events,
 }
@@ -29,7 +29,7 @@ struct Events {
 }
 
 impl Dev {
-    async fn start(options: &[&str]) -> Self {
+    pub async fn start(options: &[&str]) -> Self {
         let page_port = free_port().await.to_string();
         let mut command = Command::new(built("examples/relay"));
         for name in cargo_variables() {
@@ -60,7 +60,7 @@ impl Dev {
         dev
     }
 
-    async fn get(&self, path: &str) -> Value {
+    pub async fn get(&self, path: &str) -> Value {
         let response = self.http.get(format!("{}{path}", self.origin)).send().await;
         json_of(response.expect("an answer"), StatusCode::OK).await
     }

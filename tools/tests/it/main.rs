@@ -5,6 +5,7 @@ mod dev;
 mod digest;
 mod doctor;
 mod explain;
+mod page;
 mod replay;
 mod simulate;
 mod tool;
