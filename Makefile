@@ -191,8 +191,7 @@ docs: $(VENV)/cargo-lambda.done $(VENV)/tests.done browser ## Write the generate
 	cargo --locked relay demo > target/demo.txt
 	UPDATE_DOCS=1 DEMO_OUTPUT=target/demo.txt cargo test --locked --test it documents
 	UPDATE_DOCS=1 cargo test --locked --package purchasely-clevertap-tools --test it page::
-	# The method 2, an octree, keeps the few colours that are rare.
-	$(VENV)/bin/python -c "import sys; from PIL import Image; [Image.open(file).convert('RGB').quantize(method=2).save(file, optimize=True) for file in sys.argv[1:]]" docs/page-*.png
+	$(VENV)/bin/python -c "import sys; from PIL import Image; [Image.open(file).convert('RGB').quantize(method=1).save(file, optimize=True) for file in sys.argv[1:]]" docs/page-*.png
 	git diff --stat -- README.md docs
 
 # tests.in refers to tools.txt, so that comes first. UPGRADE=--upgrade takes newer versions of what the .in files leave open.

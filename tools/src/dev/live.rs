@@ -19,8 +19,9 @@ use tokio::sync::{broadcast, watch};
 
 /// `cargo lambda watch` compiles the function before it answers.
 const COMPILING: Duration = Duration::from_mins(15);
-/// Uploads that CleverTap keeps until they are noted here, and the records of [`Users`].
-const KEPT: usize = 1000;
+/// Uploads and records that CleverTap keeps until they are noted here. It has at most 15 uploads in progress.
+const MAX_UPLOADS: usize = 200;
+const MAX_RECORDS: usize = 1000;
 /// Changes that a page which is slow to read them may be behind; then it gets everything again.
 const MAX_BEHIND: usize = 4096;
 
@@ -35,9 +36,18 @@ pub struct Live {
     function_origin: String,
     pub is_ready: watch::Sender<bool>,
     deliveries: Mutex<Deliveries>,
+    noted: Mutex<Noted>,
     changes: broadcast::Sender<Change>,
     http: reqwest::Client,
     output: Output,
+}
+
+/// What is known of CleverTap.
+#[derive(Default)]
+struct Noted {
+    /// By the upload's number, whether its answer is noted.
+    uploads: BTreeMap<usize, bool>,
+    next_record: usize,
 }
 
 /// What standard output has of each delivery.
@@ -65,7 +75,7 @@ impl Live {
         function_origin: String,
         output: Output,
     ) -> Result<Arc<Self>, Unusable> {
-        stand_ins.clevertap.keep_latest(KEPT, KEPT);
+        stand_ins.clevertap.keep_latest(MAX_UPLOADS, MAX_RECORDS);
         Ok(Arc::new(Self {
             settings: Settings::read(&stand_ins.variables())?,
             stand_ins,
@@ -75,6 +85,7 @@ impl Live {
             function_origin,
             is_ready: watch::Sender::new(false),
             deliveries: Mutex::default(),
+            noted: Mutex::default(),
             changes: broadcast::Sender::new(MAX_BEHIND),
             http: http_client(COMPILING)?,
             output,
@@ -141,6 +152,8 @@ impl Live {
             ),
             Err(problem) => (None, problem.clone()),
         };
+        // What the answer is based on is shown first.
+        self.note_clevertap();
         self.deliveries(|deliveries| deliveries.end(id, number, status, text, now_ms()));
         answer
     }
@@ -152,7 +165,8 @@ impl Live {
             format!("the function does not answer: {causes}; see the log of cargo lambda watch")
         };
         let (mut head, body) = request.into_parts();
-        let url = format!("{}{}", self.function_origin, head.uri);
+        let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
+        let url = format!("{}{path}", self.function_origin);
         drop_headers_of_the_connection(&mut head.headers);
         let request = self.http.request(head.method, url).headers(head.headers).body(body);
         let mut received = request.send().await.map_err(failed)?;
@@ -170,34 +184,34 @@ impl Live {
     }
 
     async fn watch_clevertap(&self) {
+        let mut changes = self.stand_ins.clevertap.subscribe();
+        while changes.changed().await.is_ok() {
+            self.note_clevertap();
+        }
+    }
+
+    /// Notes the uploads and records that are not noted yet.
+    fn note_clevertap(&self) {
         let clevertap = &self.stand_ins.clevertap;
-        let mut changes = clevertap.subscribe();
-        let mut next_record = 0;
-        // Per upload whether its answer is noted.
-        let mut noted: BTreeMap<usize, bool> = BTreeMap::new();
-        loop {
-            let uploads = clevertap.uploads();
-            if let Some(first) = uploads.first() {
-                noted = noted.split_off(&first.number);
+        let mut noted = self.noted.lock().expect("no thread panics");
+        let uploads = clevertap.uploads();
+        if let Some(first) = uploads.first() {
+            noted.uploads = noted.uploads.split_off(&first.number);
+        }
+        for upload in uploads {
+            let is_answered = upload.status.is_some();
+            if noted.uploads.insert(upload.number, is_answered) != Some(is_answered) {
+                let at_ms = unix_ms(upload.arrived_at);
+                let mut made = Upload::new(upload.number, at_ms, &upload.body);
+                made.status = upload.status;
+                made.answer = String::from_utf8_lossy(&upload.answer).into_owned();
+                self.deliveries(|deliveries| deliveries.upload(&made));
             }
-            for upload in uploads {
-                let is_answered = upload.status.is_some();
-                if noted.insert(upload.number, is_answered) != Some(is_answered) {
-                    let at_ms = unix_ms(upload.arrived_at);
-                    let mut made = Upload::new(upload.number, at_ms, &upload.body);
-                    made.status = upload.status;
-                    made.answer = String::from_utf8_lossy(&upload.answer).into_owned();
-                    self.deliveries(|deliveries| deliveries.upload(&made));
-                }
-            }
-            let (records, next) = clevertap.accepted_since(next_record);
-            next_record = next;
-            for record in &records {
-                self.users.lock().expect("no thread panics").accept(record, now_ms());
-            }
-            if changes.changed().await.is_err() {
-                return;
-            }
+        }
+        let (records, next) = clevertap.accepted_since(noted.next_record);
+        noted.next_record = next;
+        for record in &records {
+            self.users.lock().expect("no thread panics").accept(record, now_ms());
         }
     }
 

@@ -1,4 +1,4 @@
-//! Chromium without a window, through the commands of the WebDriver protocol that the page's test needs.
+//! Chromium without a window, through the few commands of its driver that the page's test needs.
 //! It does not know the page.
 
 use serde_json::{Value, json};
@@ -119,7 +119,10 @@ impl Browser {
         let size =
             json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
         self.devtools("Emulation.setDeviceMetricsOverride", size).await;
-        let media = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
+        // Without transitions, which a screenshot would catch half-way.
+        let media = [("prefers-color-scheme", scheme), ("prefers-reduced-motion", "reduce")];
+        let media = media.map(|(name, value)| json!({ "name": name, "value": value }));
+        let media = json!({ "features": media });
         self.devtools("Emulation.setEmulatedMedia", media).await;
     }
 
