@@ -179,7 +179,10 @@ impl<'s> Judged<'s> {
             (&self.state.exchanges[first.exchange], &self.state.exchanges[again.exchange]);
         let keys = self.keys.get(id).map_or(&[][..], Vec::as_slice);
         let is_killed = |number: usize| self.state.invocations[number].is_killed;
-        let known = self.known_before(keys, role, again.sent.tick);
+        // What the table knew as the second copy was claimed; the first may be completed after that.
+        let mut claims = self.calls(again, id).filter(|call| call.update == Some(Update::Claim));
+        let asked = claims.find(|call| call.is_intact).map_or(again.sent, |call| call.sent).tick;
+        let known = self.known_before(keys, role, asked);
         let mut begun = self.calls(first, id).map(|call| call.sent.tick);
         let since = known.map_or_else(|| begun.next(), |known| Some(known.tick));
         let is_replaced = |tick: &u64| (since.unwrap_or(0)..again.sent.tick).contains(tick);

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 /// Longer than it takes to compile the function, and than the function keeps a secret that was refused.
 const PATIENCE: Duration = Duration::from_mins(5);
 
-/// A running `cargo relay dev`, which is told to end on drop, because it has processes of its own to end.
+/// A running `cargo relay dev`. A drop asks it to end, because it has processes of its own to end.
 pub struct Dev {
     relay: Child,
     pub origin: String,
