@@ -15,7 +15,7 @@ const FUNCTION: &str = "_";
 /// By default it listens on every address of the machine.
 const HOST: &str = "127.0.0.1";
 /// Each serves one request at a time, and is started when the others are busy.
-const INSTANCES: &str = "10";
+pub const INSTANCES: usize = 10;
 /// The path of the template's API; the function is served on every path.
 pub const PATH: &str = "/webhooks/purchasely";
 
@@ -59,7 +59,7 @@ impl Watched {
         }
         command
             .args(["lambda", "watch", "--invoke-port", &port.to_string()])
-            .args(["--concurrency", INSTANCES])
+            .args(["--concurrency", &INSTANCES.to_string()])
             .args(["--invoke-address", HOST])
             .envs(variables.iter().copied())
             .stdin(Stdio::null())

@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use testkit::cargo_lambda::wait_until_served;
-use tokio::sync::{broadcast, watch};
+use testkit::cargo_lambda::{INSTANCES, wait_until_served};
+use tokio::sync::{Semaphore, broadcast, watch};
 
 /// `cargo lambda watch` compiles the function before it answers.
 const COMPILING: Duration = Duration::from_mins(15);
@@ -37,6 +37,8 @@ pub struct Live {
     pub is_ready: watch::Sender<bool>,
     deliveries: Mutex<Deliveries>,
     noted: Mutex<Noted>,
+    /// Of requests to the function: `cargo lambda watch` stops answering for ever if many wait in it.
+    slots: Semaphore,
     changes: broadcast::Sender<Change>,
     http: reqwest::Client,
     output: Output,
@@ -86,6 +88,7 @@ impl Live {
             is_ready: watch::Sender::new(false),
             deliveries: Mutex::default(),
             noted: Mutex::default(),
+            slots: Semaphore::new(INSTANCES),
             changes: broadcast::Sender::new(MAX_BEHIND),
             http: http_client(COMPILING)?,
             output,
@@ -169,6 +172,7 @@ impl Live {
         let url = format!("{}{path}", self.function_origin);
         drop_headers_of_the_connection(&mut head.headers);
         let request = self.http.request(head.method, url).headers(head.headers).body(body);
+        let _slot = self.slots.acquire().await.map_err(|closed| closed.to_string())?;
         let mut received = request.send().await.map_err(failed)?;
         let (status, mut headers) = (received.status(), std::mem::take(received.headers_mut()));
         drop_headers_of_the_connection(&mut headers);

@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep_until};
 
 const SPEED: u32 = 60;
 /// Users of a flood.
-const FLOOD_USERS: usize = 500;
+const FLOOD_USERS: usize = 200;
 
 pub struct Purchasely {
     /// The deliveries of each user that are not acknowledged, in their order.

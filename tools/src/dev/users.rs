@@ -7,8 +7,8 @@ use std::collections::{HashMap, VecDeque};
 use testkit::clevertap::apply;
 
 /// The users that were seen last are kept, and of each the latest events.
-const MAX_USERS: usize = 1000;
-const MAX_EVENTS: usize = 100;
+const MAX_USERS: usize = 500;
+const MAX_EVENTS: usize = 30;
 
 #[derive(Default)]
 pub struct Users(HashMap<String, User>);
