@@ -2,7 +2,7 @@
 //! It does not know how the function keeps it.
 
 use super::claims_table::Update;
-use super::faults::{Fault, Service};
+use super::faults::{Fault, Meaning, Service};
 use super::sender::{Event, Kind, ids_in};
 use super::world::{Arrival, EPOCH, Exchange, Moment, State, World};
 use super::{History, Run};
@@ -13,6 +13,10 @@ use std::time::Duration;
 const CLAIMS_LAST: Duration = Duration::from_hours(30 * 24);
 /// A claim in progress lasts two seconds longer than an invocation works.
 const MAX_SKEW_MS: u64 = 2000;
+/// What uploads may use of an invocation, of which the rest is for the claim and the dead letter.
+const UPLOADS: Duration = Duration::from_millis(6550);
+/// For so long an event is tried again from the event queue.
+const QUEUE_LASTS: Duration = Duration::from_hours(13 * 24);
 
 pub fn judge(world: &World) -> Run {
     let mut state = world.state();
@@ -21,6 +25,9 @@ pub fn judge(world: &World) -> Run {
     problems.extend(judged.lost(world));
     problems.extend(judged.not_ignored(world));
     problems.extend(judged.out_of_order(world));
+    problems.extend(judged.needless_letters(world));
+    problems.extend(judged.needless_uploads());
+    problems.extend(judged.late_uploads());
     let mut duplicates = BTreeMap::new();
     let mut repeated = BTreeMap::<&str, Vec<Duration>>::new();
     for (first, again) in judged.pairs() {
@@ -160,6 +167,66 @@ impl<'s> Judged<'s> {
         problems
     }
 
+    /// Dead letters of events that nothing has refused.
+    fn needless_letters(&self, world: &World) -> Vec<String> {
+        let is_needless = |letter: &&Exchange| {
+            let Some(event) = letter.events.iter().find_map(|id| world.event(id)) else {
+                return false;
+            };
+            if letter.letter.as_deref() == Some("retries_exhausted") {
+                let sent = self.state.sendings[event.number].first.unwrap_or_default();
+                return letter.sent.at < sent + QUEUE_LASTS;
+            }
+            let refuses = |upload: &Exchange| {
+                matches!(meaning(upload), Some(Meaning::Final | Meaning::Unclear))
+            };
+            !matches!(event.kind, Kind::Unreadable | Kind::Poison)
+                && !self.uploads(letter.invocation, &event.id).any(refuses)
+        };
+        let letters = self.state.exchanges.iter().filter(|exchange| exchange.letter.is_some());
+        let needless = letters.filter(is_needless);
+        needless
+            .map(|letter| format!("{:?} is a dead letter without a cause", letter.events))
+            .collect()
+    }
+
+    /// Uploads after one in the same invocation whose records CleverTap may have. One that it probably has not may be
+    /// repeated once.
+    fn needless_uploads(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        for invocation in (0..self.state.invocations.len()).map(Some) {
+            let requests = self.requests.get(&invocation).into_iter().flatten();
+            let ids: BTreeSet<_> = requests.flat_map(|request| &request.events).collect();
+            for id in ids {
+                let mut repeated = 0;
+                let mut is_over = false;
+                for upload in self.uploads(invocation, id) {
+                    if is_over {
+                        problems.push(format!("{id} is uploaded again at {:?}", upload.sent.at));
+                    }
+                    let meaning = meaning(upload).filter(|_| !upload.is_intact);
+                    repeated += u32::from(meaning == Some(Meaning::ProbablyNothing));
+                    is_over = repeated > 1 || meaning == Some(Meaning::Unknown);
+                }
+            }
+        }
+        problems
+    }
+
+    /// Uploads that leave too little time for what follows them.
+    fn late_uploads(&self) -> Vec<String> {
+        let is_late = |upload: &&Exchange| {
+            let invocation = upload.invocation.map(|number| &self.state.invocations[number]);
+            let invocation = invocation.filter(|invocation| !invocation.is_killed);
+            upload.service == Service::CleverTap
+                && !upload.events.is_empty()
+                && invocation.is_some_and(|it| upload.awaited > Some(it.started + UPLOADS))
+        };
+        let late = self.state.exchanges.iter().filter(is_late);
+        late.map(|upload| format!("{:?} is awaited until {:?}", upload.events, upload.awaited))
+            .collect()
+    }
+
     /// Each arrival of a record that had arrived before, with the one before it.
     fn pairs(&self) -> Vec<(&'s Arrival, &'s Arrival)> {
         let mut pairs = Vec::new();
@@ -193,11 +260,11 @@ impl<'s> Judged<'s> {
             return Some("the event was not claimed");
         }
         if known.is_none() && !first.is_intact {
-            let is_unclear = match first.fault {
-                Some(Fault::Odd(odd)) => Service::CleverTap.odd()[odd].body.contains("partial"),
-                _ => false,
-            };
-            return Some(if is_unclear { "the answer was unclear" } else { "no clear answer" });
+            return Some(if meaning(first) == Some(Meaning::Unclear) {
+                "the answer was unclear"
+            } else {
+                "no clear answer"
+            });
         }
         if known.is_none() && first.invocation.is_some_and(is_killed) {
             return Some("stopped before the claim was written");
@@ -240,4 +307,21 @@ impl<'s> Judged<'s> {
         let requests = self.requests[&upload.invocation].iter();
         requests.copied().filter(move |request| request.events.iter().any(|event| event == id))
     }
+
+    /// The uploads of an event in an invocation.
+    fn uploads(&self, invocation: Option<usize>, id: &str) -> impl Iterator<Item = &'s Exchange> {
+        let requests = self.requests.get(&invocation).into_iter().flatten().copied();
+        requests.filter(move |request| {
+            request.service == Service::CleverTap && request.events.iter().any(|event| event == id)
+        })
+    }
+}
+
+/// What the function learnt from an answer that was not the usual one.
+fn meaning(upload: &Exchange) -> Option<Meaning> {
+    // Without a body, a refusal is still one.
+    if upload.fault == Some(Fault::CutShort) && upload.status.is_some_and(|status| status != 200) {
+        return Some(Meaning::ForNow);
+    }
+    upload.fault.map(|fault| fault.meaning(upload.service))
 }

@@ -1,6 +1,7 @@
 //! What can go wrong with one exchange, drawn from the seed.
 //! It does not know what the exchange is about, except which answers its service may give.
 
+use Meaning::{Final, ForNow, ProbablyNothing, Unclear, Unknown};
 use std::time::Duration;
 
 /// What a request is sent to.
@@ -40,13 +41,30 @@ pub struct Odd {
     pub body: &'static str,
     /// Whether the request had its effect nevertheless.
     pub has_effect: bool,
+    /// What CleverTap documents that it means for the records, or what has to be assumed.
+    pub meaning: Meaning,
+}
+
+/// What an answer of CleverTap means for the records of an upload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meaning {
+    /// Sending them again changes nothing.
+    Final,
+    /// Some were stored, and nobody knows which.
+    Unclear,
+    /// Nothing was stored.
+    ForNow,
+    /// Probably nothing was stored.
+    ProbablyNothing,
+    /// They may be stored, so only the sender repeats them.
+    Unknown,
 }
 
 /// Delays around each of the function's time limits.
 const DELAYS: [u64; 8] = [250, 401, 1210, 1501, 3300, 6400, 8100, 45_000];
 
-const fn odd(status: u16, body: &'static str, has_effect: bool) -> Odd {
-    Odd { status, body, has_effect }
+const fn odd(status: u16, body: &'static str, has_effect: bool, meaning: Meaning) -> Odd {
+    Odd { status, body, has_effect, meaning }
 }
 
 const FAIL: &str = r#"{"status":"fail","error":"odd"}"#;
@@ -54,49 +72,47 @@ const FAIL_429: &str = r#"{"status":"fail","processed":0,"unprocessed":[],"code"
 const FAIL_555: &str = r#"{"status":"fail","processed":0,"unprocessed":[{"status":"fail","code":555,"error":"Miscellaneous server error. Skipped record number : 1","record":{}}]}"#;
 const FAIL_528: &str = r#"{"status":"fail","processed":0,"unprocessed":[{"status":"fail","code":528,"error":"Discarded event is raised. Skipped record number : 1","record":{}}]}"#;
 const PARTIAL: &str = r#"{"status":"partial","processed":1,"unprocessed":[]}"#;
+const PARTIAL_555: &str =
+    r#"{"status":"partial","processed":1,"unprocessed":[{"code":555,"error":null}]}"#;
 const NO_REASONS: &str = r#"{"status":"fail","processed":0,"unprocessed":[]}"#;
 
 const CLEVERTAP: [Odd; 25] = [
-    odd(200, FAIL_555, false),
-    odd(200, FAIL_528, false),
-    odd(200, FAIL_429, false),
-    odd(200, NO_REASONS, false),
-    odd(200, PARTIAL, true),
-    odd(200, "<html>", false),
-    odd(200, "<html>", true),
-    odd(200, "{}", true),
-    odd(200, "", false),
-    odd(204, "", true),
-    odd(302, "", false),
-    odd(400, FAIL, false),
-    odd(401, FAIL, false),
-    odd(403, FAIL, false),
-    odd(404, FAIL, false),
-    odd(408, FAIL, true),
-    odd(413, FAIL, false),
-    odd(429, FAIL, false),
-    odd(500, FAIL, false),
-    odd(500, FAIL, true),
-    odd(502, "<html>", true),
-    odd(503, FAIL, false),
-    odd(503, FAIL, true),
-    odd(504, "", true),
-    odd(
-        200,
-        r#"{"status":"partial","processed":1,"unprocessed":[{"code":555,"error":null}]}"#,
-        true,
-    ),
+    odd(200, FAIL_555, false, ForNow),
+    odd(200, FAIL_528, false, Final),
+    odd(200, FAIL_429, false, ForNow),
+    odd(200, NO_REASONS, false, Final),
+    odd(200, PARTIAL, true, Unclear),
+    odd(200, "<html>", false, Unknown),
+    odd(200, "<html>", true, Unknown),
+    odd(200, "{}", true, Unknown),
+    odd(200, "", false, Unknown),
+    odd(204, "", true, Unknown),
+    odd(302, "", false, Unknown),
+    odd(400, FAIL, false, Final),
+    odd(401, FAIL, false, ForNow),
+    odd(403, FAIL, false, ForNow),
+    odd(404, FAIL, false, ForNow),
+    odd(408, FAIL, true, Unknown),
+    odd(413, FAIL, false, Final),
+    odd(429, FAIL, false, ForNow),
+    odd(500, FAIL, false, Unknown),
+    odd(500, FAIL, true, Unknown),
+    odd(502, "<html>", true, Unknown),
+    odd(503, FAIL, false, ProbablyNothing),
+    odd(503, FAIL, true, ProbablyNothing),
+    odd(504, "", true, Unknown),
+    odd(200, PARTIAL_555, true, Unclear),
 ];
 const AWS: [Odd; 9] = [
-    odd(400, r#"{"__type":"ThrottlingException"}"#, false),
-    odd(400, r#"{"__type":"ProvisionedThroughputExceededException"}"#, false),
-    odd(400, r#"{"__type":"AccessDeniedException"}"#, false),
-    odd(400, r#"{"__type":"ResourceNotFoundException"}"#, false),
-    odd(500, r#"{"__type":"InternalServerError"}"#, false),
-    odd(500, r#"{"__type":"InternalServerError"}"#, true),
-    odd(503, "", true),
-    odd(200, "<html>", true),
-    odd(403, "{}", false),
+    odd(400, r#"{"__type":"ThrottlingException"}"#, false, ForNow),
+    odd(400, r#"{"__type":"ProvisionedThroughputExceededException"}"#, false, ForNow),
+    odd(400, r#"{"__type":"AccessDeniedException"}"#, false, ForNow),
+    odd(400, r#"{"__type":"ResourceNotFoundException"}"#, false, ForNow),
+    odd(500, r#"{"__type":"InternalServerError"}"#, false, Unknown),
+    odd(500, r#"{"__type":"InternalServerError"}"#, true, Unknown),
+    odd(503, "", true, Unknown),
+    odd(200, "<html>", true, Unknown),
+    odd(403, "{}", false, ForNow),
 ];
 
 impl Service {
@@ -131,6 +147,17 @@ impl Fault {
             Self::LateAnswer(_) => "answer late",
             Self::Record { .. } => "one record refused",
             Self::Odd(_) => "error or odd answer",
+        }
+    }
+
+    /// What the function learns about the records of an upload, if it does not wait in vain.
+    pub fn meaning(self, service: Service) -> Meaning {
+        match self {
+            Self::Refused | Self::Record { code: 555, .. } => ForNow,
+            Self::Record { .. } => Final,
+            Self::LostBefore | Self::LostAfter => ProbablyNothing,
+            Self::CutShort | Self::Late(_) | Self::LateAnswer(_) => Unknown,
+            Self::Odd(odd) => service.odd()[odd].meaning,
         }
     }
 

@@ -39,6 +39,7 @@ pub struct Environment {
 }
 
 pub struct Invocation {
+    pub started: Duration,
     /// Whether the environment ended before its answer was out.
     pub is_killed: bool,
 }
@@ -70,7 +71,7 @@ impl World {
             let mut state = self.state();
             let rate = if self.is_storm() { self.scenario.kill_rate } else { 0.0 };
             let kill_in = (state.rng.f64() < rate).then(|| state.rng.u32(1..14));
-            state.invocations.push(Invocation { is_killed: false });
+            state.invocations.push(Invocation { started: self.elapsed(), is_killed: false });
             (state.invocations.len() - 1, kill_in)
         };
         environment.link.thaw(invocation);

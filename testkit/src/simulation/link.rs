@@ -49,6 +49,15 @@ impl Link {
     }
 }
 
+/// Notes when the function has its answer or gives up.
+struct Waiting<'w>(&'w World, usize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.state().exchanges[self.1].awaited = Some(self.0.elapsed());
+    }
+}
+
 impl Http for Link {
     fn exchange(&self, request: Request<Bytes>, _: usize) -> Exchange {
         let link = Arc::clone(&self.0);
@@ -62,16 +71,22 @@ impl Http for Link {
             let invocation = *link.invocation.lock().expect("no panic");
             let (number, fault) = link.world.send(link.environment, invocation, &request);
             let freezes = link.freezes.load(Ordering::Relaxed);
+            let world = Arc::clone(&link.world);
+            let _waiting = Waiting(&world, number);
             tokio::spawn(async move {
                 let world = &link.world;
                 let answer = world.carry(number, request, fault).await;
                 let is_connected = link.freezes.load(Ordering::Relaxed) == freezes;
                 let answer = if is_connected { answer } else { Err(NoResponse::Lost) };
-                let summary = answer.as_ref().map(hyper::Response::status);
-                let summary = format!("{number}: {summary:?}");
+                let status = answer.as_ref().map(|answer| answer.status().as_u16());
+                let (summary, status) = (format!("{number}: {status:?}"), status.ok());
                 let is_delivered = sender.send(answer).is_ok() && is_connected;
                 let is_own = fault.is_none_or(super::faults::Fault::keeps_answer);
-                world.state().exchanges[number].is_intact = is_delivered && is_own;
+                let mut state = world.state();
+                let exchange = &mut state.exchanges[number];
+                exchange.status = status.filter(|_| is_delivered);
+                exchange.is_intact = is_delivered && is_own;
+                drop(state);
                 world.note(if is_delivered { summary } else { format!("{summary}, to nobody") });
             });
             match answer.await {

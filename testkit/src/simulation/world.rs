@@ -113,6 +113,12 @@ pub struct Exchange {
     /// The ids of the events that it is about.
     pub events: Vec<String>,
     pub update: Option<Update>,
+    /// The reason of a dead letter.
+    pub letter: Option<String>,
+    /// Until when the function waited for the answer.
+    pub awaited: Option<Duration>,
+    /// The status that the function got.
+    pub status: Option<u16>,
     /// Whether the function got the service's own answer.
     pub is_intact: bool,
 }
@@ -267,6 +273,12 @@ impl World {
             fault,
             events,
             update,
+            letter: body["MessageAttributes"]["reason"]["StringValue"]
+                .as_str()
+                .filter(|_| body["QueueUrl"] == DEAD_LETTERS_URL)
+                .map(str::to_owned),
+            awaited: None,
+            status: None,
             is_intact: false,
         });
         drop(state);
