@@ -146,11 +146,6 @@ impl Outcome {
         self.row().http_status == 200
     }
 
-    /// Whether CleverTap accepted it now.
-    pub fn is_accepted(&self) -> bool {
-        matches!(self, Self::Relayed | Self::DryRun)
-    }
-
     /// The outcome's row of the table.
     pub fn row(&self) -> Row {
         use Severity::{Error, Info, Warn};
@@ -373,6 +368,22 @@ mod tests {
         ] {
             let row = outcome.row();
             assert_eq!((row.http_status, row.word), (status, word), "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn an_event_may_be_stored_if_no_answer_says_otherwise() {
+        let upload = Failure::Upload;
+        for (failure, may_be_stored) in [
+            (upload(UploadFailure::TimedOut), true),
+            (upload(UploadFailure::Busy(500)), true),
+            (upload(UploadFailure::Busy(429)), false),
+            (upload(UploadFailure::Blocked), false),
+            (Failure::NoDeadLetterQueue(Permanent::Unclear), true),
+            (Failure::DeadLetterFailed(Permanent::Refused(513)), false),
+            (Failure::QueueFailed, false),
+        ] {
+            assert_eq!(failure.may_be_stored(), may_be_stored, "{failure:?}");
         }
     }
 

@@ -224,6 +224,15 @@ mod tests {
     const BOTH: &[Role] = &[Profile, Event];
 
     #[test]
+    fn each_documented_code_has_a_meaning() {
+        let whole = [400, 413, 422];
+        let records = [509, 512, 513, 514, 520, 522, 523, 524, 525, 526, 528];
+        for code in whole.into_iter().chain(records).chain([TRANSIENT_CODE, NO_CODE]) {
+            assert_ne!(meaning(code), meaning(1), "{code}");
+        }
+    }
+
+    #[test]
     fn success_accepts_every_record_however_nothing_is_written() {
         let all = Response::Verdicts(vec![Accepted, Accepted]);
         for unprocessed in [r#","unprocessed":[]"#, r#","unprocessed":null"#, ""] {

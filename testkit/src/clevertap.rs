@@ -306,13 +306,6 @@ impl CleverTap {
         enough.await.expect("the sender lives as long as self");
     }
 
-    /// Resolves as soon as at least `n` records are accepted.
-    pub async fn wait_for_records(&self, n: usize) {
-        let mut accepted = self.0.accepted.subscribe();
-        let enough = accepted.wait_for(|accepted| accepted.entries.len() >= n);
-        enough.await.expect("the sender lives as long as self");
-    }
-
     pub(crate) async fn answer(self, request: Request<Bytes>) -> Ending {
         match (request.method(), request.uri().path()) {
             (&Method::POST, UPLOAD_PATH) => self.upload(&request).await,

@@ -289,16 +289,19 @@ impl<'s> Judged<'s> {
         before.max_by_key(|moment| moment.tick).copied()
     }
 
-    /// Whether no claim of an event was answered in the invocation of an upload.
+    /// Whether faults kept an event from being claimed in the invocation of an upload.
     fn is_unclaimed(&self, upload: &Exchange, id: &str) -> bool {
-        self.calls(upload, id).all(|call| call.update != Some(Update::Claim) || !call.is_intact)
+        let claims = self.calls(upload, id).filter(|call| call.update == Some(Update::Claim));
+        let mut claims = claims.peekable();
+        claims.peek().is_some() && claims.all(|claim| !claim.is_intact && claim.fault.is_some())
     }
 
     /// Whether an update after an upload was not answered.
     fn has_failed_to_write(&self, upload: &Exchange, id: &str) -> bool {
         self.calls(upload, id).any(|call| {
             let is_write = call.update.is_some_and(|update| update != Update::Claim);
-            is_write && call.sent.tick > upload.sent.tick && !call.is_intact
+            let is_lost = !call.is_intact && call.fault.is_some();
+            is_write && call.sent.tick > upload.sent.tick && is_lost
         })
     }
 
