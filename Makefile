@@ -10,7 +10,7 @@ export CARGO_LAMBDA ?= $(abspath $(VENV)/bin/cargo-lambda)
 export MOTO_SERVER ?= $(abspath $(VENV)/bin/moto_server)
 export AWS_CLI ?= $(abspath $(VENV)/bin/aws)
 export AXE ?= $(abspath $(TOOLS)/axe.min.js)
-export CHROMIUM ?= $(shell command -v chromium || command -v google-chrome)
+export CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 export CHROMEDRIVER ?= $(shell command -v chromedriver)
 # With its telemetry, `sam` would call home.
 export SAM_CLI_TELEMETRY ?= 0
@@ -79,10 +79,8 @@ check: ## Format and lints.
 	cargo clippy --locked --workspace --all-targets -- --deny warnings
 	cargo clippy --locked --test package -- --deny warnings
 
-# SKIP=page:: is for a machine without a browser.
-SKIP ?=
-unit: $(VENV)/cargo-lambda.done $(VENV)/tests.done $(if $(filter page::,$(SKIP)),,browser) ## Unit, integration and end-to-end tests.
-	cargo test --locked --workspace --exclude purchasely-clevertap-benches $(if $(SKIP),-- --skip $(SKIP))
+unit: $(VENV)/cargo-lambda.done $(VENV)/tests.done browser ## Unit, integration and end-to-end tests.
+	cargo test --locked --workspace --exclude purchasely-clevertap-benches
 	$(VENV)/bin/python scripts/defects.py --check
 
 target:
@@ -207,11 +205,13 @@ requirements: $(VENV)/uv.done ## Write requirements/*.txt from the .in files, to
 
 tools: $(VENV)/cargo-lambda.done $(VENV)/zig.done $(VENV)/tests.done $(VENV)/tools.done $(VENV)/release.done $(VENV)/workflows.done $(CHECKOV)/checkov.done $(TOOLS)/bin/cargo-deny browser ## Install the tools only.
 
-# A browser is looked for each time, because it is no part of the tools folder.
+# A browser is looked for each time, because it is no part of the tools folder. Ubuntu has Chromium under other names.
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
+APT_INSTALL := $(SUDO) apt-get install --quiet=2 --no-install-recommends
 browser: $(TOOLS)/axe.min.js ## Install axe-core and, unless they are there, Chromium and its driver, for the page's test.
 	@test -x "$(CHROMIUM)" -a -x "$(CHROMEDRIVER)" || \
-		{ $(SUDO) apt-get update --quiet=2 && $(SUDO) apt-get install --quiet=2 --no-install-recommends chromium chromium-driver; } || \
+		{ $(SUDO) apt-get update --quiet=2 && \
+		{ $(APT_INSTALL) chromium chromium-driver || $(APT_INSTALL) chromium-browser chromium-chromedriver; }; } || \
 		{ echo "no browser for the page's test: install Chromium and chromedriver, or set CHROMIUM and CHROMEDRIVER to their paths" >&2; exit 1; }
 
 $(VENV)/created.done:
