@@ -347,6 +347,7 @@ fn loggable_id(id: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::purchasely::Verified;
 
     #[test]
     fn only_what_needs_no_second_delivery_is_200() {
@@ -399,6 +400,28 @@ mod tests {
             Outcome::Failed(Failure::NoDeadLetterQueue(why)).message(),
             "not relayed: CleverTap refused the event with code 513: the event name is reserved; no dead-letter queue is configured, so Purchasely sends the event again and sends no later event of its user"
         );
+    }
+
+    #[test]
+    fn a_report_names_its_event() {
+        let body = br#"{"event_name":"ACTIVATE","event_id":"e-1","user_id":"u-1"}"#;
+        let event = Event::parse(Verified::unsigned(body)).unwrap();
+        let age = Some(Duration::from_secs(3));
+        let report = Report::of_event(Outcome::Relayed, &event, age);
+        let named = (report.event_id.as_deref(), report.event_name.as_deref(), report.event_age);
+        assert_eq!(named, (Some("e-1"), Some("ACTIVATE"), age));
+    }
+
+    #[test]
+    fn missing_revenue_is_a_warning_if_the_event_was_handled() {
+        for (outcome, severity) in [
+            (Outcome::Relayed, Severity::Warn),
+            (Outcome::Failed(Failure::Panicked), Severity::Error),
+        ] {
+            let missing = Report { revenue_missing: true, ..Report::new(outcome) };
+            assert_eq!(missing.severity(), severity);
+            assert_eq!(Report::new(outcome).severity(), outcome.row().severity);
+        }
     }
 
     #[test]
