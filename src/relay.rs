@@ -596,9 +596,10 @@ mod tests {
     #[test]
     fn a_request_that_is_already_old_has_less_time() {
         let received = clock::instant();
-        let end = |age| Budget::start(received, Duration::from_millis(age)).uploads_end - received;
-        assert_eq!(end(0), Duration::from_millis(6500));
-        assert_eq!(end(2000), Duration::from_millis(4500));
-        assert_eq!(end(9000), Duration::ZERO);
+        for (age, uploads, all) in [(0, 6500, 8000), (2000, 4500, 6000), (9000, 0, 0)] {
+            let budget = Budget::start(received, Duration::from_millis(age));
+            let after = |end| received + Duration::from_millis(end);
+            assert_eq!((budget.uploads_end, budget.ends), (after(uploads), after(all)));
+        }
     }
 }
