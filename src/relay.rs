@@ -592,6 +592,16 @@ fn new_report(delivery: &Delivery<'_>, outcome: Outcome, secret: Option<&Secret>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::UNIX_EPOCH;
+
+    #[test]
+    fn an_unknown_event_is_new_once_a_day() {
+        let unknown = UnknownEvents::default();
+        for (day, is_new) in [(20_000, true), (20_000, false), (20_001, true)] {
+            clock::simulate(UNIX_EPOCH + Duration::from_hours(24 * day));
+            assert_eq!(unknown.is_new_today("NOT_IN_THE_CATALOGUE"), is_new, "day {day}");
+        }
+    }
 
     #[test]
     fn a_request_that_is_already_old_has_less_time() {
