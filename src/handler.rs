@@ -143,7 +143,11 @@ impl Handler {
         let delivery = Delivery {
             body: verified.bytes(),
             event: relay::parse(verified),
-            origin: if replayed.is_some() { Origin::Redelivered } else { Origin::Purchasely },
+            origin: if replayed.is_some() {
+                Origin::Redelivered
+            } else {
+                Origin::Purchasely
+            },
             records: replayed.and_then(|value| records(value.to_str().ok()?)),
             message: None,
         };
@@ -226,16 +230,17 @@ impl Handler {
             return;
         };
         let mut of_group = HashMap::new();
-        let delays = failed.iter().filter_map(|failed| {
-            let message = failed.delivery.message?;
-            let delay = of_group.entry(message.group).or_insert_with(|| {
+        let delays =
+            failed.iter().filter_map(|failed| {
+                let message = failed.delivery.message?;
+                let delay = of_group.entry(message.group).or_insert_with(|| {
                 let may_be_stored =
                     matches!(failed.report.outcome, Outcome::Failed(why) if why.may_be_stored());
                 let min = if may_be_stored { WAIT_AFTER_UNKNOWN } else { Duration::ZERO };
                 queues::delay_after(message.receive_count, min)
             });
-            Some((message.receipt_handle?, *delay))
-        });
+                Some((message.receipt_handle?, *delay))
+            });
         // Without it the queue's own visibility timeout applies, so it may be cut short.
         let _ = timeout_at(budget.ends, queue.delay(delays)).await;
     }
@@ -289,7 +294,9 @@ fn delivery_of<'m>(message: &'m SqsMessage, body: Option<&'m [u8]>) -> Option<De
     let sent_at = system("SentTimestamp").and_then(|time| time.parse().ok());
     let sent_at = sent_at.map(Duration::from_millis);
     let is_redelivered = is_moved(attribute(message, queues::RECEIVED_AT), sent_at)
-        || [queues::REASON, queues::REPLAYED].iter().any(|name| attribute(message, name).is_some());
+        || [queues::REASON, queues::REPLAYED]
+            .iter()
+            .any(|name| attribute(message, name).is_some());
     let count = system("ApproximateReceiveCount").and_then(|count| count.parse().ok());
     Some(Delivery {
         body: body.unwrap_or(message.body.as_deref().unwrap_or_default().as_bytes()),
@@ -298,7 +305,11 @@ fn delivery_of<'m>(message: &'m SqsMessage, body: Option<&'m [u8]>) -> Option<De
             || Err(Permanent::Unreadable(Unreadable::NotJson).into()),
             |body| relay::parse(Verified::unsigned(body)),
         ),
-        origin: if is_redelivered { Origin::Redelivered } else { Origin::Purchasely },
+        origin: if is_redelivered {
+            Origin::Redelivered
+        } else {
+            Origin::Purchasely
+        },
         records: attribute(message, queues::RECORDS).and_then(records),
         message: Some(Message {
             id: message.message_id.as_deref()?,

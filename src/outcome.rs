@@ -339,8 +339,9 @@ impl Report {
 
 /// An id that may be logged: only what looks like an idempotency key, so that nothing personal slips out.
 fn loggable_id(id: &str) -> Option<&str> {
-    let is_plain =
-        id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
+    let is_plain = id
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
     (is_plain && !id.is_empty() && id.len() <= 64).then_some(id)
 }
 

@@ -47,7 +47,10 @@ impl Budget {
     /// Counts from `received`, less the age of the request at that moment.
     pub fn start(received: Instant, age: Duration) -> Self {
         let work = WORK.saturating_sub(age);
-        Self { uploads_end: received + work.saturating_sub(SETTLING), ends: received + work }
+        Self {
+            uploads_end: received + work.saturating_sub(SETTLING),
+            ends: received + work,
+        }
     }
 }
 
@@ -237,7 +240,14 @@ impl Relay {
             let is_disabled = self.rules.events.disabled.contains(event.name());
             !is_disabled && self.unknown_events.is_new_today(event.name())
         });
-        Job { delivery, copies: Vec::new(), decision, notes, is_unknown, dedup_unavailable: false }
+        Job {
+            delivery,
+            copies: Vec::new(),
+            decision,
+            notes,
+            is_unknown,
+            dedup_unavailable: false,
+        }
     }
 
     fn map<'d>(
@@ -516,9 +526,10 @@ impl<'d> Job<'d> {
     fn reports(mut self, outcome: Outcome, secret: Option<&Secret>) -> Vec<Relayed<'d>> {
         let (delivery, copies) = (self.delivery, std::mem::take(&mut self.copies));
         let report = self.report(outcome, secret);
-        let copies = copies
-            .into_iter()
-            .map(|delivery| Relayed { delivery, report: new_report(delivery, outcome, secret) });
+        let copies = copies.into_iter().map(|delivery| Relayed {
+            delivery,
+            report: new_report(delivery, outcome, secret),
+        });
         std::iter::once(Relayed { delivery, report }).chain(copies).collect()
     }
 }

@@ -261,8 +261,9 @@ impl Stage {
                 sleep(Duration::from_millis(1)).await;
                 continue;
             }
-            let webhook =
-                events.borrow_mut().webhook_of(&format!("u-{place}-{}", sent / EVENTS_OF_A_USER));
+            let webhook = events
+                .borrow_mut()
+                .webhook_of(&format!("u-{place}-{}", sent / EVENTS_OF_A_USER));
             let invocation = self.invoke(webhook, tally).await;
             let mut tally = tally.borrow_mut();
             let wait = invocation.answered_at - invocation.handed_over_at;
@@ -309,8 +310,12 @@ impl Stage {
 fn cpu_ticks() -> [usize; 2] {
     let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
     let first = stat.lines().next().unwrap_or_default();
-    let times: Vec<usize> =
-        first.split_whitespace().skip(1).take(8).filter_map(|time| time.parse().ok()).collect();
+    let times: Vec<usize> = first
+        .split_whitespace()
+        .skip(1)
+        .take(8)
+        .filter_map(|time| time.parse().ok())
+        .collect();
     let idle: usize = times.iter().skip(3).take(2).sum();
     let all: usize = times.iter().sum();
     [all - idle, all]

@@ -178,7 +178,9 @@ fn install_once(
 /// The path of a program on the `PATH`.
 fn find_program(name: &str) -> Result<PathBuf, Box<dyn Error>> {
     let path = env::var_os("PATH").unwrap_or_default();
-    let found = env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file());
+    let found = env::split_paths(&path)
+        .map(|folder| folder.join(name))
+        .find(|file| file.is_file());
     Ok(found.ok_or_else(|| {
         format!(
             "{name} is not on the PATH: install it, or leave its peer out: make bench ARGS='--only nothing,relay,defaults'"

@@ -85,7 +85,13 @@ impl Capacity {
         let limits = limits(direct, queue, prices.throttling_rate);
         let head = "| limit, with answers in 200 ms | direct: events per second | queue: events per second |";
         let rows = limits.iter().map(|limit| {
-            let rate = |rate: f64| if rate.is_finite() { whole(rate) } else { "–".to_owned() };
+            let rate = |rate: f64| {
+                if rate.is_finite() {
+                    whole(rate)
+                } else {
+                    "–".to_owned()
+                }
+            };
             [limit.name.to_owned(), rate(limit.direct), rate(limit.queue)]
         });
         text += &table("", "", head, rows);
@@ -179,7 +185,11 @@ fn first(limits: &[Limit], rate: f64, of_mode: fn(&Limit) -> f64) -> String {
     limits.sort_by(|a, b| of_mode(a).total_cmp(&of_mode(b)));
     let names: Vec<_> =
         limits.iter().filter_map(|limit| limit.name.split([':', ',']).next()).collect();
-    if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
+    if names.is_empty() {
+        "nothing".to_owned()
+    } else {
+        names.join(", ")
+    }
 }
 
 impl Prices {

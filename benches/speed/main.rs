@@ -30,8 +30,11 @@ use testkit::connections::Latency;
 use time::OffsetDateTime;
 
 /// What services in the same region add, roughly.
-const SAME_REGION: Latencies =
-    Latencies { secrets_manager: away(15), clevertap: away(20), dynamodb: away(4) };
+const SAME_REGION: Latencies = Latencies {
+    secrets_manager: away(15),
+    clevertap: away(20),
+    dynamodb: away(4),
+};
 /// The part of a CPU that a Lambda function of 128 MB has: 1,769 MB are a whole one
 /// (<https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html>).
 const SMALL_FUNCTION: f64 = 128.0 / 1769.0;
@@ -129,8 +132,11 @@ async fn capacity(arguments: &Arguments, setting: String) -> Result<Capacity, Bo
     let built = Contestant::Relay.build()?;
     eprintln!("capacity");
     let seconds = if arguments.quick { 1 } else { 5 };
-    let environments =
-        if arguments.quick { &capacity::ENVIRONMENTS[2..] } else { &capacity::ENVIRONMENTS[..] };
+    let environments = if arguments.quick {
+        &capacity::ENVIRONMENTS[2..]
+    } else {
+        &capacity::ENVIRONMENTS[..]
+    };
     let window = Duration::from_secs(seconds);
     let cells = capacity::measure(&built.program, environments, window).await?;
     Ok(Capacity { setting, seconds, cells })
@@ -155,7 +161,11 @@ async fn speed(arguments: &Arguments, setting: String) -> Result<Report, Box<dyn
     for conditions in Conditions::value_variants() {
         if arguments.conditions.is_empty() || arguments.conditions.contains(conditions) {
             // A start under the quota takes seconds, for some.
-            let rounds = if *conditions == Conditions::Quota { rounds.div_ceil(2) } else { rounds };
+            let rounds = if *conditions == Conditions::Quota {
+                rounds.div_ceil(2)
+            } else {
+                rounds
+            };
             report.cold.extend(cold(&contestants, *conditions, rounds).await?);
         }
     }
@@ -237,7 +247,9 @@ fn setting() -> Result<String, Box<dyn Error>> {
     let kernel = kernel.trim().split('-').next().unwrap_or_default();
     let load = fs::read_to_string("/proc/loadavg")?;
     let load = load.split(' ').next().unwrap_or_default();
-    Ok(format!("{date} on {cpu}: {cores} cores, Linux {kernel}, load average {load} at the start"))
+    Ok(format!(
+        "{date} on {cpu}: {cores} cores, Linux {kernel}, load average {load} at the start"
+    ))
 }
 
 /// What an operator asks first, with what the template deploys.
@@ -271,8 +283,9 @@ fn plot_of(report: &Report) -> String {
 fn record([page, plot]: [&str; 2], tables: &str, drawn: &str) -> Result<(), Box<dyn Error>> {
     let file = contestants::root().join(page);
     let text = fs::read_to_string(&file)?;
-    let parts =
-        text.split_once(BEGIN).and_then(|(before, rest)| Some((before, rest.split_once(END)?.1)));
+    let parts = text
+        .split_once(BEGIN)
+        .and_then(|(before, rest)| Some((before, rest.split_once(END)?.1)));
     let (before, after) = parts.ok_or_else(|| {
         format!("{page} lacks the comments between which the tables go: {BEGIN}{END}")
     })?;
@@ -283,7 +296,10 @@ fn record([page, plot]: [&str; 2], tables: &str, drawn: &str) -> Result<(), Box<
 }
 
 const fn away(request_ms: u64) -> Latency {
-    Latency { connection: Duration::from_millis(5), request: Duration::from_millis(request_ms) }
+    Latency {
+        connection: Duration::from_millis(5),
+        request: Duration::from_millis(request_ms),
+    }
 }
 
 fn megabytes(bytes: usize) -> Result<f64, Box<dyn Error>> {

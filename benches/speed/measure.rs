@@ -30,8 +30,14 @@ const TURN: u32 = 50;
 /// What the template configures. Nothing of this bench becomes a dead letter or a message.
 const DEPLOYED: [(&str, &str); 3] = [
     ("DEDUPLICATION_TABLE", "claims"),
-    ("DEAD_LETTER_QUEUE_URL", "https://sqs.eu-west-1.amazonaws.com/123456789012/dead.fifo"),
-    ("EVENT_QUEUE_URL", "https://sqs.eu-west-1.amazonaws.com/123456789012/events.fifo"),
+    (
+        "DEAD_LETTER_QUEUE_URL",
+        "https://sqs.eu-west-1.amazonaws.com/123456789012/dead.fifo",
+    ),
+    (
+        "EVENT_QUEUE_URL",
+        "https://sqs.eu-west-1.amazonaws.com/123456789012/events.fifo",
+    ),
 ];
 
 /// What the services add, as if they were on other machines.
@@ -46,7 +52,11 @@ impl Latencies {
     /// The round trips that follow each other however fast the function is: a connection, the secret, the claim,
     /// the upload, the claim's completion. Other connections open meanwhile.
     pub fn critical_path(self, has_table: bool) -> Duration {
-        let claim = if has_table { 2 * self.dynamodb.request } else { Duration::ZERO };
+        let claim = if has_table {
+            2 * self.dynamodb.request
+        } else {
+            Duration::ZERO
+        };
         let secret = self.secrets_manager.connection + self.secrets_manager.request;
         secret + claim + self.clevertap.request
     }
@@ -264,8 +274,10 @@ impl World {
         let requests = services.map(|service| count(service.requests()));
         let connections = services.map(|service| count(service.connections()));
         let before = self.seen;
-        self.seen =
-            Traffic { requests: requests.iter().sum(), connections: connections.iter().sum() };
+        self.seen = Traffic {
+            requests: requests.iter().sum(),
+            connections: connections.iter().sum(),
+        };
         Traffic {
             requests: self.seen.requests - before.requests,
             connections: self.seen.connections - before.connections,

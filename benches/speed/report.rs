@@ -169,8 +169,18 @@ impl Report {
                 self.warm(Relay, |warm| warm.peak_mib),
                 "the AWS SDK's clients of the table and the queues are in it",
             ),
-            ("zip", AtMost(4.0, " MB"), zip.map_or(f64::NAN, |size| size.zip_mb), "the AWS SDK"),
-            ("spawn to first answer, faster than Node", AtLeast(30.0), speedup(Plain, Node), LESS),
+            (
+                "zip",
+                AtMost(4.0, " MB"),
+                zip.map_or(f64::NAN, |size| size.zip_mb),
+                "the AWS SDK",
+            ),
+            (
+                "spawn to first answer, faster than Node",
+                AtLeast(30.0),
+                speedup(Plain, Node),
+                LESS,
+            ),
             (
                 "spawn to first answer, faster than Python",
                 AtLeast(30.0),
@@ -306,7 +316,11 @@ pub fn table<const N: usize>(
     }
     let note = if note.is_empty() { note } else { &format!("{note}\n\n") };
     let line = "---|".repeat(N);
-    let title = if title.is_empty() { title } else { &format!("### {title}\n\n") };
+    let title = if title.is_empty() {
+        title
+    } else {
+        &format!("### {title}\n\n")
+    };
     format!("\n{title}{note}{head}\n|{line}\n{rows}\n")
 }
 

@@ -158,7 +158,11 @@ fn secret(input: &[u8]) {
     assert!(Secret::parse(text, false).is_ok(), "a secret for less is refused");
     assert!(secret.shared_secrets().all(|shared| !shared.is_empty()));
     let fields: Value = serde_json::from_str(text).expect("a secret is JSON");
-    assert!(fields["clevertap_passcode"].as_str().is_some_and(|passcode| !passcode.is_empty()));
+    assert!(
+        fields["clevertap_passcode"]
+            .as_str()
+            .is_some_and(|passcode| !passcode.is_empty())
+    );
     for key in [
         "clevertap_passcode",
         "clevertap_sandbox_passcode",

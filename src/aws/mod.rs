@@ -43,7 +43,11 @@ impl Clients {
                 .operation_attempt_timeout(attempt)
                 .operation_timeout(call)
                 .build();
-            config.to_builder().retry_config(retries.clone()).timeout_config(timeouts).build()
+            config
+                .to_builder()
+                .retry_config(retries.clone())
+                .timeout_config(timeouts)
+                .build()
         };
         let config = with_timeouts(ATTEMPT_TIMEOUT, CALL_TIMEOUT);
         let secret_config = with_timeouts(SECRET_ATTEMPT_TIMEOUT, SECRET_CALL_TIMEOUT);

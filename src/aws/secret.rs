@@ -380,7 +380,10 @@ mod tests {
         check("p4ssc0de", &InvalidSecret::NotAnObject);
         check("[]", &InvalidSecret::NotAnObject);
         check("{}", &InvalidSecret::Missing("purchasely_shared_secret"));
-        check(r#"{"purchasely_shared_secret":"s"}"#, &InvalidSecret::Missing("clevertap_passcode"));
+        check(
+            r#"{"purchasely_shared_secret":"s"}"#,
+            &InvalidSecret::Missing("clevertap_passcode"),
+        );
         check(&with("7"), &InvalidSecret::Missing("clevertap_passcode"));
         check(&with(r#""""#), &InvalidSecret::Empty("clevertap_passcode"));
         check(&with(r#""p\n""#), &InvalidSecret::WhiteSpace("clevertap_passcode"));

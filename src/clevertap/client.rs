@@ -104,6 +104,9 @@ impl Client {
         };
         let status = answer.status().as_u16();
         let body = answer.into_body();
-        Attempt::Answered { status, response: response::read(status, body.as_deref(), roles) }
+        Attempt::Answered {
+            status,
+            response: response::read(status, body.as_deref(), roles),
+        }
     }
 }

@@ -124,7 +124,9 @@ pub fn fold(name: &str) -> String {
 }
 
 fn folded(name: &str) -> impl Iterator<Item = char> {
-    name.chars().filter(|character| !character.is_whitespace()).flat_map(char::to_lowercase)
+    name.chars()
+        .filter(|character| !character.is_whitespace())
+        .flat_map(char::to_lowercase)
 }
 
 /// An event name or property key without forbidden characters and surrounding white space, truncated to
@@ -149,7 +151,11 @@ pub fn sanitize_name(name: &str) -> Option<Cow<'_, str>> {
 #[must_use]
 pub fn truncate_text(text: &str) -> &str {
     // Without the dollar sign it is no date, and the rest is still the sender's text.
-    let text = if text.starts_with(DATE_PREFIX) { &text[1..] } else { text };
+    let text = if text.starts_with(DATE_PREFIX) {
+        &text[1..]
+    } else {
+        text
+    };
     &text[..text.floor_char_boundary(TEXT_BYTES)]
 }
 

@@ -53,8 +53,13 @@ pub enum Change<'e> {
 /// What a record contains. Keys are unique.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Content<'e> {
-    Event { name: Cow<'e, str>, properties: Vec<Property<'e>> },
-    Profile { changes: Vec<(Cow<'e, str>, Change<'e>)> },
+    Event {
+        name: Cow<'e, str>,
+        properties: Vec<Property<'e>>,
+    },
+    Profile {
+        changes: Vec<(Cow<'e, str>, Change<'e>)>,
+    },
 }
 
 /// What a record is for. It is not uploaded; results and dead letters name records by it.

@@ -101,9 +101,13 @@ mod tests {
 
     #[test]
     fn any_other_text_is_no_region() {
-        for text in
-            ["", "mars", "in2", "https://in1.example.com", "in1.api.clevertap.com.example.com"]
-        {
+        for text in [
+            "",
+            "mars",
+            "in2",
+            "https://in1.example.com",
+            "in1.api.clevertap.com.example.com",
+        ] {
             check(text, Err(UnknownRegion));
         }
     }

@@ -252,7 +252,11 @@ mod tests {
     fn a_refusal_without_a_number_is_matched_by_its_code_or_where_there_is_one_record() {
         let body = answer("partial", &[(515, "Email is not valid")]);
         check(BOTH, &body, &Response::Verdicts(vec![Refused(515), Accepted]));
-        check(&[Event], &answer("fail", &[(525, "x")]), &Response::Verdicts(vec![Refused(525)]));
+        check(
+            &[Event],
+            &answer("fail", &[(525, "x")]),
+            &Response::Verdicts(vec![Refused(525)]),
+        );
         let null = r#"{"status":"fail","unprocessed":[{"code":999,"error":null}]}"#;
         check(&[Event], null, &Response::Verdicts(vec![Refused(999)]));
         check(

@@ -203,7 +203,11 @@ fn revenue(reader: &mut Reader<'_>, event_names: &HashMap<String, String>) -> Re
             reader.error(REFUND, problem);
         }
     }
-    RevenueRules { event, refund_event, currency: revenue_currency(reader) }
+    RevenueRules {
+        event,
+        refund_event,
+        currency: revenue_currency(reader),
+    }
 }
 
 /// The name of an event about money, which no other event may have.
@@ -214,7 +218,11 @@ fn money_event(
 ) -> Option<String> {
     let name = reader.value(variable).filter(|name| !name.eq_ignore_ascii_case("none"))?;
     // CleverTap's revenue reports know this spelling only.
-    let name = if fold(&name) == "charged" { CHARGED.to_owned() } else { name };
+    let name = if fold(&name) == "charged" {
+        CHARGED.to_owned()
+    } else {
+        name
+    };
     if let Err(problem) = check_event_name(&name) {
         reader.error(variable, format!("`{name}` {problem}"));
     }

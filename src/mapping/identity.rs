@@ -133,7 +133,9 @@ fn custom_id_prefix(event: &Event) -> Option<&'static str> {
 /// The id by which Purchasely knows the user, whatever the rules make of it.
 #[must_use]
 pub fn purchasely_id(event: &Event) -> Option<Cow<'_, str>> {
-    ["user_id", "anonymous_user_id"].iter().find_map(|name| id_text(event.fields().get(*name)?))
+    ["user_id", "anonymous_user_id"]
+        .iter()
+        .find_map(|name| id_text(event.fields().get(*name)?))
 }
 
 fn clevertap_id<'e>(event: &'e Event, field: &str) -> Option<Cow<'e, str>> {

@@ -240,7 +240,10 @@ pub fn map<'e>(
     };
     let at = event.time_ms("event_created_at").map(seconds);
     let record = |(role, content)| Record { role, user: user.clone(), at, content };
-    Mapped::Records { account, records: contents.into_iter().map(record).collect() }
+    Mapped::Records {
+        account,
+        records: contents.into_iter().map(record).collect(),
+    }
 }
 
 impl EventSwitches {
@@ -424,7 +427,11 @@ mod tests {
         let sandbox = |body: &str| body.replace('}', r#","environment":"SANDBOX"}"#);
         for (rule, renewed, paid) in [
             (SandboxRule::Drop, "Sandbox", "Sandbox"),
-            (SandboxRule::EventsOnly, "Main: SUBSCRIPTION_RENEWED", "Main: TRANSACTION_PROCESSED"),
+            (
+                SandboxRule::EventsOnly,
+                "Main: SUBSCRIPTION_RENEWED",
+                "Main: TRANSACTION_PROCESSED",
+            ),
             (
                 SandboxRule::Whole,
                 "Main: profile, SUBSCRIPTION_RENEWED",

@@ -43,7 +43,10 @@ pub struct ProfileRules {
 impl Default for ProfileRules {
     fn default() -> Self {
         let properties = DEFAULT_PROPERTIES.iter().map(|&name| name.to_owned());
-        Self { properties: properties.collect(), names: HashMap::new() }
+        Self {
+            properties: properties.collect(),
+            names: HashMap::new(),
+        }
     }
 }
 
@@ -427,9 +430,10 @@ mod tests {
             properties: vec![PROMOTIONAL_OFFER_ID.to_owned()],
             ..ProfileRules::default()
         };
-        for (offer_type, expected) in
-            [("PROMOTIONAL_OFFER", json!({ "promotional_offer_id": "p" })), ("NONE", json!({}))]
-        {
+        for (offer_type, expected) in [
+            ("PROMOTIONAL_OFFER", json!({ "promotional_offer_id": "p" })),
+            ("NONE", json!({})),
+        ] {
             let fields = format!(
                 r#""event_name":"SUBSCRIPTION_STARTED","offer_type":"{offer_type}","promotional_offer_id":"p""#
             );

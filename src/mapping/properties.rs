@@ -400,7 +400,10 @@ mod tests {
             &[("next_renewal_at_ms", "millisecond_twin"), ("next_renewal_at", "date")],
         );
         for (fields, expected) in [
-            (r#""next_renewal_at_ms":1803975300999"#, r#"{"next_renewal_at":"$D_1803975300"}"#),
+            (
+                r#""next_renewal_at_ms":1803975300999"#,
+                r#"{"next_renewal_at":"$D_1803975300"}"#,
+            ),
             (r#""next_renewal_at_ms":"never""#, "{}"),
             (
                 r#""commitment_first":{"paid_at":"2027-03-02T08:15:00Z","paid_at_ms":1803975300000,"months":12}"#,
@@ -437,7 +440,10 @@ mod tests {
                 r#""attribution":{"utm_source":"news","utm_term":7}"#,
                 r#"{"attribution_utm_source":"news","attribution_utm_term":"7"}"#,
             ),
-            (r#""a":{"b":{"c":1},"d":[1,"x",true,null]}"#, r#"{"a_b_c":1,"a_d":"1, x, true"}"#),
+            (
+                r#""a":{"b":{"c":1},"d":[1,"x",true,null]}"#,
+                r#"{"a_b_c":1,"a_d":"1, x, true"}"#,
+            ),
             (r#""a":[{"b":1}]"#, "{}"),
             (r#""a":null,"b":"","c":[],"d":{},"e":[null],"plan":null"#, "{}"),
         ] {

@@ -100,7 +100,9 @@ pub fn decide<'e>(
     };
     // A refund's own event id identifies no payment. A field in PROPERTIES_OMITTED is not sent under
     // another name either.
-    let ids = ["store_transaction_id", "event_id"].into_iter().take(if is_refund { 1 } else { 2 });
+    let ids = ["store_transaction_id", "event_id"]
+        .into_iter()
+        .take(if is_refund { 1 } else { 2 });
     let mut ids = ids.filter(|key| find(properties, key).is_some());
     let id = ids.find_map(|key| event.text(key));
     if id.is_some_and(|id| limits::truncate_text(id) != id) {

@@ -138,7 +138,10 @@ fn plausible(time_ms: i64) -> Option<i64> {
     (1000..=MAX_TIME_MS).contains(&time_ms).then_some(time_ms)
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "checked to be whole and in range")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "checked to be whole and in range"
+)]
 fn whole(number: f64) -> Option<i64> {
     /// 2^53: up to here every whole number has a `f64` of its own.
     const MAX_EXACT: f64 = 9_007_199_254_740_992.0;

@@ -67,7 +67,11 @@ struct Lines {
 impl Subscriber for Lines {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         let own = metadata.target().starts_with(env!("CARGO_CRATE_NAME"));
-        let level = if own { self.level } else { self.level.min(LevelFilter::WARN) };
+        let level = if own {
+            self.level
+        } else {
+            self.level.min(LevelFilter::WARN)
+        };
         metadata.is_event() && *metadata.level() <= level
     }
 

@@ -50,7 +50,12 @@ pub(super) struct Metrics<'m> {
 
 impl<'m> Metrics<'m> {
     pub fn new(function: &'m str, now: Duration) -> Self {
-        Self { function, now, class: None, values: Vec::with_capacity(8) }
+        Self {
+            function,
+            now,
+            class: None,
+            values: Vec::with_capacity(8),
+        }
     }
 
     pub fn count(&mut self, metric: &'static str) {

@@ -102,5 +102,7 @@ pub async fn wait_until_served(
         }
         tokio::time::sleep(Duration::from_millis(250)).await;
     }
-    Err(format!("the function did not answer at {url} within {patience:?}; the last try: {last}"))
+    Err(format!(
+        "the function did not answer at {url} within {patience:?}; the last try: {last}"
+    ))
 }

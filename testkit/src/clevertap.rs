@@ -397,8 +397,10 @@ impl CleverTap {
             return failure(400, "Query is not one id");
         }
         let accepted = self.0.accepted.borrow();
-        let own =
-            accepted.entries.iter().filter(|record| record[key.as_ref()].as_str() == Some(id));
+        let own = accepted
+            .entries
+            .iter()
+            .filter(|record| record[key.as_ref()].as_str() == Some(id));
         let profile = own.fold(None, |profile, record| {
             let mut profile: Map<String, Value> = profile.unwrap_or_default();
             let changes = record["profileData"].as_object().into_iter().flatten();
@@ -928,9 +930,13 @@ mod tests {
         let body = |n: usize| json!({ "d": vec![record("event"); n] });
         let count = |body: Value| records(body.to_string().as_bytes()).map(|records| records.len());
         assert_eq!(count(body(1000)), Some(1000));
-        for refused in
-            [body(0), body(1001), json!({ "d": [1] }), json!({ "d": [{}], "e": 1 }), json!([{}])]
-        {
+        for refused in [
+            body(0),
+            body(1001),
+            json!({ "d": [1] }),
+            json!({ "d": [{}], "e": 1 }),
+            json!([{}]),
+        ] {
             assert_eq!(count(refused), None);
         }
         assert_eq!(records(b"{"), None);

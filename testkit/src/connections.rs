@@ -65,7 +65,9 @@ impl Ending {
     pub fn answer(status: u16, content_type: &'static str, body: impl Into<Bytes>) -> Self {
         let mut response = Response::new(Full::new(body.into()));
         *response.status_mut() = StatusCode::from_u16(status).expect("an HTTP status");
-        response.headers_mut().insert(CONTENT_TYPE, content_type.parse().expect("a header value"));
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, content_type.parse().expect("a header value"));
         Self::Answer(response)
     }
 

@@ -129,7 +129,8 @@ impl EventSource {
             };
             received.iter().cloned().partition(is_early)
         };
-        self.show(early.iter().map(|message| handle(message).to_owned()).collect()).await;
+        self.show(early.iter().map(|message| handle(message).to_owned()).collect())
+            .await;
         self.keep(&deliver.iter().collect::<Vec<_>>(), true);
         deliver
     }
@@ -138,7 +139,11 @@ impl EventSource {
         let mut unsettled = self.unsettled.lock().unwrap();
         for message in messages {
             let receipt_handle = handle(message).to_owned();
-            let received = Received { id: id(message).to_owned(), receipt_handle, is_in_progress };
+            let received = Received {
+                id: id(message).to_owned(),
+                receipt_handle,
+                is_in_progress,
+            };
             let of_group = unsettled.entry(group(message).to_owned()).or_default();
             match of_group.iter_mut().find(|other| other.id == received.id) {
                 Some(known) => *known = received,

@@ -153,7 +153,10 @@ impl RuntimeApi {
             }
             callers.insert(request_id.clone(), caller);
         }
-        let event = Event { request_id: request_id.clone(), json: event.to_string() };
+        let event = Event {
+            request_id: request_id.clone(),
+            json: event.to_string(),
+        };
         let _ = self.0.queue.send(event);
         let hand_over = patiently("the function to take an event", hand_over).await;
         // Without a hand-over the function has ended, which is the answer.
@@ -315,7 +318,15 @@ impl Function {
             api.function_ended();
             exited.send_replace(Some(status.expect("a process that can be waited for")));
         });
-        Self { started_at, stdin, pid, log, exit, kill, owner: owner.abort_handle() }
+        Self {
+            started_at,
+            stdin,
+            pid,
+            log,
+            exit,
+            kill,
+            owner: owner.abort_handle(),
+        }
     }
 
     /// The id of the process, valid until it has ended.

@@ -104,8 +104,11 @@ impl SecretsManager {
             let message = "Secrets Manager can't find the specified secret.";
             return refusal(400, "ResourceNotFoundException", message);
         }
-        let arn =
-            if id.starts_with("arn:") { id.to_owned() } else { format!("{ARN_PREFIX}{id}-AbCdEf") };
+        let arn = if id.starts_with("arn:") {
+            id.to_owned()
+        } else {
+            format!("{ARN_PREFIX}{id}-AbCdEf")
+        };
         let (value, version) = &*self.0.secret.lock().unwrap();
         let body = json!({
             "ARN": arn,

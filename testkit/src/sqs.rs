@@ -69,9 +69,10 @@ impl Sqs {
         let (status, body) = match operation {
             Some((_, "SendMessage")) => (200, self.send(&input)),
             Some((_, "ReceiveMessage")) => (200, self.receive(&input).await),
-            Some((_, "DeleteMessageBatch")) => {
-                (200, self.settle(&input, |messages, is_it| messages.retain(|other| !is_it(other))))
-            }
+            Some((_, "DeleteMessageBatch")) => (
+                200,
+                self.settle(&input, |messages, is_it| messages.retain(|other| !is_it(other))),
+            ),
             // Whatever the timeout is.
             Some((_, "ChangeMessageVisibilityBatch")) => (
                 200,

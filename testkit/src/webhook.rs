@@ -54,7 +54,12 @@ impl Webhook {
     /// Signs a body as at `signed_at_seconds` (Unix).
     pub fn new(body: Vec<u8>, secret: &str, signed_at_seconds: u64) -> Self {
         let timestamp = signed_at_seconds.to_string();
-        Self { signature: sign(secret, &timestamp, &body), body, timestamp, signed_at_seconds }
+        Self {
+            signature: sign(secret, &timestamp, &body),
+            body,
+            timestamp,
+            signed_at_seconds,
+        }
     }
 
     /// The headers that Purchasely documents.

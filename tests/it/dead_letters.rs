@@ -62,8 +62,10 @@ async fn a_body_that_sqs_does_not_accept_is_stored_in_base64() {
         assert_eq!(world.invoke(&event).await.status, 200);
     }
     let letters = resources.letters().await;
-    let encodings: Vec<_> =
-        letters.iter().map(|letter| letter["attributes"]["encoding"].as_str().unwrap()).collect();
+    let encodings: Vec<_> = letters
+        .iter()
+        .map(|letter| letter["attributes"]["encoding"].as_str().unwrap())
+        .collect();
     assert_eq!(encodings, ["base64", "empty", "base64"]);
 }
 

@@ -201,8 +201,10 @@ async fn the_pages_explain_every_part_of_a_log_line_and_of_a_dead_letter() {
     let letters = resources.letters().await.into_iter();
     let letters =
         letters.map(|letter| letter["attributes"].as_object().expect("attributes").clone());
-    let parts: BTreeSet<_> =
-        lines.chain(letters).flat_map(|part| part.into_iter().map(|(name, _)| name)).collect();
+    let parts: BTreeSet<_> = lines
+        .chain(letters)
+        .flat_map(|part| part.into_iter().map(|(name, _)| name))
+        .collect();
     for name in ["reason", "clevertap_status", "adjusted", "code", "event_id", "encoding"] {
         assert!(parts.contains(name), "{name} is not in {parts:?}");
     }

@@ -122,7 +122,11 @@ pub fn apply(mut envelope: Value, changes: Vec<Change>) -> Value {
 fn broken_request() -> impl Strategy<Value = Value> {
     let place = (any::<Index>(), any::<bool>());
     (request(), place, mapping::value()).prop_map(|(mut request, (index, is_deep), value)| {
-        let target = if is_deep { &mut request["requestContext"] } else { &mut request };
+        let target = if is_deep {
+            &mut request["requestContext"]
+        } else {
+            &mut request
+        };
         let fields = target.as_object_mut().unwrap();
         let name = fields.keys().nth(index.index(fields.len())).unwrap().clone();
         fields.insert(name, value);

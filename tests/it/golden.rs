@@ -15,7 +15,10 @@ use std::path::Path;
 /// The defaults with revenue, so that the revenue record is seen.
 fn rules() -> Rules {
     Rules {
-        revenue: RevenueRules { event: Some(CHARGED.to_owned()), ..RevenueRules::default() },
+        revenue: RevenueRules {
+            event: Some(CHARGED.to_owned()),
+            ..RevenueRules::default()
+        },
         ..Rules::default()
     }
 }

@@ -186,8 +186,9 @@ async fn every_line_of_an_invocation_carries_its_ids_a_time_and_a_level() {
     let world = World::start(&[("AWS_LAMBDA_LOG_LEVEL", "DEBUG")]).await;
     world.post(&body()).await;
     let outcome = world.line(|line| line["outcome"] == "relayed").await;
-    let attempt =
-        world.line(|line| !line["request_id"].is_null() && line["outcome"].is_null()).await;
+    let attempt = world
+        .line(|line| !line["request_id"].is_null() && line["outcome"].is_null())
+        .await;
     for name in ["request_id", "trace_id"] {
         assert!(outcome[name].is_string(), "{name}");
         assert_eq!(outcome[name], attempt[name], "{name}");
@@ -287,7 +288,13 @@ struct MetricMath<'m> {
 
 impl<'m> MetricMath<'m> {
     fn new(expression: &str, metric: &'m dyn Fn(&str) -> Option<u64>) -> Self {
-        let apart = |c: char| if "(),+*/".contains(c) { format!(" {c} ") } else { c.to_string() };
+        let apart = |c: char| {
+            if "(),+*/".contains(c) {
+                format!(" {c} ")
+            } else {
+                c.to_string()
+            }
+        };
         let apart: String = expression.chars().map(apart).collect();
         // The last is the next.
         let tokens = apart.split_whitespace().rev().map(str::to_owned).collect();
@@ -484,8 +491,14 @@ async fn nothing_relayed_or_silence_is_raised_whatever_the_cause() {
     down.clevertap.script((0..3).map(|_| Reply::Status(500)));
     let situations = [
         ("CleverTap is down", down),
-        ("the passcode is revoked", World::start_with(secret("revoked", SHARED_SECRET), &[]).await),
-        ("the shared secret is wrong", World::start_with(secret(PASSCODE, "another"), &[]).await),
+        (
+            "the passcode is revoked",
+            World::start_with(secret("revoked", SHARED_SECRET), &[]).await,
+        ),
+        (
+            "the shared secret is wrong",
+            World::start_with(secret(PASSCODE, "another"), &[]).await,
+        ),
         ("the secret is empty", World::start_with(secret("", ""), &[]).await),
     ];
     for (situation, world) in situations {
@@ -512,8 +525,11 @@ async fn an_unknown_event_counts_once_a_day_and_never_if_it_is_disabled() {
 fn the_dashboard_shows_every_metric_and_no_other() {
     let dashboard = template::resources()["Dashboard"]["Properties"]["DashboardBody"].to_string();
     let before = format!(r#"[\"{NAMESPACE}\", \""#);
-    let shown: BTreeSet<_> =
-        dashboard.split(&before).skip(1).map(|rest| rest.split('\\').next().unwrap()).collect();
+    let shown: BTreeSet<_> = dashboard
+        .split(&before)
+        .skip(1)
+        .map(|rest| rest.split('\\').next().unwrap())
+        .collect();
     let filters = template::of_type("AWS::Logs::MetricFilter");
     let counted = filters.iter().map(|(_, filter)| &filter["MetricTransformations"][0]);
     let counted = counted.map(|metric| metric["MetricName"].as_str().expect("a text"));
@@ -528,8 +544,10 @@ async fn the_saved_queries_name_fields_that_lines_have() {
     post(&world, event("TRANSACTION_PROCESSED", "e-3")).await;
     post(&world, json!({ "event_name": "ACTIVATE", "event_id": "e-2" })).await;
     world.line(|line| line["event_id"] == "e-2").await;
-    let lines: Vec<Map<String, Value>> =
-        log(&world).into_iter().map(|line| serde_json::from_value(line).unwrap()).collect();
+    let lines: Vec<Map<String, Value>> = log(&world)
+        .into_iter()
+        .map(|line| serde_json::from_value(line).unwrap())
+        .collect();
     let fields: BTreeSet<_> = lines.iter().flat_map(Map::keys).map(String::as_str).collect();
     let format = template::resources()["Api"]["Properties"]["AccessLogSettings"]["Format"].take();
     let request: Map<String, Value> = serde_json::from_str(format.as_str().unwrap()).unwrap();
@@ -549,8 +567,11 @@ async fn the_saved_queries_name_fields_that_lines_have() {
         let aliases: Vec<_> =
             tokens.windows(2).filter(|pair| pair[0] == "as").map(|pair| pair[1]).collect();
         for token in &tokens {
-            let is_field =
-                if is_on_requests { request.contains_key(*token) } else { fields.contains(token) };
+            let is_field = if is_on_requests {
+                request.contains_key(*token)
+            } else {
+                fields.contains(token)
+            };
             let known = is_field || words.contains(token) || aliases.contains(token);
             assert!(known, "{name}: no line has the field `{token}`");
         }

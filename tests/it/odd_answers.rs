@@ -95,7 +95,14 @@ fn row(
     outcome: &'static str,
     letter: &'static str,
 ) -> Row {
-    Row { delivered, answers: answers.into_iter().collect(), uploads, answer, outcome, letter }
+    Row {
+        delivered,
+        answers: answers.into_iter().collect(),
+        uploads,
+        answer,
+        outcome,
+        letter,
+    }
 }
 
 /// The rows as the table shows them.
@@ -215,7 +222,11 @@ impl Setup {
 
     async fn without_queue() -> Self {
         let settings = [("AWS_LAMBDA_MAX_CONCURRENCY", CONCURRENCY)];
-        Self { world: World::start(&settings).await, resources: None, aws: None }
+        Self {
+            world: World::start(&settings).await,
+            resources: None,
+            aws: None,
+        }
     }
 
     /// A function whose first reads of the secret are answered as the row says.

@@ -22,7 +22,10 @@ const FUNCTION: Grants<'_> = &[
 /// The actions that AWS calls under the function's role.
 const AWS: Grants<'_> = &[
     // https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
-    ("EventQueue", &["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"]),
+    (
+        "EventQueue",
+        &["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"],
+    ),
     ("SecretKmsKeyArn", &["kms:Decrypt"]),
     ("FunctionLogGroup", &["logs:CreateLogStream", "logs:PutLogEvents"]),
     ("*", &["xray:PutTraceSegments", "xray:PutTelemetryRecords"]),
@@ -130,8 +133,11 @@ async fn create_user(server: &str, number: usize, actions: &[&String]) -> Access
     let batch = |action: &&String| {
         (*action == "sqs:ChangeMessageVisibility").then(|| format!("{action}Batch"))
     };
-    let actions: Vec<_> =
-        actions.iter().map(ToString::to_string).chain(actions.iter().filter_map(batch)).collect();
+    let actions: Vec<_> = actions
+        .iter()
+        .map(ToString::to_string)
+        .chain(actions.iter().filter_map(batch))
+        .collect();
     let statement = json!({ "Effect": "Allow", "Action": actions, "Resource": "*" });
     let policy = json!({ "Version": "2012-10-17", "Statement": [statement] });
     let user = format!("UserName=user-{number}");
@@ -143,7 +149,10 @@ async fn create_user(server: &str, number: usize, actions: &[&String]) -> Access
         let (_, rest) = created.split_once(&format!("<{name}>")).expect(name);
         rest.split('<').next().unwrap().to_owned()
     };
-    AccessKey { id: element("AccessKeyId"), secret: element("SecretAccessKey") }
+    AccessKey {
+        id: element("AccessKeyId"),
+        secret: element("SecretAccessKey"),
+    }
 }
 
 /// Calls moto without the SDK, which the function has for three services only.

@@ -68,7 +68,11 @@ async fn a_webhook_that_sqs_does_not_take_is_503() {
     drop(world);
     let missing = format!("{}/123456789012/missing.fifo", resources.endpoint);
     for settings in [
-        [QUEUE, ("EVENT_QUEUE_URL", &missing), ("AWS_ENDPOINT_URL_SQS", &resources.endpoint)],
+        [
+            QUEUE,
+            ("EVENT_QUEUE_URL", &missing),
+            ("AWS_ENDPOINT_URL_SQS", &resources.endpoint),
+        ],
         [QUEUE, ("EVENT_QUEUE_URL", &missing), ("AWS_ENDPOINT_URL_SQS", &refusing)],
     ] {
         let world = World::start(&settings).await;
@@ -102,7 +106,11 @@ async fn a_copy_is_dropped_by_sqs_and_a_replay_is_not() {
         let attribute = |name: &str| message["MessageAttributes"][name]["StringValue"].as_str();
         assert!(attribute("received_at").unwrap().ends_with('Z'));
         let marks = [attribute("replayed"), attribute("records")];
-        let expected = if number < 2 { [None, None] } else { [Some("true"), Some("event")] };
+        let expected = if number < 2 {
+            [None, None]
+        } else {
+            [Some("true"), Some("event")]
+        };
         assert_eq!(marks, expected);
     }
 }

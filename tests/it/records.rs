@@ -137,7 +137,10 @@ async fn settings_decide_names_and_properties() {
     });
     assert_eq!(world.post(body.to_string().as_bytes()).await.status, 200);
     let record = &world.clevertap.accepted()[0];
-    assert_eq!((&record["identity"], &record["evtName"]), (&json!("a-1"), &json!("Trial Started")));
+    assert_eq!(
+        (&record["identity"], &record["evtName"]),
+        (&json!("a-1"), &json!("Trial Started"))
+    );
     let properties = json!({
         "anonymous_user_id": "a-1", "environment": "SANDBOX", "event_name": "TRIAL_STARTED",
     });
@@ -162,8 +165,10 @@ async fn a_sandbox_purchase_goes_whole_to_an_account_of_its_own() {
     let sandbox = CleverTap::new(SANDBOX_ACCOUNT_ID, SANDBOX_PASSCODE);
     let (listener, url) = listen().await;
     tokio::spawn(sandbox.clone().serve(listener));
-    let settings =
-        [("CLEVERTAP_SANDBOX_ACCOUNT_ID", SANDBOX_ACCOUNT_ID), ("CLEVERTAP_API_URL", &url)];
+    let settings = [
+        ("CLEVERTAP_SANDBOX_ACCOUNT_ID", SANDBOX_ACCOUNT_ID),
+        ("CLEVERTAP_API_URL", &url),
+    ];
     let world = World::start_with(manager, &settings).await;
     assert_eq!(world.post(&sandbox_body()).await, relayed());
     assert_eq!(kinds(&sandbox.accepted()), ["profile", "event"]);

@@ -33,7 +33,9 @@ fn sample(name: &str) -> (Vec<u8>, Value) {
 fn names(folder: &Path) -> BTreeSet<String> {
     let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let files = paths.filter(|path| path.is_file());
-    files.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect()
+    files
+        .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
+        .collect()
 }
 
 #[test]

@@ -119,7 +119,9 @@ fn read(file: &Path) -> String {
 fn with_extension(folder: &str, extension: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    paths.filter(|path| path.extension().is_some_and(|found| found == extension)).collect()
+    paths
+        .filter(|path| path.extension().is_some_and(|found| found == extension))
+        .collect()
 }
 
 #[test]

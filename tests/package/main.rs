@@ -78,8 +78,10 @@ fn it_needs_no_newer_c_library_than_lambdas() {
     let header = FileHeader64::<Endianness>::parse(&binary[..]).expect("an ELF file");
     let endian = header.endian().unwrap();
     let sections = header.sections(endian, &binary[..]).unwrap();
-    let (mut needs, link) =
-        sections.gnu_verneed(endian, &binary[..]).unwrap().expect("versions of the C library");
+    let (mut needs, link) = sections
+        .gnu_verneed(endian, &binary[..])
+        .unwrap()
+        .expect("versions of the C library");
     let strings = sections.strings(endian, &binary[..], link).unwrap();
     let mut needed = Vec::new();
     while let Some((_, mut versions)) = needs.next().unwrap() {

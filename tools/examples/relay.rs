@@ -30,7 +30,11 @@ enum Command {
 
 /// What the command is called by. Cargo sets the variable for a program that it runs.
 fn name() -> &'static str {
-    if std::env::var_os("CARGO").is_some() { "cargo relay" } else { "relay" }
+    if std::env::var_os("CARGO").is_some() {
+        "cargo relay"
+    } else {
+        "relay"
+    }
 }
 
 #[tokio::main]

@@ -37,7 +37,12 @@ pub struct Options {
     #[arg(long, default_value = "direct")]
     delivery: Delivery,
     /// The `cargo-lambda` executable.
-    #[arg(long, value_name = "PATH", env = "CARGO_LAMBDA", default_value = "cargo-lambda")]
+    #[arg(
+        long,
+        value_name = "PATH",
+        env = "CARGO_LAMBDA",
+        default_value = "cargo-lambda"
+    )]
     cargo_lambda: PathBuf,
     /// Print one JSON object per webhook.
     #[arg(long)]
@@ -98,7 +103,11 @@ async fn send_all(
             );
         } else {
             let user = accepted.first().map_or("", user);
-            let records = if accepted.is_empty() { answer } else { in_words(&accepted, &file) };
+            let records = if accepted.is_empty() {
+                answer
+            } else {
+                in_words(&accepted, &file)
+            };
             println!("{status}  {file:<47}  {milliseconds:>4} ms  {user:<6}  {records}");
         }
         all_accepted.extend(accepted);
@@ -112,7 +121,11 @@ async fn send_all(
         let (webhooks, records) = (samples.len(), all_accepted.len());
         println!("\n{webhooks} webhooks sent, {records} records accepted. Log: {LOG}");
     }
-    Ok(if all_relayed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if all_relayed {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// The records of one webhook, aligned; the event's name only where the file does not have it.

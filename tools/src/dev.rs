@@ -62,7 +62,12 @@ pub struct Options {
     #[arg(long, value_name = "PORT", default_value_t = 9101)]
     secrets_manager_port: u16,
     /// The `cargo-lambda` executable.
-    #[arg(long, value_name = "PATH", env = "CARGO_LAMBDA", default_value = "cargo-lambda")]
+    #[arg(
+        long,
+        value_name = "PATH",
+        env = "CARGO_LAMBDA",
+        default_value = "cargo-lambda"
+    )]
     cargo_lambda: PathBuf,
     /// Print one line for each delivery that settles.
     #[arg(long)]
@@ -79,7 +84,11 @@ pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
     let (page, page_url) = listen(options.page_port).await?;
     let (proxy, proxy_url) = listen(options.function_port).await?;
     let (page_port, proxy_port) = (port(&page)?, port(&proxy)?);
-    let behind = if options.watch_port == 0 { free_port().await } else { options.watch_port };
+    let behind = if options.watch_port == 0 {
+        free_port().await
+    } else {
+        options.watch_port
+    };
     let output = match (options.json, options.plain) {
         (true, _) => Output::Json,
         (_, true) => Output::Plain,

@@ -111,7 +111,11 @@ fn schema(options: &Options, schema: &Schema) -> ExitCode {
     for excess in &excess {
         eprintln!("warning: {excess}");
     }
-    if excess.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if excess.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 fn json(value: &impl Serialize) -> String {

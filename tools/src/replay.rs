@@ -56,7 +56,10 @@ const IDENTITY_SETTINGS: [&str; 3] = ["CLEVERTAP_ID_FIELD", "USER_ID_AS", "ANONY
   cargo relay replay letters.json --to https://sqs.eu-west-1.amazonaws.com/123456789012/events.fifo
   cargo relay replay saved/ --dry-run --event TRANSACTION_PROCESSED --since 2026-03-01 --until 2026-03-08
   cargo relay replay events/ --to http://localhost:9000/webhooks/purchasely --restart")]
-#[expect(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of the command line"
+)]
 pub struct Options {
     /// Files with one webhook per line, an array of webhooks, one webhook or received messages; folders of `.json`
     /// files.
@@ -125,8 +128,11 @@ pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
     }
     let state_path = options.state.clone().unwrap_or_else(|| replay.path(&options.inputs));
     let Some(url) = options.to.clone().filter(|_| !options.dry_run) else {
-        let state =
-            if options.restart { State::default() } else { State::peek(&state_path, &replay)? };
+        let state = if options.restart {
+            State::default()
+        } else {
+            State::peek(&state_path, &replay)?
+        };
         let plan = plan(&events, &state, left_out, options.json);
         // A reader that stops early, such as `head`, is not an error.
         let _ = std::io::stdout().write_all(plan.as_bytes());

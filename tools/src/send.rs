@@ -128,7 +128,11 @@ fn read(
             Err(error) => problems.push(format!("{name}: {error}")),
         }
     }
-    if problems.is_empty() { Ok(webhooks) } else { Err(Unusable(problems)) }
+    if problems.is_empty() {
+        Ok(webhooks)
+    } else {
+        Err(Unusable(problems))
+    }
 }
 
 /// reqwest's own message does not say why.

@@ -26,7 +26,10 @@ const LONG_EVERY: u64 = 400;
   cargo relay simulate --seed 42 --trace           # one of them, with everything that happens in it
   cargo relay simulate --short queue --kill-at 7   # two events, and a kill after the seventh poll
   cargo relay simulate --minutes 5 --report target/soak")]
-#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of its own"
+)]
 #[command(group = clap::ArgGroup::new("amount").args(["worlds", "minutes", "short_runs", "short", "long"]))]
 pub struct Options {
     /// The seed of the world, or of the first.
@@ -74,7 +77,9 @@ const MODES: [&str; 2] = ["direct", "queue"];
 
 pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
     let simulating = tokio::task::spawn_blocking(move || simulate(&options));
-    simulating.await.map_err(|error| format!("the simulation itself failed: {error}"))?
+    simulating
+        .await
+        .map_err(|error| format!("the simulation itself failed: {error}"))?
 }
 
 fn simulate(options: &Options) -> Result<ExitCode, Unusable> {
@@ -134,7 +139,11 @@ impl Options {
         }
         report.add(run);
         let is_over = self.first_failure && has_failed;
-        if is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if is_over {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     }
 }
 

@@ -145,7 +145,11 @@ impl Queues {
         find_tool("MOTO_SERVER", "moto_server")?;
         let resources = Resources::make().await;
         let source = resources.event_source();
-        Ok(Self { resources, source, http: http_client(FUNCTION_TIMEOUT)? })
+        Ok(Self {
+            resources,
+            source,
+            http: http_client(FUNCTION_TIMEOUT)?,
+        })
     }
 }
 

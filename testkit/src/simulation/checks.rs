@@ -130,7 +130,12 @@ impl<'s> Judged<'s> {
                 }
             }
         };
-        world.events.iter().filter(is_lost).map(|event| format!("{} is lost", event.id)).collect()
+        world
+            .events
+            .iter()
+            .filter(is_lost)
+            .map(|event| format!("{} is lost", event.id))
+            .collect()
     }
 
     /// Events that the rules ignore and that arrived nevertheless.
@@ -308,7 +313,9 @@ impl<'s> Judged<'s> {
     /// The requests about an event in the invocation of an upload.
     fn calls(&self, upload: &Exchange, id: &str) -> impl Iterator<Item = &'s Exchange> {
         let requests = self.requests[&upload.invocation].iter();
-        requests.copied().filter(move |request| request.events.iter().any(|event| event == id))
+        requests
+            .copied()
+            .filter(move |request| request.events.iter().any(|event| event == id))
     }
 
     /// The uploads of an event in an invocation.

@@ -99,7 +99,9 @@ fn may_claim(input: &Value, item: Option<&Map<String, Value>>) -> bool {
         rest, "(#state = :in_progress AND (#until < :now OR #owner = :owner))",
         "the table knows this condition only"
     );
-    let name = first.strip_prefix("attribute_not_exists(").and_then(|name| name.strip_suffix(')'));
+    let name = first
+        .strip_prefix("attribute_not_exists(")
+        .and_then(|name| name.strip_suffix(')'));
     let name = &input["ExpressionAttributeNames"][name.expect("the first alternative")];
     let name = name.as_str().expect("the name of an attribute");
     let Some(item) = item.filter(|item| item.contains_key(name)) else {

@@ -87,7 +87,11 @@ impl World {
             self.set_clock(environment.skew_ms);
             let polled = serving.as_mut().poll(context);
             self.set_clock(0);
-            if self.is_killed(&mut kill_in) { Poll::Ready(None) } else { polled.map(Some) }
+            if self.is_killed(&mut kill_in) {
+                Poll::Ready(None)
+            } else {
+                polled.map(Some)
+            }
         });
         let served = timeout(TIMEOUT, serving).await;
         let took = started.elapsed();
@@ -109,7 +113,11 @@ impl World {
                 state.invocations[invocation].is_killed = true;
                 drop(state);
                 self.note(format!("environment {number} ends"));
-                Err(if ended.is_ok() { NoAnswer::Crashed } else { NoAnswer::TimedOut })
+                Err(if ended.is_ok() {
+                    NoAnswer::Crashed
+                } else {
+                    NoAnswer::TimedOut
+                })
             }
         }
     }

@@ -87,7 +87,11 @@ impl Http for Link {
                 exchange.status = status.filter(|_| is_delivered);
                 exchange.is_intact = is_delivered && is_own;
                 drop(state);
-                world.note(if is_delivered { summary } else { format!("{summary}, to nobody") });
+                world.note(if is_delivered {
+                    summary
+                } else {
+                    format!("{summary}, to nobody")
+                });
             });
             match answer.await {
                 Ok(answer) => answer,

@@ -96,7 +96,10 @@ impl Event {
                     let longest = scenario.storm.as_secs() / scenario.events_per_user as u64;
                     at += Duration::from_secs(rng.u64(..=longest));
                 }
-                events.push(Self { number: events.len(), ..Self::new(user, number, kind, at) });
+                events.push(Self {
+                    number: events.len(),
+                    ..Self::new(user, number, kind, at)
+                });
             }
         }
         events
@@ -105,7 +108,14 @@ impl Event {
     fn new(user: usize, number: usize, kind: Kind, at: Duration) -> Self {
         let id = format!("{user:08x}{ID_MIDDLE}{number:012x}");
         if kind == Kind::Unreadable {
-            return Self { body: format!("unreadable {id}"), id, user, kind, number, at };
+            return Self {
+                body: format!("unreadable {id}"),
+                id,
+                user,
+                kind,
+                number,
+                at,
+            };
         }
         let is_transaction = matches!(kind, Kind::Plain { is_transaction: true });
         let mut body = json!({
@@ -120,7 +130,11 @@ impl Event {
             "subscription_status": "AUTO_RENEWING",
             "customer_currency": "EUR",
         });
-        let user_field = if kind == Kind::Anonymous { "anonymous_user_id" } else { "user_id" };
+        let user_field = if kind == Kind::Anonymous {
+            "anonymous_user_id"
+        } else {
+            "user_id"
+        };
         body[user_field] = json!(format!("{PRIVATE}-user-{user}"));
         if is_transaction {
             body["amount_in_usd"] = json!(65.12);
@@ -135,7 +149,12 @@ impl Event {
     /// The bytes of a delivery.
     fn bytes(&self, rng: &mut fastrand::Rng) -> Vec<u8> {
         let is_varied = self.kind == Kind::WithoutId && rng.u8(..4) == 0;
-        if is_varied { format!("{} ", self.body) } else { self.body.clone() }.into_bytes()
+        if is_varied {
+            format!("{} ", self.body)
+        } else {
+            self.body.clone()
+        }
+        .into_bytes()
     }
 
     pub fn is_poison(&self) -> bool {
@@ -146,7 +165,8 @@ impl Event {
 /// The ids of events in a text.
 pub fn ids_in(text: &str) -> BTreeSet<String> {
     let ids = text.match_indices(ID_MIDDLE).filter_map(|(middle, _)| {
-        text.get(middle.checked_sub(8)?..middle + ID_MIDDLE.len() + 12).map(str::to_owned)
+        text.get(middle.checked_sub(8)?..middle + ID_MIDDLE.len() + 12)
+            .map(str::to_owned)
     });
     ids.collect()
 }
@@ -163,8 +183,9 @@ pub async fn play(world: &Arc<World>) {
         tokio::spawn(Arc::clone(world).deliver());
     }
     let incidents = tokio::spawn(Arc::clone(world).incidents());
-    let users: Vec<_> =
-        (0..world.scenario.users).map(|user| tokio::spawn(Arc::clone(world).user(user))).collect();
+    let users: Vec<_> = (0..world.scenario.users)
+        .map(|user| tokio::spawn(Arc::clone(world).user(user)))
+        .collect();
     let end = Instant::now() + world.scenario.storm + MAX_CALM;
     for (user, task) in users.into_iter().enumerate() {
         if !matches!(tokio::time::timeout_at(end, task).await, Ok(Ok(()))) {
@@ -248,7 +269,11 @@ impl World {
     /// One delivery: its status, unless there was none within Purchasely's 10 s.
     async fn post(self: &Arc<Self>, event: &Event, signed_at: Duration) -> Option<u16> {
         let (is_reached, is_answered, signed_at, front, body) = {
-            let rate = if self.is_storm() { self.scenario.fault_rate / 2.0 } else { 0.0 };
+            let rate = if self.is_storm() {
+                self.scenario.fault_rate / 2.0
+            } else {
+                0.0
+            };
             let mut state = self.state();
             let is_reached = state.rng.f64() >= rate;
             let is_answered = state.rng.f64() >= rate;
@@ -267,7 +292,11 @@ impl World {
         self.state().keys.insert(claims::key(id, &body), event.id.clone());
         let webhook = Webhook::new(body, &secret, signed_at.as_secs());
         let mut envelope = webhook.envelope(front);
-        let time = if front == Front::RestApi { "requestTimeEpoch" } else { "timeEpoch" };
+        let time = if front == Front::RestApi {
+            "requestTimeEpoch"
+        } else {
+            "timeEpoch"
+        };
         envelope["requestContext"][time] =
             json!(u64::try_from(self.now().as_millis()).unwrap_or(0));
         let (world, id) = (Arc::clone(self), event.id.clone());
@@ -299,9 +328,14 @@ impl World {
         };
         let text = answer.to_string();
         if text.contains(PRIVATE) {
-            self.state().problems.push(format!("an answer has a secret or a user id: {text}"));
+            self.state()
+                .problems
+                .push(format!("an answer has a secret or a user id: {text}"));
         }
-        answer["statusCode"].as_u64().and_then(|status| u16::try_from(status).ok()).unwrap_or(0)
+        answer["statusCode"]
+            .as_u64()
+            .and_then(|status| u16::try_from(status).ok())
+            .unwrap_or(0)
     }
 
     /// Waits until the event queue is empty.

@@ -91,7 +91,11 @@ impl Queue {
 
     /// When the next message may become visible.
     pub fn next_visible(&self, now: Duration) -> Option<Duration> {
-        self.messages.iter().map(|message| message.hidden_until).filter(|until| *until > now).min()
+        self.messages
+            .iter()
+            .map(|message| message.hidden_until)
+            .filter(|until| *until > now)
+            .min()
     }
 
     /// A batch as Lambda hands it to a function. What was received `max_receive_count` times goes to

@@ -219,7 +219,9 @@ impl World {
         let mut state = self.state();
         for line in LOG.take() {
             if line.contains(PRIVATE) || line.contains("\"panicked\"") {
-                state.problems.push(format!("the log has a secret, a user id or a panic: {line}"));
+                state
+                    .problems
+                    .push(format!("the log has a secret, a user id or a panic: {line}"));
             }
             state.note(self.elapsed(), format!("    {line}"));
         }

@@ -77,7 +77,11 @@ fn list<'t>(names: impl IntoIterator<Item = &'t str>) -> String {
 
 /// A value as code, or words as they are.
 fn value(text: &str) -> String {
-    if text.contains(' ') { text.to_owned() } else { list([text]) }
+    if text.contains(' ') {
+        text.to_owned()
+    } else {
+        list([text])
+    }
 }
 
 fn lower(variant: impl Debug) -> String {
@@ -99,7 +103,11 @@ fn settings() -> Rows {
         let parameter = variables.remove(setting.name).unwrap_or_default();
         let same_words = setting.name.replace('_', "") == parameter.to_uppercase();
         assert!(parameter.is_empty() || same_words, "{} and {parameter}", setting.name);
-        let parameter = if parameter.is_empty() { "–".to_owned() } else { list([&*parameter]) };
+        let parameter = if parameter.is_empty() {
+            "–".to_owned()
+        } else {
+            list([&*parameter])
+        };
         rows.push(format!(
             "`{}` | {parameter} | {} | {}",
             setting.name,
@@ -114,8 +122,11 @@ fn settings() -> Rows {
 fn parameters() -> Rows {
     let set: BTreeSet<_> = variables().into_values().collect();
     let template = template();
-    let others =
-        template["Parameters"].as_object().unwrap().iter().filter(|(name, _)| !set.contains(*name));
+    let others = template["Parameters"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .filter(|(name, _)| !set.contains(*name));
     let row = |(name, parameter): (&String, &Value)| {
         let default = parameter.get("Default").map_or("must be set".to_owned(), |default| {
             default.as_str().map_or(default.to_string(), str::to_owned)
@@ -137,8 +148,10 @@ fn outputs() -> Rows {
 /// Pages first. Who receives an alarm is what its class means.
 fn alarms() -> Rows {
     let row = |(_, alarm): &(String, Value)| {
-        let name =
-            alarm["AlarmName"]["Fn::Sub"].as_str().unwrap().replace("${AWS::StackName}-", "");
+        let name = alarm["AlarmName"]["Fn::Sub"]
+            .as_str()
+            .unwrap()
+            .replace("${AWS::StackName}-", "");
         let class = match alarm["AlarmActions"]["Fn::If"][0].as_str() {
             Some("HasAlarmTopic") => "page",
             Some("HasNoticeTopic") => "notice",
@@ -249,7 +262,9 @@ fn fields() -> Rows {
         }
         format!("{} | {}", lower(kind), list(names.iter().map(String::as_str)))
     };
-    each!(Kind: Text, Integer, Decimal, Boolean, Time, Texts, Unspecified).map(row).to_vec()
+    each!(Kind: Text, Integer, Decimal, Boolean, Time, Texts, Unspecified)
+        .map(row)
+        .to_vec()
 }
 
 fn profile_properties() -> Rows {
@@ -260,7 +275,10 @@ fn profile_properties() -> Rows {
         profile::LIFETIME_REVENUE => "decimal".to_owned(),
         field => lower(catalogue::kind(field).unwrap()).replace("time", "date"),
     };
-    DEFAULT_PROPERTIES.iter().map(|name| format!("`{name}` | {}", kind(name))).collect()
+    DEFAULT_PROPERTIES
+        .iter()
+        .map(|name| format!("`{name}` | {}", kind(name)))
+        .collect()
 }
 
 /// A fact for each kind of status.
@@ -314,7 +332,12 @@ fn revenue() -> Rows {
         serde_json::from_str(&read("tests/golden/TRANSACTION_PROCESSED.json")).unwrap();
     let records = upload["d"].as_array().unwrap();
     let charged = records.iter().find(|record| record["evtName"] == "Charged").unwrap();
-    charged["evtData"].as_object().unwrap().keys().map(|name| list([&**name])).collect()
+    charged["evtData"]
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(|name| list([&**name]))
+        .collect()
 }
 
 fn source() -> Rows {

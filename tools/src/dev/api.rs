@@ -263,8 +263,9 @@ async fn users(State(Context { live, .. }): State<Context>) -> Response {
     };
     let users = live.users.lock().expect("no thread panics");
     let list = users.list().into_iter();
-    let mut rows: Vec<_> =
-        list.map(|user| row(&user.id, user.events_in_all, blocked.remove(&user.id))).collect();
+    let mut rows: Vec<_> = list
+        .map(|user| row(&user.id, user.events_in_all, blocked.remove(&user.id)))
+        .collect();
     rows.extend(blocked.into_iter().map(|(user, counts)| row(&user, 0, Some(counts))));
     Json(rows).into_response()
 }

@@ -152,7 +152,9 @@ impl Deliveries {
         };
         self.by_id.insert(id, delivery);
         while self.by_id.len() > MAX_DELIVERIES || self.bytes > MAX_BYTES {
-            let Some((_, forgotten)) = self.by_id.pop_first() else { break };
+            let Some((_, forgotten)) = self.by_id.pop_first() else {
+                break;
+            };
             self.bytes -= forgotten.body.len();
         }
         self.changed.insert(id);
@@ -181,8 +183,12 @@ impl Deliveries {
             delivery.is_settled = false;
             delivery.summary.next_attempt_ms = None;
             delivery.summary.attempts += 1;
-            let attempt =
-                Attempt { at_ms: now, status: None, answer: String::new(), latency_ms: None };
+            let attempt = Attempt {
+                at_ms: now,
+                status: None,
+                answer: String::new(),
+                latency_ms: None,
+            };
             push(&mut delivery.attempts_made, attempt);
             delivery.summary.attempts
         })
@@ -377,7 +383,13 @@ impl Upload {
         let raw = serde_json::from_slice(body).ok();
         let text = || to_raw_value(&String::from_utf8_lossy(body)).expect("a text is valid JSON");
         let body = raw.unwrap_or_else(text);
-        Self { number, at_ms, status: None, body, answer: String::new() }
+        Self {
+            number,
+            at_ms,
+            status: None,
+            body,
+            answer: String::new(),
+        }
     }
 }
 
@@ -434,7 +446,11 @@ mod tests {
 
     fn uploaded(number: usize, records: &[Value], status: Option<u16>, answer: &Value) -> Upload {
         let body = json!({ "d": records }).to_string().into();
-        Upload { status, answer: answer.to_string(), ..Upload::new(number, 5, &body) }
+        Upload {
+            status,
+            answer: answer.to_string(),
+            ..Upload::new(number, 5, &body)
+        }
     }
 
     fn attempt(deliveries: &mut Deliveries, id: u64, status: Option<u16>, word: &str, now: u64) {

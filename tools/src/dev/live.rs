@@ -127,7 +127,10 @@ impl Live {
     /// All deliveries, and the changes from here on.
     pub fn subscribe(&self) -> (Vec<Change>, broadcast::Receiver<Change>) {
         self.deliveries(|deliveries| {
-            let change = |summary| Change { event: "delivery", data: json!(summary).to_string() };
+            let change = |summary| Change {
+                event: "delivery",
+                data: json!(summary).to_string(),
+            };
             (deliveries.summaries().map(change).collect(), self.changes.subscribe())
         })
     }
@@ -266,9 +269,12 @@ impl Live {
 
 /// Each side of the proxy has a connection of its own.
 fn drop_headers_of_the_connection(headers: &mut HeaderMap) {
-    for name in
-        [header::HOST, header::CONNECTION, header::CONTENT_LENGTH, header::TRANSFER_ENCODING]
-    {
+    for name in [
+        header::HOST,
+        header::CONNECTION,
+        header::CONTENT_LENGTH,
+        header::TRANSFER_ENCODING,
+    ] {
         headers.remove(name);
     }
 }

@@ -31,7 +31,11 @@ pub struct Purchasely {
 
 impl Default for Purchasely {
     fn default() -> Self {
-        Self { queues: Mutex::default(), speed: watch::Sender::new(SPEED), flood: Mutex::default() }
+        Self {
+            queues: Mutex::default(),
+            speed: watch::Sender::new(SPEED),
+            flood: Mutex::default(),
+        }
     }
 }
 

@@ -108,7 +108,10 @@ impl User {
         match self.revenue.iter_mut().find(|total| total.currency == currency) {
             Some(known) => known.total = cents(known.total + amount),
             None => {
-                self.revenue.push(Total { currency: currency.to_owned(), total: cents(amount) });
+                self.revenue.push(Total {
+                    currency: currency.to_owned(),
+                    total: cents(amount),
+                });
             }
         }
     }

@@ -345,7 +345,10 @@ fn text(value: &Value) -> String {
 /// The values of a stack's parameters or outputs by their keys.
 fn pairs(values: &Value, kind: &str) -> Variables {
     let field = |value: &Value, part| text(&value[format!("{kind}{part}")]);
-    list(values).iter().map(|value| (field(value, "Key"), field(value, "Value"))).collect()
+    list(values)
+        .iter()
+        .map(|value| (field(value, "Key"), field(value, "Value")))
+        .collect()
 }
 
 /// The texts at a JSON pointer within each element of a list.

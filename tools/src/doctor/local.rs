@@ -144,7 +144,11 @@ pub fn settings(source: &str, variables: &Variables, findings: &mut Findings) ->
         config.region,
         sandbox.as_deref().unwrap_or("none"),
         revenue.map_or_else(|| "none".to_owned(), ToString::to_string),
-        if config.signature == SignaturePolicy::Off { "off" } else { "required" },
+        if config.signature == SignaturePolicy::Off {
+            "off"
+        } else {
+            "required"
+        },
     );
     findings.add(Id::Settings, source, what);
     Some(config)

@@ -70,11 +70,20 @@ impl Webhook {
         let rows = self.changes.iter().map(|(property, sent)| {
             let clevertap = profile.get(property).cloned().unwrap_or_default();
             let same = is_same(sent, &clevertap);
-            Row { property: property.clone(), sent: sent.clone(), clevertap, same }
+            Row {
+                property: property.clone(),
+                sent: sent.clone(),
+                clevertap,
+                same,
+            }
         });
         let rows: Vec<Row> = rows.collect();
         let different = rows.iter().filter(|row| !row.same).count();
-        let id = if different == 0 { Id::Profile } else { Id::ProfileDiffers };
+        let id = if different == 0 {
+            Id::Profile
+        } else {
+            Id::ProfileDiffers
+        };
         let what = match (profile.len(), different) {
             (0, _) => "CleverTap has no property of this user".to_owned(),
             (_, 0) => "every property is the same".to_owned(),
@@ -98,7 +107,12 @@ pub fn text(rows: &[Row]) -> String {
         vec![["property", "the function sends", "CleverTap has", ""].map(str::to_owned)];
     lines.extend(rows.iter().map(|row| {
         let verdict = if row.same { "same" } else { "different" };
-        [row.property.clone(), shown(&row.sent), shown(&row.clevertap), verdict.to_owned()]
+        [
+            row.property.clone(),
+            shown(&row.sent),
+            shown(&row.clevertap),
+            verdict.to_owned(),
+        ]
     }));
     format!("Profile\n{}\n", table(&lines))
 }

@@ -176,8 +176,9 @@ fn identity(event: &Event, rules: &IdentityRules) -> Choice {
     });
     // In the order in which `identify` looks.
     let candidates = at_top(id_field, clevertap_id).into_iter().chain(nested);
-    let candidates =
-        candidates.chain(at_top("user_id", user_id)).chain(at_top("anonymous_user_id", anonymous));
+    let candidates = candidates
+        .chain(at_top("user_id", user_id))
+        .chain(at_top("anonymous_user_id", anonymous));
     let mut candidates = candidates.map(|(field, value, why)| {
         let id = value.as_str();
         let id = id.map_or_else(|| value.to_string(), str::to_owned);
@@ -191,8 +192,13 @@ fn identity(event: &Event, rules: &IdentityRules) -> Choice {
         }
         Identified::TooLong => candidates.find(|(id, _)| !limits::is_valid_identity(id)),
         // An anonymous id gets its prefix only when it is sent.
-        Identified::UnfitClevertapId => candidates
-            .reduce(|found, next| if limits::is_valid_object_id(&found.0) { next } else { found }),
+        Identified::UnfitClevertapId => candidates.reduce(|found, next| {
+            if limits::is_valid_object_id(&found.0) {
+                next
+            } else {
+                found
+            }
+        }),
         Identified::Device(_) | Identified::Anonymous | Identified::UnknownDevice => {
             candidates.next_back()
         }
@@ -281,7 +287,10 @@ fn revenue(event: &Event, rules: &Rules, sent: &Properties<'_>, all: &[Record<'_
             let value = serde_json::to_string(&value.map(|(_, value)| value));
             parts.push(format!("{part} {}", value.unwrap_or_default()));
         }
-        return Choice { sent: Some(name.to_string()), why: parts.join(", ") };
+        return Choice {
+            sent: Some(name.to_string()),
+            why: parts.join(", "),
+        };
     }
     let why = match revenue::decide(event, &rules.revenue, sent) {
         Revenue::Off => "REVENUE_EVENT is not set",

@@ -29,8 +29,11 @@ const ITEM: &str = "Items / ";
 const LISTED_AT_ONCE: usize = 25;
 /// Each event is mapped once with each: amounts that are payments or refunds, a subscription or a one-time
 /// purchase, and a value for fields without a documented type.
-const VARIANTS: [Variant; 3] =
-    [(1.5, true, || json!("x")), (-1.5, true, || json!(1)), (1.5, false, || json!(true))];
+const VARIANTS: [Variant; 3] = [
+    (1.5, true, || json!("x")),
+    (-1.5, true, || json!(1)),
+    (1.5, false, || json!(true)),
+];
 
 #[derive(Default, Serialize)]
 pub struct Schema {
@@ -69,8 +72,10 @@ struct Usage {
 
 impl Schema {
     pub fn of(rules: &Rules) -> Self {
-        let mut schema =
-            Self { sends_unknown_fields: !rules.properties.drop_unknown, ..Self::default() };
+        let mut schema = Self {
+            sends_unknown_fields: !rules.properties.drop_unknown,
+            ..Self::default()
+        };
         let derived = |name: &&String| DEFAULT_PROPERTIES.contains(&name.as_str());
         let listed = rules.profile.properties.iter().filter(|name| !derived(name));
         let listed: Vec<_> = listed.cloned().collect();
@@ -99,7 +104,9 @@ impl Schema {
 
     fn add(&mut self, event: &Event, rules: &Rules) {
         let mapped = map(event, rules, Origin::Purchasely, &mut |_, _| {});
-        let Mapped::Records { records, .. } = mapped else { return };
+        let Mapped::Records { records, .. } = mapped else {
+            return;
+        };
         for record in records {
             match record.content {
                 Content::Event { name, properties } => {
@@ -278,7 +285,11 @@ fn property_table(properties: &Properties) -> String {
 
 /// A field of a CSV file. Names never contain quotes or line breaks: CleverTap forbids them.
 fn quoted(name: &str) -> String {
-    if name.contains(',') { format!("\"{name}\"") } else { name.to_owned() }
+    if name.contains(',') {
+        format!("\"{name}\"")
+    } else {
+        name.to_owned()
+    }
 }
 
 fn events<S: Serializer>(

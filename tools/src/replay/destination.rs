@@ -47,7 +47,10 @@ pub struct Destination {
 }
 
 enum Transport {
-    Http { http: reqwest::Client, secret: String },
+    Http {
+        http: reqwest::Client,
+        secret: String,
+    },
     Queue(aws_sdk_sqs::Client),
 }
 
@@ -112,7 +115,11 @@ impl Destination {
         match answer {
             Ok((status, body)) => judge(status, &body),
             Err(error) => {
-                let scope = if error.is_builder() { Scope::Event } else { Scope::Attempt };
+                let scope = if error.is_builder() {
+                    Scope::Event
+                } else {
+                    Scope::Attempt
+                };
                 Err(Failure::new(scope, "no answer", &with_causes(&error.without_url())))
             }
         }
@@ -243,7 +250,11 @@ fn judge_sqs<R: Debug + 'static>(error: &SdkError<SendMessageError, R>) -> Failu
 
 impl Failure {
     fn new(scope: Scope, status: &str, detail: &str) -> Self {
-        Self { scope, status: status.to_owned(), detail: printable(detail) }
+        Self {
+            scope,
+            status: status.to_owned(),
+            detail: printable(detail),
+        }
     }
 }
 

@@ -32,7 +32,8 @@ impl Filter {
 fn time_ms(text: &str) -> Result<i64, String> {
     let time = OffsetDateTime::parse(text, &Rfc3339)
         .or_else(|_| OffsetDateTime::parse(&format!("{text}T00:00:00Z"), &Rfc3339));
-    let milliseconds =
-        time.ok().and_then(|time| i64::try_from(time.unix_timestamp_nanos() / 1_000_000).ok());
+    let milliseconds = time
+        .ok()
+        .and_then(|time| i64::try_from(time.unix_timestamp_nanos() / 1_000_000).ok());
     milliseconds.ok_or_else(|| "not like 2026-03-02T08:15:30Z or 2026-03-02".to_owned())
 }

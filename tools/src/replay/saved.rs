@@ -72,7 +72,11 @@ pub fn read(inputs: &[PathBuf], rules: &IdentityRules) -> Result<Input, Vec<Stri
     let input = Input { events: Vec::new(), invalid: Vec::new() };
     let mut reader = Reader { rules, input, problems: Vec::new() };
     for input in inputs {
-        let files = if input.is_dir() { json_files(input) } else { Ok(vec![input.clone()]) };
+        let files = if input.is_dir() {
+            json_files(input)
+        } else {
+            Ok(vec![input.clone()])
+        };
         match files {
             Ok(files) => files.iter().for_each(|file| reader.read_file(file)),
             Err(error) => reader.problems.push(format!("{}: {error}", input.display())),
@@ -182,8 +186,9 @@ impl Reader<'_> {
 
     fn add_message(&mut self, message: Message, source: String) {
         let attributes = message.message_attributes.into_iter();
-        let mut attributes: BTreeMap<_, _> =
-            attributes.filter_map(|(name, value)| Some((name, value.string_value?))).collect();
+        let mut attributes: BTreeMap<_, _> = attributes
+            .filter_map(|(name, value)| Some((name, value.string_value?)))
+            .collect();
         if attributes.is_empty() {
             // They say which records CleverTap has already.
             return self.input.invalid.push(format!(

@@ -36,7 +36,10 @@ pub struct State {
 impl Replay {
     pub fn new(receiver: Option<String>, keys: BTreeSet<String>) -> Self {
         let keys: Vec<_> = keys.into_iter().collect();
-        Self { receiver, events: digest(keys.join("\n").as_bytes()) }
+        Self {
+            receiver,
+            events: digest(keys.join("\n").as_bytes()),
+        }
     }
 
     /// Its state file: beside the inputs, named after the set of events.

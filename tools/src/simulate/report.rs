@@ -128,7 +128,9 @@ impl Curves {
         };
         for event in history {
             let end = event.acknowledged.max(event.settled).map_or(steps, |end| place(end) + 1);
-            curves.in_flight[place(event.sent)..end].iter_mut().for_each(|count| *count += 1);
+            curves.in_flight[place(event.sent)..end]
+                .iter_mut()
+                .for_each(|count| *count += 1);
             if let Some(block) = event.block() {
                 let blocked = place(event.sent)..=place(event.sent + block);
                 curves.blocked_users[blocked].iter_mut().for_each(|count| *count += 1);
@@ -217,7 +219,12 @@ fn plot(curves: &BTreeMap<&'static str, Curves>) -> String {
     }
     let height = panels.len() * PANEL + 60;
     let hours = (0..steps).step_by(60).map(|step| {
-        format!(r#"<text x="{}" y="{}" class="note">{} h</text>"#, x(step), height - 14, step / 60)
+        format!(
+            r#"<text x="{}" y="{}" class="note">{} h</text>"#,
+            x(step),
+            height - 14,
+            step / 60
+        )
     });
     let (hours, words) = (hours.collect::<Vec<_>>().join("\n"), words.join(". "));
     format!(

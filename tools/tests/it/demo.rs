@@ -116,7 +116,9 @@ async fn send_asks_on_a_terminal_for_the_secret_of_another_machine_and_does_not_
     let path = file.path().to_str().unwrap();
     // The name is never resolved by anyone, so nothing is sent anywhere.
     let mut command = Command::new(built("examples/relay"));
-    command.args(["send", path, "--to", "https://relay.invalid/"]).env_remove(SHARED_SECRET);
+    command
+        .args(["send", path, "--to", "https://relay.invalid/"])
+        .env_remove(SHARED_SECRET);
     command.stdin(terminal()).stderr(terminal()).stdout(Stdio::piped());
     let relay = command.kill_on_drop(true).spawn().unwrap();
     drop((command, pty.slave));

@@ -36,7 +36,9 @@ impl Dev {
             command.env_remove(name);
         }
         command.args(["dev", "--json", "--page-port", &page_port, "--function-port", "0"]);
-        command.args(["--clevertap-port", "0", "--secrets-manager-port", "0"]).args(options);
+        command
+            .args(["--clevertap-port", "0", "--secrets-manager-port", "0"])
+            .args(options);
         command.env("CARGO_LAMBDA", tool("CARGO_LAMBDA", "cargo-lambda"));
         let command =
             command.current_dir(repository()).stdout(Stdio::piped()).stderr(Stdio::null());
@@ -52,8 +54,12 @@ impl Dev {
             }
         });
         let response = response.await.expect("the page is served in time");
-        let mut dev =
-            Self { relay, origin, http, events: Events { response, text: String::new() } };
+        let mut dev = Self {
+            relay,
+            origin,
+            http,
+            events: Events { response, text: String::new() },
+        };
         if dev.get("/api/state").await["is_function_ready"] != true {
             dev.events.wait_for("ready", |_| true).await;
         }
@@ -107,7 +113,10 @@ impl Dev {
         reading.await.expect("UTF-8");
         let status = self.relay.wait().await.expect("an end");
         assert_eq!(status.code(), Some(0));
-        output.lines().map(|line| serde_json::from_str(line).expect("only JSON")).collect()
+        output
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("only JSON"))
+            .collect()
     }
 
     fn signal(&self, signal: Signal) {
@@ -142,7 +151,9 @@ impl Events {
                 self.text.push_str(std::str::from_utf8(&chunk).expect("UTF-8"));
             }
         };
-        timeout(PATIENCE, search).await.unwrap_or_else(|_| panic!("no such {event} in time"))
+        timeout(PATIENCE, search)
+            .await
+            .unwrap_or_else(|_| panic!("no such {event} in time"))
     }
 }
 
@@ -182,7 +193,9 @@ async fn a_webhook_is_shown_with_its_upload_and_its_explanation(dev: &mut Dev) {
     assert_eq!(state["samples"][0]["name"], "ACTIVATE");
     let url = state["function_url"].as_str().expect("a URL");
     let mut relay = Command::new(built("examples/relay"));
-    relay.args(["send", "events/TRIAL_STARTED.json", "--to", url]).current_dir(repository());
+    relay
+        .args(["send", "events/TRIAL_STARTED.json", "--to", url])
+        .current_dir(repository());
     let sent = relay.env_remove("PURCHASELY_SHARED_SECRET").output().await.expect("the tool");
     assert!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stdout));
 

@@ -74,8 +74,14 @@ async fn unsigned_events_have_a_digest_only_if_there_is_a_shared_secret() {
         secret.retain(|_, value| !value.is_null());
         let manager = SecretsManager::new(SECRET_ID, &json!(secret).to_string());
         let world = World::start_with(manager, &[("PURCHASELY_SIGNATURE", "off")]).await;
-        world.post(br#"{"event_name":"TRIAL_STARTED","event_id":"e-1","user_id":"u-1"}"#).await;
-        let user = if has_digest { json!(digest("u-1").await) } else { Value::Null };
+        world
+            .post(br#"{"event_name":"TRIAL_STARTED","event_id":"e-1","user_id":"u-1"}"#)
+            .await;
+        let user = if has_digest {
+            json!(digest("u-1").await)
+        } else {
+            Value::Null
+        };
         assert_eq!(users(&world), [("e-1".to_owned(), user)]);
     }
 }

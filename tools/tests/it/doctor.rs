@@ -375,8 +375,11 @@ async fn a_profile_is_compared_with_what_its_webhook_makes_of_it() {
     let (code, json) = doctor.output("--user u-1 --json").await;
     let json: Value = serde_json::from_str(&json).unwrap();
     let first = json!({ "property": "active_plans", "sent": { "$add": ["monthly"] }, "clevertap": null, "same": false });
-    let active =
-        json["profile"].as_array().unwrap().iter().find(|row| row["property"] == "active_plans");
+    let active = json["profile"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|row| row["property"] == "active_plans");
     assert_eq!((code, active), (1, Some(&first)));
     // A tester's purchase is in the sandbox account.
     let sandbox = file("events/TRIAL_STARTED.json").replace("PRODUCTION", "SANDBOX");

@@ -14,8 +14,11 @@ const TRANSACTION: &str = "events/TRANSACTION_PROCESSED.json";
 const REVENUE: (&str, &str) = ("REVENUE_EVENT", "Charged");
 const DEVICE: (&str, &str) = ("ANONYMOUS_USER_ID_AS", "clevertap_id");
 /// Without them a note names them.
-const TARGET: [(&str, &str); 3] =
-    [("CLEVERTAP_REGION", "in1"), ("CLEVERTAP_ACCOUNT_ID", "A-1"), ("SECRET_ID", "relay")];
+const TARGET: [(&str, &str); 3] = [
+    ("CLEVERTAP_REGION", "in1"),
+    ("CLEVERTAP_ACCOUNT_ID", "A-1"),
+    ("SECRET_ID", "relay"),
+];
 
 /// Compares with a file of `tests/snapshots`; `UPDATE_SNAPSHOTS=1` writes it instead.
 #[track_caller]
@@ -107,7 +110,11 @@ fn undefined(schema: &Value, upload: &Value) -> Vec<String> {
     let family = |name: &str| {
         let (prefix, any) = name.rsplit_once('_').unwrap_or_default();
         let is_money = any.len() == 3 && prefix.ends_with("_in");
-        let prefix = if is_money { prefix } else { name.split('_').next().unwrap_or_default() };
+        let prefix = if is_money {
+            prefix
+        } else {
+            name.split('_').next().unwrap_or_default()
+        };
         format!("{prefix}_{}", if is_money { "<currency>" } else { "<name>" })
     };
     let mut undefined = Vec::new();

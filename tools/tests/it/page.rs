@@ -23,7 +23,9 @@ async fn the_page_shows_provokes_reads_and_tries() {
     let browser = Browser::start().await;
     browser.show(DESKTOP.0, DESKTOP.1, "light").await;
     browser.open(&dev.origin).await;
-    browser.wait_for("document.querySelector('#connection').textContent === '● Live'").await;
+    browser
+        .wait_for("document.querySelector('#connection').textContent === '● Live'")
+        .await;
 
     the_list_follows_what_a_terminal_sends(&dev, &browser).await;
     a_line_leads_from_a_field_to_its_property(&browser).await;
@@ -113,20 +115,26 @@ async fn a_failing_clevertap_blocks_a_user_until_it_recovers(browser: &Browser) 
         .await;
     browser.write("#fault-times", "0").await;
     browser.click("#fault .main").await;
-    browser.wait_for("document.querySelector('#fault output').textContent.includes('429')").await;
+    browser
+        .wait_for("document.querySelector('#fault output').textContent.includes('429')")
+        .await;
     for _ in 0..2 {
         browser.run("document.querySelector('#send output').textContent = ''").await;
         browser.click("#send .main").await;
         browser.wait_for("document.querySelector('#send output a')").await;
     }
     let blocked = "document.querySelector('#blocked [data-user=\"u-1842\"]')?.innerText";
-    let blocked =
-        browser.wait_for(&format!("{blocked}?.includes('1 later event waits') && {blocked}")).await;
+    let blocked = browser
+        .wait_for(&format!("{blocked}?.includes('1 later event waits') && {blocked}"))
+        .await;
     assert!(blocked.as_str().expect("a text").contains("last answer 503"), "{blocked}");
     browser.click("#fault-clear").await;
     browser.click("#speed [value='3600']").await;
     let released = browser.wait_for("document.querySelector('#released').textContent").await;
-    assert!(released.as_str().expect("a text").starts_with("✓ u-1842 was released"), "{released}");
+    assert!(
+        released.as_str().expect("a text").starts_with("✓ u-1842 was released"),
+        "{released}"
+    );
 }
 
 async fn a_user_has_revenue(browser: &Browser) {
@@ -134,8 +142,9 @@ async fn a_user_has_revenue(browser: &Browser) {
     browser.click("#send .main").await;
     browser.click("nav a[href='#users']").await;
     browser.click("#user-list a[href='#users/u-1842']").await;
-    let revenue =
-        browser.wait_for("document.querySelector('#revenue b')?.parentNode.innerText").await;
+    let revenue = browser
+        .wait_for("document.querySelector('#revenue b')?.parentNode.innerText")
+        .await;
     assert_eq!(revenue, "10.84\nUSD revenue");
     browser.wait_for("document.querySelector('#events > li:last-child summary').textContent.startsWith('Charged')").await;
     browser
@@ -149,7 +158,9 @@ async fn a_setting_shows_what_it_changes(browser: &Browser) {
     browser.run("location.hash = '#settings/1'").await;
     browser.wait_for("document.querySelector('#tried').selectedOptions[0]?.textContent === 'Webhook 1: TRIAL_STARTED'").await;
     browser.write("#set-EVENT_NAMES", "TRIAL_STARTED").await;
-    browser.wait_for("document.querySelector('#problem-EVENT_NAMES').textContent").await;
+    browser
+        .wait_for("document.querySelector('#problem-EVENT_NAMES').textContent")
+        .await;
     browser.write("#set-EVENT_NAMES", "TRIAL_STARTED=Trial Started").await;
     let added = browser.wait_for("document.querySelector('#diff .add')?.textContent").await;
     assert_eq!(added, r#"+       "evtName": "Trial Started","#);

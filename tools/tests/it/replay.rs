@@ -335,7 +335,11 @@ async fn a_run_ends_when_no_further_event_can_be_delivered() {
         let outcomes = json!({ outcome: failed, "not_sent": 12 - failed });
         let folder = Folder::of(&events);
         let why = folder.check(&url, "--retries 0", 1, outcomes).await["why"].take();
-        let expected = if failed == 1 { "no event can be delivered" } else { "10 events in a row" };
+        let expected = if failed == 1 {
+            "no event can be delivered"
+        } else {
+            "10 events in a row"
+        };
         assert!(why.as_str().unwrap().contains(expected), "{why}");
     }
 }
@@ -481,8 +485,15 @@ async fn dead_letters_as_the_aws_cli_prints_them_are_replayed_with_what_is_left_
     let mut aws = Command::new(testkit::process::tool("AWS", "aws"));
     aws.args(["sqs", "receive-message", "--queue-url", &resources.dead_letter_queue_url]);
     aws.args("--max-number-of-messages 10 --visibility-timeout 0".split(' '));
-    aws.args(["--endpoint-url", &resources.endpoint, "--output", "json", "--region", "eu-west-1"])
-        .envs(VARIABLES);
+    aws.args([
+        "--endpoint-url",
+        &resources.endpoint,
+        "--output",
+        "json",
+        "--region",
+        "eu-west-1",
+    ])
+    .envs(VARIABLES);
     let without = aws.output().await.unwrap();
     let printed = aws.args(["--message-attribute-names", "All"]).output().await.unwrap();
     assert!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));
@@ -493,8 +504,12 @@ async fn dead_letters_as_the_aws_cli_prints_them_are_replayed_with_what_is_left_
     let url = function_url(&other).await;
     let options = "--event TRANSACTION_PROCESSED --event SUBSCRIPTION_RENEWED";
     folder.check(&url, options, 0, json!({ "relayed": 2 })).await;
-    let names: Vec<_> =
-        other.clevertap.accepted().iter().map(|record| record["evtName"].clone()).collect();
+    let names: Vec<_> = other
+        .clevertap
+        .accepted()
+        .iter()
+        .map(|record| record["evtName"].clone())
+        .collect();
     assert_eq!(names, ["Charged", "SUBSCRIPTION_RENEWED"]);
 
     // The testkit reads this one; both are FIFO queues.
@@ -513,7 +528,10 @@ async fn dead_letters_as_the_aws_cli_prints_them_are_replayed_with_what_is_left_
         (&messages[0]["body"], &messages[0]["group"]),
         (&json!(paid.to_string()), &json!(group_id(b"u-1")))
     );
-    assert_eq!((attribute(1, "encoding"), attribute(1, "records")), (json!("base64"), Value::Null));
+    assert_eq!(
+        (attribute(1, "encoding"), attribute(1, "records")),
+        (json!("base64"), Value::Null)
+    );
     assert_eq!(attribute(2, "encoding"), "empty");
     // SQS drops copies for five minutes, which must not lose what is replayed again on purpose.
     let again = format!("{in_queue} --restart --profiles --event TRANSACTION_PROCESSED");

@@ -6,7 +6,11 @@ use serde_json::Value;
 async fn worlds(arguments: &str) -> Vec<Value> {
     let finished = tool::run(&format!("simulate --json {arguments}"), &[]).await;
     assert_eq!(finished.code, Some(0), "{}{}", finished.stdout, finished.stderr);
-    finished.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    finished
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect()
 }
 
 #[tokio::test]

@@ -201,7 +201,12 @@ fn event_costs() -> Vec<Cost> {
             "3 requests (send, receive, delete), if each event is alone in its batch; 1.2 in full batches",
             QUEUE_REQUESTS * price::QUEUE.usd,
         ),
-        cost(Part::Queue, "Lambda, second request", "1 request for a batch", price::INVOCATION.usd),
+        cost(
+            Part::Queue,
+            "Lambda, second request",
+            "1 request for a batch",
+            price::INVOCATION.usd,
+        ),
         cost(Part::Queue, "Lambda, second duration", &duration, compute),
     ]
 }
@@ -222,7 +227,11 @@ fn metrics_of_alarms() -> usize {
 }
 
 fn sum(costs: &[Cost], parts: &[Part]) -> f64 {
-    costs.iter().filter(|cost| parts.contains(&cost.part)).map(|cost| cost.usd).sum()
+    costs
+        .iter()
+        .filter(|cost| parts.contains(&cost.part))
+        .map(|cost| cost.usd)
+        .sum()
 }
 
 /// The default of a number among the template's parameters.

@@ -38,7 +38,10 @@ impl Browser {
         let profile = tempfile::tempdir().expect("a folder for the profile");
         let port = free_port().await;
         let mut command = Command::new(path("CHROMEDRIVER").unwrap_or("chromedriver".into()));
-        command.arg(format!("--port={port}")).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+            .arg(format!("--port={port}"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         let driver = Group::spawn(&mut command);
         let driver = driver.unwrap_or_else(|error| panic!("chromedriver: {error}. {INSTALL}"));
         let (http, url) = (plain_client(), format!("http://127.0.0.1:{port}/session"));
@@ -60,7 +63,12 @@ impl Browser {
         let session = post(&http, &url, &wanted).await;
         let session = session.unwrap_or_else(|problem| panic!("{problem}. {INSTALL}"));
         let id = session["sessionId"].as_str().expect("a session");
-        Self { _driver: driver, _profile: profile, session: format!("{url}/{id}"), http }
+        Self {
+            _driver: driver,
+            _profile: profile,
+            session: format!("{url}/{id}"),
+            http,
+        }
     }
 
     async fn command(&self, path: &str, body: Value) -> Value {
@@ -107,7 +115,8 @@ impl Browser {
     }
 
     async fn element(&self, selector: &str) -> String {
-        self.wait_for(&format!("document.querySelector({}) !== null", json!(selector))).await;
+        self.wait_for(&format!("document.querySelector({}) !== null", json!(selector)))
+            .await;
         let found = json!({ "using": "css selector", "value": selector });
         let found = self.command("element", found).await;
         let id = found.as_object().and_then(|found| found.values().next()?.as_str());
@@ -133,7 +142,8 @@ impl Browser {
     }
 
     async fn devtools(&self, command: &str, parameters: Value) -> Value {
-        self.command("goog/cdp/execute", json!({ "cmd": command, "params": parameters })).await
+        self.command("goog/cdp/execute", json!({ "cmd": command, "params": parameters }))
+            .await
     }
 
     /// What the page wrote to the console.
