@@ -10,10 +10,6 @@ use serde_json::json;
 use std::collections::VecDeque;
 use std::future::pending;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
-
-/// Close to the time for which the function waits for an answer of DynamoDB or SQS.
-const SLOW: Duration = Duration::from_millis(300);
 
 const AWS_JSON: &str = "application/x-amz-json-1.0";
 
@@ -49,8 +45,6 @@ struct State {
     http: reqwest::Client,
     /// Each for the requests that contain all of the texts.
     scripts: Mutex<Vec<(Vec<String>, VecDeque<Fault>)>>,
-    /// The bodies of the requests for whose answer the function may not have waited.
-    slow: Mutex<Vec<String>>,
 }
 
 impl Front {
@@ -60,7 +54,6 @@ impl Front {
             upstream: upstream.to_owned(),
             http: plain_client(),
             scripts: Mutex::default(),
-            slow: Mutex::default(),
         }))
     }
 
@@ -80,12 +73,6 @@ impl Front {
     pub fn forget(&self, text: &str) {
         let has_text = |texts: &Vec<String>| texts.iter().any(|other| other == text);
         self.0.scripts.lock().unwrap().retain(|(texts, _)| !has_text(texts));
-    }
-
-    /// Whether the service was too slow with a request whose body contains `text`: a server for tests has no promised
-    /// speed.
-    pub fn was_slow_for(&self, text: &str) -> bool {
-        self.0.slow.lock().unwrap().iter().any(|body| body.contains(text))
     }
 
     async fn answer(self, request: Request<Bytes>) -> Ending {
@@ -131,15 +118,10 @@ impl Front {
         head.headers.remove(CONTENT_LENGTH);
         let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
         let url = format!("{}{path}", self.0.upstream);
-        let text = String::from_utf8_lossy(&body).into_owned();
         let request = self.0.http.request(head.method, url).headers(head.headers).body(body);
-        let sent_at = Instant::now();
         let response = request.send().await.expect("the service answers");
         let (status, headers) = (response.status(), response.headers().clone());
         let body = response.bytes().await.expect("the service answers");
-        if sent_at.elapsed() > SLOW {
-            self.0.slow.lock().unwrap().push(text);
-        }
         let ending = Ending::answer(status.as_u16(), AWS_JSON, body);
         match headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()) {
             Some(kind) => ending.with_header("content-type", kind),

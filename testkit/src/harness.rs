@@ -1,14 +1,14 @@
 //! A function with everything it talks to, each on a port of its own.
 //! It does not know what the function should do.
 
-use crate::clevertap::CleverTap;
+use crate::clevertap::{CleverTap, Reply};
 use crate::lambda::{Function, RuntimeApi};
 use crate::process::built;
 use crate::secrets_manager::SecretsManager;
 use crate::webhook::{Front, Webhook};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::net::TcpListener;
 
 pub const ACCOUNT_ID: &str = "ABC-123-4567";
@@ -65,8 +65,37 @@ pub fn relayed() -> Answer {
 }
 
 pub fn now_seconds() -> u64 {
+    since_1970().as_secs()
+}
+
+pub fn now_ms() -> u128 {
+    since_1970().as_millis()
+}
+
+fn since_1970() -> Duration {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.expect("a clock after 1970").as_secs()
+    now.expect("a clock after 1970")
+}
+
+/// A renewal with these ids.
+pub fn event(id: &str, user: &str) -> Value {
+    json!({ "event_name": "SUBSCRIPTION_RENEWED", "event_id": id, "user_id": user, "plan": "p" })
+}
+
+/// The answer that refuses one record of an upload, counted from 1.
+pub fn refuse(number: usize, code: u16) -> Reply {
+    Reply::RefuseRecord { number, code }
+}
+
+/// Waits until the condition holds. Only a hang fails.
+pub async fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let holds = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_mins(1), holds).await;
+    assert!(waited.is_ok(), "never: {what}");
 }
 
 impl World {

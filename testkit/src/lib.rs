@@ -11,13 +11,17 @@ pub mod dynamodb;
 pub mod event_source;
 pub mod harness;
 pub mod lambda;
+pub mod messages;
 pub mod moto;
 pub mod process;
 pub mod records;
+pub mod resources;
 pub mod secrets_manager;
+pub mod servers;
 pub mod simulation;
 pub mod sqs;
 pub mod tls;
+pub mod tool;
 pub mod webhook;
 
 pub use hyper;

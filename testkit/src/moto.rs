@@ -3,7 +3,7 @@
 //!
 //! All tests of a process share one server; each makes resources of its own in it.
 
-use crate::event_source::EventSource;
+use crate::harness::World;
 use crate::process::{plain_client, tool};
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_dynamodb::types::{
@@ -74,6 +74,13 @@ pub async fn start() -> String {
     url.expect("moto starts in time").expect("moto prints its URL")
 }
 
+/// A relay with a dead-letter queue, an event queue and a claims table of its own.
+pub async fn with_resources(settings: &[(&str, &str)]) -> (World, Resources) {
+    let resources = Resources::make().await;
+    let settings = [&resources.settings()[..], settings].concat();
+    (World::start(&settings).await, resources)
+}
+
 impl Resources {
     pub async fn make() -> Self {
         Self::make_at(endpoint().await).await
@@ -127,11 +134,6 @@ impl Resources {
             ("AWS_ENDPOINT_URL_SQS", &self.endpoint),
             ("AWS_ENDPOINT_URL_DYNAMODB", &self.endpoint),
         ]
-    }
-
-    /// What delivers the event queue's messages to a function.
-    pub fn event_source(&self) -> EventSource {
-        EventSource::new(self.sqs.clone(), &self.event_queue_url)
     }
 
     /// Takes the dead letters out, each as its body, group and attributes.

@@ -6,6 +6,7 @@ use nix::unistd::Pid;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
+use std::sync::OnceLock;
 use std::time::Duration;
 use std::{fs, io};
 use tokio::net::TcpListener;
@@ -52,13 +53,55 @@ pub fn repository() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
-/// A program that cargo built beside this test: `purchasely-clevertap` or `examples/relay`.
+/// A program of the workspace, `purchasely-clevertap` or `examples/relay`, in the profile of this one. Cargo builds it
+/// where it is missing or older than one of its sources, so that no test runs against yesterday's code.
 pub fn built(name: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("the path of this process");
-    let profile = test.ancestors().find(|folder| folder.join(".fingerprint").exists());
-    let path = profile.expect("a test run by cargo").join(name);
-    assert!(path.exists(), "{} is missing: run `cargo test --workspace`", path.display());
-    path
+    find_built(name).unwrap_or_else(|problem| panic!("{problem}"))
+}
+
+/// The same, or why there is none.
+pub fn find_built(name: &str) -> Result<PathBuf, String> {
+    static BUILD: OnceLock<Result<(), String>> = OnceLock::new();
+    let own = std::env::current_exe().map_err(|error| error.to_string())?;
+    let profile = own.ancestors().find(|folder| folder.join(".fingerprint").exists());
+    let profile = profile
+        .ok_or("this program was not built by cargo: run it in a clone of the repository")?;
+    let program = profile.join(name);
+    if is_stale(&program) {
+        BUILD.get_or_init(|| build(profile)).clone()?;
+    }
+    Ok(program)
+}
+
+/// Whether a source of the program is newer, by the list that cargo writes beside it.
+fn is_stale(program: &Path) -> bool {
+    let changed_at = |path: &Path| fs::metadata(path)?.modified();
+    let (Ok(built_at), Ok(list)) =
+        (changed_at(program), fs::read_to_string(program.with_extension("d")))
+    else {
+        return true;
+    };
+    // The one line is `program: source source`; a space in a path is escaped.
+    let list = list.replace("\\ ", "\0");
+    let mut sources = list.split_whitespace().skip(1).map(|path| path.replace('\0', " "));
+    sources.any(|source| changed_at(Path::new(&source)).is_ok_and(|at| at > built_at))
+}
+
+fn build(profile: &Path) -> Result<(), String> {
+    let mut cargo = std::process::Command::new("cargo");
+    for name in cargo_variables() {
+        cargo.env_remove(name);
+    }
+    let (target, name) = (profile.parent(), profile.file_name());
+    let name = name.filter(|name| *name != "debug").unwrap_or("dev".as_ref());
+    // The packages of `cargo test --workspace`, and so its features: nothing is compiled twice.
+    cargo.args(["build", "--locked", "--workspace", "--bins", "--example", "relay", "--profile"]);
+    cargo.arg(name).arg("--target-dir").args(target).current_dir(repository());
+    match cargo.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("cargo build: {status}")),
+        Err(error) => Err(format!("cargo: {error}")),
+    }
 }
 
 /// A tool that `make` installs. There is no test without it.

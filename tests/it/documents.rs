@@ -3,7 +3,6 @@
 
 mod tables;
 
-use crate::aws_service;
 use crate::template::template;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +10,8 @@ use std::path::{Path, PathBuf};
 use tables::{costs, tables};
 use testkit::clevertap::Reply;
 use testkit::harness::World;
-use testkit::moto::Resources;
+use testkit::resources::Resources;
+use testkit::servers::aws_service;
 
 const PAGES: [&str; 11] = [
     "CONTRIBUTING.md",
@@ -198,7 +198,7 @@ async fn the_pages_explain_every_part_of_a_log_line_and_of_a_dead_letter() {
     let lines = world.function.log().into_iter();
     let lines = lines.filter_map(|line| serde_json::from_str::<Map<String, Value>>(&line).ok());
     let lines = lines.filter(|line| line.contains_key("outcome"));
-    let letters = resources.letters().await.into_iter();
+    let letters = resources.letters().into_iter();
     let letters =
         letters.map(|letter| letter["attributes"].as_object().expect("attributes").clone());
     let parts: BTreeSet<_> = lines

@@ -1,11 +1,15 @@
 //! The log: JSON lines that say how each event ended, without a secret, a body or a user in them.
 //! It does not know the metrics in these lines; `monitoring.rs` does.
 
-use crate::{event, refuse, refusing_port, with_resources};
 use serde_json::{Value, json};
 use testkit::clevertap::Reply;
-use testkit::harness::{PASSCODE, SHARED_SECRET, World, answered, secret_value, signed};
+use testkit::harness::{
+    PASSCODE, SHARED_SECRET, World, answered, event, refuse, secret_value, signed,
+};
+use testkit::messages::message;
+use testkit::resources::with_resources;
 use testkit::secrets_manager::{self, SecretsManager};
+use testkit::servers::refusing_port;
 use testkit::webhook::Front;
 
 /// In the place of everything that identifies a user or is a property's value.
@@ -134,7 +138,7 @@ async fn no_failure_of_aws_logs_or_answers_a_secret_a_body_or_a_user() {
     let working = SecretsManager::new("relay", &secret_value(PASSCODE, SHARED_SECRET));
     for manager in [invalid, failing, working] {
         let world = World::start_with(manager, &settings).await;
-        let message = crate::sqs::message(&webhook("e-2"), &[]);
+        let message = message(&webhook("e-2"), &[]);
         for event in [envelope(webhook("e-1")), envelope(PRIVATE), json!({ "Records": [message] })]
         {
             match world.api.invoke(&event).await {

@@ -2,13 +2,14 @@
 //! `template.yaml` compared with them. It does not know CloudWatch: the tests read metrics out of the lines by the
 //! rules of its embedded metric format.
 
-use crate::{sqs, template};
+use crate::template;
 use purchasely_clevertap::telemetry::{CLASS, FUNCTION, METRICS, NAMESPACE};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use testkit::clevertap::Reply;
 use testkit::harness::{PASSCODE, SHARED_SECRET, World, body, now_seconds, secret_value, signed};
-use testkit::moto::Resources;
+use testkit::messages::message;
+use testkit::resources::Resources;
 use testkit::secrets_manager::SecretsManager;
 use testkit::webhook::Front;
 
@@ -60,6 +61,25 @@ fn datapoints_of(line: &Value) -> Vec<Datapoint> {
     found
 }
 
+/// Checks what [`datapoints_of`] does not need: CloudWatch drops a line without a word if one of these rules is broken
+/// (<https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>).
+fn check_format(line: &Value) {
+    assert!(line["_aws"]["Timestamp"].is_u64(), "{line}");
+    for directive in line["_aws"]["CloudWatchMetrics"].as_array().unwrap() {
+        let sets = directive["Dimensions"].as_array().unwrap();
+        assert!(
+            !sets.is_empty() && sets.iter().all(|set| set.as_array().unwrap().len() <= 30),
+            "{line}"
+        );
+        let metrics = directive["Metrics"].as_array().unwrap();
+        assert!((1..=100).contains(&metrics.len()), "{line}");
+        for metric in metrics {
+            let unit = metric["Unit"].as_str().unwrap();
+            assert!(["Count", "Milliseconds", "Seconds"].contains(&unit), "{metric}");
+        }
+    }
+}
+
 /// The sum of a metric over the whole function, without the second count by class.
 fn sum(datapoints: &[Datapoint], metric: &str) -> u64 {
     datapoints
@@ -90,7 +110,7 @@ async fn forge(world: &World) {
 }
 
 #[tokio::test]
-async fn each_event_counts_one_outcome_and_each_line_is_valid_embedded_metric_format() {
+async fn each_event_counts_one_outcome_in_a_line_of_the_embedded_metric_format() {
     let resources = Resources::make().await;
     let world = World::start(&resources.settings()).await;
     let renewed = |id| event("SUBSCRIPTION_RENEWED", id);
@@ -108,17 +128,12 @@ async fn each_event_counts_one_outcome_and_each_line_is_valid_embedded_metric_fo
     get["requestContext"]["http"]["method"] = "GET".into();
     world.invoke(&get).await;
     world.post(&vec![b' '; 300 * 1024]).await;
-    let batch = ["e-5", "e-6", "e-6"].map(|id| sqs::message(&renewed(id), &[]));
+    let batch = ["e-5", "e-6", "e-6"].map(|id| message(&renewed(id), &[]));
     let batch = json!({ "Records": batch });
     world.api.invoke(batch).await.expect("an answer");
 
-    let schema = serde_json::from_str(include_str!("emf.schema.json")).unwrap();
-    let schema = jsonschema::draft7::new(&schema).expect("a schema");
-    for line in log(&world).iter().filter(|line| !line["_aws"].is_null()) {
-        if let Err(error) = schema.validate(line) {
-            panic!("{error}: {line}");
-        }
-    }
+    let lines = log(&world);
+    lines.iter().filter(|line| !line["_aws"].is_null()).for_each(check_format);
     let datapoints = datapoints(&world);
     let counted = |metric| sum(&datapoints, metric);
     let outcomes = METRICS[..OUTCOMES].iter().map(|(name, _)| counted(name));

@@ -1,32 +1,45 @@
-//! What the function does with each answer of CleverTap and of AWS. The expectations are written by hand, and the
-//! tables of `docs/operations.md` are these rows.
+//! What the function does with each answer of CleverTap and of AWS. The expectations are written by hand;
+//! `odd_answers/tables.md` shows them to a reviewer.
 //! It does not know how the function decides: it counts uploads and reads answers, log lines and dead letters.
 
 mod aws;
 mod clevertap;
 
-use crate::sqs::message;
-use crate::{event, now_ms};
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 use std::fmt::Write;
 use testkit::aws_front::{Fault, Front};
 use testkit::clevertap::Reply;
-use testkit::harness::{PASSCODE, SHARED_SECRET, World, listen, secret_value, signed};
-use testkit::moto::{self, Resources};
+use testkit::harness::{
+    PASSCODE, SHARED_SECRET, World, event, listen, now_ms, secret_value, signed,
+};
+use testkit::messages::message;
+use testkit::resources::Resources;
 use testkit::secrets_manager::SecretsManager;
 use testkit::webhook::Front as Gateway;
 
-pub const HEADER: &str = "delivered | answers | uploads | HTTP answer | outcome | dead letter";
+/// All rows as tables.
+const TABLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/odd_answers/tables.md");
+const INTRODUCTION: &str = "\
+# What the function does with each answer
+
+The tests of `odd_answers.rs` deliver each row to the real function. `make docs` writes this page.
+
+- **delivered:** without `profile` in it, an event that writes none.
+- **uploads:** the records of each upload to CleverTap, in their order. In a batch from the event queue, the number of the event.
+- **answers:** those to the first requests. After them, everything succeeds. `closed` and `reset` are connections that end before an answer.
+- **HTTP answer:** for a batch, the messages that SQS delivers again.
+- **outcome:** `reason` in the log, or `outcome` where there is no reason. `profile` is followed by the code with which CleverTap refused the profile.
+- **dead letter:** its attributes `reason`, `code` and `records`.
+- A line that starts with `…` delivers the event of the line before once more.
+";
+const HEADER: &str = "| delivered | answers | uploads | HTTP answer | outcome | dead letter |\n|---|---|---|---|---|---|\n";
 /// A switched-off event, which has only a profile.
 const DISABLED: &str = "SUBSCRIPTION_PAUSED";
 /// Invocations of a process at the same time.
 const CONCURRENCY: &str = "8";
-/// Chains of rows at the same time: no more than moto answers in the time for which the function waits, and none that
-/// waits for an invocation.
+/// Chains of rows at the same time: none waits for an invocation.
 const CHAINS: usize = 6;
-/// How often a row is delivered, each time with another key, as long as moto is too slow.
-const ATTEMPTS: usize = 3;
 
 /// More often than anything is tried.
 const ALWAYS: usize = 99;
@@ -105,15 +118,6 @@ fn row(
     }
 }
 
-/// The rows as the table shows them.
-pub fn clevertap_rows() -> Vec<String> {
-    cells(&clevertap::rows())
-}
-
-pub fn aws_rows() -> Vec<String> {
-    cells(&aws::rows())
-}
-
 fn cells(rows: &[Row]) -> Vec<String> {
     let cell = |text: String| if text.is_empty() { "–".to_owned() } else { text };
     let row = |row: &Row| {
@@ -131,6 +135,24 @@ fn cells(rows: &[Row]) -> Vec<String> {
         )
     };
     rows.iter().map(row).collect()
+}
+
+#[test]
+fn the_tables_show_every_row() {
+    let table = |heading: &str, rows: &[Row]| {
+        let rows = cells(rows).into_iter().map(|row| format!("| {row} |\n"));
+        format!("\n## {heading}\n\n{HEADER}{}", rows.collect::<String>())
+    };
+    let clevertap = table("CleverTap", &clevertap::rows());
+    let aws = table("Secrets Manager, DynamoDB and SQS", &aws::rows());
+    let note = "\n`claim`, `completion` and `accepted` are the writes to the claims table before the uploads, after acceptance, and after acceptance of a part of the event.\n";
+    let page = [INTRODUCTION, &clevertap, &aws, note].concat();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(TABLES, &page).expect(TABLES);
+    } else {
+        let written = std::fs::read_to_string(TABLES).unwrap_or_default();
+        assert!(written == page, "{TABLES} is stale: run `make docs`");
+    }
 }
 
 #[tokio::test]
@@ -157,23 +179,17 @@ async fn check(rows: Vec<Row>) {
     let checks = chains.iter().enumerate().map(|(number, chain)| {
         let (full, no_queue) = (&full, &no_queue);
         async move {
-            let mut attempt = 0;
-            loop {
-                let key = format!("r{number:03}x{attempt}");
-                let observed = match chain[0].delivered {
-                    NO_QUEUE => no_queue.check(&key, chain).await,
-                    SECRET => Setup::with_secret(&chain[0]).await.check(&key, chain).await,
-                    _ => full.check(&key, chain).await,
-                };
-                attempt += 1;
-                if attempt == ATTEMPTS || !full.aws.as_ref().unwrap().was_slow_for(&key) {
-                    return (key, observed);
-                }
-            }
+            let key = format!("r{number:03}x");
+            let observed = match chain[0].delivered {
+                NO_QUEUE => no_queue.check(&key, chain).await,
+                SECRET => Setup::with_secret(&chain[0]).await.check(&key, chain).await,
+                _ => full.check(&key, chain).await,
+            };
+            (key, observed)
         }
     });
     let checked: Vec<_> = stream::iter(checks).buffered(CHAINS).collect().await;
-    let letters = full.resources.as_ref().unwrap().letters().await;
+    let letters = full.resources.as_ref().unwrap().letters();
     let mut problems = String::new();
     for (chain, (key, observed)) in chains.iter().zip(checked) {
         let is_batch = chain[0].delivered.starts_with("batch");
@@ -206,8 +222,7 @@ struct Setup {
 
 impl Setup {
     async fn full() -> Self {
-        // A server of its own, which no other test slows down.
-        let resources = Resources::make_at(moto::start().await).await;
+        let resources = Resources::make().await;
         let (aws, url) = front(&resources.endpoint).await;
         let settings = [
             ("AWS_ENDPOINT_URL_SQS", &*url),
@@ -291,11 +306,11 @@ impl Setup {
         };
         let claim = format!("id:{key}-1");
         match row.delivered {
-            EXPIRED => resources.put_claim(&claim, "in_progress", now_ms() - 1).await,
-            OLD_IN_PROGRESS => resources.put_claim(&claim, "in_progress", now_ms() + 600_000).await,
-            OLD_DONE => resources.put_claim(&claim, "done", 0).await,
+            EXPIRED => resources.put_claim(&claim, "in_progress", now_ms() - 1),
+            OLD_IN_PROGRESS => resources.put_claim(&claim, "in_progress", now_ms() + 600_000),
+            OLD_DONE => resources.put_claim(&claim, "done", 0),
             again if again.starts_with('…') && again != AT_ONCE => {
-                resources.expire_claim(&claim).await;
+                resources.expire_claim(&claim);
             }
             _ => {}
         }
@@ -358,7 +373,7 @@ impl Setup {
                 };
                 lines.filter(is_it).collect::<Vec<_>>()
             };
-            crate::eventually("a line for each delivery", || lines().len() >= deliveries).await;
+            testkit::harness::eventually("a line for each delivery", || lines().len() >= deliveries).await;
             let line = &lines()[deliveries - 1];
             let word = line["reason"].as_str().or(line["outcome"].as_str()).unwrap();
             let mut outcome = word.to_owned();

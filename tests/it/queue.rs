@@ -1,27 +1,24 @@
-//! `DELIVERY=queue`, end to end: the HTTP endpoint, moto's queue, and the function as its consumer.
+//! `DELIVERY=queue`, end to end: the HTTP endpoint, the queue, and the function as its consumer.
 //! It does not know the rules for single messages; `sqs.rs` does.
 
-use crate::{aws_service, event, refusing_port, with_resources};
 use purchasely_clevertap::aws::queues::group_id;
 use serde_json::json;
 use std::collections::BTreeSet;
-use testkit::event_source::EventSource;
-use testkit::harness::{SHARED_SECRET, World, body, relayed, signed, unavailable};
-use testkit::moto::Resources;
+use testkit::harness::{SHARED_SECRET, World, body, event, relayed, signed, unavailable};
+use testkit::resources::{Resources, with_resources};
+use testkit::servers::{aws_service, refusing_port};
 use testkit::webhook::Front as Gateway;
 
 const QUEUE: (&str, &str) = ("DELIVERY", "queue");
 
-/// A function in queue mode, and what delivers the queue's messages to it.
-async fn with_queue(settings: &[(&str, &str)]) -> (World, Resources, EventSource) {
-    let (world, resources) = with_resources(&[&[QUEUE], settings].concat()).await;
-    let source = resources.event_source();
-    (world, resources, source)
+/// A function in queue mode.
+async fn with_queue() -> (World, Resources) {
+    with_resources(&[QUEUE]).await
 }
 
 #[tokio::test]
 async fn a_webhook_is_answered_once_queued_and_relayed_with_its_profile_from_there() {
-    let (world, resources, source) = with_queue(&[]).await;
+    let (world, resources) = with_queue().await;
     let mut queued = relayed();
     queued.body["status"] = json!("queued");
     assert_eq!(world.post(&body()).await, queued);
@@ -31,19 +28,19 @@ async fn a_webhook_is_answered_once_queued_and_relayed_with_its_profile_from_the
     // A process that only puts webhooks into the queue needs no connection to CleverTap.
     assert_eq!(world.clevertap.connections(), 0);
 
-    source.drain(async |batch| world.api.invoke(batch).await).await;
+    resources.drain(async |batch| world.api.invoke(batch).await).await;
     let accepted = world.clevertap.accepted();
     let kinds: Vec<_> = accepted.iter().map(|record| &record["type"]).collect();
     assert_eq!(kinds, ["profile", "event"]);
     let line = world.line(|line| line["outcome"] == "relayed").await;
     // The event arrived once.
     assert!(line["EventAge"].is_null(), "{line}");
-    assert_eq!(resources.letters().await.len(), 0);
+    assert_eq!(resources.letters().len(), 0);
 }
 
 #[tokio::test]
 async fn what_needs_no_upload_is_answered_as_in_direct_mode_and_not_queued() {
-    let (world, resources, source) = with_queue(&[]).await;
+    let (world, resources) = with_queue().await;
     let anonymous = json!({ "event_name": "ACTIVATE", "event_id": "e", "anonymous_user_id": "a" });
     let nobody = json!({ "event_name": "ACTIVATE", "event_id": "e" });
     for (body, status, reason) in [
@@ -57,14 +54,14 @@ async fn what_needs_no_upload_is_answered_as_in_direct_mode_and_not_queued() {
     }
     let forged = signed(&body(), "another").envelope(Gateway::HttpApi);
     assert_eq!(world.invoke(&forged).await.status, 401);
-    assert_eq!(resources.letters().await.len(), 2);
-    assert_eq!(source.depth().await, 0);
+    assert_eq!(resources.letters().len(), 2);
+    assert_eq!(resources.depth(), 0);
 }
 
 #[tokio::test]
 async fn a_webhook_that_sqs_does_not_take_is_503() {
     let (_socket, refusing) = refusing_port();
-    let (world, resources, _) = with_queue(&[]).await;
+    let (world, resources) = with_queue().await;
     drop(world);
     let missing = format!("{}/123456789012/missing.fifo", resources.endpoint);
     for settings in [
@@ -117,14 +114,14 @@ async fn a_copy_is_dropped_by_sqs_and_a_replay_is_not() {
 
 #[tokio::test]
 async fn the_queue_takes_the_largest_body_and_gives_it_back_byte_for_byte() {
-    let (world, _resources, source) = with_queue(&[]).await;
+    let (world, resources) = with_queue().await;
     // SQS does not accept the character, so the body is base64 and longer still.
     let mut large = event("e-1", "u");
     large["presentation"] = json!("\u{fffe}");
     let size = large.to_string().len();
     let body = large.to_string() + &" ".repeat(256 * 1024 - size);
     assert_eq!(world.post(body.as_bytes()).await.body["status"], "queued");
-    source.drain(async |batch| world.api.invoke(batch).await).await;
+    resources.drain(async |batch| world.api.invoke(batch).await).await;
     let record = world.clevertap.accepted().pop().unwrap();
     assert_eq!(record["evtData"]["presentation"], "\u{fffe}");
 }

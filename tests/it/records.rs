@@ -1,13 +1,13 @@
 //! Profile, event and revenue records, the sandbox account and dry runs, as CleverTap receives them.
 //! It does not know how each field is mapped; `golden.rs` and the unit tests of `src/mapping` do.
 
-use crate::refuse;
 use serde_json::{Value, json};
 use testkit::clevertap::CleverTap;
 use testkit::harness::{
-    ACCOUNT_ID, PASSCODE, SHARED_SECRET, World, answered, body, listen, relayed, unavailable,
+    ACCOUNT_ID, PASSCODE, SHARED_SECRET, World, answered, body, listen, refuse, relayed,
+    unavailable,
 };
-use testkit::moto::Resources;
+use testkit::resources::Resources;
 use testkit::secrets_manager::SecretsManager;
 
 const SANDBOX_ACCOUNT_ID: &str = "TEST-765-4321";
@@ -77,7 +77,7 @@ async fn a_refund_is_raised_beside_its_event_and_counts_as_its_revenue_record() 
     let again = String::from_utf8(again).unwrap().replace("e-1", "e-2");
     world.clevertap.script([refuse(2, 512)]);
     assert_eq!(world.post(again.as_bytes()).await.body["status"], "dead_lettered");
-    let letter = &resources.letters().await[0];
+    let letter = &resources.letters()[0];
     assert_eq!(letter["attributes"]["records"], "revenue");
 }
 

@@ -114,7 +114,7 @@ async fn every_sample_reaches_clevertap_as_its_golden_upload_and_an_unknown_even
         expected.extend(records);
     }
     assert_eq!(world.clevertap.accepted(), expected);
-    let mut unknown = crate::event("e", "u");
+    let mut unknown = testkit::harness::event("e", "u");
     unknown["event_name"] = json!("SOMETHING_NEW");
     let answer = world.post(unknown.to_string().as_bytes()).await;
     assert_eq!(answer.body["status"], "relayed");

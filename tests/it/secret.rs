@@ -1,7 +1,6 @@
 //! The secret as it is read, cached and rotated.
 //! It does not know Secrets Manager's own rules; the stand-in in `testkit` does.
 
-use crate::server;
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
 use testkit::clevertap;
@@ -10,6 +9,7 @@ use testkit::harness::{
     PASSCODE, SHARED_SECRET, World, answered, body, relayed, secret_value, signed, unavailable,
 };
 use testkit::secrets_manager::{Reply, SecretsManager};
+use testkit::servers::server;
 use testkit::webhook::Front;
 
 /// A Secrets Manager that answers its next requests by `script`.

@@ -1,63 +1,15 @@
 //! The SQS consumer: which messages of a batch are relayed, and which come again.
 //! It does not know SQS itself; the batches are written as Lambda delivers them.
 
-use crate::{aws_service, event, now_ms, refuse, with_resources};
-use purchasely_clevertap::aws::queues::{group_id, message_body};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
 use testkit::clevertap::Reply;
-use testkit::harness::{PASSCODE, SHARED_SECRET, World, signed};
+use testkit::harness::{PASSCODE, SHARED_SECRET, World, event, now_ms, refuse, signed};
+use testkit::messages::{failures, message};
+use testkit::resources::with_resources;
 use testkit::secrets_manager::SecretsManager;
+use testkit::servers::aws_service;
 use testkit::webhook::Front;
-
-/// A message as Lambda delivers it, with the event's id as its own.
-pub fn message(webhook: &Value, attributes: &[(&str, &str)]) -> Value {
-    let (body, encoding) = message_body(webhook.to_string().as_bytes());
-    let encoding = encoding.map(|encoding| ("encoding", encoding));
-    let id = webhook["event_id"].as_str().unwrap();
-    let user = webhook["user_id"].as_str().unwrap();
-    json!({
-        "messageId": id,
-        "receiptHandle": format!("handle-of-{id}"),
-        "body": body,
-        "attributes": {
-            "ApproximateReceiveCount": "1",
-            "MessageGroupId": group_id(user.as_bytes()),
-        },
-        "messageAttributes": message_attributes(attributes.iter().copied().chain(encoding)),
-        "eventSource": "aws:sqs",
-        "eventSourceARN": "arn:aws:sqs:eu-west-1:123456789012:events.fifo",
-        "awsRegion": "eu-west-1",
-    })
-}
-
-/// The message that a redrive makes of a dead letter: it moves body, group and attributes.
-pub fn redriven(letter: &Value) -> Value {
-    let mut message = message(&event("redriven", "u"), &[]);
-    message["body"] = letter["body"].clone();
-    message["attributes"]["MessageGroupId"] = letter["group"].clone();
-    let attributes = letter["attributes"].as_object().unwrap().iter();
-    let attributes = attributes.map(|(name, value)| (&**name, value.as_str().unwrap()));
-    message["messageAttributes"] = message_attributes(attributes);
-    message
-}
-
-/// The ids of the messages that are to come again, in alphabetical order.
-pub async fn failures(world: &World, messages: &[Value]) -> Vec<String> {
-    let batch = json!({ "Records": messages });
-    let answer = world.api.invoke(batch).await.expect("an answer");
-    let failures = answer["batchItemFailures"].as_array().expect("a list");
-    let id = |failure: &Value| failure["itemIdentifier"].as_str().unwrap().to_owned();
-    let mut failures: Vec<_> = failures.iter().map(id).collect();
-    failures.sort();
-    failures
-}
-
-fn message_attributes<'a>(attributes: impl Iterator<Item = (&'a str, &'a str)>) -> Value {
-    let attribute = |value| json!({ "stringValue": value, "dataType": "String" });
-    let attributes = attributes.map(|(name, value)| (name.to_owned(), attribute(value)));
-    Value::Object(attributes.collect::<Map<_, _>>())
-}
 
 /// The ids of the events in each upload so far.
 fn sent(world: &World) -> Vec<Vec<String>> {
@@ -83,7 +35,7 @@ async fn a_batch_is_one_upload_and_completes_each_claim() {
         assert_eq!(sent(&world), [&*ids]);
     }
     for id in ids {
-        let claim = resources.claim(&format!("id:{id}")).await;
+        let claim = resources.claim(&format!("id:{id}"));
         assert_eq!(claim.as_deref(), Some("done"), "{id}");
     }
 }
@@ -91,7 +43,7 @@ async fn a_batch_is_one_upload_and_completes_each_claim() {
 #[tokio::test]
 async fn an_event_in_progress_elsewhere_blocks_only_its_user() {
     let (world, resources) = with_resources(&[]).await;
-    resources.claim_in_progress("id:e-1", now_ms() + 600_000).await;
+    resources.put_claim("id:e-1", "in_progress", now_ms() + 600_000);
     let users = [("e-1", "ann"), ("e-2", "bob"), ("e-3", "ann")];
     let messages = users.map(|(id, user)| message(&event(id, user), &[]));
     assert_eq!(failures(&world, &messages).await, ["e-1", "e-3"]);
@@ -106,7 +58,7 @@ async fn an_event_that_can_never_be_relayed_waits_behind_a_failed_one_of_its_use
     poison["event_name"] = json!("$$$");
     let messages = [message(&event("e-1", "ann"), &[]), message(&poison, &[])];
     assert_eq!(failures(&world, &messages).await, ["e-1", "e-2"]);
-    assert_eq!(resources.letters().await.len(), 0);
+    assert_eq!(resources.letters().len(), 0);
 }
 
 #[tokio::test]
@@ -122,7 +74,7 @@ async fn the_second_of_two_copies_in_a_batch_has_the_firsts_outcome() {
         world.clevertap.script([reply.clone()]);
         assert_eq!(failures(&world, &copies).await, again, "{reply:?}");
         assert_eq!(sent(&world), [["e-1"]], "{reply:?}");
-        assert_eq!(resources.letters().await.len(), letters, "{reply:?}");
+        assert_eq!(resources.letters().len(), letters, "{reply:?}");
     }
 }
 
@@ -288,11 +240,11 @@ async fn a_message_that_fails_after_13_days_is_a_dead_letter_and_releases_its_us
     let batch = [of_age("e-1", 14), of_age("e-2", 12)];
     world.clevertap.script([Reply::Status(401)]);
     assert_eq!(failures(&world, &batch).await, ["e-2"]);
-    let letters = resources.letters().await;
+    let letters = resources.letters();
     assert_eq!(letters.len(), 1);
     assert_eq!(letters[0]["attributes"]["reason"], "retries_exhausted");
     assert_eq!(letters[0]["attributes"]["event_id"], "e-1");
-    resources.expire_claim("id:e-2").await;
+    resources.expire_claim("id:e-2");
     assert_eq!(failures(&world, &batch[1..]).await, [""; 0]);
     assert_eq!(sent(&world)[1..], [["e-2"]]);
 }

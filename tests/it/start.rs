@@ -1,10 +1,11 @@
 //! A start: the configuration it refuses, and what it prepares before the first event.
 //! It does not know how long that takes; `make bench` measures it.
 
-use crate::eventually;
 use serde_json::Value;
 use testkit::clevertap::CleverTap;
-use testkit::harness::{ACCOUNT_ID, PASSCODE, World, body, function_path, listen, relayed};
+use testkit::harness::{
+    ACCOUNT_ID, PASSCODE, World, body, eventually, function_path, listen, relayed,
+};
 use testkit::lambda::{Function, RuntimeApi};
 
 /// A function whose start has read the secret and opened a connection.

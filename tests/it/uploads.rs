@@ -1,13 +1,13 @@
 //! Uploads and the connection to CleverTap.
 //! It does not know what each answer does; `odd_answers.rs` does.
 
-use crate::refusing_port;
 use serde_json::json;
 use std::time::{Duration, Instant};
 use testkit::clevertap::{CleverTap, Reply};
 use testkit::harness::{
     SHARED_SECRET, World, body, listen, now_seconds, relayed, signed, unavailable,
 };
+use testkit::servers::refusing_port;
 use testkit::webhook::Front;
 
 #[tokio::test]

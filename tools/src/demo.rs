@@ -3,26 +3,24 @@
 
 use crate::files::json_files;
 use crate::stand_ins::{Delivery, Kind, StandIns, describe, json_lines, user};
-use crate::{Interruption, Unusable, http_client};
+use crate::{Interruption, Unusable};
 use serde_json::{Value, json};
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
-use testkit::cargo_lambda::{Watched, wait_until_served};
+use std::time::Instant;
 use testkit::harness::now_seconds;
-use testkit::process::free_port;
-use testkit::webhook::{SAMPLE_SHARED_SECRET, Webhook};
+use testkit::lambda::{Function, RuntimeApi};
+use testkit::process::find_built;
+use testkit::webhook::{Front, SAMPLE_SHARED_SECRET, Webhook};
 
-/// What the function and `cargo lambda watch` print.
+/// What the function prints.
 const LOG: &str = "target/demo.log";
-/// `cargo lambda watch` compiles the function before it answers; on a new machine that takes minutes.
-const COMPILING: Duration = Duration::from_mins(15);
 
 /// Relay every sample webhook to a stand-in CleverTap and show what it accepted.
 ///
-/// Starts CleverTap, Secrets Manager and the function (under `cargo lambda watch`) on free ports of this machine,
-/// and ends them again. Exit code 1: at least one webhook was not relayed.
+/// Starts CleverTap, Secrets Manager and the function on free ports of this machine, and ends them again. Cargo builds
+/// the function first, if it must. Exit code 1: at least one webhook was not relayed.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   cargo relay demo
@@ -32,18 +30,9 @@ pub struct Options {
     /// Folder of `.json` files that each contain one raw body.
     #[arg(long, value_name = "FOLDER", default_value = "events")]
     events: PathBuf,
-    /// Whether the function relays a webhook before it answers, or puts it into a queue; `make tools` installs the
-    /// queue's stand-in.
+    /// Whether the function relays a webhook before it answers, or puts it into a queue.
     #[arg(long, default_value = "direct")]
     delivery: Delivery,
-    /// The `cargo-lambda` executable.
-    #[arg(
-        long,
-        value_name = "PATH",
-        env = "CARGO_LAMBDA",
-        default_value = "cargo-lambda"
-    )]
-    cargo_lambda: PathBuf,
     /// Print one JSON object per webhook.
     #[arg(long)]
     json: bool,
@@ -51,20 +40,18 @@ pub struct Options {
 
 pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
     let samples = samples(&options.events)?;
+    let function = find_built("purchasely-clevertap")?;
     let mut interruption = Interruption::new()?;
     let stand_ins = StandIns::start(0, 0, options.delivery).await?;
-    let log = fs::create_dir_all("target").and_then(|()| File::create(LOG));
-    let log = log.map_err(|error| format!("{LOG}: {error}"))?;
-    let port = free_port().await;
-    let variables = stand_ins.variables();
-    let mut function = Watched::start(&options.cargo_lambda, port, &variables, Some(log))?;
-    let url = function.url.clone();
+    let api = RuntimeApi::start().await;
+    let function = Function::spawn(function, &api, &stand_ins.variables());
     let result = tokio::select! {
-        result = send_all(&samples, options.json, &stand_ins, &url) => result,
+        result = send_all(&samples, options.json, &stand_ins, &api) => result,
         () = interruption.wait() => Ok(Interruption::exit_code()),
-        reason = function.ended() => Err(format!("{reason}; see {LOG}").into()),
     };
-    function.end().await;
+    let log = fs::create_dir_all("target")
+        .and_then(|()| fs::write(LOG, function.log().join("\n") + "\n"));
+    log.map_err(|error| format!("{LOG}: {error}"))?;
     result
 }
 
@@ -72,26 +59,23 @@ async fn send_all(
     samples: &[PathBuf],
     as_json: bool,
     stand_ins: &StandIns,
-    url: &str,
+    api: &RuntimeApi,
 ) -> Result<ExitCode, Unusable> {
-    let http = http_client(COMPILING)?;
-    eprintln!("Waiting for cargo lambda watch to compile and start the function (log: {LOG}) ...");
-    let served = wait_until_served(&http, url, COMPILING).await;
-    served.map_err(|error| format!("{error}; see {LOG}"))?;
     let mut all_relayed = true;
     let mut all_accepted = Vec::new();
     for path in samples {
         let body = fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
         let webhook = Webhook::new(body, SAMPLE_SHARED_SECRET, now_seconds());
         let started = Instant::now();
-        let (status, answer) = webhook
-            .post(&http, url)
+        let answer = api
+            .invoke(webhook.envelope(Front::HttpApi))
             .await
             .map_err(|error| format!("the function does not answer: {error}; see {LOG}"))?;
         let milliseconds = started.elapsed().as_millis();
-        stand_ins.deliver_queued(url).await;
+        let (status, answer) = (&answer["statusCode"], answer["body"].as_str().unwrap_or_default());
+        stand_ins.deliver_queued(async |batch| api.invoke(batch).await).await;
         let accepted = stand_ins.clevertap.accepted().split_off(all_accepted.len());
-        all_relayed &= status == 200 && !accepted.is_empty();
+        all_relayed &= *status == 200 && !accepted.is_empty();
         let file = path.file_name().unwrap_or_default().to_string_lossy();
         if as_json {
             println!(
@@ -104,7 +88,7 @@ async fn send_all(
         } else {
             let user = accepted.first().map_or("", user);
             let records = if accepted.is_empty() {
-                answer
+                answer.to_owned()
             } else {
                 in_words(&accepted, &file)
             };

@@ -18,7 +18,7 @@ use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use testkit::cargo_lambda::{PATH, Watched};
+use testkit::cargo_lambda::{PATH, Watched, invoke};
 use testkit::process::free_port;
 use tokio::net::TcpListener;
 
@@ -42,8 +42,7 @@ pub struct Options {
     /// expects it. The page works as well.
     #[arg(long)]
     no_function: bool,
-    /// Whether the function relays a webhook before it answers, or puts it into a queue; `make tools` installs the
-    /// queue's stand-in.
+    /// Whether the function relays a webhook before it answers, or puts it into a queue.
     #[arg(long, default_value = "direct")]
     delivery: Delivery,
     /// Port of the page; 0 is any free one.
@@ -125,7 +124,7 @@ pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
     }
     let code = tokio::select! {
         () = Arc::clone(&live).run() => ExitCode::SUCCESS,
-        () = live.stand_ins.deliver(&function_origin) => ExitCode::SUCCESS,
+        () = live.stand_ins.deliver(async |batch| invoke(&live.http, &function_origin, batch).await) => ExitCode::SUCCESS,
         () = interruption.wait() => ExitCode::SUCCESS,
         reason = ended(&mut function) => {
             eprintln!("error: {reason}");

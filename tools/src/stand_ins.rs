@@ -1,15 +1,11 @@
 //! CleverTap, Secrets Manager and SQS on this machine, for `demo` and `dev`, and what CleverTap accepted in few words.
 //! It does not know who uses them.
 
-use crate::{Unusable, http_client};
+use crate::Unusable;
 use serde_json::{Value, json};
-use std::time::Duration;
-use testkit::cargo_lambda::invoke;
 use testkit::clevertap::CleverTap;
-use testkit::event_source::EventSource;
 use testkit::harness::secret_value;
-use testkit::moto::Resources;
-use testkit::process::find_tool;
+use testkit::resources::Resources;
 use testkit::secrets_manager::SecretsManager;
 use testkit::webhook::SAMPLE_SHARED_SECRET;
 use tokio::net::TcpListener;
@@ -20,8 +16,6 @@ const SECRET_ID: &str = "purchasely-clevertap";
 const REVENUE_EVENT: &str = "Charged";
 /// Of a profile's properties, those that say most about it.
 const SHOWN_FIRST: [&str; 2] = ["has_active_subscription", "plan"];
-/// Longer than the function works, and than it takes to compile it again after a change.
-const FUNCTION_TIMEOUT: Duration = Duration::from_mins(5);
 /// Columns of printed JSON.
 const WIDTH: usize = 100;
 
@@ -31,15 +25,8 @@ pub struct StandIns {
     clevertap_url: String,
     secrets_manager: SecretsManager,
     secrets_manager_url: String,
-    /// With [`Delivery::Queue`].
-    queues: Option<Queues>,
-}
-
-/// Moto's queues and table, and what delivers the event queue's messages to the function.
-struct Queues {
-    resources: Resources,
-    source: EventSource,
-    http: reqwest::Client,
+    /// Queues and a table, with [`Delivery::Queue`].
+    resources: Option<Resources>,
 }
 
 /// `DELIVERY` of the function.
@@ -47,7 +34,6 @@ struct Queues {
 #[serde(rename_all = "snake_case")]
 pub enum Delivery {
     Direct,
-    /// Needs moto's server, which stands in for SQS and DynamoDB.
     Queue,
 }
 
@@ -66,9 +52,9 @@ impl StandIns {
         secrets_manager_port: u16,
         delivery: Delivery,
     ) -> Result<Self, Unusable> {
-        let queues = match delivery {
+        let resources = match delivery {
             Delivery::Direct => None,
-            Delivery::Queue => Some(Queues::make().await?),
+            Delivery::Queue => Some(Resources::make().await),
         };
         let clevertap = CleverTap::new(ACCOUNT_ID, PASSCODE);
         let secrets_manager =
@@ -83,7 +69,7 @@ impl StandIns {
             clevertap_url,
             secrets_manager,
             secrets_manager_url,
-            queues,
+            resources,
         })
     }
 
@@ -102,9 +88,9 @@ impl StandIns {
             ("AWS_ACCESS_KEY_ID", "sample"),
             ("AWS_SECRET_ACCESS_KEY", "sample"),
         ];
-        if let Some(queues) = &self.queues {
+        if let Some(resources) = &self.resources {
             variables.push(("DELIVERY", "queue"));
-            variables.extend(queues.resources.settings());
+            variables.extend(resources.settings());
         }
         variables
     }
@@ -115,41 +101,23 @@ impl StandIns {
     }
 
     /// How many messages the event queue has, if there is one.
-    pub async fn depth(&self) -> Option<u64> {
-        match &self.queues {
-            Some(Queues { source, .. }) => Some(source.depth().await),
-            None => None,
+    pub fn depth(&self) -> Option<usize> {
+        self.resources.as_ref().map(Resources::depth)
+    }
+
+    /// Delivers what the event queue has; what failed waits.
+    pub async fn deliver_queued(&self, invoke: impl AsyncFn(Value) -> Result<Value, Value>) {
+        if let Some(resources) = &self.resources {
+            while resources.poll(&invoke).await > 0 {}
         }
     }
 
-    /// Delivers what the event queue has to the function at `url`; what failed waits.
-    pub async fn deliver_queued(&self, url: &str) {
-        if let Some(Queues { source, http, .. }) = &self.queues {
-            while source.poll(0, async |batch| invoke(http, url, batch).await).await > 0 {}
-        }
-    }
-
-    /// Delivers the event queue's messages to the function at `url`, for ever.
-    pub async fn deliver(&self, url: &str) {
-        match &self.queues {
-            Some(Queues { source, http, .. }) => {
-                source.run(async |batch| invoke(http, url, batch).await).await;
-            }
+    /// Delivers the event queue's messages for ever.
+    pub async fn deliver(&self, invoke: impl AsyncFn(Value) -> Result<Value, Value>) {
+        match &self.resources {
+            Some(resources) => resources.deliver(invoke).await,
             None => std::future::pending().await,
         }
-    }
-}
-
-impl Queues {
-    async fn make() -> Result<Self, Unusable> {
-        find_tool("MOTO_SERVER", "moto_server")?;
-        let resources = Resources::make().await;
-        let source = resources.event_source();
-        Ok(Self {
-            resources,
-            source,
-            http: http_client(FUNCTION_TIMEOUT)?,
-        })
     }
 }
 

@@ -43,6 +43,26 @@ impl ClaimsTable {
         })
     }
 
+    /// An item, as DynamoDB's JSON.
+    pub fn item(&self, key: &str) -> Option<&Map<String, Value>> {
+        self.0.get(key)
+    }
+
+    /// Replaces an item.
+    pub fn put(&mut self, key: &str, item: Value) {
+        let Value::Object(item) = item else {
+            panic!("an item is an object");
+        };
+        self.0.insert(key.to_owned(), item);
+    }
+
+    /// Lets the claim of an item be taken over at once.
+    pub fn release(&mut self, key: &str) {
+        if let Some(item) = self.0.get_mut(key) {
+            item.insert("until_ms".to_owned(), json!({ "N": "0" }));
+        }
+    }
+
     /// Deletes every second item that has expired: DynamoDB takes days for it.
     pub fn expire(&mut self, now_seconds: u64) {
         let mut is_late = true;

@@ -14,9 +14,11 @@ mod sender;
 mod sqs;
 mod world;
 
+pub use claims_table::ClaimsTable;
 pub use faults::{Fault, Service};
 pub use scenario::{Length, Scenario};
 pub use sender::{READ_TIMEOUT, RETRIES, delay_after};
+pub use sqs::Queue;
 
 use purchasely_clevertap::{config, telemetry};
 use std::cell::RefCell;

@@ -42,6 +42,25 @@ impl Queue {
         &self.messages
     }
 
+    /// Ends the waiting of every message.
+    pub fn show_all(&mut self) {
+        for message in &mut self.messages {
+            message.hidden_until = Duration::ZERO;
+        }
+    }
+
+    /// Takes all messages out, each as its body, group and attributes.
+    pub fn take_letters(&mut self) -> Vec<Value> {
+        let letter = |message: Message| {
+            let attributes = message.attributes.as_object().into_iter().flatten();
+            let attributes =
+                attributes.map(|(name, value)| (name.clone(), value["StringValue"].clone()));
+            let attributes: Map<_, _> = attributes.collect();
+            json!({ "body": message.body, "group": message.group, "attributes": attributes })
+        };
+        self.messages.drain(..).map(letter).collect()
+    }
+
     /// Stores the message of a `SendMessage`, unless it repeats one of the last five minutes.
     pub fn send(&mut self, input: &Value, now: Duration) -> (u16, Value) {
         let text = |name: &str| input[name].as_str().unwrap_or_default().to_owned();

@@ -3,7 +3,6 @@
 pub mod costs;
 
 use super::{Table, path, read};
-use crate::odd_answers;
 use crate::template::{of_type, template};
 use purchasely_clevertap::clevertap::{REGIONS, UploadFailure};
 use purchasely_clevertap::config::SETTINGS;
@@ -31,8 +30,6 @@ pub fn tables() -> BTreeMap<&'static str, Table> {
         ("regions", "region | code | host", regions),
         ("metrics", "metric | unit | meaning", metrics),
         ("answers", "word | HTTP status | metric | when", answers),
-        ("clevertap-answers", odd_answers::HEADER, odd_answers::clevertap_rows),
-        ("aws-answers", odd_answers::HEADER, odd_answers::aws_rows),
         ("reasons", "reason | answer | class | level | cause | action", reasons),
         ("adjustments", "outcome | meaning", adjustments),
         ("events", "category | events", events),

@@ -40,7 +40,7 @@ pub struct Live {
     /// Of requests to the function: `cargo lambda watch` stops answering for ever if many wait in it.
     slots: Semaphore,
     changes: broadcast::Sender<Change>,
-    http: reqwest::Client,
+    pub http: reqwest::Client,
     output: Output,
 }
 
@@ -230,7 +230,7 @@ impl Live {
             let (load, blocked_users) = self.deliveries(|deliveries| {
                 (deliveries.take_load(), deliveries.blocked_users().len())
             });
-            let depth = self.stand_ins.depth().await;
+            let depth = self.stand_ins.depth();
             let is_busy = load != Load::default() || blocked_users > 0 || depth.unwrap_or(0) > 0;
             if is_busy || was_busy {
                 let mut data = json!(load);

@@ -1,4 +1,4 @@
-//! `make demo` as a newcomer runs it, and `cargo relay send` against endpoints of its own.
+//! `cargo relay demo` as a newcomer runs it, and `cargo relay send` against endpoints of its own.
 
 use nix::sys::termios::{LocalFlags, tcgetattr};
 use serde_json::{Value, json};
@@ -10,7 +10,8 @@ use std::time::Duration;
 use testkit::connections::{Connections, Ending};
 use testkit::harness::{body, function_path, listen};
 use testkit::lambda::{Function, RuntimeApi};
-use testkit::process::{built, cargo_variables, repository};
+use testkit::process::{built, repository};
+use testkit::tool;
 use testkit::webhook::{SAMPLE_SHARED_SECRET, Webhook};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
@@ -33,22 +34,16 @@ fn golden(sample: &str, number: usize) -> Value {
 }
 
 #[tokio::test]
-async fn make_demo_relays_every_sample_and_shows_one_record_of_each_kind() {
+async fn demo_relays_every_sample_and_shows_one_record_of_each_kind() {
     for delivery in ["direct", "queue"] {
         check_demo(delivery).await;
     }
 }
 
 async fn check_demo(delivery: &str) {
-    let mut make = Command::new("make");
-    for name in cargo_variables() {
-        make.env_remove(name);
-    }
-    make.args(["demo", &format!("DELIVERY={delivery}")]).env_remove("MAKEFLAGS");
-    let make = make.current_dir(repository());
-    let output = make.output().await.unwrap();
-    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
-    assert!(output.status.success(), "{stdout}\n{stderr}");
+    let finished = tool::run(&format!("demo --delivery {delivery}"), &[]).await;
+    let (stdout, stderr) = (finished.stdout, finished.stderr);
+    assert_eq!(finished.code, Some(0), "{stdout}\n{stderr}");
 
     for sample in samples() {
         let name = sample.file_name().unwrap().to_str().unwrap();

@@ -1,11 +1,11 @@
 //! `cargo relay digest` beside the log of the real function.
 
-use crate::tool;
 use serde_json::{Value, json};
 use std::io::Write;
 use std::process::Stdio;
 use testkit::harness::{PASSCODE, SECRET_ID, SHARED_SECRET, World, signed};
 use testkit::secrets_manager::SecretsManager;
+use testkit::tool;
 use testkit::webhook::Front;
 use tokio::io::AsyncWriteExt;
 

@@ -1,13 +1,13 @@
 //! `cargo relay explain`: what it prints, and that the function sends the same.
 //! The mapping's rules are tested in `src/mapping`.
 
-use crate::tool;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 use testkit::harness::World;
 use testkit::process::repository;
+use testkit::tool;
 
 const EVERY_OUTCOME: &str = "tools/tests/snapshots/every_outcome.json";
 const TRANSACTION: &str = "events/TRANSACTION_PROCESSED.json";

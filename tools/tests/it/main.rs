@@ -1,11 +1,6 @@
-//! Runs the `relay` tool as people run it.
+//! Runs the `relay` tool as people run it. It takes Rust alone.
 
 mod demo;
-mod dev;
 mod digest;
-mod doctor;
 mod explain;
-mod page;
-mod replay;
 mod simulate;
-mod tool;

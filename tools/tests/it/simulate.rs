@@ -1,7 +1,7 @@
 //! `cargo relay simulate`. It does not know the guarantees; the simulation's own tests do.
 
-use crate::tool;
 use serde_json::Value;
+use testkit::tool;
 
 async fn worlds(arguments: &str) -> Vec<Value> {
     let finished = tool::run(&format!("simulate --json {arguments}"), &[]).await;

@@ -1,14 +1,16 @@
 //! The claims table: no event is relayed twice, and a table that fails blocks nobody.
 //! It does not know how claims are written; it reads them from the table.
 
-use crate::{event, now_ms, refuse, server, with_resources};
 use futures_util::future::join_all;
 use serde_json::json;
 use std::sync::Arc;
 use testkit::clevertap::Reply;
 use testkit::connections::Ending;
-use testkit::harness::{World, answered, body, now_seconds, relayed, unavailable};
-use testkit::moto::Resources;
+use testkit::harness::{
+    World, answered, body, event, now_ms, now_seconds, refuse, relayed, unavailable,
+};
+use testkit::moto::{Resources, with_resources};
+use testkit::servers::server;
 use tokio::sync::Semaphore;
 
 /// The claim of [`body`]'s event.

@@ -1,6 +1,5 @@
 //! `cargo relay replay`: what reaches the function or its queue, in which order, and what a later run sends.
 
-use crate::tool::{self, Finished};
 use bytes::Bytes;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -16,6 +15,7 @@ use testkit::connections::{Connections, Ending};
 use testkit::harness::{SHARED_SECRET, World, listen, now_seconds, signed};
 use testkit::hyper::Request;
 use testkit::moto::Resources;
+use testkit::tool::{self, Finished};
 use testkit::webhook::Front;
 use tokio::process::Command;
 

@@ -2,14 +2,15 @@
 //! It does not know the page's API.
 
 mod browser;
+mod dev;
 
 use crate::dev::Dev;
-use crate::tool;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use browser::{Browser, axe};
 use serde_json::Value;
 use testkit::process::repository;
+use testkit::tool;
 
 const DESKTOP: (u32, u32) = (1280, 800);
 /// The narrowest phone that is common.

@@ -1,14 +1,14 @@
 //! Events that can never be relayed: stored in the dead-letter queue, acknowledged, and relayed by a redrive.
 //! It does not know the queue's alarms; `monitoring.rs` does.
 
-use crate::sqs::{failures, message, redriven};
-use crate::{aws_service, event, refuse, refusing_port, server, silent_server, with_resources};
 use purchasely_clevertap::aws::queues::group_id;
 use serde_json::json;
 use std::time::Duration;
 use testkit::connections::Ending;
-use testkit::harness::{SHARED_SECRET, World, answered, signed};
-use testkit::moto::Resources;
+use testkit::harness::{SHARED_SECRET, World, answered, event, refuse, signed};
+use testkit::messages::{failures, message, redriven};
+use testkit::moto::{Resources, with_resources};
+use testkit::servers::{aws_service, refusing_port, server, silent_server};
 use testkit::webhook::Front;
 
 #[tokio::test]

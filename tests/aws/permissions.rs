@@ -1,11 +1,12 @@
 //! The permissions in `template.yaml`: the function's role grants what the function calls, and no more.
 //! It does not know who calls whom in the source; it runs the function under moto's IAM.
 
-use crate::{sqs, template};
+use crate::template;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use testkit::clevertap::Reply;
 use testkit::harness::{Answer, PASSCODE, SECRET_ID, SHARED_SECRET, World, answered, secret_value};
+use testkit::messages::message;
 use testkit::moto::{self, Resources};
 use testkit::secrets_manager::SecretsManager;
 
@@ -220,7 +221,7 @@ async fn use_everything(world: &World, number: usize, receipt: &str) -> [Answer;
     world.clevertap.script([Reply::Status(408)]);
     let event =
         json!({ "event_name": "ACTIVATE", "event_id": format!("m-{number}"), "user_id": "u" });
-    let mut message = sqs::message(&event, &[]);
+    let mut message = message(&event, &[]);
     message["receiptHandle"] = receipt.into();
     world.api.invoke(json!({ "Records": [message] })).await.expect("an answer");
     answers

@@ -1,7 +1,7 @@
 //! Starts `cargo relay` in the root of the workspace. It does not know the commands.
 
+use crate::process::{built, repository};
 use std::process::Stdio;
-use testkit::process::{built, repository};
 use tokio::process::Command;
 
 pub struct Finished {
