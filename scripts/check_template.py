@@ -144,6 +144,19 @@ def check_that_only_tracing_allows_anything_on_every_resource(template):
         equal(function["TracingConfig"], {"Mode": mode}, f"the function's tracing with Tracing={tracing}")
 
 
+def check_what_a_security_review_asks_for(template):
+    stack = Stack(template)
+    (role,) = stack.of_type("AWS::IAM::Role").values()
+    (trust,) = role["AssumeRolePolicyDocument"]["Statement"]
+    equal((trust["Principal"], trust["Action"]), ({"Service": "lambda.amazonaws.com"}, "sts:AssumeRole"), "who has the role")
+    (stage,) = stack.of_type("AWS::ApiGatewayV2::Stage").values()
+    assert "AccessLogSettings" in stage, "the stage has no access log"
+    for name, group in stack.of_type("AWS::Logs::LogGroup").items():
+        assert "RetentionInDays" in group, f"{name} keeps its lines for ever"
+    for name, queue in stack.of_type("AWS::SQS::Queue").items():
+        equal(queue["SqsManagedSseEnabled"], True, f"the encryption of {name}")
+
+
 def check_the_names(template):
     # What CloudFormation names collides with nothing, such as a queue that a deleted stack left, or a group
     # that Lambda made.

@@ -382,6 +382,8 @@ mod tests {
 
     impl World {
         fn handler(&self) -> Arc<Handler> {
+            // Through the test harness, which shows the log of a test that fails only.
+            telemetry::capture(|line| print!("{}", String::from_utf8_lossy(line)));
             telemetry::note_panics();
             let config = Config::from_env(|name| {
                 let value = match name {

@@ -34,7 +34,7 @@ const AWS: Grants<'_> = &[
 
 /// The role's actions by resource, with everything created that the template can create.
 fn granted() -> BTreeMap<String, BTreeSet<String>> {
-    let role = template::resources()["FunctionRole"]["Properties"].take();
+    let (_, role) = template::of_type("AWS::IAM::Role").remove(0);
     let mut granted = BTreeMap::<_, BTreeSet<_>>::new();
     for policy in role["Policies"].as_array().unwrap() {
         for statement in policy["PolicyDocument"]["Statement"].as_array().unwrap() {

@@ -271,7 +271,7 @@ impl Setup {
             _ => vec![webhook(key, 1, 1, kind)],
         };
         for (delivery, row) in chain.iter().enumerate() {
-            self.prepare(key, row).await;
+            self.prepare(key, row);
             let again = || self.deliver_batch(&events, &[]);
             let answer = match row.delivered.strip_prefix(REDRIVEN) {
                 Some(records) => {
@@ -291,7 +291,7 @@ impl Setup {
     }
 
     /// What the row says about claims and answers comes true.
-    async fn prepare(&self, key: &str, row: &Row) {
+    fn prepare(&self, key: &str, row: &Row) {
         let replies = row.answers.iter().filter_map(|answer| match &answer.given {
             Given::ByCleverTap(reply) => Some(vec![reply.clone(); answer.times]),
             _ => None,
@@ -373,7 +373,10 @@ impl Setup {
                 };
                 lines.filter(is_it).collect::<Vec<_>>()
             };
-            testkit::harness::eventually("a line for each delivery", || lines().len() >= deliveries).await;
+            testkit::harness::eventually("a line for each delivery", || {
+                lines().len() >= deliveries
+            })
+            .await;
             let line = &lines()[deliveries - 1];
             let word = line["reason"].as_str().or(line["outcome"].as_str()).unwrap();
             let mut outcome = word.to_owned();

@@ -139,6 +139,22 @@ fn each_chosen_python_package_is_locked() {
     }
 }
 
+/// Plain `cargo lambda watch` serves the function at `/` only then; `make watch` tries it.
+#[test]
+fn the_workspace_has_one_binary() {
+    let cargo = std::process::Command::new(env!("CARGO"))
+        .args(["metadata", "--no-deps", "--format-version", "1", "--locked", "--offline"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let metadata: serde_json::Value = serde_json::from_slice(&cargo.stdout).unwrap();
+    let packages = metadata["packages"].as_array().unwrap().iter();
+    let targets = packages.flat_map(|package| package["targets"].as_array().unwrap());
+    let binaries = targets.filter(|target| target["kind"][0] == "bin");
+    let names: Vec<_> = binaries.map(|target| &target["name"]).collect();
+    assert_eq!(names, ["purchasely-clevertap"]);
+}
+
 #[test]
 fn the_workflows_use_one_version_of_rust() {
     let workflows = with_extension(".github/workflows", "yml");

@@ -1,22 +1,23 @@
-//! The function as a developer runs it: `cargo lambda watch`, moto's Secrets Manager, plain HTTP requests.
+//! The function as a developer runs it: plain `cargo lambda watch`, a stand-in for Secrets Manager, plain HTTP requests.
 //! It does not know `cargo relay`; the tests of `tools` do.
 
-use aws_config::{BehaviorVersion, Region};
-use purchasely_clevertap::http::SharedHttp;
-use std::sync::Arc;
 use std::time::Duration;
 use testkit::cargo_lambda::{Watched, wait_until_served};
 use testkit::clevertap::CleverTap;
-use testkit::harness::{ACCOUNT_ID, PASSCODE, SHARED_SECRET, body, listen, secret_value, signed};
+use testkit::harness::{
+    ACCOUNT_ID, PASSCODE, SECRET_ID, SHARED_SECRET, body, listen, secret_value, signed,
+};
 use testkit::process::{free_port, plain_client, tool};
+use testkit::secrets_manager::SecretsManager;
 
 const COMPILING: Duration = Duration::from_mins(10);
 
 #[tokio::test]
-async fn a_signed_webhook_is_relayed_through_cargo_lambda_watch_with_the_passcode_from_moto() {
+async fn a_signed_webhook_is_relayed_through_cargo_lambda_watch() {
     let http = plain_client();
-    let moto_url = testkit::moto::endpoint().await;
-    create_secret(&http, &moto_url).await;
+    let secrets_manager = SecretsManager::new(SECRET_ID, &secret_value(PASSCODE, SHARED_SECRET));
+    let (listener, secrets_manager_url) = listen().await;
+    tokio::spawn(secrets_manager.serve(listener));
     let clevertap = CleverTap::new(ACCOUNT_ID, PASSCODE);
     let (listener, clevertap_url) = listen().await;
     tokio::spawn(clevertap.clone().serve(listener));
@@ -24,8 +25,8 @@ async fn a_signed_webhook_is_relayed_through_cargo_lambda_watch_with_the_passcod
         ("CLEVERTAP_REGION", "in1"),
         ("CLEVERTAP_ACCOUNT_ID", ACCOUNT_ID),
         ("CLEVERTAP_API_URL", &clevertap_url),
-        ("SECRET_ID", "purchasely-clevertap"),
-        ("AWS_ENDPOINT_URL", &moto_url),
+        ("SECRET_ID", SECRET_ID),
+        ("AWS_ENDPOINT_URL_SECRETS_MANAGER", &secrets_manager_url),
         ("AWS_REGION", "eu-west-1"),
         ("AWS_ACCESS_KEY_ID", "test"),
         ("AWS_SECRET_ACCESS_KEY", "test"),
@@ -46,21 +47,4 @@ async fn a_signed_webhook_is_relayed_through_cargo_lambda_watch_with_the_passcod
     assert_eq!(correct, (200, relayed.to_owned()), "{}", output());
     assert_eq!(wrong, (401, r#"{"error":"unauthorized"}"#.to_owned()));
     assert_eq!(clevertap.accepted().len(), 2);
-}
-
-async fn create_secret(http: &reqwest::Client, moto_url: &str) {
-    let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
-        .http_client(SharedHttp(Arc::new(http.clone())))
-        .region(Region::new("eu-west-1"))
-        .endpoint_url(moto_url)
-        .test_credentials()
-        .load()
-        .await;
-    aws_sdk_secretsmanager::Client::new(&config)
-        .create_secret()
-        .name("purchasely-clevertap")
-        .secret_string(secret_value(PASSCODE, SHARED_SECRET))
-        .send()
-        .await
-        .expect("moto stores a secret");
 }
