@@ -107,6 +107,11 @@ impl<'j> Object<'j> {
         self.0.iter().map(|(name, value)| (&**name, value))
     }
 
+    /// Keeps only the fields that are wanted.
+    pub fn retain(&mut self, is_wanted: impl Fn(&str, &Value<'j>) -> bool) {
+        self.0.retain(|(name, value)| is_wanted(name, value));
+    }
+
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()
