@@ -96,6 +96,10 @@ fn webhook(input: &[u8]) {
         assert!(!records.is_empty());
         for record in records {
             assert_eq!(mistake_in(record), None, "{record}");
+            let properties = record["evtData"].as_object().into_iter().flatten();
+            for (name, _) in properties {
+                assert!(!name.to_lowercase().contains("purchase_token"), "{name}");
+            }
         }
         assert_eq!(Some(upload), self::upload(&event, &rules), "the same event, another upload");
     }
