@@ -1,6 +1,6 @@
 //! JSON as the field sends it: one bad value costs that value, never the document.
 //!
-//! serde_json refuses a whole document for half a surrogate pair, a number that no `f64` holds or deep
+//! `serde_json` refuses a whole document for half a surrogate pair, a number that no `f64` holds or deep
 //! nesting, even where nobody needs the value. It does not know what a document means.
 
 use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
@@ -162,7 +162,7 @@ fn text(json: &str) -> serde_json::Result<Value<'_>> {
     })
 }
 
-/// Reads all of a text with a deserializer of its own, so that serde_json's limit of depth never applies.
+/// Reads all of a text with a deserializer of its own, so that `serde_json`'s limit of depth never applies.
 fn whole<'j, S: DeserializeSeed<'j>>(json: &'j str, seed: S) -> serde_json::Result<S::Value> {
     let mut deserializer = Deserializer::from_str(json);
     let read = seed.deserialize(&mut deserializer)?;
@@ -240,7 +240,7 @@ impl<'j> Visitor<'j> for Elements {
     }
 }
 
-/// A text or a key, read as bytes, because only then serde_json accepts halves of surrogate pairs.
+/// A text or a key, read as bytes, because only then `serde_json` accepts halves of surrogate pairs.
 struct LossyText;
 
 struct Lossy<'j> {

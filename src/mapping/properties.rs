@@ -89,9 +89,8 @@ struct Parent {
 /// A field of an object.
 struct Field<'e, 'j> {
     object: &'e Object<'j>,
-    /// As it is in the object.
-    field: &'e str,
-    /// Without the `_ms` of the twin of a time.
+    original: &'e str,
+    /// The same without the `_ms` of the twin of a time.
     name: &'e str,
     value: &'e Json<'j>,
     kind: Option<Kind>,
@@ -187,7 +186,7 @@ impl<'e> Reader<'e, '_> {
             let twin_of = field.strip_suffix("_ms").filter(|at| at.ends_with("_at"));
             let name = twin_of.unwrap_or(field);
             let kind = parent.kind_of(name);
-            let field = Field { object, field, name, value, kind };
+            let field = Field { object, original: field, name, value, kind };
             if parent.is_inner || kind.is_some() {
                 self.field(parent, field);
             } else {
@@ -200,14 +199,15 @@ impl<'e> Reader<'e, '_> {
     }
 
     fn field(&mut self, parent: &Parent, field: Field<'e, '_>) {
-        let Field { object, field, name, value, kind } = field;
+        let Field { object, original: field, name, value, kind } = field;
         let allowed = limits::allowed(field);
         let is_flattened = parent.is_inner || kind.is_none();
+        let is_twin = name.len() < field.len();
         let left_out = if !parent.is_inner && self.placeholders.contains(&field) {
             Some(FieldOutcome::Placeholder)
         } else if parent.is_sensitive(&allowed) {
             Some(FieldOutcome::Sensitive)
-        } else if self.is_omitted(parent, field) || self.is_omitted(parent, name) {
+        } else if self.is_omitted(parent, name) || (is_twin && self.is_omitted(parent, field)) {
             Some(FieldOutcome::Omitted)
         } else if self.rules.drop_unknown && !parent.is_inner && kind.is_none() {
             Some(FieldOutcome::Unknown)
@@ -224,7 +224,6 @@ impl<'e> Reader<'e, '_> {
         let time_ms = name.ends_with("_at").then(|| purchasely::time_ms(object, name)).flatten();
         let is_time = kind == Some(Kind::Time)
             || (time_ms.is_some() && matches!(kind, None | Some(Kind::Unspecified)));
-        let is_twin = name.len() < field.len();
         let may_be_object = matches!(kind, None | Some(Kind::Texts | Kind::Unspecified))
             || parent.kind == Some(Kind::Texts);
         let place = |name| Place {
