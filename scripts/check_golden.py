@@ -90,7 +90,8 @@ def profile_of(payload: dict) -> dict:
             written["promotional_offer_id"] = payload.get("promotional_offer_id")
         first = ("SUBSCRIPTION_RECEIVED", "PROMO_CODE_STARTED", "PROMOTIONAL_OFFER_STARTED")
         starts = ("SUBSCRIPTION_STARTED", "SUBSCRIPTION_REACTIVATED", "TRIAL_STARTED", "INTRO_OFFER_STARTED")
-        is_first = payload.get("purchased_at_ms") == payload.get("original_purchased_at_ms")
+        times = payload.get("purchased_at_ms"), payload.get("original_purchased_at_ms")
+        is_first = None not in times and abs(times[0] - times[1]) <= 60_000
         if row == 8 and has and (name in starts or (name in first and is_first)):
             written["subscription_started_at"] = date(payload, "purchased_at")
     return {field: value for field, value in written.items() if value is not None}

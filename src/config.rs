@@ -34,7 +34,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting { name: "PURCHASELY_SIGNATURE_TOLERANCE_SECONDS", default: "2160000", meaning: "Maximum age of a signature in whole seconds, 25 days by default; `0` is no limit. Purchasely retries for 20 days and does not document whether it signs a retry again, so a limit below 21 days may reject retries. A limit above 30 days lets a recorded webhook raise its event again." },
     Setting { name: "EVENTS_ENABLED", default: "all", meaning: "Events to raise in CleverTap: Purchasely's names, separated by commas, semicolons or white space, or `all`. Profile and revenue records of other events are still sent." },
     Setting { name: "EVENTS_DISABLED", default: "none", meaning: "Events not to raise, even if enabled: a list as above, `all`, or `none`. Their profile and revenue records are still sent." },
-    Setting { name: "EVENT_NAMES", default: "not set", meaning: "Other names for events: `TRIAL_STARTED=Trial Started;TRIAL_CONVERTED=Trial Converted`, separated by semicolons or line breaks. A name that CleverTap reserves or forbids is an error. An event without an entry keeps Purchasely's name." },
+    Setting { name: "EVENT_NAMES", default: "not set", meaning: "Other names for events: `TRIAL_STARTED=Trial Started;TRIAL_CONVERTED=Trial Converted`, separated by semicolons or line breaks. A name that CleverTap reserves or forbids, `Charged` and the names in `REVENUE_EVENT` and `REFUND_EVENT` are errors. An event without an entry keeps Purchasely's name." },
     Setting { name: "USER_PROPERTIES", default: "the default set", meaning: "Profile properties to update, instead of the default set: a list of any payload fields, each by its name as an event property. `none`: no profile records." },
     Setting { name: "USER_PROPERTY_NAMES", default: "not set", meaning: "Other names for profile properties: `plan=Current Plan;store=Shop`. A system field of CleverTap's (Name, Identity, Email, Phone, MSG-push, ...), a name that CleverTap forbids, and two properties with one name are errors." },
     Setting { name: "REVENUE_EVENT", default: "none", meaning: "Event that records revenue: `Charged`, or a name of your own. `none`: no revenue event, because an app that records `Charged` itself would count its revenue twice. The name of another event is an error." },
@@ -43,7 +43,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting { name: "USER_ID_AS", default: "identity", meaning: "What Purchasely's `user_id` is in CleverTap. `identity`: the app gives both SDKs one id. `object_id`: the app gives Purchasely the CleverTap ID as its user id." },
     Setting { name: "ANONYMOUS_USER_ID_AS", default: "ignore", meaning: "What Purchasely's `anonymous_user_id` is in CleverTap, for events without another id. `ignore`: they are not sent, so trials and payments before a sign-in are missing. `clevertap_id`: it is the custom CleverTap ID of the device, for apps that use it as such since their first release; events of Stripe and unknown stores are not sent. `identity`: it is the Identity, for apps that give it to CleverTap as such. If the app does not, each anonymous id becomes a billed profile of its own." },
     Setting { name: "CLEVERTAP_ID_FIELD", default: "clevertap_id", meaning: "Payload field that contains the CleverTap ID, at the top or one level down. Where it is present, it is sent as `objectId` instead of the user id." },
-    Setting { name: "PROPERTIES_OMITTED", default: "none", meaning: "Payload fields that are never sent, such as `device_id`, or parts of an object, such as `attribution_utm_term`; a list separated by commas, semicolons or white space. They are also missing from the profile, and without its amount a transaction raises no revenue event. `purchase_token` is never sent." },
+    Setting { name: "PROPERTIES_OMITTED", default: "none", meaning: "Payload fields that are never sent, such as `device_id`, or parts of an object, such as `attribution_utm_term`; a list separated by commas, semicolons or white space, compared without case; a dot counts as an underscore. They are also missing from the profile, and without its amount a transaction raises no revenue event. `purchase_token` is never sent." },
     Setting { name: "UNKNOWN_FIELDS", default: "send", meaning: "`send`: payload fields that Purchasely does not document are sent as they are. `drop`: they are not sent." },
     Setting { name: "SANDBOX_EVENTS", default: "drop", meaning: "Events of testers' purchases. `drop`: they are not sent. `relay`: they go to the main account without profile and revenue records. The default is `relay` if the account id starts with `TEST-`, and then all records are sent." },
     Setting { name: "CLEVERTAP_SANDBOX_ACCOUNT_ID", default: "not set", meaning: "Another account of the same region that gets all records of testers' purchases, instead of `SANDBOX_EVENTS`, which must then not be `drop`. Its passcode is `clevertap_sandbox_passcode` in the secret." },
@@ -151,6 +151,12 @@ impl Config {
         }
         let event_queue_url = reader.queue_url("EVENT_QUEUE_URL");
         let dead_letter_queue_url = reader.queue_url("DEAD_LETTER_QUEUE_URL");
+        if event_queue_url.is_some() && event_queue_url == dead_letter_queue_url {
+            reader.error(
+                "DEAD_LETTER_QUEUE_URL",
+                "is the event queue, which would deliver each dead letter again at once; set it to another queue",
+            );
+        }
         let deduplication_table = reader.value("DEDUPLICATION_TABLE");
         let upload_url = reader.origin("CLEVERTAP_API_URL");
         let roots = reader.roots("SSL_CERT_FILE");
@@ -319,8 +325,23 @@ mod tests {
             &[&format!("REVENUE_EVENT: `Trial_Started` {same}")],
         );
         check_errors(
-            &[("REVENUE_EVENT", "Paid"), ("EVENT_NAMES", "TRIAL_STARTED=pa id")],
-            &[&format!("REVENUE_EVENT: `Paid` {same}")],
+            &[
+                ("REVENUE_EVENT", "Paid"),
+                ("REFUND_EVENT", "Refunded"),
+                ("EVENT_NAMES", "TRIAL_STARTED=pa id;NEW=refunded;OTHER=char ged;ACTIVATE=Fine"),
+            ],
+            &[
+                "EVENT_NAMES: the name for NEW, `refunded`, is also the name in REFUND_EVENT; use another name",
+                "EVENT_NAMES: the name for OTHER, `char ged`, is CleverTap's event for revenue: set REVENUE_EVENT to record it",
+                "EVENT_NAMES: the name for TRIAL_STARTED, `pa id`, is also the name in REVENUE_EVENT; use another name",
+            ],
+        );
+        let queue = "https://sqs.eu-west-1.amazonaws.com/1/events.fifo";
+        check_errors(
+            &[("EVENT_QUEUE_URL", queue), ("DEAD_LETTER_QUEUE_URL", queue)],
+            &[
+                "DEAD_LETTER_QUEUE_URL: is the event queue, which would deliver each dead letter again at once; set it to another queue",
+            ],
         );
         let revenue = "counts as revenue, which a refund must not; use another name";
         check_errors(
@@ -415,6 +436,16 @@ mod tests {
                 "EVENT_NAMES: the name for ACTIVATE, `App Launched`, is a name that CleverTap reserves for its own events",
             ),
             ("EVENT_NAMES", "ACTIVATE=", "EVENT_NAMES: the name for ACTIVATE, ``, is empty"),
+            (
+                "EVENT_NAMES",
+                "ACTIVATE=A,DEACTIVATE=B",
+                "EVENT_NAMES: `ACTIVATE=A,DEACTIVATE=B` has two equals signs; write PURCHASELY_NAME=CleverTap name, separated by semicolons",
+            ),
+            (
+                "USER_PROPERTY_NAMES",
+                "plan=A product=B",
+                "USER_PROPERTY_NAMES: `plan=A product=B` has two equals signs; write PURCHASELY_NAME=CleverTap name, separated by semicolons",
+            ),
             (
                 "EVENT_NAMES",
                 "ACTIVATE=a:b",
@@ -519,6 +550,29 @@ mod tests {
     }
 
     #[test]
+    fn a_tolerance_that_retries_or_claims_do_not_fit_is_a_warning() {
+        const NAME: &str = "PURCHASELY_SIGNATURE_TOLERANCE_SECONDS";
+        const SHORT: &str = "PURCHASELY_SIGNATURE_TOLERANCE_SECONDS is below 21 days: Purchasely's later retries may be rejected if it does not sign them again";
+        const LONG: &str = "PURCHASELY_SIGNATURE_TOLERANCE_SECONDS is over 30 days: a recorded webhook can raise its event again once its claim has expired";
+        for (seconds, expected) in [
+            ("0", &[][..]),
+            ("1", &[SHORT]),
+            ("1814399", &[SHORT]),
+            ("1814400", &[]),
+            ("2592000", &[]),
+            ("2592001", &[LONG]),
+        ] {
+            check_warnings(&[(NAME, seconds)], expected);
+        }
+        check_warnings(
+            &[("PROPERTIES_OMITTED", "Attribution.utm_source, device_ID;emial purchased_at_ms")],
+            &[
+                "PROPERTIES_OMITTED lists emial, which Purchasely does not document: check the spelling",
+            ],
+        );
+    }
+
+    #[test]
     fn a_tolerance_is_in_seconds() {
         let config = config(&[("PURCHASELY_SIGNATURE_TOLERANCE_SECONDS", "300")]);
         let tolerance = Some(Duration::from_mins(5));
@@ -540,7 +594,9 @@ mod tests {
             (&[OWN], SandboxRule::OwnAccount),
             (&[OWN, RELAY], SandboxRule::OwnAccount),
         ] {
-            assert_eq!(config(variables).rules.sandbox, expected, "{variables:?}");
+            let rules = config(variables).rules;
+            assert_eq!(rules.sandbox, expected, "{variables:?}");
+            assert_eq!(rules.is_test_account, variables.contains(&TEST), "{variables:?}");
         }
         check_errors(
             &[OWN, DROP],

@@ -3,10 +3,11 @@
 //! The kind of the event decides, never a path or a body. No event, however broken, can panic here.
 //! It does not know what a webhook is.
 
+use crate::json::{self, Value};
 use aws_lambda_events::event::apigw::{ApiGatewayProxyResponse, ApiGatewayV2httpResponse};
 use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use http::{HeaderMap, HeaderValue, Method, header::CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header::CONTENT_TYPE};
 use lambda_http::request::LambdaRequest;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -17,6 +18,9 @@ use std::time::Duration;
 #[derive(Debug)]
 pub enum Envelope {
     Request(Request),
+    /// A request whose parts cannot be read, or one of a load balancer: nothing in it is signed. The request
+    /// is empty, for the response.
+    UnreadableRequest(Request),
     Batch(Vec<SqsMessage>),
     /// Records that are not SQS messages, or one without an id, which a batch response could not name.
     UnreadableBatch,
@@ -52,8 +56,16 @@ pub enum Response {
 }
 
 impl Envelope {
-    /// Reads an event's JSON. The most frequent kind is tried first, because each try reads all of it.
+    /// Reads an event's JSON as it is or, where that fails, without what nobody needs.
     pub fn read(json: &str) -> Self {
+        match Self::read_strictly(json) {
+            read @ (Self::Request(_) | Self::Batch(_)) => read,
+            other => repaired(json).map_or(other, |json| Self::read_strictly(&json)),
+        }
+    }
+
+    /// The most frequent kind is tried first, because each try reads all of it.
+    fn read_strictly(json: &str) -> Self {
         if let Ok(request) = serde_json::from_str(json).map(LambdaRequest::ApiGatewayV2) {
             return Self::Request(request.into());
         }
@@ -62,12 +74,11 @@ impl Envelope {
         };
         let has = |part| parts.contains_key(part);
         if has("requestContext") || has("headers") || has("httpMethod") {
-            // What no gateway sends has no headers that could be trusted: it is an unsigned request.
-            return Self::Request(
-                serde_json::from_str(json)
-                    .map(LambdaRequest::ApiGatewayV1)
-                    .map_or_else(|_| Request::unreadable(), Request::from),
-            );
+            return match serde_json::from_str(json).map(LambdaRequest::ApiGatewayV1) {
+                Ok(request) => Self::Request(request.into()),
+                // What no gateway sends has no headers that could be trusted.
+                Err(_) => Self::UnreadableRequest(Request::default()),
+            };
         }
         match serde_json::from_str::<SqsEvent>(json) {
             Ok(batch) if batch.records.iter().all(|message| message.message_id.is_some()) => {
@@ -79,12 +90,30 @@ impl Envelope {
     }
 }
 
-impl Request {
-    /// A request in the gateway's outer form whose parts could not be read: nothing in it is signed.
-    fn unreadable() -> Self {
-        Self { method: Method::POST, ..Self::default() }
+/// The event without deep nesting, halves of surrogate pairs and headers that HTTP does not allow.
+fn repaired(json: &str) -> Option<String> {
+    let mut event = json::read(json.as_bytes()).ok()?;
+    if let Value::Object(parts) = &mut event {
+        for headers in ["headers", "multiValueHeaders"] {
+            if let Some(Value::Object(headers)) = parts.get_mut(headers) {
+                headers.retain(|name, value| {
+                    HeaderName::from_bytes(name.as_bytes()).is_ok() && is_header(value)
+                });
+            }
+        }
     }
+    serde_json::to_string(&event).ok()
+}
 
+fn is_header(value: &Value<'_>) -> bool {
+    match value {
+        Value::Text(text) => HeaderValue::from_str(text).is_ok(),
+        Value::List(values) => values.iter().all(is_header),
+        _ => false,
+    }
+}
+
+impl Request {
     /// The response in the form that this kind of gateway reads.
     pub fn response(&self, status: u16, headers: HeaderMap, body: String) -> Response {
         match self.payload {
@@ -128,7 +157,8 @@ impl From<LambdaRequest> for Request {
                 received_at: milliseconds(request.request_context.time_epoch),
                 payload: Payload::Two,
             },
-            _ => Self::unreadable(),
+            // No other kind is read.
+            _ => Self::default(),
         }
     }
 }
@@ -214,17 +244,51 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_cannot_be_read_has_no_headers() {
+    fn a_request_that_cannot_be_read_says_so() {
         for event in [
             json!({ "headers": { "x-a": "1" } }),
             json!({ "requestContext": null, "httpMethod": "POST" }),
             json!({ "requestContext": {}, "Records": [] }),
             json!({ "requestContext": { "http": { "method": "P OST" } }, "headers": { "x-a": "1" } }),
+            // A load balancer's.
+            json!({
+                "requestContext": { "elb": { "targetGroupArn": "arn" } },
+                "httpMethod": "POST", "path": "/", "headers": { "x-a": "1" }, "body": "x",
+            }),
         ] {
-            let request = read_request(&event);
-            assert!(request.headers.is_empty(), "{event}");
-            assert_eq!(request.method, Method::POST, "{event}");
+            match Envelope::read(&event.to_string()) {
+                Envelope::UnreadableRequest(request) => {
+                    assert!(request.headers.is_empty(), "{event}");
+                    let response = request.response(401, json_headers(), "{}".into());
+                    assert_eq!(serde_json::to_value(response).unwrap()["statusCode"], 401);
+                }
+                other => panic!("{event}: {other:?}"),
+            }
         }
+    }
+
+    #[test]
+    fn what_nobody_needs_costs_nothing() {
+        let whole = payload_2().to_string();
+        let deep = format!(r#""x":{}{},"version""#, "[".repeat(500), "]".repeat(500));
+        for (part, odd) in [
+            (r#""x-a":"1""#, r#""x-a":"1","x-b":"\ud83c","x-c":"caf\u00e9","\udf0d":"1""#),
+            (r#""version""#, &deep),
+            (r#""version""#, r#""\ud83c":1e400,"version""#),
+            ("{\"body", "\u{feff}{\"body"),
+        ] {
+            let event = whole.replacen(part, odd, 1);
+            assert_ne!(event, whole);
+            let Envelope::Request(request) = Envelope::read(&event) else {
+                panic!("not a request: {event}");
+            };
+            assert_eq!(request.body, b"x", "{event}");
+            assert_eq!(request.headers["x-a"], "1", "{event}");
+            assert!(!request.headers.contains_key("x-b"));
+        }
+        let batch = r#"{"Records":[{"messageId":"1","body":"\ud83c","x":1e400}]}"#;
+        let batch = Envelope::read(batch);
+        assert!(matches!(batch, Envelope::Batch(messages) if messages.len() == 1));
     }
 
     #[test]

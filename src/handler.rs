@@ -12,8 +12,8 @@ use crate::envelope::{Envelope, Request, Response, json_headers};
 use crate::mapping::Origin;
 use crate::outcome::{Failure, Outcome, Permanent, Report};
 use crate::purchasely::signature::{InvalidSignature, SignatureHeaders};
-use crate::purchasely::{Unreadable, Verified};
-use crate::relay::{self, Budget, Delivery, Message, Relay, Relayed};
+use crate::purchasely::{Event, Unreadable, Verified};
+use crate::relay::{self, Budget, Delivery, Message, Relay, Relayed, Undeliverable};
 use crate::telemetry;
 use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsMessage};
 use futures_util::FutureExt;
@@ -30,8 +30,7 @@ use std::time::Duration;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::time::timeout_at;
 
-/// Purchasely's webhooks have about 1.5 kB. SQS accepts 1 MiB, and Lambda 6 MB in a batch of ten, as text or
-/// in base64.
+/// Purchasely's webhooks have about 1.5 kB. A larger one is not parsed, wherever it comes from.
 const MAX_BODY_BYTES: usize = 256 * 1024;
 /// Marks a webhook that an operator sends again; its value may name the only records to send, as in a dead
 /// letter. It is not signed, but whoever can sign a webhook can also send it without the mark.
@@ -57,10 +56,15 @@ pub struct Handler {
     pub is_cold: AtomicBool,
 }
 
-/// SQS takes every response that names no failures for success and deletes the messages, so only an error
-/// keeps a batch that could not be served.
+/// Why an invocation fails. SQS takes every response that names no failures for success and deletes the
+/// messages, so only an error keeps a batch that could not be served; and a gateway without proxy integration
+/// answers 200 to every response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum BatchFailed {
+pub enum InvocationFailed {
+    #[error(
+        "the invocation is neither an HTTP request of API Gateway or of a Function URL nor a batch of SQS messages: a REST API needs the Lambda proxy integration"
+    )]
+    Neither,
     #[error("the invocation has records that are not readable SQS messages")]
     Unreadable,
     #[error("the function panicked while it relayed a batch of messages")]
@@ -73,7 +77,7 @@ impl Handler {
     pub async fn handle(
         self: Arc<Self>,
         invocation: LambdaEvent<Box<RawValue>>,
-    ) -> Result<Response, BatchFailed> {
+    ) -> Result<Response, InvocationFailed> {
         let context = &invocation.context;
         let (request_id, trace_id) = (context.request_id.clone(), context.xray_trace_id.clone());
         // Boxed, because the compiler limits the depth of nested futures.
@@ -84,7 +88,7 @@ impl Handler {
     async fn serve(
         &self,
         invocation: &LambdaEvent<Box<RawValue>>,
-    ) -> Result<Response, BatchFailed> {
+    ) -> Result<Response, InvocationFailed> {
         let received = clock::instant();
         let context = &invocation.context;
         let is_cold = self.is_cold.swap(false, Ordering::Relaxed);
@@ -106,13 +110,14 @@ impl Handler {
                 telemetry::write(&report, summary());
                 return Ok(respond(&request, &report));
             }
-            Envelope::Neither => {
-                let report = Report::new(Outcome::Failed(Failure::UnknownInvocation));
+            Envelope::UnreadableRequest(request) => {
+                let report = Report::new(Outcome::UnreadableRequest);
                 telemetry::write(&report, summary());
-                return Ok(respond(&Request::default(), &report));
+                return Ok(respond(&request, &report));
             }
+            Envelope::Neither => Err(InvocationFailed::Neither),
             Envelope::Batch(messages) => Ok(messages),
-            Envelope::UnreadableBatch => Err(BatchFailed::Unreadable),
+            Envelope::UnreadableBatch => Err(InvocationFailed::Unreadable),
         };
         let batch = async {
             let budget = Budget::start(received, Duration::ZERO);
@@ -121,7 +126,7 @@ impl Handler {
         let (response, reports) = AssertUnwindSafe(batch)
             .catch_unwind()
             .await
-            .unwrap_or(Err(BatchFailed::Panicked))
+            .unwrap_or(Err(InvocationFailed::Panicked))
             .inspect_err(|error| tracing::error!("{error}"))?;
         let failed = response.batch_item_failures.len();
         telemetry::write_batch(&reports, failed, summary());
@@ -132,17 +137,21 @@ impl Handler {
         if request.method != Method::POST {
             return Report::new(Outcome::MethodNotAllowed);
         }
-        if request.body.len() > MAX_BODY_BYTES {
+        let is_too_large = request.body.len() > MAX_BODY_BYTES;
+        if is_too_large && self.signature == SignaturePolicy::Off {
             return Report::new(Outcome::PayloadTooLarge);
         }
         let (verified, secret) = match self.verify(request, budget).await {
             Ok(verified) => verified,
             Err(outcome) => return Report::new(outcome),
         };
+        if is_too_large && !queues::fits_a_letter(verified.bytes()) {
+            return Report::new(Outcome::PayloadTooLarge);
+        }
         let replayed = request.headers.get(REPLAYED_HEADER);
         let delivery = Delivery {
             body: verified.bytes(),
-            event: relay::parse(verified),
+            event: parse(verified),
             origin: if replayed.is_some() {
                 Origin::Redelivered
             } else {
@@ -275,6 +284,14 @@ fn respond(request: &Request, report: &Report) -> Response {
     request.response(row.http_status, headers, body)
 }
 
+/// Parses a webhook, unless it is too large to be one.
+fn parse(webhook: Verified<'_>) -> Result<Event<'_>, Undeliverable> {
+    if webhook.bytes().len() > MAX_BODY_BYTES {
+        return Err(Permanent::TooLarge.into());
+    }
+    relay::parse(webhook)
+}
+
 /// How long the request took to get here, as far as its time is plausible.
 fn age(request: &Request) -> Duration {
     clock::unix_time()
@@ -303,7 +320,7 @@ fn delivery_of<'m>(message: &'m SqsMessage, body: Option<&'m [u8]>) -> Option<De
         // Only the function and its operator can write to the queue, so messages need no signature.
         event: body.map_or_else(
             || Err(Permanent::Unreadable(Unreadable::NotJson).into()),
-            |body| relay::parse(Verified::unsigned(body)),
+            |body| parse(Verified::unsigned(body)),
         ),
         origin: if is_redelivered {
             Origin::Redelivered
@@ -422,7 +439,7 @@ mod tests {
         json!({ "event_name": name, "event_id": name, "user_id": name }).to_string()
     }
 
-    async fn invoke(handler: &Arc<Handler>, event: Value) -> Result<Value, BatchFailed> {
+    async fn invoke(handler: &Arc<Handler>, event: Value) -> Result<Value, InvocationFailed> {
         let payload = RawValue::from_string(event.to_string()).unwrap();
         let event = LambdaEvent::new(payload, lambda_runtime::Context::default());
         let response = Arc::clone(handler).handle(event).await?;
@@ -437,7 +454,7 @@ mod tests {
         (response["statusCode"].clone(), body["reason"].clone())
     }
 
-    async fn batch(handler: &Arc<Handler>, names: &[&str]) -> Result<Value, BatchFailed> {
+    async fn batch(handler: &Arc<Handler>, names: &[&str]) -> Result<Value, InvocationFailed> {
         let messages = names.iter().map(|name| json!({ "messageId": name, "body": webhook(name) }));
         invoke(handler, json!({ "Records": messages.collect::<Vec<_>>() })).await
     }
@@ -474,7 +491,7 @@ mod tests {
         let handler = world.handler();
         assert_eq!(post(&handler, "PANICS_IN_UPLOADING").await, (json!(503), Value::Null));
         let response = batch(&handler, &["FIRST", "PANICS_IN_UPLOADING"]).await;
-        assert_eq!(response, Err(BatchFailed::Panicked));
+        assert_eq!(response, Err(InvocationFailed::Panicked));
         assert_eq!(world.panicked_at(), [""; 0]);
     }
 }

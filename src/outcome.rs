@@ -4,7 +4,7 @@
 //! status here decides whether an event is kept, lost or sent again.
 
 use crate::clevertap::{UploadFailure, UploadStats, response};
-use crate::mapping::{Ignored, Unmappable};
+use crate::mapping::{Ignored, Notes, Unmappable};
 use crate::purchasely::{Event, Unreadable, signature::InvalidSignature};
 use std::time::Duration;
 use strum::IntoStaticStr;
@@ -25,6 +25,8 @@ pub enum Outcome {
     /// There is nothing to send.
     Ignored(Ignored),
     Unauthorized(InvalidSignature),
+    /// A request in which no signature can be looked for.
+    UnreadableRequest,
     MethodNotAllowed,
     PayloadTooLarge,
     /// Not relayed; the sender keeps it and sends it again.
@@ -38,6 +40,9 @@ pub enum Permanent {
     Unreadable(Unreadable),
     #[error("{0}")]
     Unmappable(Unmappable),
+    /// Purchasely's webhooks have about 1.5 kB.
+    #[error("the body is over 256 KiB")]
+    TooLarge,
     /// CleverTap refused it, with this code.
     #[error("CleverTap refused the event with code {0}: {meaning}", meaning = response::meaning(*.0))]
     Refused(u16),
@@ -89,10 +94,6 @@ pub enum Failure {
     // A developer: this should not happen.
     #[error("the function panicked; the line before this one has the place, please report it")]
     Panicked,
-    #[error(
-        "the invocation is neither an HTTP request of API Gateway or of a Function URL nor a batch of SQS messages"
-    )]
-    UnknownInvocation,
 }
 
 /// How an outcome is logged.
@@ -162,6 +163,9 @@ impl Outcome {
             Self::Unauthorized(why) => {
                 (401, "unauthorized", Some(why.into()), "Unauthorized", Warn)
             }
+            Self::UnreadableRequest => {
+                (401, "unauthorized", Some("unreadable_request"), "Unauthorized", Warn)
+            }
             Self::MethodNotAllowed => (405, "method_not_allowed", None, "Rejected", Warn),
             Self::PayloadTooLarge => (413, "payload_too_large", None, "Rejected", Warn),
             Self::Failed(why) => {
@@ -206,8 +210,12 @@ impl Outcome {
                     .to_owned()
             }
             Self::Unauthorized(why) => format!("refused: {why}"),
+            Self::UnreadableRequest => {
+                "refused: the request is not one of API Gateway or of a Function URL, so it has no signature that could be verified"
+                    .to_owned()
+            }
             Self::MethodNotAllowed => "refused: only POST is served".to_owned(),
-            Self::PayloadTooLarge => "refused: the body is over 256 KiB".to_owned(),
+            Self::PayloadTooLarge => "refused: the body is too large to be relayed or kept".to_owned(),
             Self::Failed(failure) => format!("not relayed: {failure}"),
         }
     }
@@ -221,7 +229,7 @@ impl Failure {
             Self::DeadLetterFailed(_) | Self::QueueFailed => Class::Queue,
             Self::SecretUnavailable => Class::Secret,
             Self::InProgress => Class::Transient,
-            Self::Panicked | Self::UnknownInvocation => Class::Unexpected,
+            Self::Panicked => Class::Unexpected,
             Self::Upload(why) => match why {
                 UploadFailure::CredentialsRejected(_) | UploadFailure::NoSandboxPasscode => {
                     Class::Credentials
@@ -259,6 +267,7 @@ impl From<Permanent> for &'static str {
         match why {
             Permanent::Unreadable(why) => why.into(),
             Permanent::Unmappable(why) => why.into(),
+            Permanent::TooLarge => "too_large",
             Permanent::Refused(_) => "refused",
             Permanent::Unclear => "unclear",
             Permanent::RetriesExhausted => "retries_exhausted",
@@ -281,13 +290,10 @@ pub struct Report {
     pub event_age: Option<Duration>,
     /// Whether the event's name is outside the catalogue, and reported for the first time today.
     pub is_unknown: bool,
-    /// Whether a transaction raised no revenue event, because it has no amount in the currency that counts.
-    pub revenue_missing: bool,
     /// Whether the claims table was unavailable, so that the event may be relayed twice.
     pub dedup_unavailable: bool,
     pub upload: UploadStats,
-    /// Properties that were changed or left out because of CleverTap's limits, as `name: word`.
-    pub adjustments: Vec<String>,
+    pub notes: Notes,
 }
 
 impl Report {
@@ -300,34 +306,52 @@ impl Report {
             user: None,
             event_age: None,
             is_unknown: false,
-            revenue_missing: false,
             dedup_unavailable: false,
             upload: UploadStats::default(),
-            adjustments: Vec::new(),
+            notes: Notes::default(),
         }
     }
 
-    /// That of the outcome, or a warning if revenue is missing although the event was handled.
+    /// That of the outcome, or a warning if something is missing or odd although the event was handled.
     pub fn severity(&self) -> Severity {
         match self.outcome.row().severity {
-            Severity::Info if self.revenue_missing => Severity::Warn,
+            Severity::Info if self.warnings().next().is_some() => Severity::Warn,
             severity => severity,
         }
     }
 
     /// The report as a sentence, for the log.
     pub fn message(&self) -> String {
-        let mut message = self.outcome.message();
-        if self.revenue_missing {
-            message.push_str(
-                "; no revenue event, because the transaction has no amount in the currency that REVENUE_CURRENCY names",
-            );
-        }
-        message
+        let warnings = self.warnings().map(|warning| format!("; {warning}"));
+        self.outcome.message() + &warnings.collect::<String>()
+    }
+
+    fn warnings(&self) -> impl Iterator<Item = &'static str> {
+        let Notes {
+            revenue_missing,
+            has_placeholder,
+            unknown_environment,
+            ..
+        } = self.notes;
+        let warnings = [
+            (
+                revenue_missing,
+                "no revenue event, because the transaction has no amount in the currency that REVENUE_CURRENCY names",
+            ),
+            (
+                has_placeholder,
+                "an id is a placeholder such as `undefined` or was damaged, so it counts as absent: find out where the app sets it",
+            ),
+            (
+                unknown_environment,
+                "environment is neither PRODUCTION nor SANDBOX, so only the event itself is sent, without profile and revenue, unless the account is a test account",
+            ),
+        ];
+        warnings.into_iter().filter_map(|(is_so, warning)| is_so.then_some(warning))
     }
 
     /// A report about an event.
-    pub fn of_event(outcome: Outcome, event: &Event, event_age: Option<Duration>) -> Self {
+    pub fn of_event(outcome: Outcome, event: &Event<'_>, event_age: Option<Duration>) -> Self {
         Self {
             event_id: event.id().and_then(loggable_id).map(str::to_owned),
             event_name: Some(event.name().to_owned()),
@@ -361,6 +385,8 @@ mod tests {
             (Outcome::Ignored(Ignored::Anonymous), 200, "ignored"),
             (Outcome::DeadLettered(refused), 200, "dead_lettered"),
             (Outcome::Unauthorized(InvalidSignature::Mismatch), 401, "unauthorized"),
+            (Outcome::UnreadableRequest, 401, "unauthorized"),
+            (Outcome::DeadLettered(Permanent::TooLarge), 200, "dead_lettered"),
             (Outcome::MethodNotAllowed, 405, "method_not_allowed"),
             (Outcome::PayloadTooLarge, 413, "payload_too_large"),
             (Outcome::Failed(Failure::NoDeadLetterQueue(refused)), 503, "unavailable"),
@@ -414,14 +440,22 @@ mod tests {
     }
 
     #[test]
-    fn missing_revenue_is_a_warning_if_the_event_was_handled() {
-        for (outcome, severity) in [
-            (Outcome::Relayed, Severity::Warn),
-            (Outcome::Failed(Failure::Panicked), Severity::Error),
-        ] {
-            let missing = Report { revenue_missing: true, ..Report::new(outcome) };
-            assert_eq!(missing.severity(), severity);
-            assert_eq!(Report::new(outcome).severity(), outcome.row().severity);
+    fn what_is_missing_or_odd_is_a_warning_if_the_event_was_handled() {
+        let notes = [
+            Notes { revenue_missing: true, ..Notes::default() },
+            Notes { has_placeholder: true, ..Notes::default() },
+            Notes { unknown_environment: true, ..Notes::default() },
+        ];
+        for notes in notes {
+            for (outcome, severity) in [
+                (Outcome::Relayed, Severity::Warn),
+                (Outcome::Failed(Failure::Panicked), Severity::Error),
+            ] {
+                let odd = Report { notes: notes.clone(), ..Report::new(outcome) };
+                assert_eq!(odd.severity(), severity);
+                assert_eq!(Report::new(outcome).severity(), outcome.row().severity);
+                assert!(odd.message().starts_with(&(outcome.message() + "; ")));
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use crate::aws::secret::Secret;
 use crate::clevertap::{Account, EventUpload, Role, Unsettled, UploadFailure, Uploader, User};
 use crate::clock;
 use crate::mapping::identity::{Identified, identify, purchasely_id};
-use crate::mapping::{self, FieldOutcome, Mapped, Origin, Rules};
+use crate::mapping::{self, FieldOutcome, Mapped, Notes, Origin, Rules};
 use crate::outcome::{Failure, Outcome, Permanent, Report};
 use crate::purchasely::signature::user_digest;
 use crate::purchasely::{Event, Verified, catalogue};
@@ -33,6 +33,8 @@ const SECONDS_PER_DAY: u64 = 86_400;
 const MAX_AGE_IN_QUEUE: Duration = Duration::from_hours(13 * 24);
 /// A sender that makes up names must not fill the memory.
 const MAX_UNKNOWN_EVENTS: usize = 100;
+/// Names that are equal up to here count as one.
+const MAX_UNKNOWN_NAME_BYTES: usize = 120;
 
 /// The moments by which an event's work must have ended, on the monotonic clock.
 #[derive(Debug, Clone, Copy)]
@@ -59,7 +61,7 @@ impl Budget {
 pub struct Delivery<'d> {
     /// The raw webhook.
     pub body: &'d [u8],
-    pub event: Result<Event, Undeliverable>,
+    pub event: Result<Event<'d>, Undeliverable>,
     pub origin: Origin,
     /// The only records that are still to be sent; `None` is all of them.
     pub records: Option<Vec<Role>>,
@@ -120,14 +122,6 @@ struct Job<'d> {
     notes: Notes,
     is_unknown: bool,
     dedup_unavailable: bool,
-}
-
-/// What mapping an event noticed.
-#[derive(Default)]
-struct Notes {
-    /// Properties that were changed or left out because of CleverTap's limits.
-    adjustments: Vec<String>,
-    revenue_missing: bool,
 }
 
 /// What is to be done for an event.
@@ -252,17 +246,11 @@ impl Relay {
 
     fn map<'d>(
         &'d self,
-        event: &'d Event,
+        event: &'d Event<'_>,
         delivery: &Delivery<'d>,
         notes: &mut Notes,
     ) -> Decision<'d> {
-        let on_field = &mut |field: &str, outcome: FieldOutcome<'_>| {
-            notes.revenue_missing |= outcome == FieldOutcome::NoAmount;
-            if outcome.is_adjustment() {
-                let word: &str = (&outcome).into();
-                notes.adjustments.push(format!("{field}: {word}"));
-            }
-        };
+        let on_field = &mut |field: &str, outcome: FieldOutcome<'_>| notes.add(field, &outcome);
         match mapping::map(event, &self.rules, delivery.origin, on_field) {
             Mapped::Ignored(why) => Decision::Ended(Outcome::Ignored(why)),
             Mapped::Unmappable(why) => Decision::Undeliverable(Permanent::Unmappable(why).into()),
@@ -384,7 +372,7 @@ impl Relay {
                 ("code", code),
                 ("panicked_at", undeliverable.panicked_at.as_deref().map(Cow::from)),
                 ("event_id", event.and_then(Event::id).map(Cow::from)),
-                ("event_name", event.map(Event::name).map(Cow::from)),
+                ("event_name", event.map(|event| event.name().into())),
                 received_now(),
                 (RECORDS, job.records_left().map(Cow::from)),
             ],
@@ -423,6 +411,7 @@ impl UnknownEvents {
             *day = today;
             names.clear();
         }
+        let name = &name[..name.floor_char_boundary(MAX_UNKNOWN_NAME_BYTES)];
         names.len() < MAX_UNKNOWN_EVENTS && names.insert(name.to_owned())
     }
 }
@@ -440,7 +429,7 @@ impl From<Permanent> for Undeliverable {
 }
 
 /// Parses a verified webhook.
-pub fn parse(body: Verified<'_>) -> Result<Event, Undeliverable> {
+pub fn parse(body: Verified<'_>) -> Result<Event<'_>, Undeliverable> {
     match catch_panic(|| Event::parse(body)) {
         Ok(parsed) => parsed.map_err(|why| Permanent::Unreadable(why).into()),
         Err(place) => Err(Undeliverable::panicked(place)),
@@ -514,8 +503,7 @@ impl<'d> Job<'d> {
         let mut report = new_report(self.delivery, outcome, secret);
         report.dedup_unavailable = self.dedup_unavailable;
         report.is_unknown = self.is_unknown;
-        report.revenue_missing = self.notes.revenue_missing;
-        report.adjustments = self.notes.adjustments;
+        report.notes = self.notes;
         if let Decision::Send { upload, .. } = &self.decision {
             report.upload = upload.stats;
         }
@@ -612,6 +600,15 @@ mod tests {
             clock::simulate(UNIX_EPOCH + Duration::from_hours(24 * day));
             assert_eq!(unknown.is_new_today("NOT_IN_THE_CATALOGUE"), is_new, "day {day}");
         }
+    }
+
+    #[test]
+    fn of_a_long_unknown_name_only_the_beginning_is_remembered() {
+        let unknown = UnknownEvents::default();
+        let long = "é".repeat(100_000);
+        assert!(unknown.is_new_today(&long));
+        assert!(!unknown.is_new_today(&format!("{long}!")));
+        assert!(unknown.0.lock().unwrap().1.iter().all(|name| name.len() <= 120));
     }
 
     #[test]

@@ -21,8 +21,6 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// A longer event name is truncated in the log.
 const MAX_NAME_BYTES: usize = 120;
-/// More adjusted properties are counted in the log, not named.
-const MAX_ADJUSTMENTS: usize = 20;
 
 /// What takes a line, its line break included.
 pub type Sink = fn(&[u8]);
@@ -99,7 +97,7 @@ struct Line<'r> {
 
 fn line<'r>(report: &'r Report, invocation: Invocation<'r>, now: SystemTime) -> Line<'r> {
     let row = report.outcome.row();
-    let adjusted = report.adjustments.len();
+    let notes = &report.notes;
     let upload = report.upload;
     let mut metrics = Metrics::new(invocation.function, since_1970(now));
     metrics.outcome(row.metric, row.class);
@@ -116,7 +114,9 @@ fn line<'r>(report: &'r Report, invocation: Invocation<'r>, now: SystemTime) -> 
     let lacks_user = matches!(report.outcome, Outcome::Ignored(why) if why.lacks_user());
     metrics.count_if("AnonymousIgnored", lacks_user);
     metrics.count_if("UnknownEvent", report.is_unknown);
-    metrics.count_if("RevenueMissing", report.revenue_missing);
+    metrics.count_if("RevenueMissing", notes.revenue_missing);
+    metrics.count_if("PlaceholderId", notes.has_placeholder);
+    metrics.count_if("UnknownEnvironment", notes.unknown_environment);
     metrics.count_if("ProfileRefused", upload.profile_refused.is_some());
     metrics.count_if("ClaimsUnavailable", report.dedup_unavailable);
     Line {
@@ -135,8 +135,9 @@ fn line<'r>(report: &'r Report, invocation: Invocation<'r>, now: SystemTime) -> 
         profile_refused: upload.profile_refused,
         upload_ms: milliseconds(upload.duration),
         duration_ms: milliseconds(invocation.duration),
-        adjusted: &report.adjustments[..adjusted.min(MAX_ADJUSTMENTS)],
-        adjusted_count: (adjusted > MAX_ADJUSTMENTS).then_some(adjusted),
+        adjusted: &notes.adjusted,
+        adjusted_count: (notes.adjusted_count > notes.adjusted.len())
+            .then_some(notes.adjusted_count),
         metrics,
     }
 }
@@ -208,6 +209,7 @@ fn truncate(name: &str) -> &str {
 mod tests {
     use super::*;
     use crate::clevertap::{UploadFailure, UploadStats};
+    use crate::mapping::Notes;
     use crate::outcome::Failure;
 
     const INVOCATION: Invocation<'_> = Invocation {
@@ -232,7 +234,6 @@ mod tests {
             user: Some("0123456789abcdef".into()),
             event_age: Some(Duration::from_millis(2900)),
             is_unknown: false,
-            revenue_missing: false,
             dedup_unavailable: false,
             upload: UploadStats {
                 status: Some(429),
@@ -240,7 +241,11 @@ mod tests {
                 profile_refused: None,
                 duration: Duration::from_millis(1200),
             },
-            adjustments: vec!["presentation: sanitized".into()],
+            notes: Notes {
+                adjusted: vec!["presentation: sanitized".into()],
+                adjusted_count: 1,
+                ..Notes::default()
+            },
         };
         assert_eq!(
             serde_json::to_string(&line(&report, INVOCATION, now())).unwrap(),
@@ -279,9 +284,10 @@ mod tests {
     #[test]
     fn many_adjustments_are_counted() {
         let mut report = Report::new(Outcome::Relayed);
-        report.adjustments = vec!["a: over_limit".into(); 300];
+        report.notes.adjusted = vec!["a: over_limit".into(); 20];
+        report.notes.adjusted_count = 300;
         let line = serde_json::to_value(line(&report, INVOCATION, now())).unwrap();
-        assert_eq!(line["adjusted"].as_array().unwrap().len(), MAX_ADJUSTMENTS);
+        assert_eq!(line["adjusted"].as_array().unwrap().len(), 20);
         assert_eq!(line["adjusted_count"], 300);
     }
 }

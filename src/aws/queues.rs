@@ -31,6 +31,11 @@ const MAX_ATTRIBUTES: usize = 10;
 /// A reason or a name needs far less, and attributes count towards the message's megabyte.
 const MAX_ATTRIBUTE_BYTES: usize = 512;
 
+/// SQS accepts no more in a message, its attributes included. A queue may be set to less.
+const MAX_MESSAGE_BYTES: usize = 1_048_576;
+/// What the attributes of a letter need whose webhook was not parsed.
+const LETTER_ATTRIBUTES_BYTES: usize = 256;
+
 /// A FIFO queue.
 #[derive(Debug, Clone)]
 pub struct Queue {
@@ -79,7 +84,7 @@ impl Queue {
         let result = send.send().await;
         if let Err(error) = &result {
             tracing::error!(
-                "SQS did not store the event ({}): check {} and the permission sqs:SendMessage",
+                "SQS did not store the event ({}): check {}, the permission sqs:SendMessage and the queue's MaximumMessageSize, which should be 1048576",
                 describe(error),
                 self.setting
             );
@@ -135,6 +140,13 @@ pub fn message_body(raw: &[u8]) -> (String, Option<&'static str>) {
         Ok(text) if text.chars().all(is_xml) => (text.to_owned(), None),
         _ => (STANDARD.encode(raw), Some(BASE64)),
     }
+}
+
+/// Whether a dead letter can have this body, which was not parsed.
+pub fn fits_a_letter(raw: &[u8]) -> bool {
+    // Not even as text.
+    let is_hopeless = raw.len() > MAX_MESSAGE_BYTES;
+    !is_hopeless && message_body(raw).0.len() + LETTER_ATTRIBUTES_BYTES <= MAX_MESSAGE_BYTES
 }
 
 /// The raw webhook in a message; `None` if [`message_body`] did not write the message.
@@ -194,6 +206,20 @@ mod tests {
         }
         assert_eq!(webhook_of("x", Some("rot13")), None);
         assert_eq!(webhook_of("***", Some(BASE64)), None);
+    }
+
+    #[test]
+    fn a_letter_holds_a_mebibyte_with_what_encoding_adds() {
+        let most = MAX_MESSAGE_BYTES - LETTER_ATTRIBUTES_BYTES;
+        for (byte, length, expected) in [
+            (b'x', most, true),
+            (b'x', most + 1, false),
+            (0, most / 4 * 3, true),
+            (0, most / 4 * 3 + 1, false),
+            (b'x', 6_000_000, false),
+        ] {
+            assert_eq!(fits_a_letter(&vec![byte; length]), expected, "{byte} {length}");
+        }
     }
 
     #[test]

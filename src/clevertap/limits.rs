@@ -133,18 +133,57 @@ fn folded(name: &str) -> impl Iterator<Item = char> {
 /// 120 characters; `None` if nothing is left.
 #[must_use]
 pub fn sanitize_name(name: &str) -> Option<Cow<'_, str>> {
-    let mut sanitized = Cow::Borrowed(name.trim());
-    if sanitized.contains(is_forbidden) {
-        let allowed = sanitized.replace(is_forbidden, "");
-        sanitized = Cow::Owned(allowed.trim().to_owned());
+    fit_name(allowed(name)).map(|(name, _)| name)
+}
+
+/// A name without forbidden characters.
+#[must_use]
+pub fn allowed(name: &str) -> Cow<'_, str> {
+    if name.contains(is_forbidden) {
+        Cow::Owned(name.replace(is_forbidden, ""))
+    } else {
+        Cow::Borrowed(name)
     }
-    // In UTF-8 a name has no more characters than bytes.
-    if sanitized.len() > NAME_CHARACTERS
-        && let Some((end, _)) = sanitized.char_indices().nth(NAME_CHARACTERS)
-    {
-        sanitized = Cow::Owned(sanitized[..end].trim_end().to_owned());
+}
+
+/// An [`allowed`] name without surrounding white space, truncated to 120 characters, and whether it was
+/// truncated; `None` if nothing is left.
+#[must_use]
+pub fn fit_name(allowed: Cow<'_, str>) -> Option<(Cow<'_, str>, bool)> {
+    let fit = |name: &str| {
+        let name = name.trim();
+        let first = first_characters(name, NAME_CHARACTERS);
+        (first.trim_end().len(), first.len() < name.len())
+    };
+    let (name, is_cut) = match allowed {
+        Cow::Borrowed(name) => {
+            let (length, is_cut) = fit(name);
+            (Cow::Borrowed(&name.trim_start()[..length]), is_cut)
+        }
+        Cow::Owned(name) => {
+            let (length, is_cut) = fit(&name);
+            (Cow::Owned(name.trim_start()[..length].to_owned()), is_cut)
+        }
+    };
+    (!name.is_empty()).then_some((name, is_cut))
+}
+
+/// The name of a field in an object, both [`allowed`]. However long the two are, it has at most one
+/// character too many, so that [`fit_name`] still notices.
+#[must_use]
+pub fn join_names(object: &str, field: &str) -> String {
+    let mut name = format!("{object}_{}", first_characters(field, NAME_CHARACTERS + 1));
+    name.truncate(first_characters(&name, NAME_CHARACTERS + 1).len());
+    name
+}
+
+fn first_characters(text: &str, count: usize) -> &str {
+    // In UTF-8 a text has no more characters than bytes.
+    if text.len() <= count {
+        return text;
     }
-    (!sanitized.is_empty()).then_some(sanitized)
+    let end = text.char_indices().nth(count).map_or(text.len(), |(end, _)| end);
+    &text[..end]
 }
 
 /// A text of at most 512 bytes, truncated between characters, that CleverTap does not read as a date.
@@ -215,6 +254,18 @@ mod tests {
             (&"é".repeat(130), Some(&longest("é"))),
         ] {
             assert_eq!(sanitize_name(name).as_deref(), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_joined_name_is_not_longer_than_it_must_be_to_be_noticed() {
+        assert_eq!(join_names("a", "b"), "a_b");
+        let long = "é".repeat(100_000);
+        for (object, field) in [("a", &*long), (&long, "b"), (&long, &long)] {
+            let joined = join_names(first_characters(object, 121), field);
+            assert_eq!(joined.chars().count(), NAME_CHARACTERS + 1);
+            let (name, is_cut) = fit_name(joined.into()).unwrap();
+            assert_eq!((name.chars().count(), is_cut), (NAME_CHARACTERS, true));
         }
     }
 

@@ -29,7 +29,7 @@ pub enum Value<'e> {
     /// Written with its point even where the decimals are zero: `10.0`.
     Decimal(f64),
     /// A number as it is in the payload.
-    Number(&'e Number),
+    Number(Number),
     Boolean(bool),
     /// Written `$D_<seconds>`.
     Date(UnixSeconds),

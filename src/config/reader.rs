@@ -17,6 +17,11 @@ use std::time::Duration;
 /// shorter than a claim is kept, so that a recorded webhook cannot be sent again later.
 const DEFAULT_TOLERANCE_SECONDS: u64 = 2_160_000;
 
+/// 21 days: Purchasely's retries and a reserve.
+const MIN_TOLERANCE_SECONDS: u64 = 21 * 86_400;
+/// How long a claim is kept.
+const MAX_TOLERANCE_SECONDS: u64 = 30 * 86_400;
+
 pub struct Reader<'l> {
     lookup: &'l dyn Fn(&str) -> Option<String>,
     pub errors: Vec<ConfigError>,
@@ -110,7 +115,10 @@ impl<'l> Reader<'l> {
                 }
                 Some((source, target)) => (normalize_source(source.trim()), target.trim()),
             };
-            if source.is_empty() {
+            if target.contains('=') {
+                let problem = format!("`{pair}` has two equals signs; {FORM}");
+                self.error(variable, problem);
+            } else if source.is_empty() {
                 let problem = format!("`{pair}` has no name before the equals sign; {FORM}");
                 self.error(variable, problem);
             } else if let Err(problem) = check(target) {
@@ -166,6 +174,15 @@ impl<'l> Reader<'l> {
             return SignaturePolicy::Off;
         }
         let tolerance = seconds.ok().filter(|seconds| *seconds > 0);
+        match tolerance {
+            Some(..MIN_TOLERANCE_SECONDS) => self.warnings.push(format!(
+                "{TOLERANCE} is below 21 days: Purchasely's later retries may be rejected if it does not sign them again"
+            )),
+            Some(seconds) if seconds > MAX_TOLERANCE_SECONDS => self.warnings.push(format!(
+                "{TOLERANCE} is over 30 days: a recorded webhook can raise its event again once its claim has expired"
+            )),
+            _ => {}
+        }
         SignaturePolicy::Required { tolerance: tolerance.map(Duration::from_secs) }
     }
 

@@ -7,7 +7,7 @@ use super::reader::Reader;
 use crate::clevertap::limits::{check_event_name, check_profile_key, fold};
 use crate::mapping::identity::{AnonymousUserIdAs, IdentityRules, UserIdAs};
 use crate::mapping::profile::{self, ProfileRules};
-use crate::mapping::properties::PropertyRules;
+use crate::mapping::properties::{PropertyRules, omission};
 use crate::mapping::revenue::{CHARGED, RevenueCurrency, RevenueRules, is_currency_code};
 use crate::mapping::{EventSwitches, Rules, SandboxRule};
 use crate::purchasely::catalogue;
@@ -27,6 +27,7 @@ pub fn read(
     let revenue = revenue(reader, &event_names);
     Rules {
         sandbox: sandbox(reader, account_id, sandbox_account_id),
+        is_test_account: is_test_account(account_id),
         events: switches(reader),
         event_names,
         identity: IdentityRules {
@@ -47,7 +48,7 @@ pub fn read(
                 .unwrap_or(defaults.clevertap_id_field),
         },
         properties: PropertyRules {
-            omitted: reader.words("PROPERTIES_OMITTED").into_iter().collect(),
+            omitted: omitted(reader),
             drop_unknown: reader.choice("UNKNOWN_FIELDS", &[("send", false), ("drop", true)]),
         },
         profile: profile(reader),
@@ -78,16 +79,39 @@ fn sandbox(
         }
         return SandboxRule::OwnAccount;
     }
-    let is_test = account_id.is_some_and(|id| id.as_bytes().starts_with(TEST_ACCOUNT_PREFIX));
     if is_drop {
         SandboxRule::Drop
-    } else if is_test {
+    } else if is_test_account(account_id) {
         SandboxRule::Whole
     } else if is_relay {
         SandboxRule::EventsOnly
     } else {
         SandboxRule::Drop
     }
+}
+
+fn is_test_account(account_id: Option<&HeaderValue>) -> bool {
+    account_id.is_some_and(|id| id.as_bytes().starts_with(TEST_ACCOUNT_PREFIX))
+}
+
+fn omitted(reader: &mut Reader<'_>) -> HashSet<String> {
+    const VARIABLE: &str = "PROPERTIES_OMITTED";
+    let mut omitted = HashSet::new();
+    for name in reader.words(VARIABLE) {
+        let property = omission(&name);
+        // The default in documents.
+        if property == "none" {
+            continue;
+        }
+        let field = property.strip_suffix("_ms").unwrap_or(&property);
+        if catalogue::kind(field).is_none() {
+            reader.warnings.push(format!(
+                "{VARIABLE} lists {name}, which Purchasely does not document: check the spelling"
+            ));
+        }
+        omitted.insert(property);
+    }
+    omitted
 }
 
 fn switches(reader: &mut Reader<'_>) -> EventSwitches {
@@ -195,6 +219,20 @@ fn revenue(reader: &mut Reader<'_>, event_names: &HashMap<String, String>) -> Re
     const REFUND: &str = "REFUND_EVENT";
     let event = money_event(reader, "REVENUE_EVENT", event_names);
     let refund_event = money_event(reader, REFUND, event_names);
+    let money = [("REVENUE_EVENT", &event), (REFUND, &refund_event)];
+    for (source, target) in event_names.iter().collect::<BTreeMap<_, _>>() {
+        let mut money =
+            money.iter().filter_map(|(variable, name)| Some((variable, name.as_ref()?)));
+        let taken = money.find(|(_, name)| fold(name) == fold(target));
+        let problem = if fold(target) == fold(CHARGED) {
+            "is CleverTap's event for revenue: set REVENUE_EVENT to record it".to_owned()
+        } else if let Some((variable, _)) = taken {
+            format!("is also the name in {variable}; use another name")
+        } else {
+            continue;
+        };
+        reader.error("EVENT_NAMES", format!("the name for {source}, `{target}`, {problem}"));
+    }
     if let Some(refund) = &refund_event {
         let revenue = [Some(CHARGED), event.as_deref()];
         if revenue.into_iter().flatten().any(|name| fold(name) == fold(refund)) {
@@ -210,7 +248,7 @@ fn revenue(reader: &mut Reader<'_>, event_names: &HashMap<String, String>) -> Re
     }
 }
 
-/// The name of an event about money, which no other event may have.
+/// The name of an event about money, which no documented event that keeps its own name may have.
 fn money_event(
     reader: &mut Reader<'_>,
     variable: &'static str,
@@ -227,10 +265,8 @@ fn money_event(
         reader.error(variable, format!("`{name}` {problem}"));
     }
     let mut documented = catalogue::EVENTS.iter().map(|(other, _)| *other);
-    let other = documented.find(|other| {
-        let target = event_names.get(*other).map_or(*other, String::as_str);
-        fold(target) == fold(&name)
-    });
+    let other =
+        documented.find(|other| !event_names.contains_key(*other) && fold(other) == fold(&name));
     if let Some(other) = other {
         let problem = format!(
             "`{name}` is also the name of the event {other}, which would count too; use another name"

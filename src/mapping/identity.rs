@@ -3,8 +3,8 @@
 //! It does not know whether that user exists: CleverTap creates a profile for an identity it has not seen.
 
 use crate::clevertap::{User, limits};
-use crate::purchasely::Event;
-use serde_json::Value;
+use crate::json::Value;
+use crate::purchasely::{Event, digits, is_placeholder};
 use std::borrow::Cow;
 
 /// Which payload fields identify the user, and as what.
@@ -72,7 +72,7 @@ pub enum Identified<'e> {
     Anonymous,
     /// The buyer is not signed in, and the store does not tell the platform of the device.
     UnknownDevice,
-    /// The payload has no id.
+    /// The payload has no id, or a user id that cannot be one: its buyer is not an anonymous one.
     Nobody,
     /// CleverTap rejects ids of this length; truncated, it could be another user's.
     TooLong,
@@ -82,27 +82,21 @@ pub enum Identified<'e> {
 
 /// Identifies the user by the first id present: the CleverTap ID, the user id, the anonymous id.
 #[must_use]
-pub fn identify<'e>(event: &'e Event, rules: &IdentityRules) -> Identified<'e> {
+pub fn identify<'e>(event: &'e Event<'_>, rules: &IdentityRules) -> Identified<'e> {
     #[cfg(test)]
     assert_ne!(event.name(), "PANICS_IN_MAPPING");
-    let identified = if let Some(id) = clevertap_id(event, &rules.clevertap_id_field) {
-        Identified::User(User::ObjectId(id))
-    } else if let Some(id) = event.fields().get("user_id").and_then(id_text) {
-        Identified::User(match rules.user_id_as {
-            UserIdAs::Identity => User::Identity(id),
-            UserIdAs::ObjectId => User::ObjectId(id),
-        })
-    } else if let Some(id) = event.fields().get("anonymous_user_id").and_then(id_text) {
-        match (rules.anonymous_user_id_as, custom_id_prefix(event)) {
-            (AnonymousUserIdAs::Ignored, _) => Identified::Anonymous,
-            (AnonymousUserIdAs::Identity, _) => Identified::User(User::Identity(id)),
-            (AnonymousUserIdAs::ClevertapId, None) => Identified::UnknownDevice,
-            (AnonymousUserIdAs::ClevertapId, Some(prefix)) => {
-                Identified::Device(Cow::Owned(format!("{prefix}{id}")))
-            }
-        }
+    let mut clevertap_ids = clevertap_ids(event, &rules.clevertap_id_field);
+    let identified = if let Some(id) = clevertap_ids.find_map(clevertap_id) {
+        Identified::User(User::ObjectId(id.into()))
     } else {
-        Identified::Nobody
+        match user_id(event) {
+            UserId::Is(id) => Identified::User(match rules.user_id_as {
+                UserIdAs::Identity => User::Identity(id.into()),
+                UserIdAs::ObjectId => User::ObjectId(id.into()),
+            }),
+            UserId::Absent => anonymous(event, rules.anonymous_user_id_as),
+            UserId::Unfit => Identified::Nobody,
+        }
     };
     match &identified {
         Identified::User(User::Identity(id) | User::ObjectId(id))
@@ -119,8 +113,23 @@ pub fn identify<'e>(event: &'e Event, rules: &IdentityRules) -> Identified<'e> {
     }
 }
 
+/// The buyer who is not signed in.
+fn anonymous<'e>(event: &'e Event<'_>, id_as: AnonymousUserIdAs) -> Identified<'e> {
+    let Some(id) = anonymous_id(event) else {
+        return Identified::Nobody;
+    };
+    match (id_as, custom_id_prefix(event)) {
+        (AnonymousUserIdAs::Ignored, _) => Identified::Anonymous,
+        (AnonymousUserIdAs::Identity, _) => Identified::User(User::Identity(id.into())),
+        (AnonymousUserIdAs::ClevertapId, None) => Identified::UnknownDevice,
+        (AnonymousUserIdAs::ClevertapId, Some(prefix)) => {
+            Identified::Device(Cow::Owned(format!("{prefix}{id}")))
+        }
+    }
+}
+
 /// The prefix of custom CleverTap IDs on the platform of the event's store.
-fn custom_id_prefix(event: &Event) -> Option<&'static str> {
+fn custom_id_prefix(event: &Event<'_>) -> Option<&'static str> {
     match event.text("store")? {
         "APPLE_APP_STORE" => Some(limits::IOS_CUSTOM_ID),
         // Purchasely's pages spell two of them with one underscore and with two.
@@ -130,30 +139,67 @@ fn custom_id_prefix(event: &Event) -> Option<&'static str> {
     }
 }
 
-/// The id by which Purchasely knows the user, whatever the rules make of it.
+/// The id by which Purchasely knows the user, whatever the rules make of it: `user_id`, else
+/// `anonymous_user_id`. A placeholder is none.
 #[must_use]
-pub fn purchasely_id(event: &Event) -> Option<Cow<'_, str>> {
-    ["user_id", "anonymous_user_id"]
-        .iter()
-        .find_map(|name| id_text(event.fields().get(*name)?))
+pub fn purchasely_id<'e>(event: &'e Event<'_>) -> Option<Cow<'e, str>> {
+    match user_id(event) {
+        UserId::Is(id) => Some(id.into()),
+        UserId::Absent | UserId::Unfit => anonymous_id(event).map(Cow::from),
+    }
 }
 
-fn clevertap_id<'e>(event: &'e Event, field: &str) -> Option<Cow<'e, str>> {
-    let fields = event.fields();
-    let at_the_top = fields.get(field).and_then(id_text);
-    at_the_top.or_else(|| {
-        let mut objects = fields.values().filter_map(Value::as_object);
-        objects.find_map(|object| object.get(field).and_then(id_text))
+/// Whether the payload has a placeholder, or a text in which something had to be replaced, instead of a
+/// CleverTap ID.
+#[must_use]
+pub fn has_placeholder_clevertap_id(event: &Event<'_>, rules: &IdentityRules) -> bool {
+    clevertap_ids(event, &rules.clevertap_id_field).any(|value| match value {
+        Value::Text(text) => is_placeholder(text),
+        Value::Number(number) => is_placeholder(digits(number)),
+        Value::Repaired(_) => true,
+        _ => false,
     })
 }
 
-/// An id as text. Some backends use numbers as user ids.
-fn id_text(value: &Value) -> Option<Cow<'_, str>> {
-    match value {
-        Value::String(text) if !text.trim().is_empty() => Some(Cow::Borrowed(text)),
-        Value::Number(number) if !number.is_f64() => Some(Cow::Owned(number.to_string())),
+/// A payload's `user_id`.
+enum UserId<'e> {
+    Is(&'e str),
+    Absent,
+    /// Of another type, not readable, or a text in which something had to be replaced.
+    Unfit,
+}
+
+fn user_id<'e>(event: &'e Event<'_>) -> UserId<'e> {
+    match event.fields().get("user_id") {
+        None | Some(Value::Null) => UserId::Absent,
+        Some(Value::Text(text)) if text.trim().is_empty() => UserId::Absent,
+        Some(Value::Text(text)) => UserId::Is(text),
+        Some(_) => UserId::Unfit,
+    }
+}
+
+fn anonymous_id<'e>(event: &'e Event<'_>) -> Option<&'e str> {
+    match event.fields().get("anonymous_user_id")? {
+        Value::Text(text) if !text.trim().is_empty() => Some(text),
         _ => None,
     }
+}
+
+/// The values that may be the CleverTap ID: at the top, then one level down.
+fn clevertap_ids<'e, 'b>(event: &'e Event<'b>, field: &str) -> impl Iterator<Item = &'e Value<'b>> {
+    let fields = event.fields();
+    let nested = fields.iter().filter_map(move |(_, value)| value.get(field));
+    fields.get(field).into_iter().chain(nested)
+}
+
+/// Some backends use numbers as user ids.
+fn clevertap_id<'e>(value: &'e Value<'_>) -> Option<&'e str> {
+    let id = match value {
+        Value::Text(text) => text,
+        Value::Number(number) => digits(number),
+        _ => return None,
+    };
+    (!id.trim().is_empty() && !is_placeholder(id)).then_some(id)
 }
 
 #[cfg(test)]
@@ -192,9 +238,59 @@ mod tests {
             (r#""user_id":null"#, Identified::Nobody),
             (r#""user_id":"  ""#, Identified::Nobody),
             (r#""user_id":{}"#, Identified::Nobody),
+            (r#""user_id":"undefined","anonymous_user_id":"a-1""#, Identified::Anonymous),
+            (r#""user_id":"undefined","anonymous_user_id":"null""#, Identified::Nobody),
+            (r#""user_id":1842.0"#, identity("1842")),
+            (r#""user_id":"u","clevertap_id":"undefined""#, identity("u")),
+            (r#""user_id":"u","clevertap_id":"__\ud83c""#, identity("u")),
+            (
+                r#""user_id":"u","clevertap_id":0,"custom":{"clevertap_id":"__in"}"#,
+                object_id("__in"),
+            ),
+            (r#""user_id":[1],"clevertap_id":7.0"#, object_id("7")),
             (&too_long, Identified::TooLong),
         ] {
             check(&IdentityRules::default(), fields, &expected);
+        }
+    }
+
+    #[test]
+    fn whoever_has_a_user_id_that_cannot_be_one_is_not_anonymous() {
+        for id in ["[1842]", "{}", "true", "1e400", r#""u\ud83c""#] {
+            let fields = format!(r#""user_id":{id},"anonymous_user_id":"a-1""#);
+            check(&IdentityRules::default(), &fields, &Identified::Nobody);
+        }
+    }
+
+    #[test]
+    fn purchasely_knows_a_user_by_the_user_id_or_else_the_anonymous_id() {
+        for (fields, expected) in [
+            (r#""user_id":"u","anonymous_user_id":"a","clevertap_id":"__c""#, Some("u")),
+            (r#""user_id":1842.0"#, Some("1842")),
+            (r#""user_id":"undefined","anonymous_user_id":"a""#, Some("a")),
+            (r#""user_id":"null","anonymous_user_id":"0""#, None),
+            (r#""user_id":[1],"anonymous_user_id":"a""#, Some("a")),
+            (r#""clevertap_id":"__c""#, None),
+        ] {
+            let body = format!(r#"{{"event_name":"A",{fields}}}"#);
+            let event = Event::parse(Verified::unsigned(body.as_bytes())).unwrap();
+            assert_eq!(purchasely_id(&event).as_deref(), expected, "{fields}");
+        }
+    }
+
+    #[test]
+    fn a_clevertap_id_that_is_none_is_noticed_at_both_levels() {
+        for (fields, expected) in [
+            (r#""clevertap_id":"undefined""#, true),
+            (r#""custom":{"clevertap_id":0}"#, true),
+            (r#""clevertap_id":"__\ud83c""#, true),
+            (r#""clevertap_id":"__c","a":{"b":{"clevertap_id":"null"}}"#, false),
+            (r#""clevertap_id":null"#, false),
+        ] {
+            let body = format!(r#"{{"event_name":"A",{fields}}}"#);
+            let event = Event::parse(Verified::unsigned(body.as_bytes())).unwrap();
+            let has = has_placeholder_clevertap_id(&event, &IdentityRules::default());
+            assert_eq!(has, expected, "{fields}");
         }
     }
 

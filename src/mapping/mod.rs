@@ -25,6 +25,8 @@ pub struct Rules {
     /// Purchasely's name → the configured name, valid in CleverTap (`EVENT_NAMES`).
     pub event_names: HashMap<String, String>,
     pub sandbox: SandboxRule,
+    /// Whether the main account is one of CleverTap's test accounts, in which nothing real can be harmed.
+    pub is_test_account: bool,
     pub identity: IdentityRules,
     pub properties: PropertyRules,
     pub profile: ProfileRules,
@@ -51,6 +53,43 @@ pub enum SandboxRule {
     Whole,
     /// To the sandbox account, with all records.
     OwnAccount,
+}
+
+/// What mapping an event noticed, for its log line.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Notes {
+    /// The first properties that were changed or left out although no setting says so, as `name: word`.
+    pub adjusted: Vec<String>,
+    /// All of them.
+    pub adjusted_count: usize,
+    /// Whether a transaction raised no revenue event, because it has no amount in the currency that counts.
+    pub revenue_missing: bool,
+    /// Whether an id counts as absent, because it is a placeholder or something in it had to be replaced.
+    pub has_placeholder: bool,
+    /// Whether `environment` is neither of the two documented ones.
+    pub unknown_environment: bool,
+}
+
+/// More adjusted properties are counted, not named.
+const MAX_ADJUSTED: usize = 20;
+/// A longer name is cut in [`Notes`].
+const MAX_NOTED_BYTES: usize = 120;
+
+impl Notes {
+    pub fn add(&mut self, field: &str, outcome: &FieldOutcome<'_>) {
+        self.revenue_missing |= *outcome == FieldOutcome::NoAmount;
+        self.has_placeholder |= *outcome == FieldOutcome::Placeholder;
+        self.unknown_environment |= *outcome == FieldOutcome::UnknownEnvironment;
+        if !outcome.is_adjustment() {
+            return;
+        }
+        self.adjusted_count += 1;
+        if self.adjusted.len() < MAX_ADJUSTED {
+            let field = &field[..field.floor_char_boundary(MAX_NOTED_BYTES)];
+            let word: &str = outcome.into();
+            self.adjusted.push(format!("{field}: {word}"));
+        }
+    }
 }
 
 /// Where a webhook comes from.
@@ -108,7 +147,7 @@ impl Ignored {
 #[strum(serialize_all = "snake_case")]
 pub enum Unmappable {
     #[error(
-        "the event has no user: neither user_id, anonymous_user_id nor the CleverTap ID field is set"
+        "the event has no user: neither user_id, anonymous_user_id nor the CleverTap ID field has an id"
     )]
     NoIdentity,
     /// Truncated, it could be another user's.
@@ -135,7 +174,8 @@ pub enum FieldOutcome<'e> {
     Sent(Cow<'e, str>),
     #[strum(serialize = "date")]
     SentAsDate(Cow<'e, str>),
-    /// Sent after its text was truncated, or stripped of what CleverTap would read as a date.
+    /// Sent after its text or name was truncated, a part of it replaced or left out, or its text stripped of
+    /// what CleverTap would read as a date.
     Sanitized(Cow<'e, str>),
     /// Not sent: it repeats a `*_at` field, which is sent.
     MillisecondTwin,
@@ -149,11 +189,18 @@ pub enum FieldOutcome<'e> {
     Empty,
     /// Not of its documented type.
     WrongType,
+    /// A number out of range, or a list or an object that is nested too deeply.
+    Unreadable,
+    /// An id that is a placeholder such as `undefined`, or in which something had to be replaced: it counts
+    /// as absent.
+    Placeholder,
+    /// Of `environment`: neither `PRODUCTION` nor `SANDBOX`, so the event is sent alone.
+    UnknownEnvironment,
     /// Its name has no character that CleverTap allows.
     UnusableName,
     /// Its sanitized name is that of another property, which is sent.
     Collision(Cow<'e, str>),
-    /// CleverTap's maximum number of properties was reached.
+    /// CleverTap's maximum number of properties was reached, or that of properties made of undocumented fields.
     OverLimit,
     /// Of a transaction: it has no amount in the currency that counts, so there is no revenue event.
     NoAmount,
@@ -167,6 +214,9 @@ impl FieldOutcome<'_> {
             self,
             Self::Sanitized(_)
                 | Self::WrongType
+                | Self::Unreadable
+                | Self::Placeholder
+                | Self::UnknownEnvironment
                 | Self::UnusableName
                 | Self::Collision(_)
                 | Self::OverLimit
@@ -177,12 +227,14 @@ impl FieldOutcome<'_> {
 
 /// Maps one event. `on_field` is called with each payload field's name and outcome.
 pub fn map<'e>(
-    event: &'e Event,
+    event: &'e Event<'_>,
     rules: &'e Rules,
     origin: Origin,
     on_field: &mut dyn FnMut(&str, FieldOutcome<'e>),
 ) -> Mapped<'e> {
-    let (account, is_events_only) = match (event.environment(), rules.sandbox) {
+    let environment = event.environment();
+    let (account, is_events_only) = match (environment, rules.sandbox) {
+        (Environment::Unknown, _) => (Account::Main, !rules.is_test_account),
         (Environment::Sandbox, SandboxRule::Drop) => return Mapped::Ignored(Ignored::Sandbox),
         (Environment::Sandbox, SandboxRule::EventsOnly) => (Account::Main, true),
         (Environment::Sandbox, SandboxRule::OwnAccount) => (Account::Sandbox, false),
@@ -191,6 +243,12 @@ pub fn map<'e>(
         }
     };
     let properties = properties::of_event(event, &rules.properties, on_field);
+    if environment == Environment::Unknown {
+        on_field("environment", FieldOutcome::UnknownEnvironment);
+    }
+    if identity::has_placeholder_clevertap_id(event, &rules.identity) {
+        on_field(&rules.identity.clevertap_id_field, FieldOutcome::Placeholder);
+    }
     let identified = identity::identify(event, &rules.identity);
     let is_device = matches!(identified, Identified::Device(_));
     let user = match identified {
@@ -284,7 +342,7 @@ mod tests {
     const PAID: &str =
         r#"{"event_name":"TRANSACTION_PROCESSED","user_id":"u","amount_in_usd":5,"event_id":"e"}"#;
 
-    fn event(body: &str) -> Event {
+    fn event(body: &str) -> Event<'_> {
         Event::parse(Verified::unsigned(body.as_bytes())).unwrap()
     }
 
@@ -447,6 +505,65 @@ mod tests {
             check(&rules, &sandbox(RENEWED), renewed);
             check(&rules, &sandbox(PAID), paid);
             check(&rules, RENEWED, "Main: profile, SUBSCRIPTION_RENEWED");
+        }
+    }
+
+    #[test]
+    fn an_unknown_environment_is_the_event_alone_in_the_main_account() {
+        let xcode = |body: &str| body.replace('}', r#","environment":"Xcode"}"#);
+        for sandbox in [SandboxRule::Drop, SandboxRule::EventsOnly, SandboxRule::OwnAccount] {
+            let rules = Rules { sandbox, ..with_revenue() };
+            check(&rules, &xcode(RENEWED), "Main: SUBSCRIPTION_RENEWED");
+            check(&rules, &xcode(PAID), "Main: TRANSACTION_PROCESSED");
+            let rules = Rules { is_test_account: true, ..rules };
+            check(&rules, &xcode(RENEWED), "Main: profile, SUBSCRIPTION_RENEWED");
+            check(&rules, &xcode(PAID), "Main: TRANSACTION_PROCESSED, Charged");
+        }
+    }
+
+    fn notes(body: &str) -> Notes {
+        let mut notes = Notes::default();
+        let event = event(body);
+        map(&event, &with_revenue(), Origin::Purchasely, &mut |field, outcome| {
+            notes.add(field, &outcome);
+        });
+        notes
+    }
+
+    #[test]
+    fn what_was_replaced_or_left_out_is_noted() {
+        for (fields, expected) in [
+            (r#""placement":"Spring \ud83c""#, "placement: sanitized"),
+            (r#""x\ud83c":1"#, "x\u{fffd}: sanitized"),
+            (r#""a":{"b":[1,"\ud83c"]}"#, "a.b: sanitized"),
+            (r#""x":1e400"#, "x: unreadable"),
+            (r#""event_id":"null""#, "event_id: placeholder"),
+            (r#""clevertap_id":"undefined""#, "clevertap_id: placeholder"),
+            (r#""environment":"Xcode""#, "environment: unknown_environment"),
+        ] {
+            let body = format!(r#"{{"event_name":"ACTIVATE","user_id":"u",{fields}}}"#);
+            let notes = notes(&body);
+            assert_eq!((notes.adjusted_count, &*notes.adjusted), (1, &[expected.to_owned()][..]));
+            assert_eq!(notes.has_placeholder, expected.ends_with("placeholder"), "{fields}");
+            assert_eq!(notes.unknown_environment, expected.ends_with("environment"), "{fields}");
+        }
+    }
+
+    #[test]
+    fn notes_are_short_however_much_was_adjusted() {
+        let fields: String =
+            (0..300).map(|n| format!(r#","{n}{}":1e400"#, "x".repeat(500))).collect();
+        let notes = notes(&format!(r#"{{"event_name":"ACTIVATE","user_id":"u"{fields}}}"#));
+        assert_eq!((notes.adjusted_count, notes.adjusted.len()), (300, MAX_ADJUSTED));
+        assert!(notes.adjusted.iter().all(|note| note.len() < 150), "{notes:?}");
+    }
+
+    #[test]
+    fn a_payment_with_one_bad_value_keeps_its_revenue() {
+        let rules = with_revenue();
+        for fields in [r#""placement":"Spring sale \ud83c""#, r#""x":1e400"#] {
+            let body = PAID.replace('}', &format!(",{fields}}}"));
+            check(&rules, &body, "Main: TRANSACTION_PROCESSED, Charged");
         }
     }
 

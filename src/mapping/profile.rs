@@ -21,6 +21,8 @@ const PURCHASED_AT: &str = "purchased_at";
 /// The user's first transaction ever.
 const ORIGINAL_PURCHASED_AT: &str = "original_purchased_at";
 const PROMOTIONAL_OFFER_ID: &str = "promotional_offer_id";
+/// Apple's two times of one first transaction differ by a second or more.
+const SAME_MOMENT_MS: u64 = 60_000;
 const SUBSCRIPTION_STATUS: &str = "subscription_status";
 
 /// The properties that are updated unless `USER_PROPERTIES` lists others.
@@ -82,7 +84,7 @@ pub enum Plans {
 /// Finds the first row of the profile table that applies.
 #[must_use]
 #[rustfmt::skip]
-pub fn effect(event: &Event) -> Effect {
+pub fn effect(event: &Event<'_>) -> Effect {
     use Plans::{Add, Keep, Remove};
     use Written::{All, Nothing, Status};
     let access = access(event);
@@ -131,7 +133,7 @@ pub fn effect(event: &Event) -> Effect {
 /// (<https://developer.clevertap.com/docs/upload-user-profiles-api>).
 #[must_use]
 pub fn changes<'e>(
-    event: &Event,
+    event: &Event<'_>,
     rules: &'e ProfileRules,
     currency: &RevenueCurrency,
     properties: &[Property<'e>],
@@ -165,7 +167,7 @@ pub fn changes<'e>(
 }
 
 /// Whether `purchased_at` is the start of the active subscription. Other events carry its last renewal.
-fn starts_subscription(event: &Event, effect: Effect) -> bool {
+fn starts_subscription(event: &Event<'_>, effect: Effect) -> bool {
     let is_start = match event.name() {
         "SUBSCRIPTION_STARTED"
         | "SUBSCRIPTION_REACTIVATED"
@@ -173,7 +175,8 @@ fn starts_subscription(event: &Event, effect: Effect) -> bool {
         | "INTRO_OFFER_STARTED" => true,
         // These can come in the middle of a subscription, unless it is the user's first transaction.
         "SUBSCRIPTION_RECEIVED" | "PROMO_CODE_STARTED" | "PROMOTIONAL_OFFER_STARTED" => {
-            event.time_ms(PURCHASED_AT) == event.time_ms(ORIGINAL_PURCHASED_AT)
+            let times = event.time_ms(PURCHASED_AT).zip(event.time_ms(ORIGINAL_PURCHASED_AT));
+            times.is_some_and(|(last, first)| last.abs_diff(first) <= SAME_MOMENT_MS)
         }
         _ => false,
     };
@@ -183,7 +186,7 @@ fn starts_subscription(event: &Event, effect: Effect) -> bool {
 /// Whether the event may be sent about an anonymous buyer because the buyer has signed in. The profile of
 /// their device may then be the signed-in user's, who has access.
 #[must_use]
-pub fn may_follow_a_sign_in(event: &Event) -> bool {
+pub fn may_follow_a_sign_in(event: &Event<'_>) -> bool {
     matches!(event.name(), "SUBSCRIPTION_TRANSFERRED" | "DEACTIVATE")
 }
 
@@ -198,7 +201,7 @@ impl Effect {
 }
 
 /// Whether the event is about a one-time purchase, which says nothing about a subscription.
-fn is_one_time(event: &Event) -> bool {
+fn is_one_time(event: &Event<'_>) -> bool {
     let is_subscription = || {
         let id = event.text("purchasely_subscription_id");
         id.is_some() || event.text(SUBSCRIPTION_STATUS).is_some()
@@ -214,7 +217,7 @@ fn is_one_time(event: &Event) -> bool {
 
 /// Whether the subscription's status means access; `None` if it is missing or unknown.
 #[rustfmt::skip]
-fn access(event: &Event) -> Option<bool> {
+fn access(event: &Event<'_>) -> Option<bool> {
     match event.text(SUBSCRIPTION_STATUS)? {
         // Purchasely's pages spell CANCELED with one L and with two.
         "AUTO_RENEWING" | "AUTO_RENEWING_CANCELED" | "AUTO_RENEWING_CANCELLED"
@@ -244,14 +247,13 @@ mod tests {
     const UNKNOWN: &str = "SOMETHING_NEW";
     const NO_CHANGE: (Option<bool>, Written, Plans) = (None, Written::Nothing, Plans::Keep);
 
-    fn event(fields: &str) -> Event {
-        let body = format!("{{{fields}}}");
-        Event::parse(Verified::unsigned(body.as_bytes())).expect(&body)
+    fn event(body: &str) -> Event<'_> {
+        Event::parse(Verified::unsigned(body.as_bytes())).expect(body)
     }
 
     fn effect_of(name: &str, purchase_type: &str, status: &str) -> Effect {
         effect(&event(&format!(
-            r#""event_name":"{name}","purchase_type":"{purchase_type}","subscription_status":"{status}""#
+            r#"{{"event_name":"{name}","purchase_type":"{purchase_type}","subscription_status":"{status}"}}"#
         )))
     }
 
@@ -291,7 +293,7 @@ mod tests {
         for (id, row) in [("purchasely_one_time_purchase_id", 1), ("purchasely_subscription_id", 3)]
         {
             let fields = format!(
-                r#""event_name":"ACTIVATE","{id}":"x","purchase_type":"NON_RENEWING_SUBSCRIPTION""#
+                r#"{{"event_name":"ACTIVATE","{id}":"x","purchase_type":"NON_RENEWING_SUBSCRIPTION"}}"#
             );
             assert_eq!(effect(&event(&fields)).row, row, "{id}");
         }
@@ -351,7 +353,8 @@ mod tests {
 
     #[track_caller]
     fn check_profile(rules: &ProfileRules, fields: &str, expected: &Json) {
-        let event = event(fields);
+        let body = format!("{{{fields}}}");
+        let event = event(&body);
         let all = PropertyRules::default();
         let properties = properties::of_event(&event, &all, &mut |_, _| {});
         let record = Record {
@@ -403,16 +406,17 @@ mod tests {
             properties: vec![SUBSCRIPTION_STARTED_AT.to_owned()],
             ..ProfileRules::default()
         };
-        let started = json!({ "subscription_started_at": "$D_2" });
+        let started = json!({ "subscription_started_at": "$D_2000000000" });
         for name in catalogue::EVENTS.iter().map(|(name, _)| *name).chain(["NEW"]) {
             let is = |names: &str| names.split(' ').any(|other| other == name);
             for (times, status, is_started) in [
-                ("2000 2000", "AUTO_RENEWING", is(ALWAYS) || is(IF_FIRST)),
-                ("2000 2000", "", is(ALWAYS) || is(IF_FIRST)),
-                ("2000 1000", "AUTO_RENEWING", is(ALWAYS)),
-                ("2000 null", "AUTO_RENEWING", is(ALWAYS)),
-                ("2000 2000", "DEACTIVATED", false),
-                ("null 2000", "AUTO_RENEWING", false),
+                ("2000000000000 2000000000000", "AUTO_RENEWING", is(ALWAYS) || is(IF_FIRST)),
+                ("2000000000000 1999999940000", "", is(ALWAYS) || is(IF_FIRST)),
+                ("2000000000000 2000000060000", "AUTO_RENEWING", is(ALWAYS) || is(IF_FIRST)),
+                ("2000000000000 2000000060001", "AUTO_RENEWING", is(ALWAYS)),
+                ("2000000000000 null", "AUTO_RENEWING", is(ALWAYS)),
+                ("2000000000000 2000000000000", "DEACTIVATED", false),
+                ("null 2000000000000", "AUTO_RENEWING", false),
             ] {
                 let (purchased, original) = times.split_once(' ').unwrap();
                 let fields = format!(

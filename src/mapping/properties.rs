@@ -4,23 +4,37 @@
 
 use super::{FieldOutcome, seconds};
 use crate::clevertap::{Property, Value, limits};
+use crate::json::{Object, Value as Json};
 use crate::purchasely::catalogue::{self, Kind};
-use crate::purchasely::{self, Event};
-use serde_json::{Map, Value as Json};
+use crate::purchasely::{self, Event, digits};
+use serde_json::Number;
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-/// Google's purchase token is a credential: no property is sent whose name contains this.
+/// Google's purchase token is a credential: no property is sent whose name contains this, in any case.
 const SENSITIVE: &str = "purchase_token";
+/// Joined by an underscore, the names of an object and its field make it, too.
+const SENSITIVE_HALVES: [&str; 2] = ["purchase", "token"];
 const LIST_SEPARATOR: &str = ", ";
+/// How many properties the fields are made into that Purchasely does not document, or that are in objects:
+/// more than CleverTap takes, and few enough for any payload.
+const MAX_FLATTENED: usize = 1000;
+/// A longer path of a field in an object is cut where it is reported. No setting names such a field.
+const MAX_PATH_BYTES: usize = 512;
 
 /// Which payload fields are not sent.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PropertyRules {
-    /// Property names before sanitizing: `plan`, `attribution_utm_term` (`PROPERTIES_OMITTED`).
+    /// As [`omission`] writes them: `plan`, `attribution_utm_term` (`PROPERTIES_OMITTED`).
     pub omitted: HashSet<String>,
     /// Whether undocumented fields are dropped (`UNKNOWN_FIELDS=drop`).
     pub drop_unknown: bool,
+}
+
+/// A field's name as omissions are compared: `Attribution.utm_term` is `attribution_utm_term`.
+#[must_use]
+pub fn omission(name: &str) -> String {
+    name.replace('.', "_").to_lowercase()
 }
 
 /// The properties of an event, unique by key: documented fields, then attribution, then unknown fields,
@@ -28,11 +42,17 @@ pub struct PropertyRules {
 ///
 /// `on_field` is called with each field's outcome; a field inside an object is named `object.field`.
 pub fn of_event<'e>(
-    event: &'e Event,
+    event: &'e Event<'_>,
     rules: &'e PropertyRules,
     on_field: &mut dyn FnMut(&str, FieldOutcome<'e>),
 ) -> Vec<Property<'e>> {
-    let mut reader = Reader { rules, found: [const { Vec::new() }; 3], on_field };
+    let mut reader = Reader {
+        rules,
+        placeholders: event.placeholders(),
+        found: [const { Vec::new() }; 3],
+        flattened: 0,
+        on_field,
+    };
     reader.object(&Parent::default(), event.fields());
     reader.into_properties()
 }
@@ -55,41 +75,94 @@ struct Candidate<'e> {
 /// The object that a field is in: by default the payload, else an object inside it.
 #[derive(Default)]
 struct Parent {
-    /// Its field's path, `object.inner`; empty for the payload.
+    is_inner: bool,
+    /// Its field's path, `object.inner`, cut to [`MAX_PATH_BYTES`]; empty for the payload.
     path: String,
-    /// The same for property names, `object_inner`.
+    /// The same for property names, `object_inner`, as [`limits::join_names`] cuts it.
     prefix: String,
+    /// Whether its name, before it was cut, ends in the first half of [`SENSITIVE`].
+    is_half_sensitive: bool,
     /// The documented type of the payload field that it is in.
     kind: Option<Kind>,
 }
 
+/// A field of an object.
+struct Field<'e, 'j> {
+    object: &'e Object<'j>,
+    original: &'e str,
+    /// The same without the `_ms` of the twin of a time.
+    name: &'e str,
+    value: &'e Json<'j>,
+    kind: Option<Kind>,
+}
+
+/// Where a field came from, and what it becomes.
+struct Place<'e> {
+    source: Cow<'e, str>,
+    /// Without forbidden characters.
+    name: Cow<'e, str>,
+    rank: Rank,
+    is_flattened: bool,
+}
+
 struct Reader<'e, 'f> {
     rules: &'e PropertyRules,
+    placeholders: &'e [&'static str],
     /// By [`Rank`].
     found: [Vec<Candidate<'e>>; 3],
+    /// At most [`MAX_FLATTENED`].
+    flattened: usize,
     on_field: &'f mut dyn FnMut(&str, FieldOutcome<'e>),
 }
 
-/// A field's value as its type, and whether elements of a list were left out.
+/// A field's value as its type, and whether a part of it was left out or replaced.
 type Read<'e> = Result<(Value<'e>, bool), FieldOutcome<'e>>;
 
 impl Parent {
-    fn is_top(&self) -> bool {
-        self.path.is_empty()
-    }
-
     fn source<'e>(&self, field: &'e str) -> Cow<'e, str> {
-        join(&self.path, '.', field)
+        if !self.is_inner {
+            return Cow::Borrowed(field);
+        }
+        let field = &field[..field.floor_char_boundary(MAX_PATH_BYTES)];
+        let mut path = format!("{}.{field}", self.path);
+        path.truncate(path.floor_char_boundary(MAX_PATH_BYTES));
+        Cow::Owned(path)
     }
 
-    fn name<'e>(&self, field: &'e str) -> Cow<'e, str> {
-        join(&self.prefix, '_', field)
+    /// A field's property name, from its allowed characters.
+    fn name<'e>(&self, allowed: Cow<'e, str>) -> Cow<'e, str> {
+        if self.is_inner {
+            Cow::Owned(limits::join_names(&self.prefix, &allowed))
+        } else {
+            allowed
+        }
+    }
+
+    /// Whether a field's whole name contains [`SENSITIVE`], however long this object's is.
+    fn is_sensitive(&self, allowed: &str) -> bool {
+        contains_sensitive(allowed)
+            || (self.is_half_sensitive && starts_with(allowed.trim_start(), SENSITIVE_HALVES[1]))
+    }
+
+    /// The object in a field of this one.
+    fn inner(&self, field: &str, allowed: Cow<'_, str>, kind: Option<Kind>) -> Self {
+        let name = allowed.trim_end();
+        let end = name.len().saturating_sub(SENSITIVE_HALVES[0].len());
+        Self {
+            is_inner: true,
+            path: self.source(field).into_owned(),
+            is_half_sensitive: name
+                .get(end..)
+                .is_some_and(|end| starts_with(end, SENSITIVE_HALVES[0])),
+            prefix: self.name(allowed).into_owned(),
+            kind: if self.is_inner { self.kind } else { kind },
+        }
     }
 
     /// The documented type of a field in this object.
     fn kind_of(&self, field: &str) -> Option<Kind> {
         match self.kind {
-            _ if self.is_top() => catalogue::kind(field),
+            _ if !self.is_inner => catalogue::kind(field),
             Some(Kind::Texts) => Some(Kind::Text),
             kind => kind,
         }
@@ -104,95 +177,109 @@ impl Parent {
     }
 }
 
-fn join<'e>(parent: &str, separator: char, field: &'e str) -> Cow<'e, str> {
-    if parent.is_empty() {
-        Cow::Borrowed(field)
-    } else {
-        Cow::Owned(format!("{parent}{separator}{field}"))
-    }
-}
-
 impl<'e> Reader<'e, '_> {
-    fn object(&mut self, parent: &Parent, object: &'e Map<String, Json>) {
-        for (field, value) in object {
+    fn object<'j>(&mut self, parent: &Parent, object: &'e Object<'j>) {
+        // What Purchasely documents comes before what could use up the maximum.
+        let mut unknown: Vec<Field<'e, 'j>> = Vec::new();
+        for (field, value) in object.iter() {
             // A `*_at_ms` field repeats the time in `*_at`.
             let twin_of = field.strip_suffix("_ms").filter(|at| at.ends_with("_at"));
             let name = twin_of.unwrap_or(field);
             let kind = parent.kind_of(name);
-            if self.is_omitted(parent, field) || self.is_omitted(parent, name) {
-                (self.on_field)(&parent.source(field), FieldOutcome::Omitted);
-                continue;
-            }
-            if self.rules.drop_unknown && parent.is_top() && kind.is_none() {
-                (self.on_field)(&parent.source(field), FieldOutcome::Unknown);
-                continue;
-            }
-            // Purchasely names every time `*_at`, so an unknown field of such a name may be one.
-            let time_ms =
-                name.ends_with("_at").then(|| purchasely::time_ms(object, name)).flatten();
-            let is_time = kind == Some(Kind::Time)
-                || (time_ms.is_some() && matches!(kind, None | Some(Kind::Unspecified)));
-            if !is_time {
-                self.field(parent, field, kind, value);
-            } else if twin_of.is_some() && object.contains_key(name) {
-                (self.on_field)(&parent.source(field), FieldOutcome::MillisecondTwin);
+            let field = Field { object, original: field, name, value, kind };
+            if parent.is_inner || kind.is_some() {
+                self.field(parent, field);
             } else {
-                let read = match time_ms {
-                    Some(time_ms) => Ok((Value::Date(seconds(time_ms)), false)),
-                    None if value.is_null() => Err(FieldOutcome::Empty),
-                    None => Err(FieldOutcome::WrongType),
-                };
-                let (source, name) = (parent.source(field), parent.name(name));
-                self.add(parent.rank_of(kind), source, name, read);
+                unknown.push(field);
             }
+        }
+        for field in unknown {
+            self.field(parent, field);
         }
     }
 
-    /// Reads a field that is not a time.
-    fn field(&mut self, parent: &Parent, field: &'e str, kind: Option<Kind>, value: &'e Json) {
+    fn field(&mut self, parent: &Parent, field: Field<'e, '_>) {
+        let Field { object, original: field, name, value, kind } = field;
+        let allowed = limits::allowed(field);
+        let is_flattened = parent.is_inner || kind.is_none();
+        let is_twin = name.len() < field.len();
+        let left_out = if !parent.is_inner && self.placeholders.contains(&field) {
+            Some(FieldOutcome::Placeholder)
+        } else if parent.is_sensitive(&allowed) {
+            Some(FieldOutcome::Sensitive)
+        } else if self.is_omitted(parent, name) || (is_twin && self.is_omitted(parent, field)) {
+            Some(FieldOutcome::Omitted)
+        } else if self.rules.drop_unknown && !parent.is_inner && kind.is_none() {
+            Some(FieldOutcome::Unknown)
+        } else if is_flattened && self.flattened == MAX_FLATTENED {
+            Some(FieldOutcome::OverLimit)
+        } else {
+            None
+        };
+        let source = parent.source(field);
+        if let Some(outcome) = left_out {
+            return (self.on_field)(&source, outcome);
+        }
+        // Purchasely names every time `*_at`, so an unknown field of such a name may be one.
+        let time_ms = name.ends_with("_at").then(|| purchasely::time_ms(object, name)).flatten();
+        let is_time = kind == Some(Kind::Time)
+            || (time_ms.is_some() && matches!(kind, None | Some(Kind::Unspecified)));
         let may_be_object = matches!(kind, None | Some(Kind::Texts | Kind::Unspecified))
             || parent.kind == Some(Kind::Texts);
-        let (source, name) = (parent.source(field), parent.name(field));
+        let place = |name| Place {
+            source,
+            name: parent.name(name),
+            rank: parent.rank_of(kind),
+            is_flattened,
+        };
         match value {
-            Json::Object(object) if may_be_object && !object.is_empty() => {
-                let object_itself = Parent {
-                    path: source.into_owned(),
-                    prefix: name.into_owned(),
-                    kind: if parent.is_top() { kind } else { parent.kind },
-                };
-                self.object(&object_itself, object);
+            _ if is_time && is_twin && object.get(name).is_some() => {
+                (self.on_field)(&parent.source(field), FieldOutcome::MillisecondTwin);
             }
-            _ => self.add(parent.rank_of(kind), source, name, read(kind, value)),
+            _ if is_time => {
+                let read = match (time_ms, value) {
+                    (Some(time_ms), _) => Ok((Value::Date(seconds(time_ms)), false)),
+                    (None, Json::Null) => Err(FieldOutcome::Empty),
+                    (None, _) => Err(FieldOutcome::WrongType),
+                };
+                self.add(place(if is_twin { limits::allowed(name) } else { allowed }), read);
+            }
+            Json::Object(object) if may_be_object && !object.is_empty() => {
+                self.object(&parent.inner(field, allowed, kind), object);
+            }
+            _ => self.add(place(allowed), read(kind, value)),
         }
     }
 
     fn is_omitted(&self, parent: &Parent, field: &str) -> bool {
         let omitted = &self.rules.omitted;
-        !omitted.is_empty() && omitted.contains(parent.name(field).as_ref())
+        !omitted.is_empty() && omitted.contains(&omission(&parent.source(field)))
     }
 
     /// Adds a property to the candidates, or reports why it cannot be one.
-    fn add(&mut self, rank: Rank, source: Cow<'e, str>, name: Cow<'e, str>, read: Read<'e>) {
-        let Some(key) = sanitize_name(name) else {
+    fn add(&mut self, place: Place<'e>, read: Read<'e>) {
+        let Place { source, name, rank, is_flattened } = place;
+        let Some((key, is_cut)) = limits::fit_name(name) else {
             return (self.on_field)(&source, FieldOutcome::UnusableName);
         };
-        if is_sensitive(&key) {
-            return (self.on_field)(&source, FieldOutcome::Sensitive);
-        }
         let (value, is_partial) = match read {
             Ok(read) => read,
             Err(outcome) => return (self.on_field)(&source, outcome),
         };
         // In CleverTap a documented property must keep its type, so its name is not free.
-        if rank == Rank::Unknown && catalogue::kind(&key).is_some() {
+        if rank == Rank::Unknown
+            && catalogue::kind(&key).is_some_and(|kind| kind != Kind::Unspecified)
+        {
             return (self.on_field)(&source, FieldOutcome::Collision(key));
         }
         let (value, is_truncated) = truncate(value);
+        let is_repaired = !key.is_ascii() && key.contains(char::REPLACEMENT_CHARACTER);
+        self.flattened += usize::from(is_flattened);
         self.found[rank as usize].push(Candidate {
             source,
             key,
             value,
-            is_sanitized: is_partial || is_truncated,
+            is_sanitized: is_partial || is_truncated || is_cut || is_repaired,
         });
     }
 
@@ -222,16 +309,16 @@ impl<'e> Reader<'e, '_> {
 }
 
 /// `str::contains` prepares a search, which costs more than comparing in these short names.
-fn is_sensitive(name: &str) -> bool {
+fn contains_sensitive(name: &str) -> bool {
     let mut windows = name.as_bytes().windows(SENSITIVE.len());
-    windows.any(|window| window == SENSITIVE.as_bytes())
+    windows.any(|window| {
+        // Nearly always enough.
+        window[0].eq_ignore_ascii_case(&b'p') && window.eq_ignore_ascii_case(SENSITIVE.as_bytes())
+    })
 }
 
-fn sanitize_name(name: Cow<'_, str>) -> Option<Cow<'_, str>> {
-    match name {
-        Cow::Borrowed(name) => limits::sanitize_name(name),
-        Cow::Owned(name) => limits::sanitize_name(&name).map(|name| Cow::Owned(name.into_owned())),
-    }
+fn starts_with(name: &str, start: &str) -> bool {
+    name.get(..start.len()).is_some_and(|name| name.eq_ignore_ascii_case(start))
 }
 
 /// The value within CleverTap's limits, and whether it had to change.
@@ -249,72 +336,75 @@ fn truncate(value: Value<'_>) -> (Value<'_>, bool) {
 }
 
 /// Reads a value as its documented type, or unchanged where there is none.
-fn read(kind: Option<Kind>, value: &Json) -> Read<'_> {
-    if is_empty(value) {
+fn read<'e>(kind: Option<Kind>, value: &'e Json<'_>) -> Read<'e> {
+    if *value == Json::Unreadable {
+        return Err(FieldOutcome::Unreadable);
+    } else if is_empty(value) {
         return Err(FieldOutcome::Empty);
     }
     let typed = match kind {
         Some(Kind::Text) => text(value).map(Value::Text),
-        Some(Kind::Integer) => integer(value).map(Value::Integer),
-        Some(Kind::Decimal) => decimal(value).map(Value::Decimal),
+        Some(Kind::Integer) => value.parse().map(Value::Integer),
+        Some(Kind::Decimal) => value.parse().filter(|n: &f64| n.is_finite()).map(Value::Decimal),
         Some(Kind::Boolean) => boolean(value).map(Value::Boolean),
         Some(Kind::Time | Kind::Texts) => None,
         Some(Kind::Unspecified) | None => return read_untyped(value),
     };
-    typed.map(|value| (value, false)).ok_or(FieldOutcome::WrongType)
+    typed.map(|typed| (typed, is_repaired(value))).ok_or(FieldOutcome::WrongType)
 }
 
-fn read_untyped(value: &Json) -> Read<'_> {
+fn read_untyped<'e>(value: &'e Json<'_>) -> Read<'e> {
     match value {
-        Json::String(text) => Ok((Value::Text(Cow::Borrowed(text)), false)),
-        Json::Number(number) => Ok((Value::Number(number), false)),
-        Json::Bool(boolean) => Ok((Value::Boolean(*boolean), false)),
-        Json::Array(elements) => {
+        Json::Text(_) | Json::Repaired(_) => {
+            let text = text(value).ok_or(FieldOutcome::WrongType)?;
+            Ok((Value::Text(text), is_repaired(value)))
+        }
+        Json::Number(digits) => match serde_json::from_str::<Number>(digits) {
+            Ok(number) => Ok((Value::Number(number), false)),
+            Err(_) => Err(FieldOutcome::Unreadable),
+        },
+        Json::Boolean(boolean) => Ok((Value::Boolean(*boolean), false)),
+        Json::List(elements) => {
             let texts: Vec<_> = elements.iter().filter_map(text).collect();
             if texts.is_empty() {
                 return Err(FieldOutcome::WrongType);
             }
-            let joined = Value::Text(Cow::Owned(texts.join(LIST_SEPARATOR)));
-            Ok((joined, texts.len() < elements.len()))
+            let is_partial = texts.len() < elements.len() || elements.iter().any(is_repaired);
+            Ok((Value::Text(Cow::Owned(texts.join(LIST_SEPARATOR))), is_partial))
         }
-        Json::Null | Json::Object(_) => Err(FieldOutcome::Empty),
+        Json::Null | Json::Object(_) | Json::Unreadable => Err(FieldOutcome::Empty),
     }
 }
 
-fn is_empty(value: &Json) -> bool {
+fn is_empty(value: &Json<'_>) -> bool {
     match value {
         Json::Null => true,
-        Json::String(text) => text.trim().is_empty(),
-        Json::Array(elements) => elements.iter().all(is_empty),
+        Json::Text(text) => text.trim().is_empty(),
+        Json::List(elements) => elements.iter().all(is_empty),
         Json::Object(object) => object.is_empty(),
-        Json::Bool(_) | Json::Number(_) => false,
+        Json::Boolean(_) | Json::Number(_) | Json::Repaired(_) | Json::Unreadable => false,
     }
 }
 
-fn text(value: &Json) -> Option<Cow<'_, str>> {
+fn is_repaired(value: &Json<'_>) -> bool {
+    matches!(value, Json::Repaired(_))
+}
+
+fn text<'e>(value: &'e Json<'_>) -> Option<Cow<'e, str>> {
     match value {
-        Json::String(text) => Some(Cow::Borrowed(text)),
-        Json::Number(number) => Some(Cow::Owned(number.to_string())),
-        Json::Bool(true) => Some(Cow::Borrowed("true")),
-        Json::Bool(false) => Some(Cow::Borrowed("false")),
-        Json::Null | Json::Array(_) | Json::Object(_) => None,
+        Json::Number(number) => Some(Cow::Borrowed(digits(number))),
+        Json::Boolean(true) => Some(Cow::Borrowed("true")),
+        Json::Boolean(false) => Some(Cow::Borrowed("false")),
+        other => other.as_text().map(Cow::Borrowed),
     }
 }
 
-fn integer(value: &Json) -> Option<i64> {
-    let from_text = || value.as_str()?.trim().parse().ok();
-    value.as_i64().or_else(from_text)
-}
-
-fn decimal(value: &Json) -> Option<f64> {
-    let from_text = || value.as_str()?.trim().parse().ok();
-    let number: f64 = value.as_f64().or_else(from_text)?;
-    number.is_finite().then_some(number)
-}
-
-fn boolean(value: &Json) -> Option<bool> {
-    let from_text = || value.as_str()?.trim().to_ascii_lowercase().parse().ok();
-    value.as_bool().or_else(from_text)
+fn boolean(value: &Json<'_>) -> Option<bool> {
+    match value {
+        Json::Boolean(boolean) => Some(*boolean),
+        Json::Text(text) => text.trim().to_ascii_lowercase().parse().ok(),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -381,6 +471,7 @@ mod tests {
             ("amount_in_usd", r#""NaN""#),
             ("is_family_shared", "1"),
             ("attribution", r#""google""#),
+            ("next_renewal_at", "1e400"),
             ("next_renewal_at", r#""soon""#),
             ("next_renewal_at", "true"),
         ] {
@@ -452,6 +543,93 @@ mod tests {
     }
 
     #[test]
+    fn a_number_as_text_is_its_digits_as_written() {
+        check(
+            r#""store_transaction_id":2000000900000000123456789,"plan":7.0,"a":[1.50,2.0]"#,
+            r#"{"a":"1.50, 2","plan":"7","store_transaction_id":"2000000900000000123456789"}"#,
+        );
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_read_is_left_out_and_a_repaired_one_is_sent() {
+        let deep = format!(r#""a":{}1{}"#, "{\"b\":".repeat(70), "}".repeat(70));
+        let (properties, outcomes) = properties(&PropertyRules::default(), &deep);
+        assert_eq!(properties, "{}");
+        assert_eq!(outcomes.len(), 1);
+        assert_eq!(outcomes[0].1, "unreadable");
+        check_outcomes(
+            r#""x":1e400,"amount_in_usd":-1e400"#,
+            &[("amount_in_usd", "unreadable"), ("x", "unreadable")],
+        );
+        check(
+            r#""plan":"\ud83c!","x":["\udf0d",1e400]"#,
+            "{\"plan\":\"\u{fffd}!\",\"x\":\"\u{fffd}\"}",
+        );
+    }
+
+    #[test]
+    fn a_placeholder_is_not_sent_even_where_a_setting_omits_it() {
+        let rules = PropertyRules {
+            omitted: HashSet::from(["user_id".to_owned()]),
+            ..PropertyRules::default()
+        };
+        for rules in [rules, PropertyRules::default()] {
+            let (properties, outcomes) =
+                properties(&rules, r#""user_id":"undefined","plan":"null""#);
+            assert_eq!(properties, r#"{"plan":"null"}"#);
+            assert_eq!(outcomes[0], ("user_id".to_owned(), "placeholder"));
+        }
+    }
+
+    #[test]
+    fn a_purchase_token_is_never_sent_however_long_the_name_around_it() {
+        for parent in [
+            "x".repeat(110),
+            "x".repeat(200),
+            "é".repeat(100_000),
+            format!("{}purchase", "x".repeat(111)),
+        ] {
+            for field in
+                ["purchase_token", "Purchase_Token", "the_purchase_token_2", "%purchase_to!ken"]
+            {
+                let fields = format!(r#""{parent}":{{"{field}":"t","deeper":{{"{field}":"t"}}}}"#);
+                check(&fields, "{}");
+            }
+        }
+        let parent = format!("{}Purchase", "x".repeat(200));
+        check(
+            &format!(r#""{parent}":{{"token_1":"t"}},"a":{{"purchase.":{{"token":"t"}}}}"#),
+            "{}",
+        );
+        check(r#""purchase":{"to":{"ken":1}}"#, r#"{"purchase_to_ken":1}"#);
+    }
+
+    #[test]
+    fn long_names_over_many_fields_take_little_and_the_maximum_is_kept() {
+        let inner: Vec<_> = (0..9000).map(|n| format!("\"k{n:04}\":1")).collect();
+        let fields = format!(
+            r#""{}":{{{}}},"plan":"p","zone":"z","attribution":{{"utm_source":"s"}}"#,
+            "n".repeat(150_000),
+            inner.join(",")
+        );
+        let (properties, outcomes) = properties(&PropertyRules::default(), &fields);
+        let cut = "n".repeat(limits::NAME_CHARACTERS);
+        assert_eq!(properties, format!(r#"{{"attribution_utm_source":"s","{cut}":1,"plan":"p"}}"#));
+        let of = |word: &str| outcomes.iter().filter(|(_, other)| *other == word).count();
+        // One place was for `attribution_utm_source`; `zone` came too late.
+        assert_eq!(
+            (of("collision"), of("over_limit")),
+            (MAX_FLATTENED - 2, 9000 - MAX_FLATTENED + 2)
+        );
+        assert!(outcomes.iter().all(|(field, _)| field.len() <= MAX_PATH_BYTES));
+    }
+
+    #[test]
+    fn an_object_without_a_name_is_not_the_payload() {
+        check(r#""":{"plan":5}"#, r#"{"_plan":5}"#);
+    }
+
+    #[test]
     fn a_purchase_token_is_never_sent() {
         check(
             r#""purchase_token":"t","a":{"purchase_token":"t","b":[{"purchase_token":"t"}]}"#,
@@ -476,11 +654,20 @@ mod tests {
             r#""plan":"p","purchased_at":"2027-03-02T08:15:00Z","purchased_at_ms":1803975300000,"a":{"b":1},"c":1,"attribution":{"utm_term":"x","utm_source":"y"}"#,
             r#"{"attribution_utm_source":"y","c":1}"#,
         );
+        let rules = PropertyRules {
+            omitted: HashSet::from([omission("Attribution.utm_term"), omission("PLAN")]),
+            drop_unknown: false,
+        };
+        check_with(
+            &rules,
+            r#""plan":"p","attribution":{"utm_term":"x"},"Attribution_UTM_term":"y","b":1"#,
+            r#"{"b":1}"#,
+        );
         let rules = PropertyRules { drop_unknown: true, ..PropertyRules::default() };
         check_with(
             &rules,
-            r#""c":1,"commitment_months":12,"plan":"p","paid_at_ms":1803975300000"#,
-            r#"{"commitment_months":12,"plan":"p"}"#,
+            r#""c":1,"commitment_months":12,"commitment":{"price":5},"plan":"p","paid_at_ms":1803975300000"#,
+            r#"{"commitment_months":12,"commitment_price":5,"plan":"p"}"#,
         );
     }
 
@@ -508,7 +695,8 @@ mod tests {
             unknown.join(",")
         );
         let (properties, outcomes) = properties(&PropertyRules::default(), &fields);
-        let properties: Map<String, Json> = serde_json::from_str(&properties).unwrap();
+        let properties: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(&properties).unwrap();
         let kept: Vec<_> = properties.keys().map(String::as_str).collect();
         // One more is `event_name`.
         assert_eq!(kept.len(), limits::PROPERTIES - 1);

@@ -68,7 +68,7 @@ struct Money {
 /// Decides by the event's properties, as [`super::properties::of_event`] returns them.
 #[must_use]
 pub fn decide<'e>(
-    event: &'e Event,
+    event: &'e Event<'_>,
     rules: &'e RevenueRules,
     properties: &[Property<'e>],
 ) -> Revenue<'e> {
@@ -275,6 +275,20 @@ mod tests {
                 &["event_id"],
                 r#""amount_in_usd":65,"amount_in_eur":60,"amount_in_customer_currency":50,"customer_currency":"GBP""#,
                 r#"Paid: Amount=60.0 Currency="EUR" Customer Amount=50.0 Customer Currency="GBP" source="purchasely""#,
+            ),
+            (
+                "Paid",
+                Integration,
+                &[],
+                r#""amount_in_usd":1,"event_id":"e-1","store_transaction_id":2000000900000001"#,
+                r#"Paid: Amount=1.0 Currency="USD" Charged ID="2000000900000001" source="purchasely""#,
+            ),
+            (
+                "Paid",
+                Integration,
+                &[],
+                r#""amount_in_usd":1,"event_id":"e-1","store_transaction_id":"null""#,
+                r#"Paid: Amount=1.0 Currency="USD" Charged ID="e-1" source="purchasely""#,
             ),
             (
                 "Paid",

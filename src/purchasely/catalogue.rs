@@ -107,6 +107,8 @@ pub const CAMPAIGN_PREFIX: &str = "attribution_utm_";
 
 /// Fields of 12-month commitments: Purchasely documents that there are some, but not their names.
 pub const COMMITMENT_PREFIX: &str = "commitment_";
+/// The object in which the same fields may come.
+const COMMITMENT: &str = "commitment";
 
 /// The type of a documented field; `None` if the field is not documented.
 #[must_use]
@@ -117,7 +119,7 @@ pub fn kind(field: &str) -> Option<Kind> {
         Some(Kind::Decimal)
     } else if field.starts_with(CAMPAIGN_PREFIX) {
         Some(Kind::Text)
-    } else if field.starts_with(COMMITMENT_PREFIX) {
+    } else if field.starts_with(COMMITMENT_PREFIX) || field == COMMITMENT {
         Some(Kind::Unspecified)
     } else {
         None
@@ -193,6 +195,8 @@ mod tests {
             ("amount_in_USD", None),
             ("attribution_utm_source", Some(Kind::Text)),
             ("commitment_months", Some(Kind::Unspecified)),
+            ("commitment", Some(Kind::Unspecified)),
+            ("commitments", None),
             ("brand_new", None),
         ] {
             assert_eq!(kind(field), expected, "{field}");

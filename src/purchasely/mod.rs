@@ -6,5 +6,5 @@ pub mod catalogue;
 mod event;
 pub mod signature;
 
-pub use event::{Environment, Event, Unreadable, time_ms};
+pub use event::{Environment, Event, Unreadable, digits, is_placeholder, time_ms};
 pub use signature::Verified;

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 /// The signature: 64 hex digits.
 pub const SIGNATURE_HEADER: &str = "x-purchasely-request-signature";
-/// The time of signing: Unix seconds.
+/// The time of signing: Unix seconds in ten digits, until the year 2286.
 pub const TIMESTAMP_HEADER: &str = "x-purchasely-timestamp";
 /// The older signature, which does not cover the body.
 const DEPRECATED_HEADER: &str = "x-purchasely-signature";
@@ -43,7 +43,9 @@ pub enum InvalidSignature {
     Deprecated,
     #[error("X-PURCHASELY-REQUEST-SIGNATURE or X-PURCHASELY-TIMESTAMP is present more than once")]
     Repeated,
-    #[error("the signature is not 64 hex digits or the timestamp is not in Unix seconds")]
+    #[error(
+        "the signature is not 64 hex digits or the timestamp is not ten digits of Unix seconds"
+    )]
     Malformed,
     #[error("the signature does not match any client shared secret in the secret")]
     #[strum(serialize = "wrong")]
@@ -75,8 +77,8 @@ impl SignatureHeaders {
         let malformed = || InvalidSignature::Malformed;
         let mut mac = [0; 32];
         hex::decode_to_slice(signature, &mut mac).map_err(|_| malformed())?;
-        // `u64::from_str` would accept a leading plus sign.
-        if !timestamp.bytes().all(|byte| byte.is_ascii_digit()) {
+        // Of another length, digits could move between the timestamp and a body that begins with some.
+        if timestamp.len() != 10 || !timestamp.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(malformed());
         }
         Ok(Self {

@@ -34,6 +34,8 @@ pub const METRICS: &[(&str, &str)] = &[
     ("AnonymousIgnored", "Count"),
     ("UnknownEvent", "Count"),
     ("RevenueMissing", "Count"),
+    ("PlaceholderId", "Count"),
+    ("UnknownEnvironment", "Count"),
     ("ProfileRefused", "Count"),
     ("ClaimsUnavailable", "Count"),
 ];

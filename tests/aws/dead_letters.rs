@@ -70,6 +70,30 @@ async fn a_body_that_sqs_does_not_accept_is_stored_in_base64() {
 }
 
 #[tokio::test]
+async fn a_webhook_that_is_too_large_is_kept_unread_wherever_it_comes_from() {
+    let (url, seen) = aws_service(|_| None).await;
+    let queue = format!("{url}/123456789012/dead.fifo");
+    let settings = [("DEAD_LETTER_QUEUE_URL", &*queue), ("AWS_ENDPOINT_URL_SQS", &url)];
+    let world = World::start(&settings).await;
+    let mut large = event("e-1", "u");
+    large["x"] = json!("x".repeat(256 * 1024));
+    let body = large.to_string();
+    let expected = json!({ "status": "dead_lettered", "reason": "too_large" });
+    assert_eq!(world.post(body.as_bytes()).await, answered(200, expected));
+    assert_eq!(failures(&world, &[message(&large, &[])]).await, [""; 0]);
+    let seen = seen.lock().unwrap();
+    assert_eq!(seen.len(), 2);
+    for (_, letter) in seen.iter() {
+        assert_eq!(letter["MessageGroupId"], group_id(body.as_bytes()));
+        assert_eq!(letter["MessageBody"], body);
+        let attributes = letter["MessageAttributes"].as_object().unwrap();
+        let names: Vec<_> = attributes.keys().map(String::as_str).collect();
+        assert_eq!(names, ["reason", "received_at"]);
+    }
+    assert_eq!(world.clevertap.uploads().len(), 0);
+}
+
+#[tokio::test]
 async fn a_dead_letter_sent_twice_is_two_messages_within_the_rules_of_sqs() {
     let (url, seen) = aws_service(|_| None).await;
     let queue = format!("{url}/123456789012/dead.fifo");

@@ -91,14 +91,66 @@ async fn serves_only_post() {
 }
 
 #[tokio::test]
-async fn a_body_over_256_kib_is_too_large() {
+async fn a_body_over_256_kib_is_not_relayed_and_one_that_no_letter_holds_is_413() {
     let world = World::start(&[]).await;
     let too_large = answered(413, json!({ "error": "payload_too_large" }));
-    assert_eq!(world.post(&vec![b'x'; 2 * 1024 * 1024]).await, too_large);
-    assert_eq!(world.post(&vec![b'x'; 256 * 1024 + 1]).await, too_large);
+    let huge = vec![b'x'; 2 * 1024 * 1024];
+    assert_eq!(world.post(&huge).await, too_large);
+    // It could be kept, but there is no dead-letter queue.
+    assert_eq!(world.post(&vec![b'x'; 256 * 1024 + 1]).await.status, 503);
+    world.line(|line| line["reason"] == "too_large").await;
     let mut largest = body();
     largest.resize(256 * 1024, b' ');
     assert_eq!(world.post(&largest).await, relayed());
+    let forged = signed(&huge, "another secret").envelope(Front::HttpApi);
+    assert_eq!(world.invoke(&forged).await.status, 401);
+
+    let unsigned = World::start(&[("PURCHASELY_SIGNATURE", "off")]).await;
+    assert_eq!(unsigned.post(&vec![b'x'; 256 * 1024 + 1]).await, too_large);
+}
+
+#[tokio::test]
+async fn a_request_that_cannot_be_read_is_401_with_its_own_reason() {
+    for settings in [&[][..], &[("PURCHASELY_SIGNATURE", "off")]] {
+        let world = World::start(settings).await;
+        let load_balancer = json!({
+            "requestContext": { "elb": { "targetGroupArn": "arn" } },
+            "httpMethod": "POST", "path": "/", "headers": {}, "body": "x",
+        });
+        let answer = world.invoke(&load_balancer).await;
+        assert_eq!(answer, answered(401, json!({ "error": "unauthorized" })));
+        world.line(|line| line["reason"] == "unreadable_request").await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_neither_a_request_nor_a_batch_is_an_error_of_the_invocation() {
+    let world = World::start(&[]).await;
+    for event in [json!({ "is": "no request or batch" }), json!([]), json!("x")] {
+        assert!(world.api.invoke(&event).await.is_err(), "{event}");
+    }
+    let is_line = |line: &Value| {
+        let message = line["message"].as_str().unwrap_or_default();
+        line["level"] == "ERROR" && message.contains("proxy integration")
+    };
+    world.line(is_line).await;
+}
+
+#[tokio::test]
+async fn one_bad_value_does_not_cost_the_payment() {
+    let world = World::start(&[("REVENUE_EVENT", "Charged")]).await;
+    for (id, bad) in [("m2", r#""placement":"Spring sale \ud83c""#), ("m3", r#""x":1e400"#)] {
+        let body = format!(
+            r#"{{"event_name":"TRANSACTION_PROCESSED","event_id":"{id}","user_id":"u-9","store_transaction_id":"{id}","amount_in_eur":59.99,{bad}}}"#
+        );
+        let expected = answered(200, json!({ "status": "relayed", "event_id": id }));
+        assert_eq!(world.post(body.as_bytes()).await, expected);
+        let line = world.line(|line| line["event_id"] == id).await;
+        assert_eq!(line["adjusted"].as_array().map(Vec::len), Some(1), "{line}");
+    }
+    let accepted = world.clevertap.accepted();
+    let charged = accepted.iter().filter(|record| record["evtName"] == "Charged");
+    assert_eq!(charged.count(), 2);
 }
 
 #[tokio::test]

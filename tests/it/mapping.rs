@@ -206,6 +206,19 @@ proptest! {
     }
 
     #[test]
+    fn a_value_that_cannot_be_read_changes_nothing_else(
+        payload in payload(),
+        bad in select(vec!["1e400".to_owned(), "[-1e400]".to_owned(), "[".repeat(300) + &"]".repeat(300),
+            "{\"a\":".repeat(300) + "1" + &"}".repeat(300)]),
+        rules in rules(),
+    ) {
+        let body = serde_json::to_string(&payload).unwrap();
+        let spoiled = format!("\u{feff}{},\"bad\":{bad}}}", &body[..body.len() - 1]);
+        let whole = records(body.as_bytes(), &rules).map(|(upload, _)| upload);
+        prop_assert_eq!(records(spoiled.as_bytes(), &rules).map(|(upload, _)| upload), whole);
+    }
+
+    #[test]
     fn a_profile_has_only_the_configured_properties(payload in payload()) {
         let body = serde_json::to_vec(&payload).unwrap();
         let Some((_, records)) = records(&body, &Rules::default()) else {

@@ -123,6 +123,9 @@ async fn each_event_counts_one_outcome_in_a_line_of_the_embedded_metric_format()
     post(&world, json!({ "no": "event" })).await;
     world.clevertap.script([Reply::Status(408)]);
     post(&world, renewed("e-4")).await;
+    let mut odd = renewed("null");
+    odd["environment"] = "Xcode".into();
+    post(&world, odd).await;
     forge(&world).await;
     let mut get = signed(&body(), SHARED_SECRET).envelope(Front::HttpApi);
     get["requestContext"]["http"]["method"] = "GET".into();
@@ -137,20 +140,22 @@ async fn each_event_counts_one_outcome_in_a_line_of_the_embedded_metric_format()
     let datapoints = datapoints(&world);
     let counted = |metric| sum(&datapoints, metric);
     let outcomes = METRICS[..OUTCOMES].iter().map(|(name, _)| counted(name));
-    assert_eq!(outcomes.sum::<u64>(), 9 + 3);
+    assert_eq!(outcomes.sum::<u64>(), 10 + 3);
     let expected = [
-        ("Relayed", 5),
+        ("Relayed", 6),
         ("Duplicate", 1),
         ("Ignored", 1),
-        ("DeadLettered", 1),
+        ("DeadLettered", 2),
         ("Failed", 1),
         ("Unauthorized", 1),
-        ("Rejected", 2),
+        ("Rejected", 1),
         ("DryRun", 0),
         ("Queued", 0),
         ("AnonymousIgnored", 1),
         ("UnknownEvent", 1),
         ("RevenueMissing", 0),
+        ("PlaceholderId", 1),
+        ("UnknownEnvironment", 1),
         ("ColdStart", 1),
         ("BatchSize", 3),
         ("ProfileRefused", 0),
@@ -429,13 +434,19 @@ async fn provoke(alarm: &str, resources: &Resources) -> World {
         }
         "NothingRelayedAlarm" => fail(&world, 3).await,
         "UnexpectedAlarm" => {
-            world.invoke(&json!({ "is": "no request or batch" })).await;
+            world.clevertap.script([Reply::Status(302)]);
+            world.post(&body()).await;
         }
         "SignatureAlarm" => {
             world.post(&body()).await;
             for _ in 0..10 {
                 forge(&world).await;
             }
+        }
+        "UnknownEnvironmentAlarm" => {
+            let mut odd = event("ACTIVATE", "e-1");
+            odd["environment"] = "Xcode".into();
+            post(&world, odd).await;
         }
         "UnknownEventAlarm" => post(&world, event("BRAND_NEW_EVENT", "e-1")).await,
         // Requests that are no webhooks do not count as events.

@@ -175,15 +175,15 @@ fn metrics() -> Rows {
 fn outcomes() -> Vec<Outcome> {
     let unreadable = each!(Unreadable: NotJson, NotAnObject, VersionTwo, NoEventName);
     let unmappable = each!(Unmappable: NoIdentity, IdentityTooLong, UnfitClevertapId, UnusableName, UnfitChargedId);
-    let permanent = each!(Permanent: Unreadable(unreadable[0]), Unmappable(unmappable[0]), Refused(513), Unclear, RetriesExhausted, Panicked);
+    let permanent = each!(Permanent: Unreadable(unreadable[0]), Unmappable(unmappable[0]), TooLarge, Refused(513), Unclear, RetriesExhausted, Panicked);
     let ignored = each!(Ignored: EventDisabled, Sandbox, Anonymous, AnonymousStore, NoUser);
     let unauthorized = each!(InvalidSignature: Missing, Deprecated, Repeated, Malformed, Mismatch, OutsideTolerance);
     let upload = each!(UploadFailure: CredentialsRejected(401), NoSandboxPasscode, Blocked, Busy(429), Unreachable,
         ConnectionLost, TimedOut, UnexpectedResponse(200));
     let failed = each!(Failure: NoDeadLetterQueue(permanent[2]), DeadLetterFailed(permanent[2]), QueueFailed, Upload(upload[0]),
-        SecretUnavailable, InProgress, Panicked, UnknownInvocation);
+        SecretUnavailable, InProgress, Panicked);
     let all = each!(Outcome: Relayed, Queued, Duplicate, DeadLettered(permanent[2]), DryRun, Ignored(ignored[0]),
-        Unauthorized(unauthorized[0]), MethodNotAllowed, PayloadTooLarge, Failed(failed[0]));
+        Unauthorized(unauthorized[0]), UnreadableRequest, MethodNotAllowed, PayloadTooLarge, Failed(failed[0]));
     let expand = |outcome| match outcome {
         Outcome::DeadLettered(_) => {
             let unreadable = unreadable.map(Permanent::Unreadable).into_iter();
@@ -230,7 +230,8 @@ fn reasons() -> Rows {
 fn adjustments() -> Rows {
     let name = || "name".into();
     let outcomes = each!(FieldOutcome: Sent(name()), SentAsDate(name()), Sanitized(name()), MillisecondTwin, Sensitive,
-        Omitted, Unknown, Empty, WrongType, UnusableName, Collision(name()), OverLimit, NoAmount);
+        Omitted, Unknown, Empty, WrongType, Unreadable, Placeholder, UnknownEnvironment, UnusableName,
+        Collision(name()), OverLimit, NoAmount);
     let adjustments = outcomes.iter().filter(|outcome| outcome.is_adjustment());
     adjustments.map(|outcome| list([outcome.into()])).collect()
 }

@@ -46,11 +46,13 @@ mod needs {
     pub const DEAD_LETTER_QUEUE: &[Need] = &[
         ("/FifoQueue", Is("true"), Id::QueueStandard),
         ("/MessageRetentionPeriod", AtLeast(14 * 24 * 60 * 60), Id::QueueAttributes),
+        ("/MaximumMessageSize", AtLeast(1_048_576), Id::QueueAttributes),
         ("/ApproximateNumberOfMessages", Is("0"), Id::DeadLetters),
     ];
     pub const EVENT_QUEUE: &[Need] = &[
         ("/FifoQueue", Is("true"), Id::QueueStandard),
         ("/MessageRetentionPeriod", AtLeast(14 * 24 * 60 * 60), Id::QueueAttributes),
+        ("/MaximumMessageSize", AtLeast(1_048_576), Id::QueueAttributes),
         // With less, SQS moves the messages of a function that cannot run sooner than after three days.
         ("/VisibilityTimeout", AtLeast(300), Id::QueueAttributes),
     ];

@@ -101,8 +101,8 @@ checks! {
         "A queue's kind cannot be changed: create a FIFO queue and use its URL.";
     QueueRedrive "queue_redrive" Error "The event queue's RedrivePolicy does not lead to the dead-letter queue, so dead letters cannot be redriven."
         "`aws sqs set-queue-attributes --queue-url NAME --attributes '{\"RedrivePolicy\":\"{\\\"deadLetterTargetArn\\\":\\\"<ARN of the dead-letter queue>\\\",\\\"maxReceiveCount\\\":\\\"1000\\\"}\"}'`";
-    QueueAttributes "queue_attributes" Warning "Messages are deleted before the documented 14 days, or delivered again while the function still works on them."
-        "`aws sqs set-queue-attributes --queue-url NAME --attributes MessageRetentionPeriod=1209600,VisibilityTimeout=300`";
+    QueueAttributes "queue_attributes" Warning "Messages are deleted before the documented 14 days, delivered again while the function still works on them, or refused although SQS could hold them."
+        "`aws sqs set-queue-attributes --queue-url NAME --attributes MessageRetentionPeriod=1209600,VisibilityTimeout=300,MaximumMessageSize=1048576`";
     DeadLetters "dead_letters" Warning "Events that could not be relayed wait in the dead-letter queue, for 14 days at most."
         "Fix the cause and redrive them: docs/operations.md, Dead letters.";
     ClaimsTable "claims_table" Ok "The key and the time to live of the table of relayed events.";

@@ -4,6 +4,7 @@
 use super::fields::{self, Field};
 use purchasely_clevertap::clevertap::{Content, Record, Role, Upload, User, Value};
 use purchasely_clevertap::clevertap::{limits, upload_body};
+use purchasely_clevertap::json;
 use purchasely_clevertap::mapping::identity::{Identified, IdentityRules, UserIdAs, identify};
 use purchasely_clevertap::mapping::profile::{
     self, ACTIVE_PLANS, Effect, HAS_ACTIVE_SUBSCRIPTION, Plans, Written,
@@ -11,7 +12,7 @@ use purchasely_clevertap::mapping::profile::{
 use purchasely_clevertap::mapping::revenue::{self, Revenue};
 use purchasely_clevertap::mapping::{self, Account, Ignored, Mapped, Rules};
 use purchasely_clevertap::mapping::{Origin, Unmappable, properties};
-use purchasely_clevertap::purchasely::{Event, Verified};
+use purchasely_clevertap::purchasely::{Event, Verified, digits};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -111,7 +112,7 @@ fn upload(records: &[Record<'_>]) -> (Box<RawValue>, String) {
     (body, pretty)
 }
 
-fn ignored(ignored: Ignored, event: &Event, rules: &Rules) -> String {
+fn ignored(ignored: Ignored, event: &Event<'_>, rules: &Rules) -> String {
     match ignored {
         Ignored::EventDisabled => {
             let off = switched_off(event, rules);
@@ -132,7 +133,7 @@ fn ignored(ignored: Ignored, event: &Event, rules: &Rules) -> String {
     }
 }
 
-fn switched_off(event: &Event, rules: &Rules) -> &'static str {
+fn switched_off(event: &Event<'_>, rules: &Rules) -> &'static str {
     if rules.events.disabled.contains(event.name()) {
         "the event is in EVENTS_DISABLED"
     } else {
@@ -145,7 +146,7 @@ fn record<'r, 'e>(records: &'r [Record<'e>], role: Role) -> Option<&'r Content<'
     records.find(|record| record.role == role).map(|record| &record.content)
 }
 
-fn event_name(event: &Event, rules: &Rules, records: &[Record<'_>]) -> Choice {
+fn event_name(event: &Event<'_>, rules: &Rules, records: &[Record<'_>]) -> Choice {
     let sent = match record(records, Role::Event) {
         Some(Content::Event { name, .. }) => Some(name.to_string()),
         _ => None,
@@ -161,7 +162,7 @@ fn event_name(event: &Event, rules: &Rules, records: &[Record<'_>]) -> Choice {
     Choice { sent, why }
 }
 
-fn identity(event: &Event, rules: &IdentityRules) -> Choice {
+fn identity(event: &Event<'_>, rules: &IdentityRules) -> Choice {
     let id_field = rules.clevertap_id_field.as_str();
     let clevertap_id = "the CleverTap ID comes before every other id (CLEVERTAP_ID_FIELD)";
     let user_id = match rules.user_id_as {
@@ -180,8 +181,10 @@ fn identity(event: &Event, rules: &IdentityRules) -> Choice {
         .chain(at_top("user_id", user_id))
         .chain(at_top("anonymous_user_id", anonymous));
     let mut candidates = candidates.map(|(field, value, why)| {
-        let id = value.as_str();
-        let id = id.map_or_else(|| value.to_string(), str::to_owned);
+        let id = match value {
+            json::Value::Number(number) => digits(number).to_owned(),
+            other => other.as_text().unwrap_or_default().to_owned(),
+        };
         let why = format!("{field} `{id}`: {why}");
         (id, why)
     });
@@ -200,7 +203,7 @@ fn identity(event: &Event, rules: &IdentityRules) -> Choice {
             }
         }),
         Identified::Device(_) | Identified::Anonymous | Identified::UnknownDevice => {
-            candidates.next_back()
+            candidates.last()
         }
         Identified::Nobody => None,
     };
@@ -217,7 +220,7 @@ fn identity(event: &Event, rules: &IdentityRules) -> Choice {
     Choice { sent, why }
 }
 
-fn profile(event: &Event, rules: &Rules, records: &[Record<'_>]) -> Choice {
+fn profile(event: &Event<'_>, rules: &Rules, records: &[Record<'_>]) -> Choice {
     let effect = profile::effect(event);
     let row = format!("row {} ({})", effect.row, row(effect.row));
     let Some(Content::Profile { changes }) = record(records, Role::Profile) else {
@@ -279,7 +282,7 @@ fn describe(effect: Effect) -> String {
     changes.join(", ")
 }
 
-fn revenue(event: &Event, rules: &Rules, sent: &Properties<'_>, all: &[Record<'_>]) -> Choice {
+fn revenue(event: &Event<'_>, rules: &Rules, sent: &Properties<'_>, all: &[Record<'_>]) -> Choice {
     if let Some(Content::Event { name, properties }) = record(all, Role::Revenue) {
         let mut parts = Vec::new();
         for part in ["Amount", "Currency", "Charged ID"] {

@@ -47,8 +47,9 @@ fn why(field: &str, outcome: &FieldOutcome<'_>, all: &[Outcome<'_>]) -> String {
         FieldOutcome::Sent(key) => sent_as(field, key).to_owned(),
         FieldOutcome::SentAsDate(key) => format!("{}, as a date", sent_as(field, key)),
         FieldOutcome::Sanitized(key) => format!(
-            "{}, changed to a text of at most {} bytes that does not begin with `$D_`",
+            "{}, changed: at most {} characters of name, {} bytes of text that does not begin with `$D_`, no half of a surrogate pair",
             sent_as(field, key),
+            limits::NAME_CHARACTERS,
             limits::TEXT_BYTES
         ),
         FieldOutcome::MillisecondTwin => {
@@ -59,6 +60,11 @@ fn why(field: &str, outcome: &FieldOutcome<'_>, all: &[Outcome<'_>]) -> String {
         FieldOutcome::Unknown => "not documented by Purchasely, and UNKNOWN_FIELDS=drop".to_owned(),
         FieldOutcome::Empty => "empty".to_owned(),
         FieldOutcome::WrongType => format!("the documented type is {}", documented_type(field)),
+        FieldOutcome::Unreadable => "a number out of range, or nested too deeply".to_owned(),
+        FieldOutcome::Placeholder => {
+            "a placeholder or a damaged id, which counts as absent".to_owned()
+        }
+        FieldOutcome::UnknownEnvironment => "neither PRODUCTION nor SANDBOX".to_owned(),
         FieldOutcome::UnusableName => "its name has no character that CleverTap allows".to_owned(),
         FieldOutcome::Collision(key) => {
             let mut all = all.iter();

@@ -102,7 +102,7 @@ impl Schema {
         schema
     }
 
-    fn add(&mut self, event: &Event, rules: &Rules) {
+    fn add(&mut self, event: &Event<'_>, rules: &Rules) {
         let mapped = map(event, rules, Origin::Purchasely, &mut |_, _| {});
         let Mapped::Records { records, .. } = mapped else {
             return;

@@ -4,6 +4,7 @@
 use crate::files::json_files;
 use purchasely_clevertap::aws::{claims, queues};
 use purchasely_clevertap::clevertap::User;
+use purchasely_clevertap::json;
 use purchasely_clevertap::mapping::identity::{Identified, IdentityRules, identify};
 use purchasely_clevertap::purchasely::{Event, Verified, time_ms};
 use serde::Deserialize;
@@ -90,7 +91,7 @@ pub fn read(inputs: &[PathBuf], rules: &IdentityRules) -> Result<Input, Vec<Stri
 impl Saved {
     /// A body that is not an event is replayed, too: the function decides about it.
     fn new(body: &[u8], source: String, rules: &IdentityRules) -> Self {
-        let fields = serde_json::from_slice::<Map<String, Value>>(body).unwrap_or_default();
+        let document = json::read(body).ok();
         let event = Event::parse(Verified::unsigned(body)).ok();
         let event = event.as_ref();
         let user = event.and_then(|event| match identify(event, rules) {
@@ -103,7 +104,10 @@ impl Saved {
             name: event.map(|event| event.name().to_owned()),
             id: event.and_then(Event::id).map(str::to_owned),
             user,
-            created_at_ms: time_ms(&fields, "event_created_at"),
+            created_at_ms: document
+                .as_ref()
+                .and_then(json::Value::as_object)
+                .and_then(|fields| time_ms(fields, "event_created_at")),
             body: body.to_vec(),
             source,
             attributes: BTreeMap::new(),
