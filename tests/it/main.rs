@@ -2,6 +2,7 @@
 //! It does not measure how fast the function is; `make bench` does.
 
 mod claims;
+mod connections;
 mod dead_letters;
 mod documents;
 mod envelopes;

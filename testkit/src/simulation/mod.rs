@@ -14,6 +14,7 @@ mod sender;
 mod sqs;
 mod world;
 
+pub use claims_table::ClaimsTable;
 pub use faults::{Fault, Service};
 pub use scenario::{Length, Scenario};
 pub use sender::{READ_TIMEOUT, RETRIES, delay_after};
