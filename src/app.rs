@@ -15,8 +15,12 @@ use ::http::uri::InvalidUri;
 use aws_config::SdkConfig;
 use std::sync::Arc;
 
-/// Builds the handler. `aws` has the HTTP client, the region and the credentials; timeouts are added here.
-pub fn handler(config: Config, http: SharedHttp, aws: &SdkConfig) -> Result<Handler, InvalidUri> {
+/// Builds the handler. `clevertap` is the way to CleverTap; `aws` has its own, the region and the credentials.
+pub fn handler(
+    config: Config,
+    clevertap: SharedHttp,
+    aws: &SdkConfig,
+) -> Result<Handler, InvalidUri> {
     let clients = Clients::new(aws);
     let is_signed = config.signature != SignaturePolicy::Off;
     let secrets = Secrets::new(clients.secrets_manager, config.secret_id, is_signed);
@@ -30,7 +34,7 @@ pub fn handler(config: Config, http: SharedHttp, aws: &SdkConfig) -> Result<Hand
         relay: Relay {
             rules: config.rules,
             uploader: Uploader {
-                client: Client::new(http, &config.upload_url, config.dry_run)?,
+                client: Client::new(clevertap, &config.upload_url, config.dry_run)?,
                 secrets: Arc::clone(&secrets),
                 account_id: config.account_id,
                 sandbox_account_id: config.sandbox_account_id,

@@ -204,7 +204,7 @@ impl Handler {
     }
 
     async fn secret(&self, budget: Budget) -> Option<Arc<Secret>> {
-        timeout_at(budget.uploads_end, self.secrets.get()).await.ok()?.ok()
+        timeout_at(budget.uploads_end, self.secrets.get()).await.ok()?
     }
 
     /// Relays a batch. The response names the messages that are to come again.

@@ -3,7 +3,7 @@
 //! TLS, root certificates, the connection pool and connection timeouts are set here and nowhere else.
 //! It does not retry and knows nothing about what is sent.
 
-use ::http::{Request, Response};
+use ::http::{HeaderMap, Request, Response};
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
 };
@@ -37,7 +37,7 @@ const MAX_AWS_RESPONSE_BYTES: usize = 1024 * 1024;
 pub type Exchange =
     Pin<Box<dyn Future<Output = Result<Response<Option<Bytes>>, NoResponse>> + Send>>;
 
-/// Sends a request and reads the response. Production uses [`client`]; a simulation brings its own.
+/// Sends a request and reads the response. Production uses [`Clients`]; a simulation brings its own.
 pub trait Http: fmt::Debug + Send + Sync {
     /// The response's body is `None` where it was cut short or is longer than `max_bytes`.
     fn exchange(&self, request: Request<Bytes>, max_bytes: usize) -> Exchange;
@@ -56,7 +56,7 @@ pub enum NoResponse {
     Lost,
 }
 
-/// An [`Http`] that is shared by all clients, the AWS SDK's included.
+/// An [`Http`] that several clients share; the AWS SDK takes it as its own.
 #[derive(Debug, Clone)]
 pub struct SharedHttp(pub Arc<dyn Http>);
 
@@ -86,26 +86,44 @@ impl WarmUp {
     }
 }
 
-/// The production client: no redirects (they would take the passcode along), no proxy, no retries.
-pub fn client(roots: RootCertStore) -> Result<SharedHttp, String> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let client = reqwest::Client::builder()
-        .tls_backend_preconfigured(tls)
-        .redirect(reqwest::redirect::Policy::none())
-        .retry(reqwest::retry::never())
-        .no_proxy()
-        .connect_timeout(CONNECT_TIMEOUT)
-        .pool_idle_timeout(POOL_IDLE_TIMEOUT)
-        .tcp_user_timeout(TCP_USER_TIMEOUT)
-        .tcp_nodelay(true)
-        .build()
-        .map_err(|error| error.to_string())?;
-    Ok(SharedHttp(Arc::new(client)))
+/// The production clients. What is sent again after a lost connection goes over a new one: an environment
+/// that was frozen may hold several dead connections.
+#[derive(Debug, Clone)]
+pub struct Clients {
+    /// Keeps one connection, so that there is no second one that may be dead as well.
+    pub clevertap: SharedHttp,
+    /// Keeps all connections, and gives each repeated attempt of the SDK a new one.
+    pub aws: SharedHttp,
+}
+
+impl Clients {
+    /// No redirects (they would take the passcode along), no proxy, no retries.
+    pub fn new(roots: RootCertStore) -> Result<Self, String> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let client = |idle_connections| {
+            reqwest::Client::builder()
+                .tls_backend_preconfigured(tls.clone())
+                .redirect(reqwest::redirect::Policy::none())
+                .retry(reqwest::retry::never())
+                .no_proxy()
+                .connect_timeout(CONNECT_TIMEOUT)
+                .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+                .pool_max_idle_per_host(idle_connections)
+                .tcp_user_timeout(TCP_USER_TIMEOUT)
+                .tcp_nodelay(true)
+                .build()
+                .map_err(|error| error.to_string())
+        };
+        Ok(Self {
+            clevertap: SharedHttp(Arc::new(client(1)?)),
+            aws: SharedHttp(Arc::new(Aws { pooled: client(usize::MAX)?, unpooled: client(0)? })),
+        })
+    }
 }
 
 /// The certificates of a PEM file, or the compiled-in ones.
@@ -140,6 +158,30 @@ impl Http for reqwest::Client {
             Ok(answer)
         })
     }
+}
+
+/// Sends what the AWS SDK asks for.
+#[derive(Debug)]
+struct Aws {
+    pooled: reqwest::Client,
+    unpooled: reqwest::Client,
+}
+
+impl Http for Aws {
+    fn exchange(&self, request: Request<Bytes>, max_bytes: usize) -> Exchange {
+        let client = if is_repeated(request.headers()) {
+            &self.unpooled
+        } else {
+            &self.pooled
+        };
+        client.exchange(request, max_bytes)
+    }
+}
+
+/// Whether the SDK has sent the request before: it numbers its attempts, as in `attempt=2; max=3`.
+fn is_repeated(headers: &HeaderMap) -> bool {
+    let pairs = headers.get("amz-sdk-request").and_then(|pairs| pairs.to_str().ok());
+    pairs.is_some_and(|pairs| pairs.split("; ").all(|pair| pair != "attempt=1"))
 }
 
 async fn read_body(mut response: reqwest::Response, max_bytes: usize) -> Option<Bytes> {

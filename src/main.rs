@@ -51,9 +51,9 @@ async fn run(config: Config) -> Result<(), Error> {
     for warning in config.warnings.iter().chain(&config.missing_guarantees()) {
         tracing::warn!("{warning}");
     }
-    let http = http::client(config.roots.clone())?;
-    let aws = aws_config(http.clone()).await;
-    let handler = app::handler(config, http, &aws)?;
+    let clients = http::Clients::new(config.roots.clone())?;
+    let aws = aws_config(clients.aws).await;
+    let handler = app::handler(config, clients.clevertap, &aws)?;
     app::warm_up(&handler);
     let handler = Arc::new(handler);
     let service = service_fn(move |invocation: LambdaEvent<Box<RawValue>>| {

@@ -10,7 +10,7 @@ use crate::clock;
 use crate::outcome::{Outcome, Report};
 #[cfg(test)]
 pub use diagnostics::note_panics;
-pub use diagnostics::{catch_panic, start, with_request_ids};
+pub use diagnostics::{catch_panic, start, unique_id, with_request_ids};
 use metrics::Metrics;
 pub use metrics::{CLASS, FUNCTION, METRICS, NAMESPACE};
 use serde::Serialize;

@@ -5,6 +5,7 @@
 
 use crate::clock::unix_time;
 use crate::http::WarmUp;
+use crate::telemetry;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
@@ -23,7 +24,7 @@ pub const EXPIRES_AT: &str = "expires_at";
 const STATE: &str = "state";
 /// The Unix milliseconds from which a claim in progress may be taken over.
 const UNTIL_MS: &str = "until_ms";
-/// Random per claim, so that a repeated call recognizes what its first attempt wrote.
+/// Unique per claim, so that a repeated call recognizes what its first attempt wrote.
 const OWNER: &str = "owner";
 /// The names of the parts that CleverTap accepted, a string set.
 const ACCEPTED: &str = "accepted";
@@ -90,7 +91,6 @@ impl Claims {
         self.warm_up.wait().await;
         let now = unix_time().as_millis();
         let until = now + PROGRESS_TTL.as_millis();
-        let owner = format!("{:032x}", fastrand::u128(..));
         let update = self
             .update(key)
             .update_expression(
@@ -104,7 +104,7 @@ impl Claims {
             .expression_attribute_names("#owner", OWNER)
             .expression_attribute_values(":in_progress", text(IN_PROGRESS))
             .expression_attribute_values(":until", AttributeValue::N(until.to_string()))
-            .expression_attribute_values(":owner", AttributeValue::S(owner))
+            .expression_attribute_values(":owner", AttributeValue::S(telemetry::unique_id()))
             .expression_attribute_values(":now", AttributeValue::N(now.to_string()))
             .return_values(ReturnValue::AllNew)
             .return_values_on_condition_check_failure(ReturnOnFailure::AllOld);

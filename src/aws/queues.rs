@@ -4,6 +4,7 @@
 //! Source: <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html>.
 
 use super::describe;
+use crate::telemetry;
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::{ChangeMessageVisibilityBatchRequestEntry, MessageAttributeValue};
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -63,16 +64,14 @@ impl Queue {
     /// Sends a message, and returns whether SQS has it.
     pub async fn send(&self, message: &NewMessage<'_>) -> bool {
         let (body, encoding) = message_body(message.body);
-        let once = message.once.map(|key| group_id(key.as_bytes()));
+        let once = message.once.map_or_else(|| telemetry::unique_id().into(), Cow::Borrowed);
         let mut send = self
             .client
             .send_message()
             .queue_url(&self.url)
             .message_body(body)
             .message_group_id(group_id(message.group))
-            .message_deduplication_id(
-                once.unwrap_or_else(|| format!("{:032x}", fastrand::u128(..))),
-            );
+            .message_deduplication_id(group_id(once.as_bytes()));
         let encoding = encoding.map(|encoding| (ENCODING, encoding.to_owned()));
         let attributes = message
             .attributes
@@ -159,8 +158,8 @@ pub fn webhook_of<'m>(body: &'m str, encoding: Option<&str>) -> Option<Cow<'m, [
     }
 }
 
-/// A message group id: 64 hex digits, because a user's id is private and may have characters that SQS
-/// does not accept.
+/// The id of a message group or of a message: 64 hex digits, because a user's id is private and may have
+/// characters that SQS does not accept.
 pub fn group_id(of: &[u8]) -> String {
     hex::encode(Sha256::digest(of))
 }

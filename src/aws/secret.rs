@@ -4,12 +4,13 @@
 //! <https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html>.
 
 use crate::clock;
+use crate::json::{self, Value};
 use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::{Map, Value};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
 
 /// The time to live of a value, give or take a fifth, so that environments started together do not read
 /// it again together.
@@ -18,12 +19,10 @@ const TTL: Duration = Duration::from_mins(5);
 const MAX_STALE: Duration = Duration::from_hours(1);
 /// The least time between two forced refreshes, and between two waits for a value past its TTL.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(30);
-/// How long an event waits for a value past its TTL to be read again: a revoked shared secret must not stay
-/// valid in an environment that is seldom used.
-const REVALIDATE_TIMEOUT: Duration = Duration::from_millis(250);
-/// How long the first read, started at start-up, is waited for before a second one races it. It usually
-/// takes a few milliseconds; if the environment was frozen meanwhile, it never ends.
-const HEDGE_DELAY: Duration = Duration::from_millis(250);
+/// How long an event waits for a read where there is another way: a value past its TTL, which must not stay
+/// valid in an environment that is seldom used, or, beside the read that was started at start-up, a second
+/// one. A read usually takes a few milliseconds; if the environment was frozen meanwhile, it never ends.
+const PATIENCE: Duration = Duration::from_millis(250);
 
 /// What the secret holds.
 #[derive(Debug, Clone)]
@@ -33,6 +32,8 @@ pub struct Secret {
     pub clevertap_sandbox_passcode: Option<SecretString>,
     /// Purchasely's client shared secret: the current one, then the previous one if it is still accepted.
     shared_secrets: Vec<SecretString>,
+    /// The optional keys that cannot be used, and why. Each costs what it is for, and nothing else.
+    pub unusable: Vec<InvalidSecret>,
 }
 
 /// Why a secret's value cannot be used. Names the key, never the value.
@@ -74,24 +75,33 @@ pub enum Unavailable {
 impl Secret {
     /// Reads the secret's text. Without `signed`, Purchasely's secret may be absent.
     pub fn parse(text: &str, signed: bool) -> Result<Self, InvalidSecret> {
-        let fields: Map<String, Value> =
-            serde_json::from_str(text).map_err(|_| InvalidSecret::NotAnObject)?;
-        let optional = |key: &'static str| match fields.get(key) {
-            None => Ok(None),
-            // Emptied by hand once the old secret is no longer accepted.
-            Some(Value::String(value)) if value.is_empty() => Ok(None),
-            Some(_) => required(&fields, key).map(Some),
+        let document = json::read(text.as_bytes()).map_err(|_| InvalidSecret::NotAnObject)?;
+        let fields = document.as_object().ok_or(InvalidSecret::NotAnObject)?;
+        let mut unusable = Vec::new();
+        let mut optional = |key: &'static str| {
+            let value = fields.get(key)?;
+            match usable(Some(value), key) {
+                Ok(value) => Some(value),
+                // Emptied by hand once the old secret is no longer accepted.
+                Err(InvalidSecret::Empty(_)) => None,
+                Err(why) => {
+                    unusable.push(why);
+                    None
+                }
+            }
         };
+        let required = |key| usable(fields.get(key), key);
         let current = if signed {
-            Some(required(&fields, "purchasely_shared_secret")?)
+            Some(required("purchasely_shared_secret")?)
         } else {
-            optional("purchasely_shared_secret")?
+            optional("purchasely_shared_secret")
         };
-        let previous = optional("purchasely_shared_secret_previous")?;
+        let previous = optional("purchasely_shared_secret_previous");
         Ok(Self {
-            clevertap_passcode: required(&fields, "clevertap_passcode")?,
-            clevertap_sandbox_passcode: optional("clevertap_sandbox_passcode")?,
+            clevertap_passcode: required("clevertap_passcode")?,
+            clevertap_sandbox_passcode: optional("clevertap_sandbox_passcode"),
             shared_secrets: current.into_iter().chain(previous).collect(),
+            unusable,
         })
     }
 
@@ -111,9 +121,8 @@ impl Secret {
     }
 }
 
-fn required(fields: &Map<String, Value>, key: &'static str) -> Result<SecretString, InvalidSecret> {
-    let value = fields.get(key).and_then(Value::as_str);
-    let value = value.ok_or(InvalidSecret::Missing(key))?;
+fn usable(value: Option<&Value<'_>>, key: &'static str) -> Result<SecretString, InvalidSecret> {
+    let value = value.and_then(Value::as_text).ok_or(InvalidSecret::Missing(key))?;
     if value.is_empty() {
         Err(InvalidSecret::Empty(key))
     } else if value.contains(char::is_whitespace) {
@@ -125,42 +134,46 @@ fn required(fields: &Map<String, Value>, key: &'static str) -> Result<SecretStri
     }
 }
 
-/// Reads the secret and caches it. One read is under way at a time, however many events wait.
+/// Reads the secret and caches it. Events that need a read wait for the same one.
 #[derive(Debug)]
 pub struct Secrets {
     client: aws_sdk_secretsmanager::Client,
     secret_id: String,
     is_signed: bool,
     cache: Mutex<Cache>,
-    fetch_lock: tokio::sync::Mutex<()>,
+    /// Held by the event that waits for a read; the others wait for that event.
+    waiting: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
 struct Cache {
     value: Option<Cached>,
-    prefetch: Option<JoinHandle<Fetched>>,
-    /// Counts the reads, in the order in which they started.
-    reads: u64,
-    /// When a rejected value last forced a refresh.
-    forced_at: Option<SystemTime>,
-    /// When a value past its TTL was last read again.
-    revalidated_at: Option<SystemTime>,
+    /// The read that was started at start-up, until an event has waited for it.
+    prefetch: Option<JoinHandle<()>>,
+    /// When a read was last forced, or was waited for in vain.
+    retried_at: Option<SystemTime>,
 }
 
-type Fetched = Result<Arc<Secret>, Unavailable>;
-
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Cached {
     secret: Arc<Secret>,
-    /// The number of the read that returned it.
-    read: u64,
-    read_at: SystemTime,
+    /// When it was asked for: its answer may have lain in a frozen environment for hours.
+    asked: Asked,
     ttl: Duration,
+}
+
+/// When a read started.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    /// Gives the age of the value.
+    at: SystemTime,
+    /// Orders the reads, because it never goes back.
+    instant: Instant,
 }
 
 impl Cached {
     fn age(&self) -> Duration {
-        elapsed(self.read_at)
+        elapsed(self.asked.at)
     }
 }
 
@@ -172,140 +185,105 @@ impl Secrets {
             secret_id,
             is_signed,
             cache: Mutex::default(),
-            fetch_lock: tokio::sync::Mutex::default(),
+            waiting: tokio::sync::Mutex::default(),
         }
     }
 
     /// Starts the first read without waiting for it. Its failure does not fail the start-up.
     pub fn prefetch(self: &Arc<Self>) {
-        let prefetch = self.spawn_fetch();
+        let prefetch = self.read();
         self.cache().prefetch = Some(prefetch);
     }
 
     /// The secret: at once within its TTL. Past it, the secret is first read again, for a moment; the old
-    /// value is used for up to an hour if that fails.
-    pub async fn get(self: &Arc<Self>) -> Result<Arc<Secret>, Unavailable> {
-        if let Some(secret) = self.cached() {
-            return Ok(secret);
+    /// value is used for up to an hour if that fails. The log says why there is none.
+    pub async fn get(self: &Arc<Self>) -> Option<Arc<Secret>> {
+        if let Some(secret) = self.usable() {
+            return Some(secret);
         }
-        let _lock = self.fetch_lock.lock().await;
-        if let Some(secret) = self.cached() {
-            return Ok(secret);
-        }
-        if let Some(stale) = self.stale() {
-            self.cache().revalidated_at = Some(clock::now());
-            let fetch = tokio::time::timeout(REVALIDATE_TIMEOUT, self.spawn_fetch());
-            return Ok(match fetch.await {
-                Ok(Ok(Ok(secret))) => secret,
-                _ => stale,
-            });
-        }
+        let _waiting = self.waiting.lock().await;
         let prefetch = self.cache().prefetch.take();
-        match prefetch {
-            None => self.fetch().await,
-            Some(prefetch) => tokio::select! {
-                // Not at random, so that a simulation can repeat it.
-                biased;
-                Ok(Ok(secret)) = prefetch => Ok(secret),
-                fetched = async {
-                    tokio::time::sleep(HEDGE_DELAY).await;
-                    self.fetch().await
-                } => fetched,
-            },
+        if let Some(prefetch) = prefetch {
+            let _ = timeout(PATIENCE, prefetch).await;
         }
+        if let Some(secret) = self.usable() {
+            return Some(secret);
+        }
+        if self.cached_until(MAX_STALE).is_some() {
+            let _ = timeout(PATIENCE, self.read()).await;
+            if self.cached_until(Duration::ZERO).is_none() {
+                self.cache().retried_at = Some(clock::now());
+            }
+        } else {
+            let _ = self.read().await;
+        }
+        self.usable()
     }
 
     /// Reads the secret again because `seen` was rejected: `Some` if it has changed since. Calls Secrets
     /// Manager at most once in 30 seconds.
-    pub async fn refresh(&self, seen: &Secret) -> Option<Arc<Secret>> {
-        let _lock = self.fetch_lock.lock().await;
-        {
-            let mut cache = self.cache();
-            let cached = cache.value.as_ref().map(|cached| Arc::clone(&cached.secret));
-            if let Some(changed) = cached.filter(|secret| !secret.equals(seen)) {
-                return Some(changed);
-            }
-            if is_recent(cache.forced_at) {
-                return None;
-            }
-            cache.forced_at = Some(clock::now());
+    pub async fn refresh(self: &Arc<Self>, seen: &Secret) -> Option<Arc<Secret>> {
+        let changed = || self.cached_until(Duration::MAX).filter(|secret| !secret.equals(seen));
+        let _waiting = self.waiting.lock().await;
+        if changed().is_none() && !self.is_retried() {
+            self.cache().retried_at = Some(clock::now());
+            let _ = self.read().await;
         }
-        let secret = self.fetch().await.ok()?;
-        Some(secret).filter(|secret| !secret.equals(seen))
+        changed()
     }
 
-    /// How long ago the cached secret was read.
+    /// How long ago the cached secret was asked for.
     pub fn age(&self) -> Option<Duration> {
         self.cache().value.as_ref().map(Cached::age)
     }
 
-    /// The cached secret, if it needs no read: within its TTL, or just after a read past it.
-    fn cached(&self) -> Option<Arc<Secret>> {
-        let revalidated_at = self.cache().revalidated_at;
-        let cached = self.cache().value.clone()?;
-        let is_usable = cached.age() < cached.ttl
-            || (is_recent(revalidated_at) && cached.age() <= cached.ttl + MAX_STALE);
-        is_usable.then_some(cached.secret)
+    /// The cached secret, if it needs no read: within its TTL, or past it if a read has just failed.
+    fn usable(&self) -> Option<Arc<Secret>> {
+        let past_ttl = if self.is_retried() { MAX_STALE } else { Duration::ZERO };
+        self.cached_until(past_ttl)
     }
 
-    /// The cached secret, if it may be used although it is past its TTL.
-    fn stale(&self) -> Option<Arc<Secret>> {
-        let cached = self.cache().value.clone()?;
-        (cached.age() <= cached.ttl + MAX_STALE).then_some(cached.secret)
+    /// The cached secret, until so long past its TTL.
+    fn cached_until(&self, past_ttl: Duration) -> Option<Arc<Secret>> {
+        let cache = self.cache();
+        let cached = cache.value.as_ref()?;
+        let is_in_time = cached.age() < cached.ttl.saturating_add(past_ttl);
+        is_in_time.then(|| Arc::clone(&cached.secret))
     }
 
-    /// A read goes on even if nobody waits for it any longer.
-    fn spawn_fetch(self: &Arc<Self>) -> JoinHandle<Fetched> {
+    fn is_retried(&self) -> bool {
+        let retried_at = self.cache().retried_at;
+        retried_at.is_some_and(|moment| elapsed(moment) < REFRESH_INTERVAL)
+    }
+
+    /// Starts a read, which goes on even if nobody waits for it any longer. Its value is cached, unless a read
+    /// that started later has returned before; otherwise the log says why there is none.
+    fn read(self: &Arc<Self>) -> JoinHandle<()> {
         let this = Arc::clone(self);
-        tokio::spawn(async move { this.fetch().await })
+        let asked = Asked { at: clock::now(), instant: clock::instant() };
+        tokio::spawn(async move {
+            let secret = match this.fetch().await {
+                Ok(secret) => secret,
+                Err(error) => return tracing::error!("{error}"),
+            };
+            let duration_ms = asked.instant.elapsed().as_millis();
+            tracing::debug!(duration_ms, "read the secret");
+            for problem in &secret.unusable {
+                tracing::error!("{problem}; it is ignored");
+            }
+            let mut cache = this.cache();
+            if cache.value.as_ref().is_none_or(|cached| cached.asked.instant <= asked.instant) {
+                let ttl = TTL.mul_f64(0.8 + 0.4 * fastrand::f64());
+                cache.value = Some(Cached { secret: Arc::new(secret), asked, ttl });
+            }
+        })
     }
 
-    /// Calls Secrets Manager and caches the result, or logs why there is none.
-    async fn fetch(&self) -> Fetched {
-        let started = clock::instant();
-        let read = {
-            let mut cache = self.cache();
-            cache.reads += 1;
-            cache.reads
-        };
-        let response = self
-            .client
-            .get_secret_value()
-            .secret_id(&self.secret_id)
-            .send()
-            .await
-            .map_err(|error| unavailable(&error));
-        let secret = response.and_then(|response| {
-            let text = response.secret_string().ok_or(InvalidSecret::Binary)?;
-            Ok(Secret::parse(text, self.is_signed)?)
-        });
-        match secret {
-            Ok(secret) => {
-                let duration_ms = started.elapsed().as_millis();
-                tracing::debug!(duration_ms, "read the secret");
-                Ok(self.store(secret, read))
-            }
-            Err(error) => {
-                tracing::error!("{error}");
-                Err(error)
-            }
-        }
-    }
-
-    /// Caches a value, unless a read that started later has returned before. Returns what is cached.
-    fn store(&self, secret: Secret, read: u64) -> Arc<Secret> {
-        let mut cache = self.cache();
-        if let Some(newer) = cache.value.as_ref().filter(|cached| cached.read > read) {
-            return Arc::clone(&newer.secret);
-        }
-        let secret = Arc::new(secret);
-        cache.value = Some(Cached {
-            secret: Arc::clone(&secret),
-            read,
-            read_at: clock::now(),
-            ttl: TTL.mul_f64(0.8 + 0.4 * fastrand::f64()),
-        });
-        secret
+    async fn fetch(&self) -> Result<Secret, Unavailable> {
+        let read = self.client.get_secret_value().secret_id(&self.secret_id).send().await;
+        let value = read.map_err(|error| unavailable(&error))?;
+        let text = value.secret_string().ok_or(InvalidSecret::Binary)?;
+        Ok(Secret::parse(text, self.is_signed)?)
     }
 
     fn cache(&self) -> MutexGuard<'_, Cache> {
@@ -315,10 +293,6 @@ impl Secrets {
 
 fn elapsed(since: SystemTime) -> Duration {
     clock::now().duration_since(since).unwrap_or_default()
-}
-
-fn is_recent(moment: Option<SystemTime>) -> bool {
-    moment.is_some_and(|moment| elapsed(moment) < REFRESH_INTERVAL)
 }
 
 fn unavailable<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> Unavailable {
@@ -390,6 +364,37 @@ mod tests {
         check(&with(r#"" p""#), &InvalidSecret::WhiteSpace("clevertap_passcode"));
         check(&with(r#""p\u0001""#), &InvalidSecret::NotAscii("clevertap_passcode"));
         check(&with(r#""pé""#), &InvalidSecret::NotAscii("clevertap_passcode"));
+    }
+
+    #[test]
+    fn an_optional_key_that_cannot_be_used_costs_that_key_alone() {
+        const PREVIOUS: &str = "purchasely_shared_secret_previous";
+        for (value, why) in [
+            ("null", InvalidSecret::Missing(PREVIOUS)),
+            ("7", InvalidSecret::Missing(PREVIOUS)),
+            ("[1e400]", InvalidSecret::Missing(PREVIOUS)),
+            (r#""old\n""#, InvalidSecret::WhiteSpace(PREVIOUS)),
+            (r#""\ud83c""#, InvalidSecret::NotAscii(PREVIOUS)),
+        ] {
+            let text = format!(
+                r#"{{"clevertap_passcode":"p","purchasely_shared_secret":"s","{PREVIOUS}":{value}}}"#
+            );
+            let secret = Secret::parse(&text, true).unwrap();
+            assert_eq!(secret.shared_secrets().collect::<Vec<_>>(), ["s"], "{value}");
+            assert_eq!(secret.unusable, [why], "{value}");
+        }
+        let text = r#"{"clevertap_passcode":"p","purchasely_shared_secret":null,"clevertap_sandbox_passcode":" "}"#;
+        let secret = Secret::parse(text, false).unwrap();
+        assert!(secret.clevertap_sandbox_passcode.is_none());
+        assert_eq!(secret.unusable.len(), 2);
+    }
+
+    #[test]
+    fn what_nobody_needs_costs_nothing() {
+        let text = "\u{feff}{\"clevertap_passcode\":\"p\",\"purchasely_shared_secret\":\"s\",\"\\ud83c\":[\"\\ud83c\",1e400]}";
+        let secret = Secret::parse(text, true).unwrap();
+        assert_eq!(secret.clevertap_passcode.expose_secret(), "p");
+        assert_eq!(secret.unusable, []);
     }
 
     #[test]
@@ -501,7 +506,42 @@ mod tests {
         assert_eq!(shared_secret(&secrets).await, "old");
         tokio::time::sleep(Duration::from_mins(4)).await;
         server.will_answer(10, None);
-        assert!(secrets.get().await.is_err());
+        assert!(secrets.get().await.is_none());
+    }
+
+    /// The environment is frozen for so long: only the wall clock goes on.
+    fn freeze(time: Duration) {
+        clock::simulate(clock::now() + time);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_read_counts_from_when_it_was_asked_for() {
+        for minutes in [7, 4 * 60] {
+            let (server, secrets) = secrets();
+            server.will_answer(10, Some("revoked"));
+            server.will_answer(10, Some("new"));
+            secrets.prefetch();
+            freeze(Duration::from_mins(minutes));
+            assert_eq!(shared_secret(&secrets).await, "new", "{minutes} minutes");
+            assert!(secrets.age().unwrap() < Duration::from_secs(1));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rejected_value_is_read_again_once_in_half_a_minute() {
+        let (server, secrets) = secrets();
+        server.will_answer(10, Some("old"));
+        let seen = secrets.get().await.unwrap();
+        server.will_answer(10, Some("old"));
+        for _ in 0..3 {
+            assert!(secrets.refresh(&seen).await.is_none());
+        }
+        assert!(server.all_read());
+        tokio::time::sleep(Duration::from_secs(31)).await;
+        server.will_answer(10, Some("new"));
+        for _ in 0..3 {
+            assert!(secrets.refresh(&seen).await.is_some());
+        }
     }
 
     #[tokio::test(start_paused = true)]

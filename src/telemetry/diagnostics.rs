@@ -18,7 +18,14 @@ thread_local! {
 }
 
 tokio::task_local! {
-    static INVOCATION: (String, Option<String>);
+    static INVOCATION: Invocation;
+}
+
+struct Invocation {
+    request_id: String,
+    trace_id: Option<String>,
+    /// How many unique ids it has been given.
+    ids: Cell<u32>,
 }
 
 /// Writes the function's own lines from `level` on to standard output, and those of other crates from WARN
@@ -57,7 +64,19 @@ pub fn with_request_ids<F: Future>(
     trace_id: Option<String>,
     serving: F,
 ) -> impl Future<Output = F::Output> {
-    INVOCATION.scope((request_id, trace_id), serving)
+    INVOCATION.scope(Invocation { request_id, trace_id, ids: Cell::new(0) }, serving)
+}
+
+/// An id that nobody else has: Lambda's for the invocation and a number. Without that, a random one, which
+/// comes from the time alone.
+pub fn unique_id() -> String {
+    let of_invocation = INVOCATION.try_with(|invocation| {
+        invocation.ids.update(|ids| ids + 1);
+        let (request_id, number) = (&invocation.request_id, invocation.ids.get());
+        (!request_id.is_empty()).then(|| format!("{request_id}-{number}"))
+    });
+    let of_invocation = of_invocation.ok().flatten();
+    of_invocation.unwrap_or_else(|| format!("{:032x}", fastrand::u128(..)))
 }
 
 struct Lines {
@@ -84,8 +103,9 @@ impl Subscriber for Lines {
         event.record(&mut fields);
         let Fields(mut fields) = fields;
         // Outside an invocation there are no ids.
-        let ids = INVOCATION.try_with(Clone::clone).ok();
-        let (request_id, trace_id) = ids.unzip();
+        let ids = INVOCATION
+            .try_with(|invocation| (invocation.request_id.clone(), invocation.trace_id.clone()));
+        let (request_id, trace_id) = ids.ok().unzip();
         super::print(&Line {
             timestamp: super::timestamp(crate::clock::now()),
             level: event.metadata().level().as_str(),
@@ -147,5 +167,22 @@ impl Visit for Fields {
     }
     fn record_bool(&mut self, field: &Field, value: bool) {
         self.insert(field, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_id_is_unique_by_its_invocation_and_number() {
+        let ids = |request_id: &str| {
+            with_request_ids(request_id.to_owned(), None, async { [unique_id(), unique_id()] })
+        };
+        assert_eq!(ids("a").await, ["a-1", "a-2"]);
+        assert_eq!(ids("b").await, ["b-1", "b-2"]);
+        let [one, other] = ids("").await;
+        assert_ne!(one, other);
+        assert_ne!(unique_id(), unique_id());
     }
 }

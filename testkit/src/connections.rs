@@ -57,6 +57,8 @@ struct Shared {
     requests: AtomicUsize,
     latency: Mutex<Latency>,
     closing: watch::Sender<()>,
+    /// The connections accepted before this one are dead.
+    first_alive: AtomicUsize,
 }
 
 impl Ending {
@@ -112,6 +114,12 @@ impl Connections {
         self.0.closing.send_replace(());
     }
 
+    /// Resets every connection that is open now at its next request: an environment that was frozen finds its
+    /// connections like that.
+    pub fn lose_connections(&self) {
+        self.0.first_alive.store(self.connections(), Ordering::SeqCst);
+    }
+
     /// Accepts for ever; each connection runs in its own task.
     pub async fn serve_listener<H, F>(&self, listener: impl Into<Listener>, handle: H)
     where
@@ -124,7 +132,7 @@ impl Connections {
             let Ok((stream, _)) = tcp.accept().await else {
                 continue;
             };
-            self.0.connections.fetch_add(1, Ordering::SeqCst);
+            let number = self.0.connections.fetch_add(1, Ordering::SeqCst);
             let (connections, tls, handle) = (self.clone(), tls.clone(), handle.clone());
             tokio::spawn(async move {
                 // Without it small answers wait for the peer's acknowledgement.
@@ -133,10 +141,10 @@ impl Connections {
                 let socket = SockRef::from(&stream).try_clone().ok();
                 sleep(connections.latency().connection).await;
                 match tls {
-                    None => connections.run(stream, socket, handle).await,
+                    None => connections.run(number, stream, socket, handle).await,
                     Some(tls) => {
                         if let Ok(stream) = tls.accept(stream).await {
-                            connections.run(stream, socket, handle).await;
+                            connections.run(number, stream, socket, handle).await;
                         }
                     }
                 }
@@ -145,7 +153,7 @@ impl Connections {
     }
 
     /// The second handle to the socket lives no longer than this, or the connection would stay open.
-    async fn run<S, H, F>(&self, stream: S, socket: Option<Socket>, handle: H)
+    async fn run<S, H, F>(&self, number: usize, stream: S, socket: Option<Socket>, handle: H)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         H: Fn(Request<Bytes>) -> F + Send + Sync + 'static,
@@ -158,7 +166,13 @@ impl Connections {
             let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
             self.0.requests.fetch_add(1, Ordering::SeqCst);
             sleep(self.latency().request).await;
-            match handle(Request::from_parts(head, body)).await {
+            let is_dead = number < self.0.first_alive.load(Ordering::SeqCst);
+            let ending = if is_dead {
+                Ending::Reset
+            } else {
+                handle(Request::from_parts(head, body)).await
+            };
+            match ending {
                 Ending::Answer(response) => Ok(response.map(Either::Left)),
                 Ending::CutShort(response) => {
                     let (head, body) = response.into_parts();

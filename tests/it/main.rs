@@ -1,6 +1,7 @@
 //! Runs the real function against strict stand-ins of both vendors and of AWS, over real sockets. It takes Rust alone.
 //! It does not measure how fast the function is; `make bench` does.
 
+mod connections;
 mod documents;
 mod envelopes;
 mod golden;

@@ -52,6 +52,18 @@ async fn the_previous_shared_secret_is_accepted_during_a_rotation() {
 }
 
 #[tokio::test]
+async fn an_optional_key_that_cannot_be_used_costs_no_event_and_is_named() {
+    let mut secret: Value = serde_json::from_str(&secret_value(PASSCODE, SHARED_SECRET)).unwrap();
+    secret["purchasely_shared_secret_previous"] = json!(null);
+    let manager = SecretsManager::new("relay", &format!("\u{feff}{secret}"));
+    let world = World::start_with(manager, &[]).await;
+    assert_eq!(world.post(&body()).await, relayed());
+    let is_named = |text: &str| text.contains("`purchasely_shared_secret_previous`");
+    let line = world.line(|line| line["message"].as_str().is_some_and(is_named)).await;
+    assert_eq!(line["level"], "ERROR", "{line}");
+}
+
+#[tokio::test]
 async fn a_wrong_passcode_or_signature_forces_one_read_in_30_seconds() {
     let world = World::start(&[]).await;
     world.clevertap.set_passcode("unknown-to-the-secret");

@@ -2,7 +2,8 @@
 //! It opens no socket; `tests/it` does.
 
 use std::ops::ControlFlow;
-use testkit::simulation::{Scenario, run, run_all, short_runs};
+use std::time::Duration;
+use testkit::simulation::{History, Scenario, run, run_all, short_runs};
 
 /// As many as `make test` has time for; `make soak` runs more.
 const WORLDS: u64 = 200;
@@ -43,4 +44,21 @@ fn no_kill_and_no_fault_breaks_a_short_run() {
 #[test]
 fn storms_break_no_guarantee() {
     check((0..WORLDS).map(Scenario::of_seed));
+}
+
+#[test]
+fn a_retry_that_finds_no_environment_is_no_failure_of_the_function() {
+    // Buyers who come together meet again with each retry, for hours after the storm.
+    let run = run(&Scenario {
+        users: 40,
+        events_per_user: 3,
+        environments: 2,
+        storm: Duration::from_hours(2),
+        is_queue: false,
+        ..Scenario::of_seed(902_400)
+    });
+    let longest = run.history.iter().filter_map(History::block).max();
+    assert!(run.throttled > 0);
+    assert!(longest > Some(Duration::from_hours(5)), "{longest:?}");
+    assert_eq!(run.problems, [""; 0]);
 }

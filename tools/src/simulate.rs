@@ -11,10 +11,12 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
-use testkit::simulation::{self, Run, Scenario, run_all, short_runs};
+use testkit::simulation::{self, Run, Scenario, once_failed, run_all, short_runs};
 
 /// Of so many worlds of a soak, one is long in each mode.
 const LONG_EVERY: u64 = 400;
+/// From so many seeds a soak draws its first one.
+const MAX_SOAKS: u64 = 10_000_000;
 
 /// Run the function in simulated worlds with faults, kills and outages, and check its guarantees.
 ///
@@ -32,13 +34,14 @@ const LONG_EVERY: u64 = 400;
 )]
 #[command(group = clap::ArgGroup::new("amount").args(["worlds", "minutes", "short_runs", "short", "long"]))]
 pub struct Options {
-    /// The seed of the world, or of the first.
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
+    /// The seed of the world, or of the first. Default: 0, and with `--minutes` one that is drawn anew.
+    #[arg(long)]
+    seed: Option<u64>,
     /// How many worlds.
     #[arg(long, default_value_t = 1)]
     worlds: u64,
-    /// For how long: first a long world in each mode, then others, with a long one now and then.
+    /// For how long: first the worlds that once failed, then those from the seed on, with a long one in each mode now and
+    /// then.
     #[arg(long)]
     minutes: Option<u64>,
     /// All short runs: each fault of each request, and a kill after each poll.
@@ -83,7 +86,7 @@ pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
 }
 
 fn simulate(options: &Options) -> Result<ExitCode, Unusable> {
-    let (seed, begin) = (options.seed, Instant::now());
+    let begin = Instant::now();
     let mut report = Report::default();
     if options.trace {
         let run = simulation::run(&options.world());
@@ -92,7 +95,13 @@ fn simulate(options: &Options) -> Result<ExitCode, Unusable> {
         report.add(run);
     } else if let Some(minutes) = options.minutes {
         let time = Duration::from_mins(minutes);
-        let worlds = (seed..).map(soaked).take_while(|_| begin.elapsed() < time);
+        let seed = options.seed.unwrap_or_else(|| fastrand::u64(..MAX_SOAKS) * LONG_EVERY);
+        report.first_seed = Some(seed);
+        if !options.json {
+            println!("The first seed is {seed}.");
+        }
+        let worlds = once_failed().into_iter().chain((seed..).map(soaked));
+        let worlds = worlds.take_while(|_| begin.elapsed() < time);
         let bar = progress_bar(time);
         run_all(worlds, |run| {
             bar.set_position(begin.elapsed().as_secs());
@@ -105,6 +114,8 @@ fn simulate(options: &Options) -> Result<ExitCode, Unusable> {
     } else if options.short.is_some() || options.long.is_some() {
         run_all([options.world()], |run| options.end(run, &mut report));
     } else {
+        let seed = options.seed.unwrap_or_default();
+        report.first_seed = Some(seed);
         let end = seed.saturating_add(options.worlds);
         run_all((seed..end).map(Scenario::of_seed), |run| options.end(run, &mut report));
     }
@@ -126,8 +137,8 @@ impl Options {
                 fault_at: self.fault,
                 ..Scenario::short(mode == "queue", self.revenue_refused)
             },
-            (_, Some(mode)) => Scenario::long(self.seed, mode == "queue"),
-            (None, None) => Scenario::of_seed(self.seed),
+            (_, Some(mode)) => Scenario::long(self.seed.unwrap_or_default(), mode == "queue"),
+            (None, None) => Scenario::of_seed(self.seed.unwrap_or_default()),
         }
     }
 

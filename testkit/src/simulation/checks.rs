@@ -60,6 +60,7 @@ pub fn judge(world: &World) -> Run {
         polls: state.polls,
         requests: state.exchanges.iter().map(|exchange| exchange.service).collect(),
         faults,
+        throttled: state.throttled,
         kills: state.invocations.iter().filter(|invocation| invocation.is_killed).count(),
         duplicates,
         dead_letters: state.dead_letters.ever.len(),

@@ -16,7 +16,7 @@ mod world;
 
 pub use claims_table::ClaimsTable;
 pub use faults::{Fault, Service};
-pub use scenario::{Length, Scenario};
+pub use scenario::{Length, Scenario, once_failed};
 pub use sender::{READ_TIMEOUT, RETRIES, delay_after};
 pub use sqs::Queue;
 
@@ -56,6 +56,8 @@ pub struct Run {
     /// Those that something befell, by the kind of fault.
     pub faults: BTreeMap<&'static str, usize>,
     pub kills: usize,
+    /// Webhooks that Lambda refused because no environment was free.
+    pub throttled: usize,
     /// Records that CleverTap accepted again, by the cause.
     pub duplicates: BTreeMap<&'static str, usize>,
     pub dead_letters: usize,

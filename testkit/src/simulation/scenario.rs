@@ -4,6 +4,12 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+/// The long worlds that ever failed. In these, buyers came together and their retries met for hours, until there were not
+/// environments enough.
+pub fn once_failed() -> [Scenario; 4] {
+    [800, 2800, 902_400, 903_200].map(|seed| Scenario::long(seed, false))
+}
+
 /// How much happens in a world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Length {
@@ -109,6 +115,15 @@ impl Scenario {
             replays: 0,
             kill_at: None,
             fault_at: None,
+        }
+    }
+
+    /// When a user's first event happens. In a long world buyers do not come together: otherwise the retries of all
+    /// would meet as well, for hours.
+    pub fn first_event(&self, rng: &mut fastrand::Rng) -> Duration {
+        match self.length {
+            Length::Short | Length::Usual => Duration::ZERO,
+            Length::Long => self.storm.mul_f64(rng.f64() * 0.75),
         }
     }
 

@@ -77,6 +77,10 @@ pub struct State {
     pub is_queue: bool,
     /// Whether the route is throttled to zero.
     pub is_api_closed: bool,
+    /// From when on no fault and no incident has an effect, once all have happened.
+    pub calm_from: Option<Duration>,
+    /// Webhooks that Lambda refused because no environment was free.
+    pub throttled: usize,
     /// The deployment; older environments serve no longer.
     pub version: u32,
     pub environments: usize,
@@ -165,6 +169,8 @@ impl World {
                 signs_with: 0,
                 is_queue: scenario.is_queue,
                 is_api_closed: false,
+                calm_from: None,
+                throttled: 0,
                 version: 0,
                 environments: 0,
                 idle: Vec::new(),

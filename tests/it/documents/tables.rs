@@ -55,6 +55,11 @@ pub fn tables() -> BTreeMap<&'static str, Table> {
             costs::examples,
         ),
         ("limits", "limit | default | beyond it", costs::limits),
+        (
+            "after-an-outage",
+            "outage | first minute: times the usual requests | tenth minute | a retry refused then waits up to",
+            costs::after_an_outage,
+        ),
     ];
     all.map(|(name, header, rows)| (name, Table { header, rows: rows() })).into()
 }

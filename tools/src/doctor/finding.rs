@@ -145,6 +145,8 @@ checks! {
         "Write the JSON of docs/settings.md into secret.json and store it with `aws secretsmanager put-secret-value --secret-id <id> --secret-string file://secret.json`.";
     SecretInvalid "secret_invalid" Error "The function refuses this value and answers 503."
         "Correct the JSON and store it with `aws secretsmanager put-secret-value --secret-id <id> --secret-string file://secret.json`.";
+    SecretKeyUnusable "secret_key_unusable" Warning "The function ignores this key."
+        "Correct the value or remove the key, and store the JSON again.";
     SecretKeyUnknown "secret_key_unknown" Warning "The function does not read these keys: a typing error?"
         "Use clevertap_passcode, purchasely_shared_secret, purchasely_shared_secret_previous, clevertap_sandbox_passcode.";
     SandboxPasscodeMissing "sandbox_passcode_missing" Error "CLEVERTAP_SANDBOX_ACCOUNT_ID is set, but the secret has no clevertap_sandbox_passcode: testers' events are answered 503."

@@ -5,7 +5,7 @@ use super::aws;
 use super::finding::{Findings, Id};
 use purchasely_clevertap::aws::secret::Secret;
 use purchasely_clevertap::config::{Config, SETTINGS, SignaturePolicy};
-use serde_json::{Map, Value};
+use purchasely_clevertap::json;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Stdio;
@@ -169,11 +169,16 @@ pub fn secret(
             return None;
         }
     };
-    let fields: Map<String, Value> = serde_json::from_str(text).unwrap_or_default();
-    let (known, unknown): (Vec<_>, Vec<_>) = fields
-        .iter()
-        .filter(|(_, value)| value.as_str() != Some(""))
-        .map(|(key, _)| key.as_str())
+    for why in &secret.unusable {
+        findings.add(Id::SecretKeyUnusable, source, why.to_string());
+    }
+    let document = json::read(text.as_bytes()).unwrap_or(json::Value::Null);
+    let (known, unknown): (Vec<_>, Vec<_>) = document
+        .as_object()
+        .into_iter()
+        .flat_map(json::Object::iter)
+        .filter(|(_, value)| value.as_text() != Some(""))
+        .map(|(key, _)| key)
         .partition(|key| SECRET_KEYS.contains(key));
     if !unknown.is_empty() {
         // Not by name: if key and value were swapped, the name is the secret.

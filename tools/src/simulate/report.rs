@@ -16,12 +16,15 @@ const PLOT: &str = "plot.svg";
 /// All runs so far.
 #[derive(Default)]
 pub struct Report {
+    /// The seed of the first world, after those that once failed, if the others have the next ones.
+    pub first_seed: Option<u64>,
     pub worlds: usize,
     pub events: usize,
     pub failed: usize,
     problems: Vec<String>,
     requests: usize,
     kills: usize,
+    throttled: usize,
     dead_letters: usize,
     faults: BTreeMap<&'static str, usize>,
     duplicates: BTreeMap<&'static str, usize>,
@@ -48,6 +51,7 @@ impl Report {
             .extend(run.problems.iter().map(|problem| format!("{}: {problem}", run.command)));
         self.requests += run.requests.len();
         self.kills += run.kills;
+        self.throttled += run.throttled;
         self.dead_letters += run.dead_letters;
         for (total, of_run) in
             [(&mut self.faults, &run.faults), (&mut self.duplicates, &run.duplicates)]
@@ -87,6 +91,9 @@ impl Report {
             ("worlds".to_owned(), grouped(self.worlds)),
             ("events".to_owned(), grouped(self.events)),
         ];
+        if let Some(first) = self.first_seed {
+            rows.insert(0, ("first seed".to_owned(), first.to_string()));
+        }
         for (mode, events) in &self.long_events {
             rows.push((format!("of them in worlds of 20,000, {mode} mode"), grouped(*events)));
         }
@@ -95,6 +102,8 @@ impl Report {
             rows.push((format!("fault: {kind}"), grouped(*count)));
         }
         rows.push(("environments killed or timed out".to_owned(), grouped(self.kills)));
+        let throttled = "webhooks that Lambda refused because no environment was free";
+        rows.push((throttled.to_owned(), grouped(self.throttled)));
         rows.push(("events that were a dead letter".to_owned(), grouped(self.dead_letters)));
         for (cause, count) in &self.duplicates {
             rows.push((format!("duplicate record: {cause}"), grouped(*count)));

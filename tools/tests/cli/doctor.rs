@@ -289,10 +289,13 @@ async fn settings_are_read_as_cargo_lambda_and_the_function_read_them() {
 async fn a_secret_is_checked_before_it_is_stored() {
     let mut swapped = secret_with_sandbox(PASSCODE);
     swapped[PASSCODE] = json!("clevertap_passcode");
+    let mut without_previous = secret_with_sandbox(PASSCODE);
+    without_previous["purchasely_shared_secret_previous"] = json!(null);
     #[rustfmt::skip]
     let cases = [
         (secret_with_sandbox(PASSCODE).to_string(), "secret", "has clevertap_passcode, "),
         (swapped.to_string(), "secret_key_unknown", "1 of its keys"),
+        (without_previous.to_string(), "secret_key_unusable", "`purchasely_shared_secret_previous`"),
         (secret_value(PASSCODE, SHARED_SECRET), "sandbox_passcode_missing", "secret.json"),
         (secret_value(&format!("{PASSCODE}\n"), SHARED_SECRET), "secret_invalid", "white space"),
         (secret_value(PASSCODE, ""), "secret_invalid", "`purchasely_shared_secret` is empty"),

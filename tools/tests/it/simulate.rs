@@ -24,3 +24,18 @@ async fn each_world_is_a_line_whose_command_repeats_it() {
         assert_eq!(again, [world]);
     }
 }
+
+#[tokio::test]
+async fn a_soak_draws_its_first_seed_and_prints_it() {
+    let mut seeds = Vec::new();
+    for _ in 0..2 {
+        let finished = tool::run("simulate --minutes 0", &[]).await;
+        let seed = finished
+            .stdout
+            .lines()
+            .next()
+            .and_then(|line| line.strip_prefix("The first seed is "));
+        seeds.push(seed.expect("a seed").to_owned());
+    }
+    assert_ne!(seeds[0], seeds[1]);
+}

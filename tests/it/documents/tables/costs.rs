@@ -6,6 +6,7 @@ use crate::template::{resources, template};
 use purchasely_clevertap::outcome::Class;
 use purchasely_clevertap::telemetry::METRICS;
 use serde_json::Value;
+use testkit::simulation::delay_after;
 
 /// Bytes of an event's log line, rounded up. A test compares it with a real line.
 pub const LINE_BYTES: usize = 900;
@@ -173,6 +174,37 @@ fn fixed_costs() -> Vec<Cost> {
         ),
         monitoring("Dashboard", "1".to_owned(), price::DASHBOARD.usd),
     ]
+}
+
+/// How Purchasely's retries come back after an outage, if events are spread evenly: each retry brings back at the usual
+/// rate the users who wait for it, for as long as its wait is.
+pub fn after_an_outage() -> Rows {
+    let row = |(outage, hours): (&str, f64)| {
+        let outage_seconds = hours * 3600.0;
+        let wait = |failures| delay_after(failures).as_secs_f64();
+        let mut retries = vec![0.0];
+        while *retries.last().unwrap() < outage_seconds {
+            retries.push(retries.last().unwrap() + wait(retries.len() as u64));
+        }
+        let failures = retries.len() as u64 - 1;
+        let times_usual = |minute: f64| {
+            let waits = retries.windows(2).map(|retry| {
+                let first = (retry[1] - outage_seconds).max(60.0 * (minute - 1.0));
+                let last = (retry[1] - retry[0]).min(60.0 * minute);
+                (last - first).max(0.0) / 60.0
+            });
+            1.0 + waits.sum::<f64>()
+        };
+        format!(
+            "{outage} | {:.0} | {:.0} | {:.0} min",
+            times_usual(1.0),
+            times_usual(10.0),
+            wait(failures + 1) / 60.0
+        )
+    };
+    [("10 minutes", 1.0 / 6.0), ("1 hour", 1.0), ("6 hours", 6.0), ("1 day", 24.0)]
+        .map(row)
+        .into()
 }
 
 /// For a million events, each delivered once.
