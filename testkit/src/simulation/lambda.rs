@@ -40,6 +40,8 @@ pub struct Environment {
 
 pub struct Invocation {
     pub started: Duration,
+    /// Whether it is a batch of the event queue.
+    pub is_batch: bool,
     /// Whether the environment ended before its answer was out.
     pub is_killed: bool,
 }
@@ -71,7 +73,11 @@ impl World {
             let mut state = self.state();
             let rate = if self.is_storm() { self.scenario.kill_rate } else { 0.0 };
             let kill_in = (state.rng.f64() < rate).then(|| state.rng.u32(1..14));
-            state.invocations.push(Invocation { started: self.elapsed(), is_killed: false });
+            state.invocations.push(Invocation {
+                started: self.elapsed(),
+                is_batch: payload.get("Records").is_some(),
+                is_killed: false,
+            });
             (state.invocations.len() - 1, kill_in)
         };
         environment.link.thaw(invocation);

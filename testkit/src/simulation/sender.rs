@@ -127,6 +127,8 @@ impl Event {
             "store": "APPLE_APP_STORE",
             "store_transaction_id": id,
             "plan": "yearly",
+            // It is in the event and in the profile, and so names the event of a profile.
+            "product": id,
             "subscription_status": "AUTO_RENEWING",
             "customer_currency": "EUR",
         });
@@ -155,6 +157,14 @@ impl Event {
             self.body.clone()
         }
         .into_bytes()
+    }
+
+    /// Whether the rules write a profile for it.
+    pub fn has_profile(&self) -> bool {
+        matches!(
+            self.kind,
+            Kind::Plain { is_transaction: false } | Kind::Poison | Kind::WithoutId
+        )
     }
 
     pub fn is_poison(&self) -> bool {
@@ -235,6 +245,7 @@ impl World {
             let is_storm = self.is_storm() && self.scenario.length != Length::Short;
             let mut state = self.state();
             let is_copied = is_storm && state.rng.u8(..30) == 0;
+            state.sendings[event.number].is_copied |= is_copied;
             is_copied.then(|| [0, 30, 1_000, 60_000][state.rng.usize(..4)])
         };
         let Some(copy_after) = copy_after else {
