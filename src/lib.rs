@@ -14,7 +14,7 @@
 //! - [`aws`]: the secret, the queues, the claims.
 //! - [`outcome`]: the one table of what an outcome means.
 //! - [`telemetry`]: the log line and its metrics.
-//! - [`http`], [`clock`]: the one way out, and the one clock.
+//! - [`json`], [`http`], [`clock`]: tolerant JSON, the one way out, and the one clock.
 //!
 //! Invariants, each with a test:
 //! - Purchasely takes only HTTP 200 for received; otherwise it sends the event again for 20 days and sends
@@ -36,6 +36,7 @@ pub mod envelope;
 pub mod handler;
 #[allow(clippy::disallowed_types)]
 pub mod http;
+pub mod json;
 pub mod mapping;
 pub mod outcome;
 pub mod purchasely;
