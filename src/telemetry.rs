@@ -117,7 +117,8 @@ fn line<'r>(report: &'r Report, invocation: Invocation<'r>, now: SystemTime) -> 
     metrics.count_if("AnonymousIgnored", lacks_user);
     metrics.count_if("UnknownEvent", report.is_unknown);
     metrics.count_if("RevenueMissing", report.revenue_missing);
-    metrics.count_if("ProfileRefused", upload.profile_refused.is_some());
+    let is_refused = upload.profile_refused.is_some() || report.outcome == Outcome::ProfileRefused;
+    metrics.count_if("ProfileRefused", is_refused);
     metrics.count_if("ClaimsUnavailable", report.dedup_unavailable);
     Line {
         timestamp: timestamp(now),

@@ -181,12 +181,12 @@ fn outcomes() -> Vec<Outcome> {
     let permanent = each!(Permanent: Unreadable(unreadable[0]), Unmappable(unmappable[0]), Refused(513), Unclear, RetriesExhausted, Panicked);
     let ignored = each!(Ignored: EventDisabled, Sandbox, Anonymous, AnonymousStore, NoUser);
     let unauthorized = each!(InvalidSignature: Missing, Deprecated, Repeated, Malformed, Mismatch, OutsideTolerance);
-    let upload = each!(UploadFailure: CredentialsRejected(401), NoSandboxPasscode, Blocked, Busy(429), Unreachable,
-        ConnectionLost, TimedOut, UnexpectedResponse(200));
+    let upload = each!(UploadFailure: CredentialsRejected(401), NoSandboxPasscode, TooLate, Busy(429), RefusedForNow(555),
+        Unreachable, ConnectionLost, TimedOut, UnexpectedResponse(200), Unexplained);
     let failed = each!(Failure: NoDeadLetterQueue(permanent[2]), DeadLetterFailed(permanent[2]), QueueFailed, Upload(upload[0]),
         SecretUnavailable, InProgress, Panicked, UnknownInvocation);
     let all = each!(Outcome: Relayed, Queued, Duplicate, DeadLettered(permanent[2]), DryRun, Ignored(ignored[0]),
-        Unauthorized(unauthorized[0]), MethodNotAllowed, PayloadTooLarge, Failed(failed[0]));
+        ProfileRefused, Waiting, Unauthorized(unauthorized[0]), MethodNotAllowed, PayloadTooLarge, Failed(failed[0]));
     let expand = |outcome| match outcome {
         Outcome::DeadLettered(_) => {
             let unreadable = unreadable.map(Permanent::Unreadable).into_iter();
