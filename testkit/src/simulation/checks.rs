@@ -15,6 +15,8 @@ const CLAIMS_LAST: Duration = Duration::from_hours(30 * 24);
 const MAX_SKEW_MS: u64 = 2000;
 /// What uploads may use of an invocation, of which the rest is for the claim and the dead letter.
 const UPLOADS: Duration = Duration::from_millis(6550);
+/// Between the minutes after which the function takes a message for moved and those after which worlds redrive one.
+const MISDATED_MS: u64 = 50_000;
 /// For so long an event is tried again from the event queue.
 const QUEUE_LASTS: Duration = Duration::from_hours(13 * 24);
 
@@ -28,6 +30,7 @@ pub fn judge(world: &World) -> Run {
     problems.extend(judged.needless_letters(world));
     problems.extend(judged.needless_uploads());
     problems.extend(judged.late_uploads());
+    problems.extend(judged.not_left());
     problems.extend(judged.old_profiles(world));
     problems.extend(judged.missing_profiles(world));
     let mut duplicates = BTreeMap::new();
@@ -234,6 +237,25 @@ impl<'s> Judged<'s> {
             .collect()
     }
 
+    /// Records that came with a dead letter which names others as those that are left.
+    fn not_left(&self) -> Vec<String> {
+        let is_not_left = |arrival: &&Arrival| {
+            let invocation = self.state.exchanges[arrival.exchange].invocation;
+            let left = invocation
+                .and_then(|number| self.state.invocations[number].left.get(&arrival.event_id));
+            left.is_some_and(|left| !left.split(',').any(|role| role == arrival.role))
+        };
+        let arrived = self.state.arrivals.iter().filter(is_not_left);
+        arrived
+            .map(|it| {
+                format!(
+                    "{} of {} is not left and arrives with {}",
+                    it.role, it.event_id, it.exchange
+                )
+            })
+            .collect()
+    }
+
     /// Profiles that CleverTap took after a newer one of the same user's, unless their event is repeated, too.
     fn old_profiles(&self, world: &World) -> Vec<String> {
         let mut newest = BTreeMap::<usize, &Event>::new();
@@ -268,7 +290,18 @@ impl<'s> Judged<'s> {
         // Purchasely sent it again although it was acknowledged, and a dead letter's claim is never done.
         let is_copy_of_letter = self.state.sendings[event.number].is_copied
             && self.state.dead_letters.ever.contains_key(&event.id);
-        is_repeated || is_late || is_copy_of_letter
+        is_repeated || is_late || is_copy_of_letter || self.is_misdated(event)
+    }
+
+    /// Whether an event was queued by an environment whose clock was so wrong that the function cannot tell whether SQS
+    /// moved the message.
+    fn is_misdated(&self, event: &Event) -> bool {
+        self.state.exchanges.iter().any(|sent| {
+            sent.service == Service::Sqs
+                && sent.letter.is_none()
+                && sent.events.contains(&event.id)
+                && self.state.skews_ms[&sent.environment].unsigned_abs() > MISDATED_MS
+        })
     }
 
     /// Profiles that CleverTap does not have, although their events were relayed and nothing refused them for good: it
@@ -299,6 +332,7 @@ impl<'s> Judged<'s> {
                     && upload.events.is_empty()
             };
             let is_settled_otherwise = arrived.contains(&event.id)
+                || self.is_misdated(event)
                 || self.state.dead_letters.ever.contains_key(&event.id)
                 || invocation.is_some_and(|invocation| invocation.is_killed);
             if !is_settled_otherwise

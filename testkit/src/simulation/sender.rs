@@ -70,6 +70,7 @@ enum Incident {
     /// The claims table is empty.
     TableReplaced,
     RevenueRefused(Duration),
+    ProfilesRefused(Duration),
     /// The clocks of environments that start from here on are wrong.
     Clock(i64),
 }
@@ -208,6 +209,10 @@ pub async fn play(world: &Arc<World>) {
     }
     sleep_until(Instant::now() + CLEVERTAP_FIXED).await;
     world.state().has_poison = false;
+    // What dead letters say about their records must do without the table.
+    if world.scenario.length == Length::Usual && world.state().rng.bool() {
+        world.happen(Incident::TableReplaced).await;
+    }
     world.redrive();
     world.drain(Instant::now() + MAX_CALM).await;
     world.replay().await;
@@ -450,6 +455,10 @@ impl World {
                 let until = self.elapsed() + duration;
                 self.state().revenue_refused = until;
             }
+            Incident::ProfilesRefused(duration) => {
+                let until = self.elapsed() + duration;
+                self.state().profiles_refused = until;
+            }
             Incident::Clock(skew_ms) => self.state().skew_ms = skew_ms,
         }
     }
@@ -469,7 +478,14 @@ impl Incident {
             5 if may_switch => Self::Mode,
             6 => Self::Redrive,
             7 => Self::TableReplaced,
-            8 => Self::RevenueRefused(Duration::from_secs(rng.u64(20..300))),
+            8 => {
+                let duration = Duration::from_secs(rng.u64(20..300));
+                if rng.bool() {
+                    Self::RevenueRefused(duration)
+                } else {
+                    Self::ProfilesRefused(duration)
+                }
+            }
             _ => {
                 let longest = if rng.bool() { 1_000 } else { 600_000 };
                 Self::Clock(rng.i64(-longest..=longest))

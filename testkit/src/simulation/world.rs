@@ -71,6 +71,8 @@ pub struct State {
     pub has_poison: bool,
     /// Until when CleverTap refuses revenue records for now.
     pub revenue_refused: Duration,
+    /// Until when CleverTap refuses every second profile for now.
+    pub profiles_refused: Duration,
     pub passcode: u32,
     pub secret_passcode: u32,
     /// Those that the secret has, and the one that Purchasely signs with.
@@ -166,6 +168,7 @@ impl World {
                 away: BTreeMap::new(),
                 has_poison: true,
                 revenue_refused: scenario.revenue_refused,
+                profiles_refused: Duration::ZERO,
                 passcode: 0,
                 secret_passcode: 0,
                 shared_secrets: (0, 0),
@@ -391,7 +394,7 @@ impl World {
         }
     }
 
-    /// By the rules, except for one record: that of a fault, one that is poison, or for now one of revenue.
+    /// By the rules, except for one record: that of a fault, one that is poison, or for now one of revenue or a profile.
     fn reply_to(
         &self,
         request: &Request<Bytes>,
@@ -402,9 +405,10 @@ impl World {
             return Reply::RefuseRecord { number, code };
         }
         let body: Value = serde_json::from_slice(request.body()).unwrap_or_default();
-        let (has_poison, no_revenue) = {
-            let state = self.state();
-            (state.has_poison, self.elapsed() < state.revenue_refused)
+        let (has_poison, no_revenue, no_profile) = {
+            let mut state = self.state();
+            let no_profile = self.elapsed() < state.profiles_refused && state.rng.bool();
+            (state.has_poison, self.elapsed() < state.revenue_refused, no_profile)
         };
         let is_poison = |record: &Value| {
             let event = record["evtData"]["event_id"].as_str().and_then(|id| self.event(id));
@@ -414,7 +418,9 @@ impl World {
             if is_poison(record) {
                 return Reply::RefuseRecord { number, code: 528 };
             }
-            if no_revenue && record["evtName"] == "Charged" {
+            if no_revenue && record["evtName"] == "Charged"
+                || no_profile && profile_of(record).is_some()
+            {
                 return Reply::RefuseRecord { number, code: 555 };
             }
         }
