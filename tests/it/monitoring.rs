@@ -13,7 +13,7 @@ use testkit::secrets_manager::SecretsManager;
 use testkit::webhook::Front;
 
 /// The first of [`METRICS`] count outcomes: every event counts in exactly one of them.
-const OUTCOMES: usize = 9;
+const OUTCOMES: usize = 10;
 
 /// One value of one metric with its dimensions.
 #[derive(Debug)]
@@ -124,11 +124,12 @@ async fn each_event_counts_one_outcome_and_each_line_is_valid_embedded_metric_fo
     let outcomes = METRICS[..OUTCOMES].iter().map(|(name, _)| counted(name));
     assert_eq!(outcomes.sum::<u64>(), 9 + 3);
     let expected = [
-        ("Relayed", 5),
-        ("Duplicate", 1),
+        ("Relayed", 4),
+        ("Duplicate", 2),
         ("Ignored", 1),
         ("DeadLettered", 1),
         ("Failed", 1),
+        ("Waiting", 0),
         ("Unauthorized", 1),
         ("Rejected", 2),
         ("DryRun", 0),

@@ -222,12 +222,14 @@ fn answers() -> Rows {
 
 fn reasons() -> Rows {
     let rows = outcomes().into_iter().map(|outcome| outcome.row());
-    rows.filter_map(|row| {
+    let rows = rows.filter_map(|row| {
         let class = row.class.map_or("–".to_owned(), |class| list([class.into()]));
         let level: &str = row.severity.into();
         Some(format!("`{}` | `{}` | {class} | `{level}`", row.reason?, row.word))
-    })
-    .collect()
+    });
+    let mut rows: Rows = rows.collect();
+    rows.dedup();
+    rows
 }
 
 fn adjustments() -> Rows {
