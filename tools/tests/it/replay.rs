@@ -64,18 +64,12 @@ impl Folder {
     }
 
     async fn replay(&self, to: &str, options: &str) -> Finished {
-        self.replay_files(&["saved.ndjson"], to, options, &[]).await
+        self.replay_files(&["saved.ndjson"], to, options).await
     }
 
-    async fn replay_files(
-        &self,
-        names: &[&str],
-        to: &str,
-        options: &str,
-        settings: &[(&str, &str)],
-    ) -> Finished {
+    async fn replay_files(&self, names: &[&str], to: &str, options: &str) -> Finished {
         let arguments = format!("replay {} --to {to} --json {options}", self.paths(names));
-        tool::run(&arguments, &[&VARIABLES[..], settings].concat()).await
+        tool::run(&arguments, &VARIABLES).await
     }
 
     /// Replays and checks the exit code and the outcomes; returns the summary.
@@ -408,7 +402,7 @@ async fn the_state_file_belongs_to_a_set_of_events_however_they_are_in_files() {
     folder.write("more.json", &two.to_string());
     let replay = async |names: &[&str], options: &str, code, outcomes| {
         let options = format!("--rate 1000 {options}");
-        check(&folder.replay_files(names, url, &options, &[]).await, code, &outcomes)
+        check(&folder.replay_files(names, url, &options).await, code, &outcomes)
     };
     // A filter does not change the set.
     let first = "--until 2026-03-02T08:15:30.251Z --event subscription_renewed";
@@ -554,7 +548,7 @@ async fn the_order_is_kept_for_each_user_as_purchasely_knows_them() {
     events[2]["user_id"] = Value::Null;
     let folder = Folder::of(&events);
     let files = &["saved.ndjson"];
-    let replayed = folder.replay_files(files, &receiver.queue(), "--rate 1000", &[]).await;
+    let replayed = folder.replay_files(files, &receiver.queue(), "--rate 1000").await;
     check(&replayed, 0, &json!({ "queued": 3 }));
     let groups: Vec<_> = {
         let sent = receiver.received.lock().unwrap();
