@@ -5,7 +5,7 @@
 
 use crate::aws::queues::{self, Queue};
 use crate::aws::secret::{Secret, Secrets};
-use crate::clevertap::Role;
+use crate::clevertap::{Role, UploadFailure};
 use crate::clock;
 use crate::config::SignaturePolicy;
 use crate::envelope::{Envelope, Request, Response, json_headers};
@@ -121,7 +121,7 @@ impl Handler {
         };
         let batch = async {
             let budget = Budget::start(received, Duration::ZERO);
-            Ok(self.batch(&messages?, budget).await)
+            self.batch(&messages?, budget).await
         };
         let (response, reports) = AssertUnwindSafe(batch)
             .catch_unwind()
@@ -212,7 +212,7 @@ impl Handler {
         &self,
         messages: &[SqsMessage],
         budget: Budget,
-    ) -> (SqsBatchResponse, Vec<Report>) {
+    ) -> Result<(SqsBatchResponse, Vec<Report>), BatchFailed> {
         let mut response = SqsBatchResponse::default();
         let secret = self.secret(budget).await;
         let bodies: Vec<_> = messages.iter().map(body_of).collect();
@@ -222,34 +222,49 @@ impl Handler {
             .filter_map(|(message, body)| delivery_of(message, body.as_deref()))
             .collect();
         let relayed = self.relay.relay_batch(&deliveries, secret, budget).await;
-        let failed: Vec<_> =
-            relayed.iter().filter(|relayed| !relayed.report.outcome.is_settled()).collect();
+        let (settled, failed): (Vec<_>, Vec<_>) =
+            relayed.iter().partition(|relayed| relayed.report.outcome.is_settled());
+        let has_panicked =
+            |failed: &&Relayed<'_>| failed.report.outcome == Outcome::Failed(Failure::Panicked);
+        if settled.is_empty() && failed.iter().any(has_panicked) {
+            return Err(BatchFailed::Panicked);
+        }
         self.delay(&failed, budget).await;
         for message in failed.iter().filter_map(|failed| failed.delivery.message) {
             response.add_failure(message.id);
         }
         let reports = relayed.into_iter().map(|relayed| relayed.report).collect();
-        (response, reports)
+        Ok((response, reports))
     }
 
     /// Delays the next delivery of what failed. The messages of a group wait as long as the first of them,
-    /// because SQS delivers none of a group while it hides another.
+    /// because SQS delivers none of a group while it hides another. What only had no turn comes again at once.
     async fn delay(&self, failed: &[&Relayed<'_>], budget: Budget) {
         let (Some(queue), false) = (&self.event_queue, failed.is_empty()) else {
             return;
         };
         let mut of_group = HashMap::new();
-        let delays =
-            failed.iter().filter_map(|failed| {
-                let message = failed.delivery.message?;
-                let delay = of_group.entry(message.group).or_insert_with(|| {
-                let may_be_stored =
-                    matches!(failed.report.outcome, Outcome::Failed(why) if why.may_be_stored());
-                let min = if may_be_stored { WAIT_AFTER_UNKNOWN } else { Duration::ZERO };
-                queues::delay_after(message.receive_count, min)
-            });
-                Some((message.receipt_handle?, *delay))
-            });
+        let delays = failed.iter().filter_map(|failed| {
+            let message = failed.delivery.message?;
+            let delay =
+                of_group
+                    .entry(message.group.unwrap_or(message.id))
+                    .or_insert_with(|| match failed.report.outcome {
+                        Outcome::Failed(why) if why.may_be_stored() => {
+                            queues::delay_after(message.receive_count, WAIT_AFTER_UNKNOWN)
+                        }
+                        Outcome::Waiting if failed.is_after_profile => {
+                            queues::delay_after(1, WAIT_AFTER_UNKNOWN)
+                        }
+                        Outcome::Waiting => Duration::ZERO,
+                        // It did not fail itself.
+                        Outcome::Failed(Failure::Upload(UploadFailure::TooLate)) => {
+                            queues::delay_after(1, Duration::ZERO)
+                        }
+                        _ => queues::delay_after(message.receive_count, Duration::ZERO),
+                    });
+            Some((message.receipt_handle?, *delay))
+        });
         // Without it the queue's own visibility timeout applies, so it may be cut short.
         let _ = timeout_at(budget.ends, queue.delay(delays)).await;
     }
@@ -370,7 +385,9 @@ mod tests {
     use serde_json::{Value, json};
     use std::sync::Mutex;
 
-    /// CleverTap, Secrets Manager and SQS, which accept everything, and what they received.
+    const FIRST_AT: u64 = 1_772_439_330;
+
+    /// CleverTap, Secrets Manager, DynamoDB and SQS, which accept almost everything, and what they received.
     #[derive(Debug, Clone, Default)]
     struct World {
         uploads: Arc<Mutex<Vec<Value>>>,
@@ -383,12 +400,16 @@ mod tests {
             assert!(!body.to_string().contains("PANICS_IN_UPLOADING"));
             let answer = match request.headers().get("x-amz-target") {
                 None => {
+                    let is_refused = body.to_string().contains("UNEXPLAINED");
                     self.uploads.lock().unwrap().push(body);
-                    json!({ "status": "success" })
+                    json!({ "status": if is_refused { "fail" } else { "success" } })
                 }
                 Some(operation) if operation == "AmazonSQS.SendMessage" => {
                     self.letters.lock().unwrap().push(body);
                     json!({})
+                }
+                Some(operation) if operation == "DynamoDB_20120810.UpdateItem" => {
+                    json!({ "Attributes": { "first_at": { "N": FIRST_AT.to_string() } } })
                 }
                 Some(_) => json!({ "SecretString": r#"{"clevertap_passcode":"p"}"# }),
             };
@@ -408,6 +429,7 @@ mod tests {
                     "CLEVERTAP_ACCOUNT_ID" => "ABC-123-4567",
                     "SECRET_ID" => "relay",
                     "PURCHASELY_SIGNATURE" => "off",
+                    "DEDUPLICATION_TABLE" => "claims",
                     "DEAD_LETTER_QUEUE_URL" => "https://sqs.eu-west-1.amazonaws.com/1/dead.fifo",
                     _ => return None,
                 };
@@ -455,7 +477,18 @@ mod tests {
     }
 
     async fn batch(handler: &Arc<Handler>, names: &[&str]) -> Result<Value, InvocationFailed> {
-        let messages = names.iter().map(|name| json!({ "messageId": name, "body": webhook(name) }));
+        batch_of(handler, names, |name| name).await
+    }
+
+    async fn batch_of<'n>(
+        handler: &Arc<Handler>,
+        names: &[&'n str],
+        group: impl Fn(&'n str) -> &'n str,
+    ) -> Result<Value, InvocationFailed> {
+        let messages = names.iter().map(|name| {
+            let attributes = json!({ "MessageGroupId": group(name) });
+            json!({ "messageId": name, "body": webhook(name), "attributes": attributes })
+        });
         invoke(handler, json!({ "Records": messages.collect::<Vec<_>>() })).await
     }
 
@@ -493,5 +526,26 @@ mod tests {
         let response = batch(&handler, &["FIRST", "PANICS_IN_UPLOADING"]).await;
         assert_eq!(response, Err(InvocationFailed::Panicked));
         assert_eq!(world.panicked_at(), [""; 0]);
+    }
+
+    #[tokio::test]
+    async fn a_panic_ends_the_rounds_and_what_was_settled_before_stays_settled() {
+        let names = ["FIRST", "PANICS_IN_UPLOADING", "LAST"];
+        let response = batch_of(&World::default().handler(), &names, |_| "one user").await;
+        let again = names[1..].iter().map(|name| json!({ "itemIdentifier": name }));
+        assert_eq!(response, Ok(json!({ "batchItemFailures": again.collect::<Vec<_>>() })));
+    }
+
+    #[tokio::test]
+    async fn what_is_refused_without_a_reason_is_a_dead_letter_a_day_after_its_first_claim() {
+        let world = World::default();
+        let handler = world.handler();
+        for (hours, expected) in
+            [(23, (json!(503), Value::Null)), (25, (json!(200), json!("refused")))]
+        {
+            let now = Duration::from_secs(FIRST_AT) + Duration::from_hours(hours);
+            clock::simulate(std::time::UNIX_EPOCH + now);
+            assert_eq!(post(&handler, "UNEXPLAINED").await, expected);
+        }
     }
 }

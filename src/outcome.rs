@@ -24,6 +24,10 @@ pub enum Outcome {
     DeadLettered(Permanent),
     /// There is nothing to send.
     Ignored(Ignored),
+    /// Only a profile was to be written, and CleverTap does not take it. A dead letter could not write it later.
+    ProfileRefused,
+    /// Its turn in a batch has not come, so nothing was done for it; the queue delivers it again.
+    Waiting,
     Unauthorized(InvalidSignature),
     /// A request in which no signature can be looked for.
     UnreadableRequest,
@@ -160,6 +164,8 @@ impl Outcome {
                 (200, "dead_lettered", reason, "DeadLettered", Error)
             }
             Self::Ignored(why) => (200, "ignored", Some(why.into()), "Ignored", Info),
+            Self::ProfileRefused => (200, "ignored", Some("profile_refused"), "Ignored", Warn),
+            Self::Waiting => (503, "waiting", None, "Waiting", Info),
             Self::Unauthorized(why) => {
                 (401, "unauthorized", Some(why.into()), "Unauthorized", Warn)
             }
@@ -209,6 +215,13 @@ impl Outcome {
                 "nothing to send: the event is switched off, and its other records have no user"
                     .to_owned()
             }
+            Self::ProfileRefused => {
+                "CleverTap does not take the profile, and the event itself is switched off".to_owned()
+            }
+            Self::Waiting => {
+                "not sent: an earlier event of the user comes first, or the time is up; SQS delivers it again"
+                    .to_owned()
+            }
             Self::Unauthorized(why) => format!("refused: {why}"),
             Self::UnreadableRequest => {
                 "refused: the request is not one of API Gateway or of a Function URL, so it has no signature that could be verified"
@@ -234,12 +247,15 @@ impl Failure {
                 UploadFailure::CredentialsRejected(_) | UploadFailure::NoSandboxPasscode => {
                     Class::Credentials
                 }
-                UploadFailure::Blocked
+                UploadFailure::TooLate
                 | UploadFailure::Busy(_)
+                | UploadFailure::RefusedForNow(_)
                 | UploadFailure::Unreachable
                 | UploadFailure::ConnectionLost
                 | UploadFailure::TimedOut => Class::Transient,
-                UploadFailure::UnexpectedResponse(_) => Class::Unexpected,
+                UploadFailure::UnexpectedResponse(_) | UploadFailure::Unexplained => {
+                    Class::Unexpected
+                }
             },
         }
     }
@@ -249,6 +265,7 @@ impl Failure {
         match self {
             Self::Upload(why) => why.may_be_stored(),
             Self::NoDeadLetterQueue(why) | Self::DeadLetterFailed(why) => why == Permanent::Unclear,
+            Self::Panicked => true,
             _ => false,
         }
     }
@@ -405,8 +422,11 @@ mod tests {
         for (failure, may_be_stored) in [
             (upload(UploadFailure::TimedOut), true),
             (upload(UploadFailure::Busy(500)), true),
+            (upload(UploadFailure::Busy(503)), true),
+            (upload(UploadFailure::ConnectionLost), true),
             (upload(UploadFailure::Busy(429)), false),
-            (upload(UploadFailure::Blocked), false),
+            (upload(UploadFailure::RefusedForNow(500)), false),
+            (upload(UploadFailure::TooLate), false),
             (Failure::NoDeadLetterQueue(Permanent::Unclear), true),
             (Failure::DeadLetterFailed(Permanent::Refused(513)), false),
             (Failure::QueueFailed, false),

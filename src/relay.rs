@@ -1,33 +1,39 @@
 //! The heart: webhooks in, one report each out, within the time that Purchasely waits.
 //!
-//! Each event is one [`Job`] from the first step to the last: map → claim → upload → settle. One event
-//! and a batch take the same way. It does not know how webhooks arrive, nor what an outcome answers.
+//! Each event is one [`Job`] from the first step to the last: map → claim → upload → settle. A batch is
+//! relayed in rounds, with at most one event of a user in each, so that nothing reaches CleverTap before an
+//! earlier event of its user is settled. One event is a batch of one. It does not know how webhooks arrive,
+//! nor what an outcome answers.
 
 use crate::aws::claims::{self, Claim, Claims};
 use crate::aws::queues::{NewMessage, Queue, REASON, RECEIVED_AT, RECORDS, REPLAYED};
 use crate::aws::secret::Secret;
-use crate::clevertap::{Account, EventUpload, Role, Unsettled, UploadFailure, Uploader, User};
+use crate::clevertap::{Account, EventUpload, NO_CODE, Role, Unsettled, UploadFailure, Uploader};
 use crate::clock;
-use crate::mapping::identity::{Identified, identify, purchasely_id};
+use crate::mapping::identity::purchasely_id;
 use crate::mapping::{self, FieldOutcome, Mapped, Notes, Origin, Rules};
 use crate::outcome::{Failure, Outcome, Permanent, Report};
 use crate::purchasely::signature::user_digest;
 use crate::purchasely::{Event, Verified, catalogue};
 use crate::telemetry::catch_panic;
+use futures_util::FutureExt;
 use futures_util::future::{join, join_all};
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 /// Purchasely gives up after 10 s, API Gateway after 9.5 s, Lambda after 9 s.
 pub const WORK: Duration = Duration::from_secs(8);
 /// What uploads leave of it, so that there is always time to settle.
 const SETTLING: Duration = Duration::from_millis(1500);
-/// How an event fails whose turn has not come.
-pub const BLOCKED: Failure = Failure::Upload(UploadFailure::Blocked);
+/// What a round takes at most, but for uploads that are repeated.
+const MIN_ROUND: Duration = Duration::from_millis(2500);
+/// For how long an event is sent again that CleverTap refuses without saying why.
+const UNEXPLAINED_FOR: Duration = Duration::from_hours(24);
 const SECONDS_PER_DAY: u64 = 86_400;
 /// SQS deletes a message after 14 days.
 const MAX_AGE_IN_QUEUE: Duration = Duration::from_hours(13 * 24);
@@ -93,6 +99,8 @@ pub struct Message<'d> {
 pub struct Relayed<'d> {
     pub delivery: &'d Delivery<'d>,
     pub report: Report,
+    /// Whether CleverTap may still be working on the profile of an earlier event of the group.
+    pub is_after_profile: bool,
 }
 
 /// Relays events to the operator's CleverTap accounts.
@@ -116,12 +124,21 @@ pub struct UnknownEvents(Mutex<(u64, HashSet<String>)>);
 /// One event on its way through the relay.
 struct Job<'d> {
     delivery: &'d Delivery<'d>,
-    /// Later deliveries of the same event in the same batch; they share its outcome.
-    copies: Vec<&'d Delivery<'d>>,
+    /// The key of its claim, if there is something to send.
+    key: Option<String>,
     decision: Decision<'d>,
     notes: Notes,
     is_unknown: bool,
+    is_profile_only: bool,
     dedup_unavailable: bool,
+    /// When its claim was first taken, as time since 1970.
+    first_at: Option<Duration>,
+    /// `None` until its turn is over.
+    outcome: Option<Outcome>,
+    /// Whether its claim could not be completed although CleverTap has the event.
+    is_claim_open: bool,
+    /// Whether CleverTap may still be working on its profile.
+    is_profile_under_way: bool,
 }
 
 /// What is to be done for an event.
@@ -131,7 +148,6 @@ enum Decision<'d> {
     Undeliverable(Undeliverable),
     Send {
         account: Account,
-        claim: String,
         upload: EventUpload<'d>,
     },
 }
@@ -151,25 +167,20 @@ impl Relay {
         secret: Arc<Secret>,
         budget: Budget,
     ) -> Report {
-        let mut job = self.decide(delivery);
-        self.claim(&mut job).await;
-        if let Decision::Send { account, upload, .. } = &mut job.decision {
-            let secret = Arc::clone(&secret);
-            self.uploader.upload(*account, secret, budget.uploads_end, &mut [upload]).await;
-        }
-        let verdict = job.verdict();
-        let outcome = self.settle(&mut job, verdict, Some(&secret)).await;
-        job.report(outcome, Some(&secret))
+        let mut jobs = [self.decide(delivery)];
+        self.take_turns(&mut jobs, Some(Arc::clone(&secret)), budget).await;
+        let [job] = jobs;
+        job.report(Outcome::Failed(Failure::Upload(UploadFailure::TooLate)), Some(&secret))
     }
 
     /// Puts one delivery into a queue instead, whose messages are relayed later. What needs no upload is
     /// settled at once.
     pub async fn enqueue(&self, delivery: &Delivery<'_>, secret: &Secret, queue: &Queue) -> Report {
         let mut job = self.decide(delivery);
-        let Decision::Send { claim, .. } = &job.decision else {
-            let verdict = job.verdict();
-            let outcome = self.settle(&mut job, verdict, Some(secret)).await;
-            return job.report(outcome, Some(secret));
+        let Some(key) = job.key.as_deref() else {
+            let settled = self.settle(&job).await;
+            job.end(settled);
+            return job.report(Outcome::Waiting, Some(secret));
         };
         let is_replayed = delivery.origin == Origin::Redelivered;
         let message = NewMessage {
@@ -179,9 +190,9 @@ impl Relay {
                 (REPLAYED, is_replayed.then_some("true".into())),
                 (RECORDS, delivery.records.as_deref().map(words).map(Cow::from)),
             ],
-            group: &self.user_of(delivery),
+            group: &user_of(delivery),
             // Within five minutes of the first delivery, an operator may send what has become a dead letter.
-            once: (!is_replayed).then_some(claim),
+            once: (!is_replayed).then_some(key),
         };
         let is_stored = queue.send(&message).await;
         // Whoever relays it reports what mapping it noticed.
@@ -190,37 +201,111 @@ impl Relay {
         job.report(if is_stored { Outcome::Queued } else { failed }, Some(secret))
     }
 
-    /// Relays a batch in its order: the same steps, with one upload per account, and none without a secret.
+    /// Relays a batch in its order, as far as the time goes, and nothing that needs an upload without a secret.
     pub async fn relay_batch<'d>(
         &'d self,
         deliveries: &'d [Delivery<'d>],
         secret: Option<Arc<Secret>>,
         budget: Budget,
     ) -> Vec<Relayed<'d>> {
-        let mut jobs = Vec::with_capacity(deliveries.len());
-        for delivery in deliveries {
-            let mut job = self.decide(delivery);
-            if secret.is_none() && matches!(job.decision, Decision::Send { .. }) {
+        let mut jobs: Vec<_> = deliveries.iter().map(|delivery| self.decide(delivery)).collect();
+        self.take_turns(&mut jobs, secret.clone(), budget).await;
+        let mut after_profile = HashSet::new();
+        let relayed = jobs.into_iter().map(|job| {
+            let (delivery, group) = (job.delivery, job.delivery.group());
+            if job.is_profile_under_way {
+                after_profile.extend(group);
+            }
+            Relayed {
+                delivery,
+                is_after_profile: group.is_some_and(|group| after_profile.contains(group)),
+                report: job.report(Outcome::Waiting, secret.as_deref()),
+            }
+        });
+        relayed.collect()
+    }
+
+    /// Ends each job in its turn, until the time is up. What then has no outcome is untouched.
+    async fn take_turns(
+        &self,
+        jobs: &mut [Job<'_>],
+        mut secret: Option<Arc<Secret>>,
+        budget: Budget,
+    ) {
+        if secret.is_none() {
+            for job in jobs.iter_mut().filter(|job| job.needs_upload()) {
                 job.decision = Decision::Ended(Outcome::Failed(Failure::SecretUnavailable));
             }
-            self.add(job, &mut jobs);
         }
+        loop {
+            if !self.is_dry_run {
+                end_copies(jobs);
+            }
+            let mut turns = next_turns(jobs);
+            let is_round = turns.iter().all(|job| job.needs_upload());
+            // What needs no upload costs no round.
+            turns.retain(|job| is_round || !job.needs_upload());
+            let least = if is_round { MIN_ROUND } else { Duration::ZERO };
+            if turns.is_empty() || clock::instant() + least > budget.uploads_end {
+                return;
+            }
+            let turn = async {
+                match &mut secret {
+                    Some(secret) if is_round => self.round(&mut turns, secret, budget).await,
+                    _ => {
+                        let settled = join_all(turns.iter().map(|job| self.settle(job))).await;
+                        turns.iter_mut().zip(settled).for_each(|(job, settled)| job.end(settled));
+                    }
+                }
+            };
+            let failure = match timeout_at(budget.ends, AssertUnwindSafe(turn).catch_unwind()).await
+            {
+                Ok(Ok(())) => continue,
+                Ok(Err(_)) => Failure::Panicked,
+                Err(_) => Failure::Upload(UploadFailure::TimedOut),
+            };
+            return turns.iter_mut().for_each(|job| job.fail(failure));
+        }
+    }
+
+    /// Claims, uploads and settles at most one event of each user. Profiles that are still open go together in
+    /// one more upload, beside that.
+    async fn round(&self, jobs: &mut [&mut Job<'_>], secret: &mut Arc<Secret>, budget: Budget) {
         join_all(jobs.iter_mut().map(|job| self.claim(job))).await;
-        block_after_failures(&mut jobs);
-        for account in [Account::Main, Account::Sandbox] {
-            let mut uploads: Vec<_> =
-                jobs.iter_mut().filter_map(|job| job.upload_to(account)).collect();
-            if let (Some(secret), false) = (&secret, uploads.is_empty()) {
-                let secret = Arc::clone(secret);
-                self.uploader.upload(account, secret, budget.uploads_end, &mut uploads).await;
+        let [mut main, mut sandbox] = [Vec::new(), Vec::new()];
+        for job in jobs.iter_mut() {
+            match &mut job.decision {
+                Decision::Send { account: Account::Main, upload } => main.push(upload),
+                Decision::Send { account: Account::Sandbox, upload } => sandbox.push(upload),
+                Decision::Ended(_) | Decision::Undeliverable(_) => {}
             }
         }
-        let secret = secret.as_deref();
-        let settled = judge_in_order(jobs).map(|(mut job, verdict)| async move {
-            let outcome = self.settle(&mut job, verdict, secret).await;
-            job.reports(outcome, secret)
-        });
-        join_all(settled).await.into_iter().flatten().collect()
+        let upload = |account, uploads| {
+            self.uploader.upload(account, Arc::clone(secret), budget.uploads_end, uploads)
+        };
+        let uploads =
+            join(upload(Account::Main, &mut main), upload(Account::Sandbox, &mut sandbox));
+        let (main, sandbox) = uploads.await;
+        // The one that was read again, if one was.
+        *secret = if Arc::ptr_eq(&main, secret) { sandbox } else { main };
+
+        let profiles = |account| {
+            let open = jobs.iter().filter_map(move |job| job.upload_to(account)?.open_profile());
+            self.uploader.upload_profiles(account, secret, open.collect())
+        };
+        let profiles = join(profiles(Account::Main), profiles(Account::Sandbox));
+        let settled = join_all(jobs.iter().map(|job| self.settle(job)));
+        let ((mut main, mut sandbox), settled) = join(profiles, settled).await;
+        for (job, settled) in jobs.iter_mut().zip(settled) {
+            if let Decision::Send { account, upload } = &mut job.decision {
+                let judged = match account {
+                    Account::Main => &mut main,
+                    Account::Sandbox => &mut sandbox,
+                };
+                job.is_profile_under_way = upload.close_profile(judged);
+            }
+            job.end(settled);
+        }
     }
 
     fn decide<'d>(&'d self, delivery: &'d Delivery<'d>) -> Job<'d> {
@@ -236,11 +321,19 @@ impl Relay {
         });
         Job {
             delivery,
-            copies: Vec::new(),
+            key: match (&decision, &delivery.event) {
+                (Decision::Send { .. }, Ok(event)) => Some(claims::key(event.id(), delivery.body)),
+                _ => None,
+            },
+            is_profile_only: matches!(&decision, Decision::Send { upload, .. } if upload.is_profile_only()),
             decision,
             notes,
             is_unknown,
             dedup_unavailable: false,
+            first_at: None,
+            outcome: None,
+            is_claim_open: false,
+            is_profile_under_way: false,
         }
     }
 
@@ -260,39 +353,24 @@ impl Relay {
                     // CleverTap has everything that the current settings send.
                     return Decision::Ended(Outcome::Duplicate);
                 }
-                Decision::Send {
-                    account,
-                    claim: claims::key(event.id(), delivery.body),
-                    upload: EventUpload::new(delivery.group(), records),
-                }
+                Decision::Send { account, upload: EventUpload::new(records) }
             }
         }
     }
 
-    /// Adds a job to the batch, or its delivery to the earlier job of the same event.
-    fn add<'d>(&self, job: Job<'d>, jobs: &mut Vec<Job<'d>>) {
-        let is_same = |other: &&mut Job<'_>| job.is_copy_of(other);
-        if !self.is_dry_run
-            && let Some(first) = jobs.iter_mut().find(is_same)
-        {
-            first.copies.push(job.delivery);
-        } else {
-            jobs.push(job);
-        }
-    }
-
     async fn claim(&self, job: &mut Job<'_>) {
-        let (Decision::Send { claim, upload, .. }, Some(claims), false) =
-            (&mut job.decision, &self.claims, self.is_dry_run)
+        let (Decision::Send { upload, .. }, Some(key), Some(claims), false) =
+            (&mut job.decision, &job.key, &self.claims, self.is_dry_run)
         else {
             return;
         };
-        match claims.claim(claim).await {
-            Claim::Taken { accepted } => {
+        match claims.claim(key).await {
+            Claim::Taken { accepted, first_at } => {
                 let accepted: Vec<_> =
                     accepted.iter().filter_map(|name| name.parse().ok()).collect();
                 upload.skip_accepted(&accepted);
-                if upload.is_empty() {
+                job.first_at = first_at;
+                if upload.missing().is_empty() {
                     job.decision = Decision::Ended(Outcome::Duplicate);
                 }
             }
@@ -305,52 +383,35 @@ impl Relay {
     }
 
     /// Writes what CleverTap accepted into the claim and, beside that, stores an event that can never be
-    /// relayed.
-    async fn settle(
-        &self,
-        job: &mut Job<'_>,
-        verdict: Verdict,
-        secret: Option<&Secret>,
-    ) -> Outcome {
-        let (outcome, is_remembered) = match verdict {
+    /// relayed. Returns whether the claim says what CleverTap has.
+    async fn settle(&self, job: &Job<'_>) -> (Outcome, bool) {
+        match job.verdict() {
             Verdict::Accepted if self.is_dry_run => (Outcome::DryRun, true),
-            Verdict::Accepted => (Outcome::Relayed, self.complete(job, secret).await),
+            Verdict::Accepted => (Outcome::Relayed, self.complete(job).await),
             Verdict::Ended(outcome) => (outcome, self.remember_accepted(job).await),
             Verdict::Undeliverable(why) => {
-                let letter = self.send_dead_letter(job, &why);
-                join(letter, self.remember_accepted(job)).await
+                join(self.send_dead_letter(job, &why), self.remember_accepted(job)).await
             }
-        };
-        job.dedup_unavailable |= !is_remembered;
-        outcome
+        }
     }
 
-    /// Completes the claim, beside one more try for a profile that CleverTap refused for now. Returns whether
-    /// the claim is done.
-    async fn complete(&self, job: &mut Job<'_>, secret: Option<&Secret>) -> bool {
-        let (Decision::Send { account, claim, upload }, Some(secret)) = (&mut job.decision, secret)
-        else {
-            return true;
-        };
-        let complete = async {
-            match &self.claims {
-                Some(claims) => claims.complete(claim).await,
-                None => true,
-            }
-        };
-        let retry = self.uploader.retry_profile(*account, secret, upload);
-        join(complete, retry).await.0
+    /// Returns whether the claim is done.
+    async fn complete(&self, job: &Job<'_>) -> bool {
+        match (&self.claims, &job.key) {
+            (Some(claims), Some(key)) => claims.complete(key).await,
+            _ => true,
+        }
     }
 
     /// Returns whether a redelivery will send only what CleverTap has not accepted.
     async fn remember_accepted(&self, job: &Job<'_>) -> bool {
-        let (Decision::Send { claim, upload, .. }, Some(claims), false) =
-            (&job.decision, &self.claims, self.is_dry_run)
+        let (Decision::Send { upload, .. }, Some(key), Some(claims), false) =
+            (&job.decision, &job.key, &self.claims, self.is_dry_run)
         else {
             return true;
         };
         let accepted: Vec<&str> = upload.accepted().into_iter().map(Into::into).collect();
-        accepted.is_empty() || claims.add_accepted(claim, &accepted).await
+        accepted.is_empty() || claims.add_accepted(key, &accepted).await
     }
 
     /// Stores an event that can never be relayed, with what its next reader needs to know.
@@ -376,7 +437,7 @@ impl Relay {
                 received_now(),
                 (RECORDS, job.records_left().map(Cow::from)),
             ],
-            group: &self.user_of(job.delivery),
+            group: &user_of(job.delivery),
             // A letter that is redriven and refused again must not vanish.
             once: None,
         };
@@ -384,18 +445,6 @@ impl Relay {
             Outcome::DeadLettered(why)
         } else {
             Outcome::Failed(Failure::DeadLetterFailed(why))
-        }
-    }
-
-    /// The user's id, or the body of an event that has none or over which the function panics.
-    fn user_of<'d>(&self, delivery: &'d Delivery<'_>) -> Cow<'d, [u8]> {
-        let event = delivery.event.as_ref().ok();
-        let identify = |event| catch_panic(|| identify(event, &self.rules.identity)).ok();
-        match event.and_then(identify) {
-            Some(
-                Identified::User(User::Identity(id) | User::ObjectId(id)) | Identified::Device(id),
-            ) => id.into_owned().into_bytes().into(),
-            _ => delivery.body.into(),
         }
     }
 }
@@ -441,10 +490,9 @@ impl<'d> Delivery<'d> {
         self.message?.group
     }
 
-    /// Whether it is a message that SQS deletes within a day.
-    fn is_expiring(&self) -> bool {
-        let sent_at = self.message.and_then(|message| message.sent_at);
-        sent_at.is_some_and(|sent| clock::unix_time().saturating_sub(sent) > MAX_AGE_IN_QUEUE)
+    /// When SQS got it, as time since 1970.
+    fn sent_at(&self) -> Option<Duration> {
+        self.message?.sent_at
     }
 
     fn wants(&self, role: Role) -> bool {
@@ -453,28 +501,28 @@ impl<'d> Delivery<'d> {
     }
 }
 
-impl<'d> Job<'d> {
-    fn is_copy_of(&self, other: &Self) -> bool {
-        match (&self.decision, &other.decision) {
-            (Decision::Send { claim, .. }, Decision::Send { claim: earlier, .. }) => {
-                claim == earlier && self.delivery.records == other.delivery.records
-            }
-            _ => false,
-        }
+impl Job<'_> {
+    fn needs_upload(&self) -> bool {
+        matches!(self.decision, Decision::Send { .. })
     }
 
-    fn upload_to(&mut self, wanted: Account) -> Option<&mut EventUpload<'d>> {
-        match &mut self.decision {
-            Decision::Send { account, upload, .. } if *account == wanted => Some(upload),
+    fn upload_to(&self, wanted: Account) -> Option<&EventUpload<'_>> {
+        match &self.decision {
+            Decision::Send { account, upload } if *account == wanted => Some(upload),
             _ => None,
         }
     }
 
     fn verdict(&self) -> Verdict {
-        match &self.decision {
+        let mut verdict = match &self.decision {
             Decision::Ended(outcome) => Verdict::Ended(*outcome),
             Decision::Undeliverable(why) => Verdict::Undeliverable(why.clone()),
             Decision::Send { upload, .. } => match (upload.unsettled, upload.refusal()) {
+                (Some(Unsettled::Later(UploadFailure::Unexplained)), _)
+                    if age(self.first_try()) > UNEXPLAINED_FOR =>
+                {
+                    Verdict::Undeliverable(Permanent::Refused(NO_CODE).into())
+                }
                 (Some(Unsettled::Later(failure)), _) => {
                     Verdict::Ended(Outcome::Failed(Failure::Upload(failure)))
                 }
@@ -482,7 +530,26 @@ impl<'d> Job<'d> {
                 (None, Some(code)) => Verdict::Undeliverable(Permanent::Refused(code).into()),
                 (None, None) => Verdict::Accepted,
             },
+        };
+        if let Verdict::Ended(Outcome::Failed(failure)) = verdict
+            && age(self.delivery.sent_at()) > MAX_AGE_IN_QUEUE
+        {
+            tracing::error!("not relayed for 13 days: {failure}");
+            verdict = Verdict::Undeliverable(Permanent::RetriesExhausted.into());
         }
+        match verdict {
+            // A redrive writes no profile.
+            Verdict::Undeliverable(_) if self.is_profile_only => {
+                Verdict::Ended(Outcome::ProfileRefused)
+            }
+            verdict => verdict,
+        }
+    }
+
+    /// When the event was first sent, as far as it is known.
+    fn first_try(&self) -> Option<Duration> {
+        let happened = || time_of(self.delivery.event.as_ref().ok()?);
+        self.delivery.sent_at().or(self.first_at).or_else(happened)
     }
 
     /// The records that a redrive has still to send, where it is not all of the event's.
@@ -499,7 +566,32 @@ impl<'d> Job<'d> {
         Some(words(&roles))
     }
 
-    fn report(self, outcome: Outcome, secret: Option<&Secret>) -> Report {
+    fn end(&mut self, (outcome, is_remembered): (Outcome, bool)) {
+        self.outcome = Some(outcome);
+        self.dedup_unavailable |= !is_remembered;
+        self.is_claim_open = !is_remembered && outcome == Outcome::Relayed;
+    }
+
+    /// Ends what its turn has not ended. What CleverTap has is relayed.
+    fn fail(&mut self, failure: Failure) {
+        self.end(match &self.decision {
+            Decision::Send { upload, .. } if upload.missing().is_empty() => {
+                (Outcome::Relayed, false)
+            }
+            _ => (Outcome::Failed(failure), true),
+        });
+    }
+
+    /// Whether no later event of its user may be sent in this invocation.
+    fn is_last_turn(&self) -> bool {
+        self.is_claim_open
+            || self.is_profile_under_way
+            || self.outcome.is_some_and(|outcome| !outcome.is_settled())
+    }
+
+    /// Its report; `untouched` is the outcome of what had no turn.
+    fn report(self, untouched: Outcome, secret: Option<&Secret>) -> Report {
+        let outcome = self.outcome.unwrap_or(untouched);
         let mut report = new_report(self.delivery, outcome, secret);
         report.dedup_unavailable = self.dedup_unavailable;
         report.is_unknown = self.is_unknown;
@@ -509,55 +601,54 @@ impl<'d> Job<'d> {
         }
         report
     }
+}
 
-    /// The reports of its delivery and of the copies.
-    fn reports(mut self, outcome: Outcome, secret: Option<&Secret>) -> Vec<Relayed<'d>> {
-        let (delivery, copies) = (self.delivery, std::mem::take(&mut self.copies));
-        let report = self.report(outcome, secret);
-        let copies = copies.into_iter().map(|delivery| Relayed {
-            delivery,
-            report: new_report(delivery, outcome, secret),
-        });
-        std::iter::once(Relayed { delivery, report }).chain(copies).collect()
+/// The next job of each user, in the order of the batch, with at most one copy of an event among them.
+fn next_turns<'j, 'd>(jobs: &'j mut [Job<'d>]) -> Vec<&'j mut Job<'d>> {
+    let (mut groups, mut keys) = (HashSet::new(), HashSet::new());
+    let is_next = |job: &&mut Job<'d>| {
+        let group = job.delivery.group();
+        if job.outcome.is_some() {
+            groups.extend(group.filter(|_| job.is_last_turn()));
+            return false;
+        }
+        let is_first = group.is_none_or(|group| groups.insert(group));
+        is_first && job.key.clone().is_none_or(|key| keys.insert(key))
+    };
+    jobs.iter_mut().filter(is_next).collect()
+}
+
+/// A copy of an event that has ended ends as that one did, without an upload or a dead letter of its own.
+fn end_copies(jobs: &mut [Job<'_>]) {
+    let ended = jobs.iter().filter_map(|job| Some((job.key.clone()?, job.outcome?)));
+    let ended: HashMap<_, _> = ended.collect();
+    for job in jobs.iter_mut().filter(|job| job.outcome.is_none()) {
+        if let Some(outcome) = job.key.as_ref().and_then(|key| ended.get(key)) {
+            job.decision = Decision::Ended(match outcome {
+                Outcome::Relayed => Outcome::Duplicate,
+                outcome => *outcome,
+            });
+        }
     }
 }
 
-/// After an event that cannot be sent now, no later one of its group is sent.
-fn block_after_failures(jobs: &mut [Job<'_>]) {
-    let mut blocked = HashSet::new();
-    for job in jobs {
-        let group = job.delivery.group();
-        match job.decision {
-            Decision::Ended(Outcome::Failed(_)) => blocked.extend(group),
-            Decision::Send { .. } if group.is_some_and(|group| blocked.contains(group)) => {
-                job.decision = Decision::Ended(Outcome::Failed(BLOCKED));
-            }
-            _ => {}
-        }
+/// Purchasely's own user: what decides the CleverTap identity does not split a user. Without one, the body.
+fn user_of<'d>(delivery: &'d Delivery<'_>) -> Cow<'d, [u8]> {
+    match delivery.event.as_ref().ok().and_then(purchasely_id) {
+        Some(id) => id.into_owned().into_bytes().into(),
+        None => delivery.body.into(),
     }
 }
 
-/// After a failure, nothing of the same group is settled, except what was accepted in the same upload. What
-/// would soon be deleted does not fail once more.
-fn judge_in_order(jobs: Vec<Job<'_>>) -> impl Iterator<Item = (Job<'_>, Verdict)> {
-    let mut blocked = HashSet::new();
-    jobs.into_iter().map(move |job| {
-        let group = job.delivery.group();
-        let mut verdict = job.verdict();
-        let is_blocked = group.is_some_and(|group| blocked.contains(group));
-        if is_blocked && !matches!(verdict, Verdict::Accepted) {
-            verdict = Verdict::Ended(Outcome::Failed(BLOCKED));
-        }
-        if let Verdict::Ended(Outcome::Failed(failure)) = verdict {
-            if failure != BLOCKED && job.delivery.is_expiring() {
-                tracing::error!("not relayed for 13 days: {failure}");
-                verdict = Verdict::Undeliverable(Permanent::RetriesExhausted.into());
-            } else {
-                blocked.extend(group);
-            }
-        }
-        (job, verdict)
-    })
+/// How long ago it was; zero for what is unknown or ahead, because clocks may disagree.
+fn age(time: Option<Duration>) -> Duration {
+    time.map(|time| clock::unix_time().saturating_sub(time)).unwrap_or_default()
+}
+
+/// When an event happened, as time since 1970.
+fn time_of(event: &Event) -> Option<Duration> {
+    let milliseconds = u64::try_from(event.time_ms("event_created_at")?).ok()?;
+    Some(Duration::from_millis(milliseconds))
 }
 
 /// The attribute that says when the function got a webhook.
@@ -576,13 +667,10 @@ fn new_report(delivery: &Delivery<'_>, outcome: Outcome, secret: Option<&Secret>
         return Report::new(outcome);
     };
     let created_at = match (delivery.origin, delivery.message) {
-        (Origin::Purchasely, None) => event.time_ms("event_created_at"),
+        (Origin::Purchasely, None) => time_of(event),
         _ => None,
     };
-    let age = created_at
-        .and_then(|milliseconds| u64::try_from(milliseconds).ok())
-        // Clocks may disagree.
-        .map(|created| clock::unix_time().saturating_sub(Duration::from_millis(created)));
+    let age = created_at.map(|created| age(Some(created)));
     let user = purchasely_id(event).zip(secret.and_then(|secret| secret.shared_secrets().next()));
     let user = user.map(|(id, secret)| user_digest(secret, &id));
     Report { user, ..Report::of_event(outcome, event, age) }

@@ -117,7 +117,8 @@ fn line<'r>(report: &'r Report, invocation: Invocation<'r>, now: SystemTime) -> 
     metrics.count_if("RevenueMissing", notes.revenue_missing);
     metrics.count_if("PlaceholderId", notes.has_placeholder);
     metrics.count_if("UnknownEnvironment", notes.unknown_environment);
-    metrics.count_if("ProfileRefused", upload.profile_refused.is_some());
+    let is_refused = upload.profile_refused.is_some() || report.outcome == Outcome::ProfileRefused;
+    metrics.count_if("ProfileRefused", is_refused);
     metrics.count_if("ClaimsUnavailable", report.dedup_unavailable);
     Line {
         timestamp: timestamp(now),

@@ -26,6 +26,8 @@ const STATE: &str = "state";
 const UNTIL_MS: &str = "until_ms";
 /// Unique per claim, so that a repeated call recognizes what its first attempt wrote.
 const OWNER: &str = "owner";
+/// The Unix seconds of the first claim.
+const FIRST_AT: &str = "first_at";
 /// The names of the parts that CleverTap accepted, a string set.
 const ACCEPTED: &str = "accepted";
 const IN_PROGRESS: &str = "in_progress";
@@ -50,8 +52,13 @@ pub struct Claims {
 /// What an attempt to claim a key found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claim {
-    /// The key is ours. These parts of it were accepted in an earlier invocation.
-    Taken { accepted: Vec<String> },
+    /// The key is ours.
+    Taken {
+        /// The parts of it that were accepted in an earlier invocation.
+        accepted: Vec<String>,
+        /// When it was first claimed, as time since 1970.
+        first_at: Option<Duration>,
+    },
     /// Another invocation is relaying the event.
     InProgress,
     /// CleverTap accepted the event before.
@@ -89,12 +96,12 @@ impl Claims {
     /// state is no claim: [`Self::add_accepted`] made it after a claim that could not be written.
     pub async fn claim(&self, key: &str) -> Claim {
         self.warm_up.wait().await;
-        let now = unix_time().as_millis();
+        let (seconds, now) = (unix_time().as_secs(), unix_time().as_millis());
         let until = now + PROGRESS_TTL.as_millis();
         let update = self
             .update(key)
             .update_expression(
-                "SET #state = :in_progress, #until = :until, #owner = :owner, #expires = :expires",
+                "SET #state = :in_progress, #until = :until, #owner = :owner, #expires = :expires, #first = if_not_exists(#first, :first)",
             )
             .condition_expression(
                 "attribute_not_exists(#state) OR (#state = :in_progress AND (#until < :now OR #owner = :owner))",
@@ -102,6 +109,8 @@ impl Claims {
             .expression_attribute_names("#state", STATE)
             .expression_attribute_names("#until", UNTIL_MS)
             .expression_attribute_names("#owner", OWNER)
+            .expression_attribute_names("#first", FIRST_AT)
+            .expression_attribute_values(":first", AttributeValue::N(seconds.to_string()))
             .expression_attribute_values(":in_progress", text(IN_PROGRESS))
             .expression_attribute_values(":until", AttributeValue::N(until.to_string()))
             .expression_attribute_values(":owner", AttributeValue::S(telemetry::unique_id()))
@@ -109,7 +118,10 @@ impl Claims {
             .return_values(ReturnValue::AllNew)
             .return_values_on_condition_check_failure(ReturnOnFailure::AllOld);
         match update.send().await {
-            Ok(updated) => Claim::Taken { accepted: accepted(updated.attributes()) },
+            Ok(updated) => Claim::Taken {
+                accepted: accepted(updated.attributes()),
+                first_at: first_at(updated.attributes()),
+            },
             Err(error) => existing(&error).unwrap_or_else(|| {
                 let error = super::describe(&error);
                 tracing::warn!("the claims table is unavailable: {error}");
@@ -169,6 +181,11 @@ fn text(value: &str) -> AttributeValue {
 fn accepted(item: Option<&HashMap<String, AttributeValue>>) -> Vec<String> {
     let parts = item.and_then(|item| item.get(ACCEPTED)?.as_ss().ok());
     parts.cloned().unwrap_or_default()
+}
+
+fn first_at(item: Option<&HashMap<String, AttributeValue>>) -> Option<Duration> {
+    let seconds = item?.get(FIRST_AT)?.as_n().ok()?;
+    seconds.parse().ok().map(Duration::from_secs)
 }
 
 /// What the existing item says; `None` if the update failed for another reason.

@@ -15,6 +15,7 @@ pub use record::{
     Change, Content, Property, Record, Role, UnixSeconds, Upload, User, Value, upload_body,
 };
 pub use region::{REGIONS, Region};
+pub use response::NO_CODE;
 pub use uploader::{EventUpload, Unsettled, UploadFailure, UploadStats, Uploader};
 
 /// One of the operator's CleverTap accounts.

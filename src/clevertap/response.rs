@@ -5,18 +5,21 @@
 //! what that page leaves open is read tolerantly.
 
 use super::Role;
-use serde::Deserialize;
-use serde_json::Value;
+use crate::json::{self, Value};
 use std::ops::RangeInclusive;
 
-/// "Miscellaneous server error": the one transient record code.
+/// "Miscellaneous server error": the documented transient record code.
 pub const TRANSIENT_CODE: u16 = 555;
+/// Stands for a refusal that has no code: the status of the answer that contains it.
+pub const NO_CODE: u16 = 200;
 /// Codes about system fields of a profile.
 const PROFILE_CODES: RangeInclusive<u16> = 514..=520;
 /// All documented codes of refused records but [`TRANSIENT_CODE`]. They look like HTTP statuses.
 const RECORD_CODES: RangeInclusive<u16> = 509..=528;
-/// Stands for a refusal that has no code: the status of the answer that contains it.
-const NO_CODE: u16 = 200;
+/// What stands before the number of a refused record.
+const RECORD_NUMBER: &str = "record number";
+/// Of which one is in the text of an upload that was refused because of its rate.
+const BUSY_WORDS: [&str; 2] = ["too many", "concurrent"];
 
 /// CleverTap's answer to one record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +40,8 @@ pub enum Response {
     Verdicts(Vec<Verdict>),
     /// Nothing was stored, and no record is named: 400, 413, 422, or a `fail` (with its code).
     Refused(u16),
+    /// Nothing was stored, and neither a code nor a record says why.
+    Unexplained,
     /// The account id, the passcode or the region is wrong: 401, 403, 404.
     Unauthorized(u16),
     /// Too many concurrent uploads, or a server error: 408, 425, 429, 5xx.
@@ -88,91 +93,126 @@ pub fn meaning(code: u16) -> &'static str {
     }
 }
 
-/// Only `status` must have its documented type.
-#[derive(Deserialize)]
-struct Body {
-    status: Status,
-    #[serde(default)]
-    code: Value,
-    #[serde(default)]
-    unprocessed: Value,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumString)]
+#[strum(serialize_all = "lowercase", ascii_case_insensitive)]
 enum Status {
     Success,
     Partial,
     Fail,
 }
 
-/// An entry of `unprocessed`, as far as it can be read.
+/// An entry of `unprocessed`, or the answer as a whole, as far as it can be read.
 struct Refusal {
     code: Option<u16>,
     /// Counted from 1.
     record_number: Option<usize>,
+    /// Whether its text blames the rate of uploads.
+    is_busy: bool,
 }
 
 impl Refusal {
-    fn read(entry: &Value) -> Self {
+    fn read(entry: &Value<'_>) -> Self {
+        let text = entry.get("error").and_then(Value::as_text);
+        let text = text.unwrap_or_default().to_ascii_lowercase();
         Self {
-            code: code(&entry["code"]),
-            record_number: entry["error"].as_str().and_then(record_number),
+            code: entry.get("code").and_then(Value::parse),
+            record_number: record_number(&text),
+            is_busy: BUSY_WORDS.iter().any(|words| text.contains(words)),
+        }
+    }
+
+    fn explains(&self) -> bool {
+        self.code.is_some() || self.record_number.is_some()
+    }
+
+    fn verdict(&self) -> Verdict {
+        match self.code {
+            // A refused record was not stored.
+            Some(code @ (408 | 425 | 429 | 500..=504 | TRANSIENT_CODE)) => Verdict::Transient(code),
+            code => Verdict::Refused(code.unwrap_or(NO_CODE)),
         }
     }
 }
 
-fn code(value: &Value) -> Option<u16> {
-    match value {
-        Value::String(text) => text.trim().parse().ok(),
-        other => other.as_u64()?.try_into().ok(),
+fn read_body(body: &[u8], roles: &[Role]) -> Response {
+    // An echoed record can contain anything.
+    let body = String::from_utf8_lossy(body);
+    let Ok(body) = json::read(body.as_bytes()) else {
+        return Response::Unexpected(200);
+    };
+    let status = body.get("status").and_then(Value::as_text);
+    let Some(status) = status.and_then(|status| status.trim().parse().ok()) else {
+        return Response::Unexpected(200);
+    };
+    let mut refusals: Vec<_> = match body.get("unprocessed") {
+        None | Some(Value::Null) => Vec::new(),
+        Some(Value::List(entries)) => entries.iter().map(Refusal::read).collect(),
+        Some(other) => vec![Refusal::read(other)],
+    };
+    if status == Status::Fail {
+        let whole = Refusal::read(&body);
+        if !refusals.iter().any(Refusal::explains) {
+            if whole.record_number.is_none() {
+                return whole_failure(
+                    whole.code,
+                    whole.is_busy || refusals.iter().any(|it| it.is_busy),
+                );
+            }
+            refusals = vec![whole];
+        }
+        refusals.retain(Refusal::explains);
+    }
+    let response = match (verdicts(status, &refusals, roles), status) {
+        (Some(_), Status::Partial) if refusals.is_empty() => Response::Unclear,
+        (Some(verdicts), _) => Response::Verdicts(verdicts),
+        (None, Status::Fail) => unplaced(&refusals, roles),
+        (None, Status::Success | Status::Partial) => Response::Unclear,
+    };
+    let processed = body.get("processed").and_then(Value::parse::<usize>);
+    if let (Response::Verdicts(verdicts), Some(processed)) = (&response, processed) {
+        let accepted = verdicts.iter().filter(|verdict| **verdict == Verdict::Accepted).count();
+        if accepted != processed {
+            tracing::warn!(
+                processed,
+                accepted,
+                "CleverTap's answer disagrees with itself: it processed more or fewer records than it did not refuse"
+            );
+        }
+    }
+    response
+}
+
+/// A `fail` that names no record.
+fn whole_failure(code: Option<u16>, is_busy: bool) -> Response {
+    match code {
+        None if is_busy => Response::Transient(429),
+        None => Response::Unexplained,
+        Some(code) if RECORD_CODES.contains(&code) => Response::Refused(code),
+        Some(code) => by_code(code).unwrap_or(Response::Refused(code)),
     }
 }
 
-fn read_body(body: &[u8], roles: &[Role]) -> Response {
-    let Ok(body) = serde_json::from_slice::<Body>(body) else {
-        return Response::Unexpected(200);
-    };
-    let refusals: Vec<_> = match &body.unprocessed {
-        Value::Null => Vec::new(),
-        Value::Array(entries) => entries.iter().map(Refusal::read).collect(),
-        other => vec![Refusal::read(other)],
-    };
-    let body_code = code(&body.code);
-    match (body.status, refusals.first()) {
-        (Status::Success, None) => Response::Verdicts(vec![Verdict::Accepted; roles.len()]),
-        (Status::Partial, None) => Response::Unclear,
-        (Status::Fail, None) => body_code
-            .filter(|code| !RECORD_CODES.contains(code))
-            .and_then(by_code)
-            .unwrap_or(Response::Refused(body_code.unwrap_or(NO_CODE))),
-        (status, Some(first)) => match (verdicts(status, &refusals, roles), status) {
-            (Some(verdicts), _) => Response::Verdicts(verdicts),
-            (None, Status::Fail) => match first.code {
-                Some(TRANSIENT_CODE) => Response::Transient(TRANSIENT_CODE),
-                code => Response::Refused(code.unwrap_or(NO_CODE)),
-            },
-            (None, Status::Success | Status::Partial) => Response::Unclear,
-        },
+/// A `fail` whose refusals are about records that cannot be told.
+fn unplaced(refusals: &[Refusal], roles: &[Role]) -> Response {
+    let mut verdicts = refusals.iter().map(Refusal::verdict);
+    match verdicts.find(|verdict| matches!(verdict, Verdict::Transient(_))) {
+        Some(transient) => Response::Verdicts(vec![transient; roles.len()]),
+        None => Response::Refused(refusals.iter().find_map(|it| it.code).unwrap_or(NO_CODE)),
     }
 }
 
 /// The verdicts on all records; `None` if it is unclear which record a refusal is about.
 fn verdicts(status: Status, refusals: &[Refusal], roles: &[Role]) -> Option<Vec<Verdict>> {
-    let is_transient = |refusal: &Refusal| refusal.code == Some(TRANSIENT_CODE);
+    let mut named = refusals.iter().map(Refusal::verdict);
     let unnamed = match status {
         Status::Success | Status::Partial => Verdict::Accepted,
-        Status::Fail if refusals.iter().any(is_transient) => Verdict::Transient(TRANSIENT_CODE),
-        Status::Fail => Verdict::Unnamed,
+        Status::Fail => named
+            .find(|verdict| matches!(verdict, Verdict::Transient(_)))
+            .unwrap_or(Verdict::Unnamed),
     };
     let mut verdicts = vec![unnamed; roles.len()];
     for refusal in refusals {
-        let verdict = verdicts.get_mut(record_of(refusal, roles)?)?;
-        *verdict = if is_transient(refusal) {
-            Verdict::Transient(TRANSIENT_CODE)
-        } else {
-            Verdict::Refused(refusal.code.unwrap_or(NO_CODE))
-        };
+        *verdicts.get_mut(record_of(refusal, roles)?)? = refusal.verdict();
     }
     Some(verdicts)
 }
@@ -192,10 +232,16 @@ fn record_of(refusal: &Refusal, roles: &[Role]) -> Option<usize> {
     candidates.next().is_none().then_some(first)
 }
 
-/// The 1-based number at the end of "… Skipped record number : 2".
-fn record_number(error: &str) -> Option<usize> {
-    let (_, number) = error.rsplit_once(':')?;
-    number.trim().parse().ok()
+/// The 1-based number in "… Skipped record number : 2", wherever that stands in the text, which is in lower
+/// case. Nothing else is a record's number.
+fn record_number(text: &str) -> Option<usize> {
+    let mut places = text.rmatch_indices(RECORD_NUMBER);
+    places.find_map(|(place, words)| {
+        let number = text[place + words.len()..].trim_start().strip_prefix(':')?.trim_start();
+        let digits = &number[..number.find(|c: char| !c.is_ascii_digit()).unwrap_or(number.len())];
+        // No upload has so many records that the number does not fit.
+        (!digits.is_empty()).then(|| digits.parse().unwrap_or(usize::MAX))
+    })
 }
 
 #[cfg(test)]
@@ -261,7 +307,7 @@ mod tests {
         check(&[Event], null, &Response::Verdicts(vec![Refused(999)]));
         check(
             &[Event],
-            r#"{"status":"fail","unprocessed":[{}]}"#,
+            &answer("fail", &[]).replace("[]", r#"[{"error":"Skipped record number : 1"}]"#),
             &Response::Verdicts(vec![Refused(200)]),
         );
         check(
@@ -281,10 +327,87 @@ mod tests {
 
     #[test]
     fn a_fail_that_names_no_record_refuses_the_upload() {
-        check(BOTH, r#"{"status":"fail"}"#, &Response::Refused(200));
         check(BOTH, r#"{"status":"fail","code":512}"#, &Response::Refused(512));
         check(BOTH, &answer("fail", &[(512, "which?")]), &Response::Refused(512));
-        check(BOTH, &answer("fail", &[(555, "which?")]), &Response::Transient(555));
+        let transient = Response::Verdicts(vec![Transient(555), Transient(555)]);
+        check(BOTH, &answer("fail", &[(512, "which?"), (555, "which?")]), &transient);
+    }
+
+    #[test]
+    fn a_record_is_named_by_the_digits_after_record_number_and_a_colon_alone() {
+        for (error, number) in [
+            ("not valid.skipped record number : 2", Some(2)),
+            ("skipped record number:2, see documentation", Some(2)),
+            ("skipped record number : 2.", Some(2)),
+            ("record number : 1 is a copy of record number : 2", Some(2)),
+            ("record number : 2, see what a record number is", Some(2)),
+            ("record number : 99999999999999999999999", Some(usize::MAX)),
+            ("over the limit by : 1", None),
+            ("record number", None),
+            ("record number : two", None),
+            ("1", None),
+        ] {
+            assert_eq!(record_number(error), number, "{error}");
+        }
+        let error = "No. SKIPPED RECORD NUMBER : 2, see documentation";
+        let body = answer("partial", &[(509, error)]);
+        check(BOTH, &body, &Response::Verdicts(vec![Accepted, Refused(509)]));
+        check(BOTH, &answer("partial", &[(512, "over the limit by : 1")]), &Response::Unclear);
+    }
+
+    #[test]
+    fn a_fail_without_a_code_or_a_record_number_explains_nothing_unless_it_blames_the_rate() {
+        for body in [
+            r#"{"status":"fail"}"#,
+            r#"{"status":"fail","unprocessed":[{}]}"#,
+            r#"{"status":"fail","unprocessed":["no"]}"#,
+            r#"{"status":"fail","code":null,"unprocessed":[{"error":"not now"}]}"#,
+        ] {
+            check(&[Event], body, &Response::Unexplained);
+            check(BOTH, body, &Response::Unexplained);
+        }
+        for body in [
+            r#"{"status":"fail","error":"Too Many Concurrent requests"}"#,
+            r#"{"status":"fail","unprocessed":[{"error":"concurrent uploads"}]}"#,
+        ] {
+            check(BOTH, body, &Response::Transient(429));
+        }
+        let named = r#"{"status":"fail","error":"Skipped record number : 1"}"#;
+        check(BOTH, named, &Response::Verdicts(vec![Refused(200), Unnamed]));
+    }
+
+    #[test]
+    fn an_echoed_record_can_contain_anything() {
+        for echoed in [r#"{"plan":"gold \ud83c"}"#, r#"{"x":1e400}"#, r#"{"\udc00":1}"#] {
+            let body = answer("partial", &[(514, FIRST)]).replace("{}", echoed);
+            check(BOTH, &body, &Response::Verdicts(vec![Refused(514), Accepted]));
+        }
+        let body = answer("partial", &[(514, FIRST)]).replace("{}", "\"?\"");
+        let body = body
+            .into_bytes()
+            .iter()
+            .map(|&byte| if byte == b'?' { 0xff } else { byte })
+            .collect::<Vec<_>>();
+        let expected = Response::Verdicts(vec![Refused(514), Accepted]);
+        assert_eq!(read(200, Some(&body), BOTH), expected);
+    }
+
+    #[test]
+    fn a_status_has_any_case() {
+        check(&[Event], r#"{"status":"Success"}"#, &Response::Verdicts(vec![Accepted]));
+        check(BOTH, r#"{"status":"PARTIAL"}"#, &Response::Unclear);
+    }
+
+    #[test]
+    fn a_record_code_is_transient_or_permanent() {
+        for code in [408, 425, 429, 500, 501, 502, 503, 504, 555] {
+            let expected = Response::Verdicts(vec![Accepted, Transient(code)]);
+            check(BOTH, &answer("partial", &[(code, SECOND)]), &expected);
+        }
+        for code in [400, 401, 404, 505, 509, 528, 599] {
+            let expected = Response::Verdicts(vec![Accepted, Refused(code)]);
+            check(BOTH, &answer("partial", &[(code, SECOND)]), &expected);
+        }
     }
 
     #[test]

@@ -1,15 +1,14 @@
 //! Uploads the records of one or several events until each has its verdict or the time is up.
 //!
 //! It knows which attempts may be repeated and when to read the secret again. It does not know what a
-//! verdict means for an event, nor where events come from.
+//! verdict means for an event, nor where events come from. The events of one upload are of different users.
 
 use super::client::{Attempt, Client, Credentials};
-use super::response::{Response, TRANSIENT_CODE, Verdict};
+use super::response::{NO_CODE, Response, TRANSIENT_CODE, Verdict};
 use super::{Account, Record, Role, upload_body};
 use crate::aws::secret::{Secret, Secrets};
 use crate::clock;
 use http::HeaderValue;
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 use strum::IntoStaticStr;
@@ -21,7 +20,9 @@ const MAX_ATTEMPTS: u32 = 4;
 const FIRST_DELAY: Duration = Duration::from_millis(200);
 /// … and none is longer than this.
 const MAX_DELAY: Duration = Duration::from_secs(2);
-/// How long a profile that CleverTap refused for now is waited for, once its event is settled.
+/// An attempt with less time than this is not worth its risk: without an answer, the event may be stored.
+const MIN_ATTEMPT: Duration = Duration::from_secs(1);
+/// How long profiles that are still open are waited for, once their events are settled.
 const PROFILE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Uploads to the operator's CleverTap accounts.
@@ -37,15 +38,13 @@ pub struct Uploader {
 /// The records of one event, and what CleverTap said about each.
 #[derive(Debug)]
 pub struct EventUpload<'e> {
-    /// Shared by the events of one user, where keeping their order is the function's task.
-    pub group: Option<&'e str>,
     records: Vec<Tracked<'e>>,
     /// Why a required record has no verdict.
     pub unsettled: Option<Unsettled>,
-    /// Whether CleverTap accepted other records of the event in an earlier invocation.
-    is_rest: bool,
     /// Whether an attempt that may have been stored was repeated, which is done once.
     is_repeated: bool,
+    /// How often CleverTap refused all records without saying why.
+    unexplained: u32,
     pub stats: UploadStats,
 }
 
@@ -73,11 +72,15 @@ pub enum UploadFailure {
     NoSandboxPasscode,
 
     // Nobody: a retry is enough.
-    #[error("an earlier event of the same user is not settled; this one is sent again after it")]
-    Blocked,
-    /// Too many concurrent uploads (429), a server error (5xx) or a record refused for now (555).
+    #[error("there was too little time left for an upload; the event is sent again")]
+    TooLate,
+    /// Too many concurrent uploads (429) or a server error (5xx).
     #[error("CleverTap is busy or has an error ({0}); the event is sent again")]
     Busy(u16),
+    /// A record of the event, which is not stored.
+    #[error("CleverTap refused the event for now ({0}); it is sent again")]
+    #[strum(serialize = "busy")]
+    RefusedForNow(u16),
     #[error("CleverTap could not be reached; the event is sent again")]
     Unreachable,
     #[error("CleverTap closed the connection without an answer; the event is sent again")]
@@ -88,15 +91,23 @@ pub enum UploadFailure {
     // A developer: this should not happen.
     #[error("CleverTap's answer ({0}) is not documented; the event is sent again")]
     UnexpectedResponse(u16),
+    /// Nothing was stored, with the event alone and without its profile, too.
+    #[error("CleverTap refuses the event and does not say why; it is sent again for a day")]
+    Unexplained,
 }
 
 impl UploadFailure {
     /// Whether CleverTap may have stored the records: then the next attempt may store them twice.
     pub fn may_be_stored(self) -> bool {
         match self {
-            Self::Busy(code) => matches!(repeat_after(code), Repeat::No),
-            Self::TimedOut | Self::UnexpectedResponse(_) => true,
-            _ => false,
+            Self::Busy(code) => !matches!(repeat_after(code), Repeat::Yes),
+            Self::ConnectionLost | Self::TimedOut | Self::UnexpectedResponse(_) => true,
+            Self::CredentialsRejected(_)
+            | Self::NoSandboxPasscode
+            | Self::TooLate
+            | Self::RefusedForNow(_)
+            | Self::Unreachable
+            | Self::Unexplained => false,
         }
     }
 }
@@ -107,10 +118,17 @@ pub struct UploadStats {
     /// The last HTTP status that CleverTap answered.
     pub status: Option<u16>,
     pub attempts: u32,
-    /// The code with which CleverTap refused the profile of an event that was relayed without it.
+    /// The code with which CleverTap refused the profile, which was not sent again after that.
     pub profile_refused: Option<u16>,
     /// With all attempts and waits.
     pub duration: Duration,
+}
+
+/// What CleverTap said about profiles that were uploaded without their events.
+#[derive(Debug, Default)]
+pub struct JudgedProfiles {
+    verdicts: std::vec::IntoIter<Verdict>,
+    are_under_way: bool,
 }
 
 #[derive(Debug)]
@@ -125,6 +143,8 @@ struct Tracked<'e> {
 enum State {
     Pending,
     Accepted,
+    /// In an earlier invocation.
+    AcceptedBefore,
     Refused(u16),
 }
 
@@ -141,7 +161,7 @@ enum Repeat {
 
 impl<'e> EventUpload<'e> {
     /// A profile alone is required; beside an event or a revenue record it is not.
-    pub fn new(group: Option<&'e str>, records: Vec<Record<'e>>) -> Self {
+    pub fn new(records: Vec<Record<'e>>) -> Self {
         let only_profiles = records.iter().all(|record| !record.role.is_required());
         let records = records.into_iter().map(|record| Tracked {
             is_required: only_profiles || record.role.is_required(),
@@ -149,42 +169,41 @@ impl<'e> EventUpload<'e> {
             state: State::Pending,
         });
         Self {
-            group,
             records: records.collect(),
             unsettled: None,
-            is_rest: false,
             is_repeated: false,
+            unexplained: 0,
             stats: UploadStats::default(),
         }
     }
 
-    /// Leaves out what CleverTap accepted in an earlier invocation, and the profile, which goes only with
-    /// the first attempt.
+    /// Leaves out the required records that CleverTap accepted in an earlier invocation.
     pub fn skip_accepted(&mut self, accepted: &[Role]) {
-        if !accepted.is_empty() {
-            self.is_rest = true;
-            self.records
-                .retain(|tracked| tracked.is_required && !accepted.contains(&tracked.record.role));
+        for tracked in &mut self.records {
+            if tracked.is_required && accepted.contains(&tracked.record.role) {
+                tracked.state = State::AcceptedBefore;
+            }
         }
     }
 
-    /// Whether CleverTap accepted a part of the event's required records, in this invocation or before.
-    pub fn is_partial(&self) -> bool {
-        self.is_rest || !self.accepted().is_empty()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.records.is_empty()
-    }
-
-    /// The required records that CleverTap accepted.
+    /// The required records that CleverTap accepted in this invocation.
     pub fn accepted(&self) -> Vec<Role> {
         self.required(|state| state == State::Accepted)
     }
 
     /// The required records that CleverTap has not accepted.
     pub fn missing(&self) -> Vec<Role> {
-        self.required(|state| state != State::Accepted)
+        self.required(|state| !matches!(state, State::Accepted | State::AcceptedBefore))
+    }
+
+    /// Whether CleverTap accepted a part of the event's required records, in this invocation or before.
+    pub fn is_partial(&self) -> bool {
+        self.missing().len() < self.required(|_| true).len()
+    }
+
+    /// Whether the event's only record is its profile.
+    pub fn is_profile_only(&self) -> bool {
+        self.records.iter().all(|tracked| tracked.record.role == Role::Profile)
     }
 
     /// The code of the first required record that CleverTap refused permanently.
@@ -192,8 +211,29 @@ impl<'e> EventUpload<'e> {
         let mut required = self.records.iter().filter(|tracked| tracked.is_required);
         required.find_map(|tracked| match tracked.state {
             State::Refused(code) => Some(code),
-            State::Pending | State::Accepted => None,
+            State::Pending | State::Accepted | State::AcceptedBefore => None,
         })
+    }
+
+    /// The profile of a settled event, if CleverTap has neither accepted nor refused it for good.
+    pub fn open_profile(&self) -> Option<&Record<'e>> {
+        let is_settled = !self.is_open() && !matches!(self.unsettled, Some(Unsettled::Later(_)));
+        let is_profile = |tracked: &&Tracked<'_>| tracked.is_pending() && !tracked.is_required;
+        let open = self.records.iter().find(is_profile).filter(|_| is_settled);
+        open.map(|tracked| &tracked.record)
+    }
+
+    /// Judges the open profile, if there is one, after its last attempt. Without a verdict it is dropped. Returns
+    /// whether CleverTap may still be working on it.
+    pub fn close_profile(&mut self, judged: &mut JudgedProfiles) -> bool {
+        if self.open_profile().is_none() {
+            return false;
+        }
+        self.apply(&mut judged.verdicts.by_ref().take(1));
+        if self.open_profile().is_some() {
+            self.stats.profile_refused.get_or_insert(NO_CODE);
+        }
+        judged.are_under_way
     }
 
     fn required(&self, is_wanted: impl Fn(State) -> bool) -> Vec<Role> {
@@ -222,22 +262,23 @@ impl<'e> EventUpload<'e> {
         }
     }
 
-    fn apply(&mut self, verdicts: &mut std::slice::Iter<'_, Verdict>) {
+    fn apply(&mut self, verdicts: &mut impl Iterator<Item = Verdict>) {
         let mut profile_refused = self.stats.profile_refused;
-        for tracked in self.pending() {
-            let refusal = match verdicts.next() {
-                Some(Verdict::Accepted) => {
+        for (tracked, verdict) in self.pending().zip(verdicts) {
+            let refusal = match verdict {
+                Verdict::Accepted => {
                     tracked.state = State::Accepted;
                     None
                 }
-                Some(Verdict::Refused(code)) => {
-                    tracked.state = State::Refused(*code);
-                    Some(*code)
+                Verdict::Refused(code) => {
+                    tracked.state = State::Refused(code);
+                    Some(code)
                 }
-                Some(Verdict::Transient(code)) => Some(*code),
-                Some(Verdict::Unnamed) | None => continue,
+                // A required one is sent again.
+                Verdict::Transient(code) => Some(code).filter(|_| !tracked.is_required),
+                Verdict::Unnamed => continue,
             };
-            if !tracked.is_required {
+            if tracked.record.role == Role::Profile {
                 profile_refused = refusal;
             }
         }
@@ -247,15 +288,28 @@ impl<'e> EventUpload<'e> {
     /// An upload of this event alone was refused without naming a record: the profile is left out first,
     /// because nothing says that it was not the cause.
     fn refuse(&mut self, code: u16) {
-        let has_profile = self.pending().any(|tracked| !tracked.is_required);
-        for tracked in self.pending() {
-            if !(has_profile && tracked.is_required) {
-                tracked.state = State::Refused(code);
+        if !self.leave_out_profile(code) {
+            self.refuse_required(code);
+        }
+    }
+
+    fn refuse_required(&mut self, code: u16) {
+        for tracked in self.records.iter_mut().filter(|it| it.is_required && it.is_pending()) {
+            tracked.state = State::Refused(code);
+            if tracked.record.role == Role::Profile {
+                self.stats.profile_refused = Some(code);
             }
         }
-        if has_profile {
-            self.stats.profile_refused = Some(code);
-        }
+    }
+
+    /// Returns whether there was a profile beside the event.
+    fn leave_out_profile(&mut self, code: u16) -> bool {
+        let Some(profile) = self.pending().find(|tracked| !tracked.is_required) else {
+            return false;
+        };
+        profile.state = State::Refused(code);
+        self.stats.profile_refused = Some(code);
+        true
     }
 
     fn stop(&mut self, why: Unsettled) {
@@ -283,23 +337,24 @@ impl Tracked<'_> {
 }
 
 impl Uploader {
-    /// Uploads events together, in their order. What CleverTap accepted is never sent again.
+    /// Uploads events together. What CleverTap accepted is never sent again. Returns the secret that was used
+    /// last.
     pub async fn upload(
         &self,
         account: Account,
         mut secret: Arc<Secret>,
         deadline: Instant,
         uploads: &mut [&mut EventUpload<'_>],
-    ) {
+    ) -> Arc<Secret> {
         let started = clock::instant();
         let mut backoff = Backoff::default();
         let failure = loop {
-            let open = uploads.iter().filter(|upload| upload.is_open()).count();
-            if open == 0 {
-                return;
+            let mut open: Vec<_> = uploads.iter_mut().filter(|upload| upload.is_open()).collect();
+            if open.is_empty() {
+                return secret;
             }
-            if clock::instant() >= deadline {
-                break UploadFailure::TimedOut;
+            if clock::instant() + MIN_ATTEMPT > deadline {
+                break UploadFailure::TooLate;
             }
             let Some(credentials) = self.credentials(account, &secret) else {
                 // The passcode may have been added a moment ago.
@@ -309,39 +364,60 @@ impl Uploader {
                 }
                 continue;
             };
-            let attempt = self.attempt(credentials, deadline, uploads).await;
-            for upload in uploads.iter_mut().filter(|upload| upload.is_open()) {
+            let records: Vec<_> = open
+                .iter()
+                .flat_map(|upload| &upload.records)
+                .filter(|tracked| tracked.is_pending())
+                .map(|tracked| &tracked.record)
+                .collect();
+            let attempt = self.attempt(credentials, deadline, &records).await;
+            for upload in &mut open {
                 upload.count_attempt(&attempt, started);
             }
             let (repeat, failure) = match attempt {
                 Attempt::Answered { status, response } => match response {
                     Response::Verdicts(verdicts) => {
-                        let mut remaining = verdicts.iter();
-                        for upload in uploads.iter_mut().filter(|upload| upload.is_open()) {
+                        let mut remaining = verdicts.iter().copied();
+                        for upload in &mut open {
                             upload.apply(&mut remaining);
                         }
                         if verdicts.contains(&Verdict::Unnamed) {
-                            if open > 1 {
+                            let [upload] = &mut *open else {
                                 return self.upload_alone(account, secret, deadline, uploads).await;
-                            }
-                            for upload in uploads.iter_mut() {
-                                if let Some(code) = upload.refusal() {
-                                    upload.refuse(code);
-                                }
+                            };
+                            if let Some(code) = upload.refusal() {
+                                upload.refuse_required(code);
                             }
                             continue;
                         }
-                        (Repeat::Yes, UploadFailure::Busy(TRANSIENT_CODE))
-                    }
-                    // One of several is the cause.
-                    Response::Refused(_) if open > 1 => {
-                        return self.upload_alone(account, secret, deadline, uploads).await;
+                        let transient = verdicts.iter().find_map(|verdict| match verdict {
+                            Verdict::Transient(code) => Some(*code),
+                            _ => None,
+                        });
+                        let code = transient.unwrap_or(TRANSIENT_CODE);
+                        (Repeat::Yes, UploadFailure::RefusedForNow(code))
                     }
                     Response::Refused(code) => {
-                        for upload in uploads.iter_mut().filter(|upload| upload.is_open()) {
-                            upload.refuse(code);
-                        }
+                        let [upload] = &mut *open else {
+                            // One of several is the cause.
+                            return self.upload_alone(account, secret, deadline, uploads).await;
+                        };
+                        upload.refuse(code);
                         continue;
+                    }
+                    Response::Unexplained => {
+                        let is_first = open.iter().all(|upload| upload.unexplained == 0);
+                        open.iter_mut().for_each(|upload| upload.unexplained += 1);
+                        if !is_first {
+                            let [upload] = &mut *open else {
+                                return self.upload_alone(account, secret, deadline, uploads).await;
+                            };
+                            if upload.leave_out_profile(NO_CODE) {
+                                continue;
+                            }
+                            break UploadFailure::Unexplained;
+                        }
+                        (Repeat::Yes, UploadFailure::Unexplained)
                     }
                     Response::Unauthorized(code) => match self.refreshed(&secret, deadline).await {
                         Some(changed) => {
@@ -352,10 +428,8 @@ impl Uploader {
                     },
                     Response::Transient(code) => (repeat_after(code), UploadFailure::Busy(code)),
                     Response::Unclear => {
-                        for upload in uploads {
-                            upload.stop(Unsettled::Unclear);
-                        }
-                        return;
+                        open.iter_mut().for_each(|upload| upload.stop(Unsettled::Unclear));
+                        return secret;
                     }
                     Response::CutShort => break UploadFailure::TimedOut,
                     Response::Unexpected(_) => break UploadFailure::UnexpectedResponse(status),
@@ -365,7 +439,7 @@ impl Uploader {
                 Attempt::ConnectionLost => (Repeat::Once, UploadFailure::ConnectionLost),
                 Attempt::TimedOut => break UploadFailure::TimedOut,
             };
-            for upload in uploads.iter_mut().filter(|upload| upload.is_open()) {
+            for upload in &mut open {
                 upload.stop_unless(repeat, failure);
             }
             let delay = match failure {
@@ -374,84 +448,66 @@ impl Uploader {
                 _ => backoff.next_delay(),
             };
             let resume = clock::instant() + delay;
-            if resume >= deadline {
+            if resume + MIN_ATTEMPT > deadline {
                 break failure;
             }
-            if uploads.iter().any(|upload| upload.is_open()) {
+            if open.iter().any(|upload| upload.is_open()) {
                 sleep_until(resume).await;
             }
         };
         for upload in uploads {
             upload.stop(Unsettled::Later(failure));
         }
+        secret
     }
 
-    /// Sends the profile of a settled event once more, alone, if CleverTap refused it for now.
-    pub async fn retry_profile(
+    /// Uploads the profiles of settled events once more, without their events.
+    pub async fn upload_profiles(
         &self,
         account: Account,
         secret: &Secret,
-        upload: &mut EventUpload<'_>,
-    ) {
-        if upload.is_open() || upload.unsettled.is_some() {
-            return;
-        }
-        let Some(profile) = upload.pending().next() else {
-            return;
+        profiles: Vec<&Record<'_>>,
+    ) -> JudgedProfiles {
+        let (Some(credentials), false) = (self.credentials(account, secret), profiles.is_empty())
+        else {
+            return JudgedProfiles::default();
         };
-        let Some(credentials) = self.credentials(account, secret) else {
-            return;
-        };
-        let (body, role) = (upload_body(&[&profile.record]), profile.record.role);
         let deadline = clock::instant() + PROFILE_TIMEOUT;
-        let attempt = self.client.upload(credentials, body, &[role], deadline).await;
-        tracing::debug!(?attempt, "sent a profile again");
-        if let Attempt::Answered { response: Response::Verdicts(verdicts), .. } = attempt {
-            upload.apply(&mut verdicts.iter());
-        }
+        let (verdicts, are_under_way) = match self.attempt(credentials, deadline, &profiles).await {
+            Attempt::Answered { response: Response::Verdicts(verdicts), .. } => (verdicts, false),
+            Attempt::TimedOut | Attempt::Answered { response: Response::CutShort, .. } => {
+                (Vec::new(), true)
+            }
+            _ => (Vec::new(), false),
+        };
+        JudgedProfiles { verdicts: verdicts.into_iter(), are_under_way }
     }
 
     async fn attempt(
         &self,
         credentials: Credentials<'_>,
         deadline: Instant,
-        uploads: &[&mut EventUpload<'_>],
+        records: &[&Record<'_>],
     ) -> Attempt {
-        let records: Vec<_> = uploads
-            .iter()
-            .filter(|upload| upload.is_open())
-            .flat_map(|upload| &upload.records)
-            .filter(|tracked| tracked.is_pending())
-            .map(|tracked| &tracked.record)
-            .collect();
         let roles: Vec<_> = records.iter().map(|record| record.role).collect();
-        let body = upload_body(&records);
-        let attempt = self.client.upload(credentials, body, &roles, deadline).await;
+        let attempt = self.client.upload(credentials, upload_body(records), &roles, deadline).await;
         tracing::debug!(records = roles.len(), ?attempt, "upload attempt");
         attempt
     }
 
-    /// One upload per event, in order. After one that is not settled, no later one of its group is sent.
+    /// One upload per event, in order.
     async fn upload_alone(
         &self,
         account: Account,
-        secret: Arc<Secret>,
+        mut secret: Arc<Secret>,
         deadline: Instant,
         uploads: &mut [&mut EventUpload<'_>],
-    ) {
-        let mut blocked = HashSet::new();
+    ) -> Arc<Secret> {
         for upload in uploads.iter_mut().filter(|upload| upload.is_open()) {
-            if upload.group.is_some_and(|group| blocked.contains(group)) {
-                upload.stop(Unsettled::Later(UploadFailure::Blocked));
-                continue;
-            }
-            let (secret, alone) = (Arc::clone(&secret), &mut [&mut **upload]);
             // Boxed, because this is a recursion.
-            Box::pin(self.upload(account, secret, deadline, alone)).await;
-            if matches!(upload.unsettled, Some(Unsettled::Later(_))) {
-                blocked.extend(upload.group);
-            }
+            secret = Box::pin(self.upload(account, secret, deadline, &mut [upload])).await;
         }
+        secret
     }
 
     /// The secret, if it has changed since `seen` and can be read in time.

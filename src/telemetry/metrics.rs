@@ -16,7 +16,7 @@ pub const CLASS: &str = "Class";
 
 /// Every metric with its unit in CloudWatch.
 pub const METRICS: &[(&str, &str)] = &[
-    // Exactly one of these nine for each delivery.
+    // Exactly one of these ten for each delivery.
     ("Relayed", "Count"),
     ("Queued", "Count"),
     ("DryRun", "Count"),
@@ -26,6 +26,7 @@ pub const METRICS: &[(&str, &str)] = &[
     ("Unauthorized", "Count"),
     ("Rejected", "Count"),
     ("Failed", "Count"),
+    ("Waiting", "Count"),
     ("EventAge", "Seconds"),
     ("CleverTapLatency", "Milliseconds"),
     ("SecretAge", "Seconds"),

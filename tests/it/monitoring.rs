@@ -14,7 +14,7 @@ use testkit::secrets_manager::SecretsManager;
 use testkit::webhook::Front;
 
 /// The first of [`METRICS`] count outcomes: every event counts in exactly one of them.
-const OUTCOMES: usize = 9;
+const OUTCOMES: usize = 10;
 
 /// One value of one metric with its dimensions.
 #[derive(Debug)]
@@ -142,11 +142,12 @@ async fn each_event_counts_one_outcome_in_a_line_of_the_embedded_metric_format()
     let outcomes = METRICS[..OUTCOMES].iter().map(|(name, _)| counted(name));
     assert_eq!(outcomes.sum::<u64>(), 10 + 3);
     let expected = [
-        ("Relayed", 6),
-        ("Duplicate", 1),
+        ("Relayed", 5),
+        ("Duplicate", 2),
         ("Ignored", 1),
         ("DeadLettered", 2),
         ("Failed", 1),
+        ("Waiting", 0),
         ("Unauthorized", 1),
         ("Rejected", 1),
         ("DryRun", 0),

@@ -113,6 +113,37 @@ async fn a_copy_is_dropped_by_sqs_and_a_replay_is_not() {
 }
 
 #[tokio::test]
+async fn a_message_belongs_to_purchaselys_own_user_whoever_that_is_in_clevertap() {
+    let (url, seen) = aws_service(|_| None).await;
+    let queue = format!("{url}/123456789012/events.fifo");
+    let settings = [
+        QUEUE,
+        ("EVENT_QUEUE_URL", &queue),
+        ("AWS_ENDPOINT_URL_SQS", &url),
+        ("ANONYMOUS_USER_ID_AS", "identity"),
+    ];
+    let world = World::start(&settings).await;
+    let ids = [
+        json!({ "user_id": "u" }),
+        json!({ "user_id": "u", "clevertap_id": "__g1" }),
+        json!({ "user_id": "u", "anonymous_user_id": "a" }),
+        json!({ "anonymous_user_id": "a" }),
+        json!({ "clevertap_id": "__g1" }),
+    ];
+    let bodies = ids.map(|mut webhook| {
+        webhook["event_name"] = json!("ACTIVATE");
+        webhook.to_string()
+    });
+    for body in &bodies {
+        assert_eq!(world.post(body.as_bytes()).await.body["status"], "queued");
+    }
+    let seen = seen.lock().unwrap();
+    let groups: Vec<_> = seen.iter().map(|(_, message)| &message["MessageGroupId"]).collect();
+    let expected = [b"u", b"u", b"u", b"a", bodies[4].as_bytes()].map(group_id);
+    assert_eq!(groups, expected.iter().collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn the_queue_takes_the_largest_body_and_gives_it_back_byte_for_byte() {
     let (world, resources) = with_queue().await;
     // SQS does not accept the character, so the body is base64 and longer still.

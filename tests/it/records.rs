@@ -190,6 +190,17 @@ async fn a_missing_sandbox_passcode_blocks_no_production_purchase() {
 }
 
 #[tokio::test]
+async fn a_lone_profile_that_is_refused_is_ignored_with_a_warning() {
+    let world = World::start(&[("EVENTS_DISABLED", "SUBSCRIPTION_RENEWED")]).await;
+    world.clevertap.script([refuse(1, 512)]);
+    let answer = world.post(crate::event("e-1", "u").to_string().as_bytes()).await;
+    let ignored = json!({ "status": "ignored", "reason": "profile_refused", "event_id": "e-1" });
+    assert_eq!(answer, answered(200, ignored));
+    let line = world.line(|line| line["reason"] == "profile_refused").await;
+    assert_eq!((&line["level"], &line["ProfileRefused"]), (&json!("WARN"), &json!(1)));
+}
+
+#[tokio::test]
 async fn a_dry_run_stores_nothing_and_is_reported_as_one() {
     let world = World::start(&[("CLEVERTAP_DRY_RUN", "true")]).await;
     let dry_run =

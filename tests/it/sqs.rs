@@ -3,6 +3,7 @@
 
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use testkit::clevertap::Reply;
 use testkit::harness::{PASSCODE, SHARED_SECRET, World, event, now_ms, refuse, signed};
 use testkit::messages::{failures, message};
@@ -162,8 +163,11 @@ async fn sandbox_and_production_purchases_of_a_batch_are_one_upload_for_each_acc
     let messages = messages.map(|event| message(&event, &[]));
     // The stand-in has only the main account, so it does not accept the sandbox event.
     assert_eq!(failures(&world, &messages).await, ["e-2"]);
-    assert_eq!(sent(&world)[..2], [vec!["e-1", "e-3"], vec!["e-2"]]);
-    let account = world.clevertap.uploads()[1].account_id.clone();
+    // Both go side by side.
+    let sent = sent(&world);
+    assert!(sent.contains(&vec!["e-1".to_owned(), "e-3".to_owned()]), "{sent:?}");
+    let of_sandbox = sent.iter().position(|ids| ids == &["e-2"]).unwrap();
+    let account = world.clevertap.uploads()[of_sandbox].account_id.clone();
     assert_eq!(account.as_deref(), Some("TEST-1-2"));
 }
 
@@ -216,7 +220,8 @@ async fn a_failed_message_and_those_behind_it_are_delayed_together_and_other_use
 async fn a_first_failure_costs_seconds_unless_clevertap_may_have_the_event() {
     for (reply, times, seconds) in [
         (Reply::Status(429), 4, 13..=17),
-        (Reply::Status(503), 2, 13..=17),
+        (Reply::Status(503), 2, 60..=77),
+        (Reply::CloseBeforeAnswer, 2, 60..=77),
         (Reply::Status(500), 1, 60..=77),
         (Reply::CutShort, 1, 60..=77),
     ] {
@@ -238,7 +243,7 @@ async fn a_message_that_fails_after_13_days_is_a_dead_letter_and_releases_its_us
         message
     };
     let batch = [of_age("e-1", 14), of_age("e-2", 12)];
-    world.clevertap.script([Reply::Status(401)]);
+    world.clevertap.script([Reply::Status(401), Reply::Status(401)]);
     assert_eq!(failures(&world, &batch).await, ["e-2"]);
     let letters = resources.letters();
     assert_eq!(letters.len(), 1);
@@ -246,7 +251,73 @@ async fn a_message_that_fails_after_13_days_is_a_dead_letter_and_releases_its_us
     assert_eq!(letters[0]["attributes"]["event_id"], "e-1");
     resources.expire_claim("id:e-2");
     assert_eq!(failures(&world, &batch[1..]).await, [""; 0]);
-    assert_eq!(sent(&world)[1..], [["e-2"]]);
+    assert_eq!(sent(&world), [["e-1"], ["e-2"], ["e-2"]]);
+}
+
+#[tokio::test]
+async fn the_events_of_a_user_are_uploaded_one_after_another_beside_those_of_others() {
+    let world = World::start(&[]).await;
+    let events = [("e-1", "ann"), ("e-2", "bob"), ("e-3", "ann"), ("e-4", "ann"), ("e-5", "bob")];
+    let messages = events.map(|(id, user)| message(&event(id, user), &[]));
+    assert_eq!(failures(&world, &messages).await, [""; 0]);
+    assert_eq!(sent(&world), [&["e-1", "e-2"][..], &["e-3", "e-5"], &["e-4"]]);
+}
+
+#[tokio::test]
+async fn a_profile_that_is_refused_for_now_goes_again_before_the_next_one_of_its_user() {
+    let world = World::start(&[]).await;
+    let messages = ["e-1", "e-2"].map(|id| message(&event(id, "ann"), &[]));
+    world.clevertap.script([refuse(1, 555)]);
+    assert_eq!(failures(&world, &messages).await, [""; 0]);
+    let accepted = world.clevertap.accepted();
+    let kinds: Vec<_> = accepted.iter().map(|record| &record["type"]).collect();
+    assert_eq!(kinds, ["event", "profile", "profile", "event"]);
+}
+
+#[tokio::test]
+async fn after_a_profile_without_an_answer_the_rest_of_its_user_waits_a_minute() {
+    let (world, seen) = with_noted_calls().await;
+    let events = [("e-1", "ann"), ("e-2", "ann"), ("e-3", "bob"), ("e-4", "bob")];
+    let messages = events.map(|(id, user)| message(&event(id, user), &[]));
+    world.clevertap.script([refuse(1, 555), Reply::Silent]);
+    assert_eq!(failures(&world, &messages).await, ["e-2"]);
+    let delays = delays(&seen);
+    assert!(delays.len() == 1 && (60..=77).contains(&delays[0].1), "{delays:?}");
+    let line = world.line(|line| line["event_id"] == "e-1").await;
+    assert_eq!((&line["profile_refused"], &line["ProfileRefused"]), (&json!(555), &json!(1)));
+}
+
+#[tokio::test]
+async fn what_has_no_turn_before_the_time_is_up_comes_again_at_once_and_has_not_failed() {
+    let (world, seen) = with_noted_calls().await;
+    let messages = ["e-1", "e-2", "e-3"].map(|id| message(&event(id, "ann"), &[]));
+    let slow = Reply::Slow(Duration::from_millis(2200));
+    world.clevertap.script([slow.clone(), slow]);
+    assert_eq!(failures(&world, &messages).await, ["e-3"]);
+    assert_eq!(sent(&world), [["e-1"], ["e-2"]]);
+    assert_eq!(delays(&seen), [("e-3".to_owned(), 0)]);
+    let line = world.line(|line| line["event_id"] == "e-3").await;
+    assert_eq!((&line["outcome"], &line["level"]), (&json!("waiting"), &json!("INFO")));
+    assert_eq!((&line["Waiting"], &line["Failed"]), (&json!(1), &Value::Null));
+}
+
+#[tokio::test]
+async fn what_clevertap_refuses_without_saying_why_is_a_dead_letter_after_a_day() {
+    let (world, seen) = with_noted_calls().await;
+    for (id, hours, again) in [("e-1", 23, &["e-1"][..]), ("e-2", 25, &[])] {
+        let mut message = message(&event(id, id), &[]);
+        let sent_at = now_ms() - hours * 60 * 60 * 1000;
+        message["attributes"]["SentTimestamp"] = json!(sent_at.to_string());
+        // As it is, again, and without its profile.
+        world.clevertap.script(vec![Reply::FailWithoutReasons; 3]);
+        assert_eq!(failures(&world, &[message]).await, again);
+    }
+    let line = world.line(|line| line["event_id"] == "e-1").await;
+    assert_eq!((&line["reason"], &line["Class"]), (&json!("unexplained"), &json!("unexpected")));
+    let (operation, letter) = seen.lock().unwrap().pop().unwrap();
+    assert_eq!(operation, "AmazonSQS.SendMessage");
+    let attribute = |name: &str| letter["MessageAttributes"][name]["StringValue"].clone();
+    assert_eq!(["reason", "code"].map(attribute), ["refused", "200"]);
 }
 
 #[tokio::test]

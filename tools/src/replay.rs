@@ -8,13 +8,10 @@ mod saved;
 mod state;
 
 use crate::Unusable;
-use crate::explain::{invalid_settings, placeholder};
 use crate::send::endpoint;
 use destination::{Destination, Settled};
 use filter::Filter;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use purchasely_clevertap::config::{Config, environment};
-use purchasely_clevertap::mapping::identity::{AnonymousUserIdAs, IdentityRules};
 use reqwest::Url;
 use run::{End, Outcome, Run, Summary};
 use saved::{Input, Saved};
@@ -28,18 +25,14 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::sync::watch;
 
 const INTERRUPTED: u8 = 130;
-/// The function's settings that say which user an event belongs to.
-#[rustfmt::skip]
-const IDENTITY_SETTINGS: [&str; 3] = ["CLEVERTAP_ID_FIELD", "USER_ID_AS", "ANONYMOUS_USER_ID_AS"];
 
 /// Send saved webhooks again, one after another, in the order in which they happened.
 ///
 /// FILEs contain webhooks, or dead letters as `aws sqs receive-message` prints them: of a dead letter, only the
 /// `records` that it names are sent. CleverTap receives the events but no profile, because older events would
 /// overwrite newer properties (`--profiles` sends profiles, too). A failed event is sent again a few times; if it
-/// still fails, it blocks that user's later events. Set `CLEVERTAP_ID_FIELD`, `USER_ID_AS` and
-/// `ANONYMOUS_USER_ID_AS` as for the function, which say who a user is. Settled events are written to a state
-/// file, and the same events continue with the rest.
+/// still fails, it blocks that user's later events. Settled events are written to a state file, and the same
+/// events continue with the rest.
 ///
 /// To the function's URL, webhooks are signed with the secret in `PURCHASELY_SHARED_SECRET`, which is asked for on
 /// a terminal. To the event queue (by its URL), they are sent with the AWS credentials of the environment or of a
@@ -101,8 +94,7 @@ pub struct Options {
 }
 
 pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
-    let Input { mut events, invalid } =
-        saved::read(&options.inputs, &identity_rules()?).map_err(Unusable)?;
+    let Input { mut events, invalid } = saved::read(&options.inputs).map_err(Unusable)?;
     if !invalid.is_empty() && !options.skip_invalid {
         let hint = "nothing was sent; --skip-invalid sends the rest".to_owned();
         return Err(Unusable(invalid.into_iter().chain([hint]).collect()));
@@ -191,20 +183,6 @@ pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
         End::StateLost(_) => ExitCode::from(2),
         End::Complete | End::GaveUp(_) => ExitCode::from(u8::from(is_incomplete)),
     })
-}
-
-/// The function's rules, as far as this environment has its settings.
-fn identity_rules() -> Result<IdentityRules, Unusable> {
-    let config = Config::from_env(|name| {
-        let setting = IDENTITY_SETTINGS.contains(&name).then(|| environment(name)).flatten();
-        setting.or_else(|| placeholder(name))
-    });
-    let mut rules = config.map_err(invalid_settings)?.rules.identity;
-    if rules.anonymous_user_id_as == AnonymousUserIdAs::Ignored {
-        // It does no harm to keep the order of users whom the function ignores.
-        rules.anonymous_user_id_as = AnonymousUserIdAs::Identity;
-    }
-    Ok(rules)
 }
 
 /// What would be sent, in order.

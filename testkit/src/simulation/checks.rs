@@ -15,6 +15,8 @@ const CLAIMS_LAST: Duration = Duration::from_hours(30 * 24);
 const MAX_SKEW_MS: u64 = 2000;
 /// What uploads may use of an invocation, of which the rest is for the claim and the dead letter.
 const UPLOADS: Duration = Duration::from_millis(6550);
+/// Between the minutes after which the function takes a message for moved and those after which worlds redrive one.
+const MISDATED_MS: u64 = 50_000;
 /// For so long an event is tried again from the event queue.
 const QUEUE_LASTS: Duration = Duration::from_hours(13 * 24);
 
@@ -28,6 +30,9 @@ pub fn judge(world: &World) -> Run {
     problems.extend(judged.needless_letters(world));
     problems.extend(judged.needless_uploads());
     problems.extend(judged.late_uploads());
+    problems.extend(judged.not_left());
+    problems.extend(judged.old_profiles(world));
+    problems.extend(judged.missing_profiles(world));
     let mut duplicates = BTreeMap::new();
     let mut repeated = BTreeMap::<&str, Vec<Duration>>::new();
     for (first, again) in judged.pairs() {
@@ -231,6 +236,113 @@ impl<'s> Judged<'s> {
         let late = self.state.exchanges.iter().filter(is_late);
         late.map(|upload| format!("{:?} is awaited until {:?}", upload.events, upload.awaited))
             .collect()
+    }
+
+    /// Records that came with a dead letter which names others as those that are left.
+    fn not_left(&self) -> Vec<String> {
+        let is_not_left = |arrival: &&Arrival| {
+            let invocation = self.state.exchanges[arrival.exchange].invocation;
+            let left = invocation
+                .and_then(|number| self.state.invocations[number].left.get(&arrival.event_id));
+            left.is_some_and(|left| !left.split(',').any(|role| role == arrival.role))
+        };
+        let arrived = self.state.arrivals.iter().filter(is_not_left);
+        arrived
+            .map(|it| {
+                format!(
+                    "{} of {} is not left and arrives with {}",
+                    it.role, it.event_id, it.exchange
+                )
+            })
+            .collect()
+    }
+
+    /// Profiles that CleverTap took after a newer one of the same user's, unless their event is repeated, too.
+    fn old_profiles(&self, world: &World) -> Vec<String> {
+        let mut newest = BTreeMap::<usize, &Event>::new();
+        let mut problems = Vec::new();
+        for arrival in &self.state.profiles {
+            let event = world.event(&arrival.event_id).expect("an event's own profile");
+            let newest = newest.entry(event.user).or_insert(event);
+            if newest.number <= event.number {
+                *newest = event;
+            } else if !self.is_documented(arrival, event) {
+                problems.push(format!(
+                    "the profile of {} arrives with {} after that of {}",
+                    event.id, arrival.exchange, newest.id
+                ));
+            }
+        }
+        problems
+    }
+
+    /// Whether a profile may be older than the one that it replaces (docs/architecture.md, "Duplicates").
+    fn is_documented(&self, arrival: &Arrival, event: &Event) -> bool {
+        let upload = &self.state.exchanges[arrival.exchange];
+        let invocation = |arrival: &Arrival| self.state.exchanges[arrival.exchange].invocation;
+        let is_repeated = ["event", "revenue"].iter().any(|role| {
+            let arrivals = self.arrivals.get(&(&*event.id, *role)).map_or(&[][..], Vec::as_slice);
+            let is_here =
+                |(_, arrival): &(usize, &Arrival)| invocation(arrival) == upload.invocation;
+            arrivals.len() > 1 && arrivals.iter().any(is_here)
+        });
+        let is_late = matches!(upload.fault, Some(Fault::Late(_)))
+            && upload.invocation.is_some_and(|number| !self.state.invocations[number].is_batch);
+        // Purchasely sent it again although it was acknowledged, and a dead letter's claim is never done.
+        let is_copy_of_letter = self.state.sendings[event.number].is_copied
+            && self.state.dead_letters.ever.contains_key(&event.id);
+        is_repeated || is_late || is_copy_of_letter || self.is_misdated(event)
+    }
+
+    /// Whether an event was queued by an environment whose clock was so wrong that the function cannot tell whether SQS
+    /// moved the message.
+    fn is_misdated(&self, event: &Event) -> bool {
+        self.state.exchanges.iter().any(|sent| {
+            sent.service == Service::Sqs
+                && sent.letter.is_none()
+                && sent.events.contains(&event.id)
+                && self.state.skews_ms[&sent.environment].unsigned_abs() > MISDATED_MS
+        })
+    }
+
+    /// Profiles that CleverTap does not have, although their events were relayed and nothing refused them for good: it
+    /// must have been sent once more, without its event.
+    fn missing_profiles(&self, world: &World) -> Vec<String> {
+        let mut problems = Vec::new();
+        let arrived: BTreeSet<_> =
+            self.state.profiles.iter().map(|arrival| &arrival.event_id).collect();
+        for event in world.events.iter().filter(|event| event.has_profile()) {
+            let Some((_, relayed)) = self.first(&event.id, "event") else {
+                continue;
+            };
+            let of_event =
+                |upload: &&Exchange| upload.profiles.iter().any(|(_, id)| *id == event.id);
+            let mut uploads = self.state.exchanges.iter().filter(of_event);
+            let is_refused = |upload: &Exchange| match upload.fault {
+                Some(Fault::Record { number, .. }) => {
+                    meaning(upload) == Some(Meaning::Final)
+                        && upload.profiles.contains(&(number, event.id.clone()))
+                }
+                _ => meaning(upload) == Some(Meaning::Final),
+            };
+            let with_event = &self.state.exchanges[relayed.exchange];
+            let invocation = with_event.invocation.map(|number| &self.state.invocations[number]);
+            let is_sent_again = |upload: &Exchange| {
+                upload.invocation == with_event.invocation
+                    && upload.sent.tick > with_event.sent.tick
+                    && upload.events.is_empty()
+            };
+            let is_settled_otherwise = arrived.contains(&event.id)
+                || self.is_misdated(event)
+                || self.state.dead_letters.ever.contains_key(&event.id)
+                || invocation.is_some_and(|invocation| invocation.is_killed);
+            if !is_settled_otherwise
+                && !uploads.any(|upload| is_refused(upload) || is_sent_again(upload))
+            {
+                problems.push(format!("the profile of {} is lost", event.id));
+            }
+        }
+        problems
     }
 
     /// Each arrival of a record that had arrived before, with the one before it.

@@ -4,8 +4,7 @@
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
-const CLAIM: &str =
-    "SET #state = :in_progress, #until = :until, #owner = :owner, #expires = :expires";
+const CLAIM: &str = "SET #state = :in_progress, #until = :until, #owner = :owner, #expires = :expires, #first = if_not_exists(#first, :first)";
 const COMPLETE: &str = "SET #state = :done, #expires = :expires";
 const ADD: &str = "ADD #accepted :accepted SET #expires = :expires";
 
@@ -93,6 +92,7 @@ impl ClaimsTable {
                 item.insert("state".to_owned(), values[":in_progress"].clone());
                 item.insert("until_ms".to_owned(), values[":until"].clone());
                 item.insert("owner".to_owned(), values[":owner"].clone());
+                item.entry("first_at").or_insert_with(|| values[":first"].clone());
             }
             Update::Complete => {
                 item.insert("state".to_owned(), values[":done"].clone());

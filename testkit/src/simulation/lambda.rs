@@ -3,6 +3,7 @@
 //! It does not know what the function does.
 
 use super::link::Link;
+use super::sender::ids_in;
 use super::world::{DEAD_LETTERS_URL, QUEUE_URL, World};
 use crate::harness::{ACCOUNT_ID, SECRET_ID};
 use aws_config::{BehaviorVersion, Region, SdkConfig};
@@ -16,6 +17,7 @@ use purchasely_clevertap::handler::Handler;
 use purchasely_clevertap::http::SharedHttp;
 use purchasely_clevertap::{app, clock};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,6 +42,10 @@ pub struct Environment {
 
 pub struct Invocation {
     pub started: Duration,
+    /// Whether it is a batch of the event queue.
+    pub is_batch: bool,
+    /// Of a batch, the events that are dead letters with only some records left.
+    pub left: BTreeMap<String, String>,
     /// Whether the environment ended before its answer was out.
     pub is_killed: bool,
 }
@@ -71,7 +77,12 @@ impl World {
             let mut state = self.state();
             let rate = if self.is_storm() { self.scenario.kill_rate } else { 0.0 };
             let kill_in = (state.rng.f64() < rate).then(|| state.rng.u32(1..14));
-            state.invocations.push(Invocation { started: self.elapsed(), is_killed: false });
+            state.invocations.push(Invocation {
+                started: self.elapsed(),
+                is_batch: payload.get("Records").is_some(),
+                left: records_left(&payload),
+                is_killed: false,
+            });
             (state.invocations.len() - 1, kill_in)
         };
         environment.link.thaw(invocation);
@@ -220,6 +231,19 @@ impl World {
             self.queue_changed.notify_waiters();
         }
     }
+}
+
+/// The records that each message of a batch names, by the event's id, where there is no other message of the event.
+fn records_left(payload: &Value) -> BTreeMap<String, String> {
+    let mut left = BTreeMap::<String, Option<String>>::new();
+    for message in payload["Records"].as_array().into_iter().flatten() {
+        let named = message["messageAttributes"]["records"]["stringValue"].as_str();
+        for id in ids_in(message["body"].as_str().unwrap_or_default()) {
+            let named = named.map(str::to_owned);
+            left.entry(id).and_modify(|other| *other = None).or_insert(named);
+        }
+    }
+    left.into_iter().filter_map(|(id, named)| Some((id, named?))).collect()
 }
 
 fn config(is_queue: bool) -> Config {

@@ -73,6 +73,7 @@ enum Incident {
     /// The claims table is empty.
     TableReplaced,
     RevenueRefused(Duration),
+    ProfilesRefused(Duration),
     /// The clocks of environments that start from here on are wrong.
     Clock(i64),
 }
@@ -130,6 +131,8 @@ impl Event {
             "store": "APPLE_APP_STORE",
             "store_transaction_id": id,
             "plan": "yearly",
+            // It is in the event and in the profile, and so names the event of a profile.
+            "product": id,
             "subscription_status": "AUTO_RENEWING",
             "customer_currency": "EUR",
         });
@@ -158,6 +161,14 @@ impl Event {
             self.body.clone()
         }
         .into_bytes()
+    }
+
+    /// Whether the rules write a profile for it.
+    pub fn has_profile(&self) -> bool {
+        matches!(
+            self.kind,
+            Kind::Plain { is_transaction: false } | Kind::Poison | Kind::WithoutId
+        )
     }
 
     pub fn is_poison(&self) -> bool {
@@ -201,6 +212,10 @@ pub async fn play(world: &Arc<World>) {
     world.drain(end).await;
     sleep_until(Instant::now() + CLEVERTAP_FIXED).await;
     world.state().has_poison = false;
+    // What dead letters say about their records must do without the table.
+    if world.scenario.length == Length::Usual && world.state().rng.bool() {
+        world.happen(Incident::TableReplaced).await;
+    }
     world.redrive();
     world.drain(Instant::now() + MAX_DRAIN).await;
     world.replay().await;
@@ -238,6 +253,7 @@ impl World {
             let is_storm = self.is_storm() && self.scenario.length != Length::Short;
             let mut state = self.state();
             let is_copied = is_storm && state.rng.u8(..30) == 0;
+            state.sendings[event.number].is_copied |= is_copied;
             is_copied.then(|| [0, 30, 1_000, 60_000][state.rng.usize(..4)])
         };
         let Some(copy_after) = copy_after else {
@@ -458,6 +474,10 @@ impl World {
                 let until = self.elapsed() + duration;
                 self.state().revenue_refused = until;
             }
+            Incident::ProfilesRefused(duration) => {
+                let until = self.elapsed() + duration;
+                self.state().profiles_refused = until;
+            }
             Incident::Clock(skew_ms) => self.state().skew_ms = skew_ms,
         }
     }
@@ -477,7 +497,14 @@ impl Incident {
             5 if may_switch => Self::Mode,
             6 => Self::Redrive,
             7 => Self::TableReplaced,
-            8 => Self::RevenueRefused(Duration::from_secs(rng.u64(20..300))),
+            8 => {
+                let duration = Duration::from_secs(rng.u64(20..300));
+                if rng.bool() {
+                    Self::RevenueRefused(duration)
+                } else {
+                    Self::ProfilesRefused(duration)
+                }
+            }
             _ => {
                 let longest = if rng.bool() { 1_000 } else { 600_000 };
                 Self::Clock(rng.i64(-longest..=longest))

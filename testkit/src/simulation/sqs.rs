@@ -9,6 +9,8 @@ use std::time::Duration;
 
 const BATCH_SIZE: usize = 10;
 const DEDUPLICATION: Duration = Duration::from_mins(5);
+/// By then the function knows that SQS moved a message.
+const MOVED_AFTER: Duration = Duration::from_mins(6);
 const VISIBILITY_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// A queue. Times are those of the world, since 1970.
@@ -31,6 +33,8 @@ pub struct Message {
     pub body: String,
     attributes: Value,
     sent_at: Duration,
+    /// Before SQS itself moved it to the dead-letter queue, which starts `sent_at` again.
+    moved_from: Option<Duration>,
     receive_count: u32,
     receipt_handle: String,
     /// Until when it is hidden; its group is locked as long.
@@ -81,6 +85,7 @@ impl Queue {
             body,
             attributes,
             sent_at: now,
+            moved_from: None,
             receive_count: 0,
             receipt_handle: String::new(),
             hidden_until: Duration::ZERO,
@@ -96,9 +101,12 @@ impl Queue {
         self.messages.push(Message { id: format!("m-{}", self.sent), ..message });
     }
 
-    /// Moves all messages to another queue, where they count as sent now.
+    /// Moves the messages to another queue, where they count as sent now. What SQS itself moved here stays for some
+    /// minutes: a thousand deliveries take far longer than the few of a world.
     pub fn redrive(&mut self, to: &mut Self, now: Duration) {
-        for message in self.messages.drain(..) {
+        let is_ready =
+            |message: &mut Message| message.moved_from.is_none_or(|sent| now > sent + MOVED_AFTER);
+        for message in self.messages.extract_if(.., is_ready) {
             to.push(Message {
                 sent_at: now,
                 receive_count: 0,
@@ -127,12 +135,18 @@ impl Queue {
     ) -> Vec<Value> {
         let hidden = self.messages.iter().filter(|message| message.hidden_until > now);
         let locked: BTreeSet<_> = hidden.map(|message| message.group.clone()).collect();
-        let mut exhausted = Self::default();
         let is_exhausted = |message: &mut Message| {
             !locked.contains(&message.group) && message.receive_count >= max_receive_count
         };
-        exhausted.messages = self.messages.extract_if(.., is_exhausted).collect();
-        exhausted.redrive(dead_letters, now);
+        for message in self.messages.extract_if(.., is_exhausted) {
+            let moved_from = Some(message.sent_at);
+            dead_letters.push(Message {
+                sent_at: now,
+                receive_count: 0,
+                moved_from,
+                ..message
+            });
+        }
         let free = self.messages.iter_mut().filter(|message| !locked.contains(&message.group));
         let taken = free.take(BATCH_SIZE).map(|message| {
             self.received += 1;

@@ -17,7 +17,7 @@ use http_body_util::BodyExt;
 use hyper::{Method, Request, Response, StatusCode};
 use purchasely_clevertap::http::NoResponse;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -61,6 +61,8 @@ pub struct State {
     pub dead_letters: Queue,
     pub exchanges: Vec<Exchange>,
     pub arrivals: Vec<Arrival>,
+    /// Those of profiles, of which only the latest counts.
+    pub profiles: Vec<Arrival>,
     /// By the event's number.
     pub sendings: Vec<Sending>,
     /// Until when a service refuses connections.
@@ -69,6 +71,8 @@ pub struct State {
     pub has_poison: bool,
     /// Until when CleverTap refuses revenue records for now.
     pub revenue_refused: Duration,
+    /// Until when CleverTap refuses every second profile for now.
+    pub profiles_refused: Duration,
     pub passcode: u32,
     pub secret_passcode: u32,
     /// Those that the secret has, and the one that Purchasely signs with.
@@ -105,6 +109,8 @@ pub struct Sending {
     pub first: Option<Duration>,
     pub failures: u64,
     pub acknowledged: Option<Duration>,
+    /// Whether it was sent twice.
+    pub is_copied: bool,
 }
 
 /// A request of the function.
@@ -114,8 +120,10 @@ pub struct Exchange {
     pub invocation: Option<usize>,
     pub sent: Moment,
     pub fault: Option<Fault>,
-    /// The ids of the events that it is about.
+    /// The ids of the events that it is about; of an upload, those with other records than a profile.
     pub events: Vec<String>,
+    /// Of an upload, the ids of the events with a profile in it, in their order.
+    pub profiles: Vec<(usize, String)>,
     pub update: Option<Update>,
     /// The reason of a dead letter.
     pub letter: Option<String>,
@@ -159,10 +167,12 @@ impl World {
                 dead_letters: Queue::default(),
                 exchanges: Vec::new(),
                 arrivals: Vec::new(),
+                profiles: Vec::new(),
                 sendings: vec![Sending::default(); events.len()],
                 away: BTreeMap::new(),
                 has_poison: true,
                 revenue_refused: scenario.revenue_refused,
+                profiles_refused: Duration::ZERO,
                 passcode: 0,
                 secret_passcode: 0,
                 shared_secrets: (0, 0),
@@ -264,22 +274,33 @@ impl World {
         };
         let text = body.to_string();
         let claim = claims_table::read(&body);
-        let events: Vec<_> = match claim.and_then(|(key, _)| state.keys.get(key)) {
-            Some(id) => vec![id.clone()],
-            None => ids_in(&text).into_iter().collect(),
-        };
+        let (mut events, mut profiles) = (BTreeSet::new(), Vec::new());
+        match (claim.and_then(|(key, _)| state.keys.get(key)), body["d"].as_array()) {
+            (Some(id), _) => drop(events.insert(id.clone())),
+            (None, None) => events = ids_in(&text),
+            (None, Some(records)) => {
+                for (record, number) in records.iter().zip(1..) {
+                    match profile_of(record) {
+                        Some(id) => profiles.push((number, id.to_owned())),
+                        None => events.extend(ids_in(&record.to_string())),
+                    }
+                }
+            }
+        }
         let sent = Moment { tick: state.next_tick(), at: elapsed };
         let update = claim.map(|(_, update)| update);
         text.hash(&mut state.digest);
-        let line =
-            format!("{number}: environment {environment} sends {target} {events:?} {fault:?}");
+        let line = format!(
+            "{number}: environment {environment} sends {target} {events:?} {profiles:?} {fault:?}"
+        );
         state.exchanges.push(Exchange {
             service,
             environment,
             invocation,
             sent,
             fault,
-            events,
+            events: events.into_iter().collect(),
+            profiles,
             update,
             letter: body["MessageAttributes"]["reason"]["StringValue"]
                 .as_str()
@@ -379,7 +400,7 @@ impl World {
         }
     }
 
-    /// By the rules, except for one record: that of a fault, one that is poison, or for now one of revenue.
+    /// By the rules, except for one record: that of a fault, one that is poison, or for now one of revenue or a profile.
     fn reply_to(
         &self,
         request: &Request<Bytes>,
@@ -390,9 +411,10 @@ impl World {
             return Reply::RefuseRecord { number, code };
         }
         let body: Value = serde_json::from_slice(request.body()).unwrap_or_default();
-        let (has_poison, no_revenue) = {
-            let state = self.state();
-            (state.has_poison, self.elapsed() < state.revenue_refused)
+        let (has_poison, no_revenue, no_profile) = {
+            let mut state = self.state();
+            let no_profile = self.elapsed() < state.profiles_refused && state.rng.bool();
+            (state.has_poison, self.elapsed() < state.revenue_refused, no_profile)
         };
         let is_poison = |record: &Value| {
             let event = record["evtData"]["event_id"].as_str().and_then(|id| self.event(id));
@@ -402,7 +424,9 @@ impl World {
             if is_poison(record) {
                 return Reply::RefuseRecord { number, code: 528 };
             }
-            if no_revenue && record["evtName"] == "Charged" {
+            if no_revenue && record["evtName"] == "Charged"
+                || no_profile && profile_of(record).is_some()
+            {
                 return Reply::RefuseRecord { number, code: 555 };
             }
         }
@@ -413,6 +437,13 @@ impl World {
         let accepted = self.clevertap.take_accepted();
         let mut state = self.state();
         for record in accepted {
+            let at = self.elapsed();
+            if let Some(id) = profile_of(&record) {
+                state.note(at, format!("CleverTap has the profile of {id} ({exchange})"));
+                let event_id = id.to_owned();
+                state.profiles.push(Arrival { event_id, role: "profile", exchange, at });
+                continue;
+            }
             let data = &record["evtData"];
             let transaction = data["store_transaction_id"].as_str();
             let (role, id) = match (data["Charged ID"].as_str(), transaction) {
@@ -420,7 +451,7 @@ impl World {
                 (None, Some(id)) => ("event", id),
                 (None, None) => continue,
             };
-            let (event_id, at) = (id.to_owned(), self.elapsed());
+            let event_id = id.to_owned();
             state.note(at, format!("CleverTap has {role} {id} ({exchange})"));
             state.arrivals.push(Arrival { event_id, role, exchange, at });
         }
@@ -480,6 +511,11 @@ impl fmt::Debug for World {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("World")
     }
+}
+
+/// The id of the event whose profile a record is.
+fn profile_of(record: &Value) -> Option<&str> {
+    record["profileData"]["product"].as_str()
 }
 
 fn operation(request: &Request<Bytes>) -> &str {

@@ -183,12 +183,12 @@ fn outcomes() -> Vec<Outcome> {
     let permanent = each!(Permanent: Unreadable(unreadable[0]), Unmappable(unmappable[0]), TooLarge, Refused(513), Unclear, RetriesExhausted, Panicked);
     let ignored = each!(Ignored: EventDisabled, Sandbox, Anonymous, AnonymousStore, NoUser);
     let unauthorized = each!(InvalidSignature: Missing, Deprecated, Repeated, Malformed, Mismatch, OutsideTolerance);
-    let upload = each!(UploadFailure: CredentialsRejected(401), NoSandboxPasscode, Blocked, Busy(429), Unreachable,
-        ConnectionLost, TimedOut, UnexpectedResponse(200));
+    let upload = each!(UploadFailure: CredentialsRejected(401), NoSandboxPasscode, TooLate, Busy(429), RefusedForNow(555),
+        Unreachable, ConnectionLost, TimedOut, UnexpectedResponse(200), Unexplained);
     let failed = each!(Failure: NoDeadLetterQueue(permanent[2]), DeadLetterFailed(permanent[2]), QueueFailed, Upload(upload[0]),
         SecretUnavailable, InProgress, Panicked);
     let all = each!(Outcome: Relayed, Queued, Duplicate, DeadLettered(permanent[2]), DryRun, Ignored(ignored[0]),
-        Unauthorized(unauthorized[0]), UnreadableRequest, MethodNotAllowed, PayloadTooLarge, Failed(failed[0]));
+        ProfileRefused, Waiting, Unauthorized(unauthorized[0]), UnreadableRequest, MethodNotAllowed, PayloadTooLarge, Failed(failed[0]));
     let expand = |outcome| match outcome {
         Outcome::DeadLettered(_) => {
             let unreadable = unreadable.map(Permanent::Unreadable).into_iter();
@@ -224,12 +224,14 @@ fn answers() -> Rows {
 
 fn reasons() -> Rows {
     let rows = outcomes().into_iter().map(|outcome| outcome.row());
-    rows.filter_map(|row| {
+    let rows = rows.filter_map(|row| {
         let class = row.class.map_or("–".to_owned(), |class| list([class.into()]));
         let level: &str = row.severity.into();
         Some(format!("`{}` | `{}` | {class} | `{level}`", row.reason?, row.word))
-    })
-    .collect()
+    });
+    let mut rows: Rows = rows.collect();
+    rows.dedup();
+    rows
 }
 
 fn adjustments() -> Rows {

@@ -77,7 +77,7 @@ fn repeated() -> Vec<Row> {
         // Accepted.
         relayed(&[ok(r#"{"status":"success","processed":1,"unprocessed":[]}"#)], "event"),
         relayed(&[ok(r#"{"status":"success","unprocessed":null}"#)], "event"),
-        relayed(&[ok(r#"{"status":"success"}"#)], "event"),
+        relayed(&[ok(r#"{"status":"Success"}"#)], "event"),
         relayed(std::slice::from_ref(&slow), "event"),
         // Surely not stored: sent again, up to four times in all.
         relayed(&[status(429)], "event ×2"),
@@ -86,6 +86,7 @@ fn repeated() -> Vec<Row> {
         relayed(&[named("fail", &[(1, 555)])], "event ×2"),
         failed(&[named("fail", &[(1, 555)]).times(ALWAYS)], "event ×4", "busy"),
         relayed(&[ok(r#"{"status":"fail","unprocessed":[{"code":"555","error":null}]}"#)], "event ×2"),
+        relayed(&[named("fail", &[(1, 429)]), named("fail", &[(1, 500)]), named("fail", &[(0, 503)])], "event ×4"),
         // Probably not stored: sent again once.
         relayed(&[status(503)], "event ×2"),
         failed(&[status(503).times(ALWAYS)], "event ×2", "busy"),
@@ -138,6 +139,13 @@ fn not_repeated() -> Vec<Row> {
         failed(&[fail("401")], "event", "credentials_rejected"),
         failed(&[fail("403")], "event", "credentials_rejected"),
         failed(&[fail("404")], "event", "credentials_rejected"),
+        // Too many uploads, in words.
+        relayed(&[ok(r#"{"status":"fail","error":"Too many concurrent requests"}"#)], "event ×2"),
+        // Neither a code nor a record: sent again as it was, and later for a day.
+        relayed(&[ok(r#"{"status":"fail","processed":0,"unprocessed":[]}"#)], "event ×2"),
+        failed(&[ok(r#"{"status":"fail","unprocessed":[{}]}"#).times(ALWAYS)], "event ×2", "unexplained"),
+        failed(&[ok(r#"{"status":"fail","unprocessed":["no"]}"#).times(ALWAYS)], "event ×2", "unexplained"),
+        failed(&[ok(r#"{"status":"fail","error":null,"code":null}"#).times(ALWAYS)], "event ×2", "unexplained"),
         // The operator must act.
         failed(&[status(401)], "event", "credentials_rejected"),
         failed(&[status(403)], "event", "credentials_rejected"),
@@ -175,11 +183,7 @@ fn refused() -> Vec<Row> {
         refused(named("fail", &[(9, 513)]), "refused 513"),
         refused(ok(r#"{"status":"fail","unprocessed":[{"code":"513"}]}"#), "refused 513"),
         refused(ok(r#"{"status":"fail","unprocessed":{"code":513}}"#), "refused 513"),
-        refused(ok(r#"{"status":"fail","unprocessed":[{}]}"#), "refused 200"),
-        refused(ok(r#"{"status":"fail","unprocessed":["no"]}"#), "refused 200"),
-        refused(ok(r#"{"status":"fail","processed":0,"unprocessed":[]}"#), "refused 200"),
-        refused(ok(r#"{"status":"fail","unprocessed":null}"#), "refused 200"),
-        refused(ok(r#"{"status":"fail","error":null,"code":null}"#), "refused 200"),
+        refused(ok(r#"{"status":"fail","unprocessed":[{"error":"Skipped record number : 1"}]}"#), "refused 200"),
         refused(fail("512"), "refused 512"),
         // Some were stored, and it is not said which.
         row(EVENT, [ok(r#"{"status":"partial"}"#)], "event", "200 dead_lettered", "unclear", "unclear"),
@@ -206,15 +210,21 @@ fn profiles() -> Vec<Row> {
         profile(&[named("fail", &[(1, 555)])], "profile+event ×2", "relayed"),
         profile(&[named("fail", &[(1, 516)])], "profile+event, event", "relayed, profile 516"),
         profile(&[named("fail", &[(0, 515)])], "profile+event, event", "relayed, profile 515"),
-        profile(&[fail("null")], "profile+event, event", "relayed, profile 200"),
+        profile(&[fail("null")], "profile+event ×2", "relayed"),
+        profile(&[fail("null").times(2)], "profile+event ×2, event", "relayed, profile 200"),
+        row(WITH_PROFILE, [fail("null").times(ALWAYS)], "profile+event ×2, event", "503", "unexplained, profile 200", ""),
         profile(&[status(400)], "profile+event, event", "relayed, profile 400"),
         row(WITH_PROFILE, [status(400), status(400)], "profile+event, event", "200 dead_lettered", "refused, profile 400", "refused 400"),
         row(WITH_PROFILE, [named("partial", &[(2, 513)])], "profile+event", "200 dead_lettered", "refused", "refused 513"),
-        row(WITH_PROFILE, [named("partial", &[(0, 512)])], "profile+event", "200 dead_lettered", "unclear", "unclear"),
+        row(WITH_PROFILE, [named("partial", &[(0, 512)])], "profile+event, profile", "200 dead_lettered", "unclear", "unclear"),
+        row(WITH_PROFILE, [named("partial", &[(0, 512)]), status(503)], "profile+event, profile", "200 dead_lettered", "unclear, profile 200", "unclear"),
+        row(WITH_PROFILE, [named("fail", &[(2, 513)])], "profile+event, profile", "200 dead_lettered", "refused", "refused 513"),
         row(WITH_PROFILE, [named("fail", &[(1, 516), (2, 513)])], "profile+event", "200 dead_lettered", "refused, profile 516", "refused 513"),
         // A profile without its event is required.
         row(PROFILE, [], "profile", "200 relayed", "relayed", ""),
-        row(PROFILE, [named("fail", &[(0, 515)])], "profile", "200 dead_lettered", "refused", "refused 515"),
+        row(PROFILE, [named("fail", &[(0, 515)])], "profile", "200 ignored", "profile_refused, profile 515", ""),
+        row(PROFILE, [status(400)], "profile", "200 ignored", "profile_refused, profile 400", ""),
+        row(PROFILE, [ok(r#"{"status":"partial"}"#)], "profile", "200 ignored", "profile_refused", ""),
         row(PROFILE, [named("fail", &[(1, 555)]).times(ALWAYS)], "profile ×4", "503", "busy", ""),
     ]
 }
@@ -256,7 +266,7 @@ fn batches() -> Vec<Row> {
         row(BATCH, [named("fail", &[(2, 513)]), status(500)], "1+2+3, 1, 3", "1 again", "busy, refused, relayed", "2: refused 513"),
         row(BATCH, [named("fail", &[(2, 555)])], "1+2+3 ×2", "none again", "relayed ×3", ""),
         row(BATCH, [named("fail", &[(0, 513)])], "1+2+3, 1, 2, 3", "none again", "relayed ×3", ""),
-        row(BATCH, [fail("null"), accepted(), fail("null")], "1+2+3, 1, 2, 3", "none again", "relayed, refused, relayed", "2: refused 200"),
+        row(BATCH, [fail("null").times(2), accepted(), fail("null")], "1+2+3 ×2, 1, 2, 3", "2 again", "relayed, unexplained, relayed", ""),
         row(BATCH, [status(400), accepted(), status(400)], "1+2+3, 1, 2, 3", "none again", "relayed, refused, relayed", "2: refused 400"),
         row(BATCH, [status(413)], "1+2+3, 1, 2, 3", "none again", "relayed ×3", ""),
         row(BATCH, [ok(r#"{"status":"partial"}"#)], "1+2+3", "none again", "unclear ×3", "1: unclear, 2: unclear, 3: unclear"),
@@ -268,8 +278,10 @@ fn batches() -> Vec<Row> {
         row(BATCH, [silent()], "1+2+3", "all again", "timed_out ×3", ""),
         row(BATCH, [ok("<html>")], "1+2+3", "all again", "unexpected_response ×3", ""),
         row(BATCH, [status(401)], "1+2+3", "all again", "credentials_rejected ×3", ""),
-        row(ONE_USER, [status(400), status(500)], "1+2+3, 1", "all again", "busy, blocked ×2", ""),
-        row(ONE_USER, [named("partial", &[(1, 513)])], "1+2+3", "none again", "refused, relayed ×2", "1: refused 513"),
-        row(ONE_USER, [named("partial", &[(1, 555)]), status(500)], "1+2+3, 1", "1 again", "busy, relayed ×2", ""),
+        // Several events of one user, one after another.
+        row(ONE_USER, [], "1, 2, 3", "none again", "relayed ×3", ""),
+        row(ONE_USER, [status(400), status(500)], "1, 2", "2, 3 again", "refused, busy, waiting", "1: refused 400"),
+        row(ONE_USER, [named("partial", &[(1, 513)])], "1, 2, 3", "none again", "refused, relayed ×2", "1: refused 513"),
+        row(ONE_USER, [named("partial", &[(1, 555)]), status(500)], "1 ×2", "all again", "busy, waiting ×2", ""),
     ]
 }

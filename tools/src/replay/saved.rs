@@ -3,13 +3,13 @@
 
 use crate::files::json_files;
 use purchasely_clevertap::aws::{claims, queues};
-use purchasely_clevertap::clevertap::User;
 use purchasely_clevertap::json;
-use purchasely_clevertap::mapping::identity::{Identified, IdentityRules, identify};
+use purchasely_clevertap::mapping::identity::purchasely_id;
 use purchasely_clevertap::purchasely::{Event, Verified, time_ms};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Deserializer, Map, Value};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -25,7 +25,7 @@ pub struct Saved {
     pub name: Option<String>,
     /// Purchasely's id of the event.
     pub id: Option<String>,
-    /// The user, also if anonymous: a failed event blocks that user's later events.
+    /// Purchasely's own user, also if anonymous: a failed event blocks that user's later events.
     pub user: Option<String>,
     /// `event_created_at` in Unix milliseconds.
     pub created_at_ms: Option<i64>,
@@ -61,17 +61,16 @@ struct Attribute {
     string_value: Option<String>,
 }
 
-struct Reader<'r> {
-    rules: &'r IdentityRules,
+struct Reader {
     input: Input,
     problems: Vec<String>,
 }
 
 /// Reads all files, and the `.json` files of folders; every problem with a file is reported. Events of the
 /// same millisecond keep the order of the files; those without a time come last.
-pub fn read(inputs: &[PathBuf], rules: &IdentityRules) -> Result<Input, Vec<String>> {
+pub fn read(inputs: &[PathBuf]) -> Result<Input, Vec<String>> {
     let input = Input { events: Vec::new(), invalid: Vec::new() };
-    let mut reader = Reader { rules, input, problems: Vec::new() };
+    let mut reader = Reader { input, problems: Vec::new() };
     for input in inputs {
         let files = if input.is_dir() {
             json_files(input)
@@ -83,27 +82,21 @@ pub fn read(inputs: &[PathBuf], rules: &IdentityRules) -> Result<Input, Vec<Stri
             Err(error) => reader.problems.push(format!("{}: {error}", input.display())),
         }
     }
-    let Reader { mut input, problems, .. } = reader;
+    let Reader { mut input, problems } = reader;
     input.events.sort_by_key(|event| event.created_at_ms.unwrap_or(i64::MAX));
     if problems.is_empty() { Ok(input) } else { Err(problems) }
 }
 
 impl Saved {
     /// A body that is not an event is replayed, too: the function decides about it.
-    fn new(body: &[u8], source: String, rules: &IdentityRules) -> Self {
+    fn new(body: &[u8], source: String) -> Self {
         let document = json::read(body).ok();
         let event = Event::parse(Verified::unsigned(body)).ok();
         let event = event.as_ref();
-        let user = event.and_then(|event| match identify(event, rules) {
-            Identified::User(User::Identity(id) | User::ObjectId(id)) | Identified::Device(id) => {
-                Some(id.into_owned())
-            }
-            _ => None,
-        });
         Self {
             name: event.map(|event| event.name().to_owned()),
             id: event.and_then(Event::id).map(str::to_owned),
-            user,
+            user: event.and_then(purchasely_id).map(Cow::into_owned),
             created_at_ms: document
                 .as_ref()
                 .and_then(json::Value::as_object)
@@ -126,7 +119,7 @@ impl Saved {
     }
 }
 
-impl Reader<'_> {
+impl Reader {
     fn read_file(&mut self, file: &Path) {
         let name = file.display().to_string();
         let content = match std::fs::read(file) {
@@ -172,7 +165,7 @@ impl Reader<'_> {
     /// Adds what one JSON value contains: a webhook, a message, or received messages.
     fn add(&mut self, json: &[u8], source: String) {
         if Event::parse(Verified::unsigned(json)).is_ok() {
-            self.input.events.push(Saved::new(json, source, self.rules));
+            self.input.events.push(Saved::new(json, source));
         } else if let Ok(Received { messages }) = serde_json::from_slice(json) {
             for (number, message) in (1..).zip(messages) {
                 self.add_message(message, format!("{source}, message {number}"));
@@ -180,7 +173,7 @@ impl Reader<'_> {
         } else if let Ok(message) = serde_json::from_slice(json) {
             self.add_message(message, source);
         } else if serde_json::from_slice::<Map<String, Value>>(json).is_ok() {
-            self.input.events.push(Saved::new(json, source, self.rules));
+            self.input.events.push(Saved::new(json, source));
         } else {
             self.input.invalid.push(format!(
                 "{source} is not a JSON object; use one webhook per line (`jq -c .` writes such lines), an array of webhooks, one webhook, or what `aws sqs receive-message` prints"
@@ -203,7 +196,7 @@ impl Reader<'_> {
         attributes.remove(queues::REPLAYED);
         match queues::webhook_of(&message.body, encoding.as_deref()) {
             Some(body) => {
-                let event = Saved::new(&body, source, self.rules);
+                let event = Saved::new(&body, source);
                 self.input.events.push(Saved { attributes, ..event });
             }
             None => self.input.invalid.push(format!("{source}: its Body is not in its `encoding`")),

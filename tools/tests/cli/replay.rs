@@ -64,18 +64,12 @@ impl Folder {
     }
 
     async fn replay(&self, to: &str, options: &str) -> Finished {
-        self.replay_files(&["saved.ndjson"], to, options, &[]).await
+        self.replay_files(&["saved.ndjson"], to, options).await
     }
 
-    async fn replay_files(
-        &self,
-        names: &[&str],
-        to: &str,
-        options: &str,
-        settings: &[(&str, &str)],
-    ) -> Finished {
+    async fn replay_files(&self, names: &[&str], to: &str, options: &str) -> Finished {
         let arguments = format!("replay {} --to {to} --json {options}", self.paths(names));
-        tool::run(&arguments, &[&VARIABLES[..], settings].concat()).await
+        tool::run(&arguments, &VARIABLES).await
     }
 
     /// Replays and checks the exit code and the outcomes; returns the summary.
@@ -408,7 +402,7 @@ async fn the_state_file_belongs_to_a_set_of_events_however_they_are_in_files() {
     folder.write("more.json", &two.to_string());
     let replay = async |names: &[&str], options: &str, code, outcomes| {
         let options = format!("--rate 1000 {options}");
-        check(&folder.replay_files(names, url, &options, &[]).await, code, &outcomes)
+        check(&folder.replay_files(names, url, &options).await, code, &outcomes)
     };
     // A filter does not change the set.
     let first = "--until 2026-03-02T08:15:30.251Z --event subscription_renewed";
@@ -544,26 +538,23 @@ async fn dead_letters_as_the_aws_cli_prints_them_are_replayed_with_what_is_left_
 }
 
 #[tokio::test]
-async fn the_order_is_kept_for_each_user_whom_the_settings_identify() {
+async fn the_order_is_kept_for_each_user_as_purchasely_knows_them() {
     let receiver = Receiver::start(|_, _| Some((200, r#"{"MessageId":"m"}"#))).await;
     let mut events = ["1", "2", "3"].map(|id| event(id, id, 0));
-    events[0]["custom"] = json!({ "ct": "__h1" });
-    events[1]["ct"] = json!("__h1");
+    events[0]["user_id"] = json!("u");
+    events[1]["user_id"] = json!("u");
+    events[1]["clevertap_id"] = json!("__h1");
     events[2]["anonymous_user_id"] = json!("a");
     events[2]["user_id"] = Value::Null;
     let folder = Folder::of(&events);
-    let settings = [("CLEVERTAP_ID_FIELD", "ct"), ("ANONYMOUS_USER_ID_AS", "identity")];
     let files = &["saved.ndjson"];
-    let replayed = folder.replay_files(files, &receiver.queue(), "--rate 1000", &settings).await;
+    let replayed = folder.replay_files(files, &receiver.queue(), "--rate 1000").await;
     check(&replayed, 0, &json!({ "queued": 3 }));
     let groups: Vec<_> = {
         let sent = receiver.received.lock().unwrap();
         sent.iter().map(|message| message["MessageGroupId"].clone()).collect()
     };
-    assert_eq!(groups, [group_id(b"__h1"), group_id(b"__h1"), group_id(b"a")]);
-    let invalid = [("USER_ID_AS", "anything")];
-    let invalid = folder.replay_files(files, &receiver.queue(), "", &invalid).await;
-    invalid.check_unusable("USER_ID_AS");
+    assert_eq!(groups, [group_id(b"u"), group_id(b"u"), group_id(b"a")]);
 }
 
 #[tokio::test]
