@@ -212,7 +212,7 @@ impl Handler {
         &self,
         messages: &[SqsMessage],
         budget: Budget,
-    ) -> Result<(SqsBatchResponse, Vec<Report>), BatchFailed> {
+    ) -> Result<(SqsBatchResponse, Vec<Report>), InvocationFailed> {
         let mut response = SqsBatchResponse::default();
         let secret = self.secret(budget).await;
         let bodies: Vec<_> = messages.iter().map(body_of).collect();
@@ -227,7 +227,7 @@ impl Handler {
         let has_panicked =
             |failed: &&Relayed<'_>| failed.report.outcome == Outcome::Failed(Failure::Panicked);
         if settled.is_empty() && failed.iter().any(has_panicked) {
-            return Err(BatchFailed::Panicked);
+            return Err(InvocationFailed::Panicked);
         }
         self.delay(&failed, budget).await;
         for message in failed.iter().filter_map(|failed| failed.delivery.message) {

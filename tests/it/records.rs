@@ -193,7 +193,7 @@ async fn a_missing_sandbox_passcode_blocks_no_production_purchase() {
 async fn a_lone_profile_that_is_refused_is_ignored_with_a_warning() {
     let world = World::start(&[("EVENTS_DISABLED", "SUBSCRIPTION_RENEWED")]).await;
     world.clevertap.script([refuse(1, 512)]);
-    let answer = world.post(crate::event("e-1", "u").to_string().as_bytes()).await;
+    let answer = world.post(testkit::harness::event("e-1", "u").to_string().as_bytes()).await;
     let ignored = json!({ "status": "ignored", "reason": "profile_refused", "event_id": "e-1" });
     assert_eq!(answer, answered(200, ignored));
     let line = world.line(|line| line["reason"] == "profile_refused").await;
