@@ -133,10 +133,16 @@ struct Job<'d> {
     first_at: Option<Duration>,
     /// `None` until its turn is over.
     outcome: Option<Outcome>,
-    /// Whether its claim could not be completed although CleverTap has the event.
-    is_claim_open: bool,
-    /// Whether CleverTap may still be working on its profile.
-    is_profile_under_way: bool,
+    hold: Option<Hold>,
+}
+
+/// Why no later event of a user may be sent in this invocation, although an event is settled.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Hold {
+    /// Its claim could not be completed.
+    ClaimOpen,
+    /// CleverTap may still be working on its profile.
+    ProfileUnderWay,
 }
 
 /// What mapping an event noticed.
@@ -219,7 +225,7 @@ impl Relay {
         let mut after_profile = HashSet::new();
         let relayed = jobs.into_iter().map(|job| {
             let (delivery, group) = (job.delivery, job.delivery.group());
-            if job.is_profile_under_way {
+            if job.hold == Some(Hold::ProfileUnderWay) {
                 after_profile.extend(group);
             }
             Relayed {
@@ -308,7 +314,7 @@ impl Relay {
                     Account::Main => &mut main,
                     Account::Sandbox => &mut sandbox,
                 };
-                job.is_profile_under_way = upload.close_profile(judged);
+                job.hold = upload.close_profile(judged).then_some(Hold::ProfileUnderWay);
             }
             job.end(settled);
         }
@@ -338,8 +344,7 @@ impl Relay {
             dedup_unavailable: false,
             first_at: None,
             outcome: None,
-            is_claim_open: false,
-            is_profile_under_way: false,
+            hold: None,
         }
     }
 
@@ -580,7 +585,9 @@ impl Job<'_> {
     fn end(&mut self, (outcome, is_remembered): (Outcome, bool)) {
         self.outcome = Some(outcome);
         self.dedup_unavailable |= !is_remembered;
-        self.is_claim_open = !is_remembered && outcome == Outcome::Relayed;
+        if !is_remembered && outcome == Outcome::Relayed {
+            self.hold.get_or_insert(Hold::ClaimOpen);
+        }
     }
 
     /// Ends what its turn has not ended. What CleverTap has is relayed.
@@ -595,9 +602,7 @@ impl Job<'_> {
 
     /// Whether no later event of its user may be sent in this invocation.
     fn is_last_turn(&self) -> bool {
-        self.is_claim_open
-            || self.is_profile_under_way
-            || self.outcome.is_some_and(|outcome| !outcome.is_settled())
+        self.hold.is_some() || self.outcome.is_some_and(|outcome| !outcome.is_settled())
     }
 
     /// Its report; `untouched` is the outcome of what had no turn.
