@@ -135,10 +135,16 @@ struct Job<'d> {
     first_at: Option<Duration>,
     /// `None` until its turn is over.
     outcome: Option<Outcome>,
-    /// Whether its claim could not be completed although CleverTap has the event.
-    is_claim_open: bool,
-    /// Whether CleverTap may still be working on its profile.
-    is_profile_under_way: bool,
+    hold: Option<Hold>,
+}
+
+/// Why no later event of a user may be sent in this invocation, although an event is settled.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Hold {
+    /// Its claim could not be completed.
+    ClaimOpen,
+    /// CleverTap may still be working on its profile.
+    ProfileUnderWay,
 }
 
 /// What is to be done for an event.
@@ -213,7 +219,7 @@ impl Relay {
         let mut after_profile = HashSet::new();
         let relayed = jobs.into_iter().map(|job| {
             let (delivery, group) = (job.delivery, job.delivery.group());
-            if job.is_profile_under_way {
+            if job.hold == Some(Hold::ProfileUnderWay) {
                 after_profile.extend(group);
             }
             Relayed {
@@ -302,7 +308,7 @@ impl Relay {
                     Account::Main => &mut main,
                     Account::Sandbox => &mut sandbox,
                 };
-                job.is_profile_under_way = upload.close_profile(judged);
+                job.hold = upload.close_profile(judged).then_some(Hold::ProfileUnderWay);
             }
             job.end(settled);
         }
@@ -332,8 +338,7 @@ impl Relay {
             dedup_unavailable: false,
             first_at: None,
             outcome: None,
-            is_claim_open: false,
-            is_profile_under_way: false,
+            hold: None,
         }
     }
 
@@ -569,7 +574,9 @@ impl Job<'_> {
     fn end(&mut self, (outcome, is_remembered): (Outcome, bool)) {
         self.outcome = Some(outcome);
         self.dedup_unavailable |= !is_remembered;
-        self.is_claim_open = !is_remembered && outcome == Outcome::Relayed;
+        if !is_remembered && outcome == Outcome::Relayed {
+            self.hold.get_or_insert(Hold::ClaimOpen);
+        }
     }
 
     /// Ends what its turn has not ended. What CleverTap has is relayed.
@@ -584,9 +591,7 @@ impl Job<'_> {
 
     /// Whether no later event of its user may be sent in this invocation.
     fn is_last_turn(&self) -> bool {
-        self.is_claim_open
-            || self.is_profile_under_way
-            || self.outcome.is_some_and(|outcome| !outcome.is_settled())
+        self.hold.is_some() || self.outcome.is_some_and(|outcome| !outcome.is_settled())
     }
 
     /// Its report; `untouched` is the outcome of what had no turn.

@@ -159,6 +159,18 @@ enum Repeat {
     No,
 }
 
+/// What follows an attempt.
+enum Step {
+    /// Another one at once, with what is still open.
+    Next,
+    Repeat(Repeat, UploadFailure),
+    /// One of several events is the cause: each is sent alone.
+    Alone,
+    /// CleverTap rejected the passcode, with this code.
+    ReadSecret(u16),
+    Stop(Unsettled),
+}
+
 impl<'e> EventUpload<'e> {
     /// A profile alone is required; beside an event or a revenue record it is not.
     pub fn new(records: Vec<Record<'e>>) -> Self {
@@ -348,19 +360,20 @@ impl Uploader {
     ) -> Arc<Secret> {
         let started = clock::instant();
         let mut backoff = Backoff::default();
-        let failure = loop {
-            let mut open: Vec<_> = uploads.iter_mut().filter(|upload| upload.is_open()).collect();
+        let why = loop {
+            let open = uploads.iter_mut().filter(|upload| upload.is_open());
+            let mut open: Vec<_> = open.map(|upload| &mut **upload).collect();
             if open.is_empty() {
                 return secret;
             }
             if clock::instant() + MIN_ATTEMPT > deadline {
-                break UploadFailure::TooLate;
+                break Unsettled::Later(UploadFailure::TooLate);
             }
             let Some(credentials) = self.credentials(account, &secret) else {
                 // The passcode may have been added a moment ago.
                 match self.refreshed(&secret, deadline).await {
                     Some(changed) => secret = changed,
-                    None => break UploadFailure::NoSandboxPasscode,
+                    None => break Unsettled::Later(UploadFailure::NoSandboxPasscode),
                 }
                 continue;
             };
@@ -374,70 +387,20 @@ impl Uploader {
             for upload in &mut open {
                 upload.count_attempt(&attempt, started);
             }
-            let (repeat, failure) = match attempt {
-                Attempt::Answered { status, response } => match response {
-                    Response::Verdicts(verdicts) => {
-                        let mut remaining = verdicts.iter().copied();
-                        for upload in &mut open {
-                            upload.apply(&mut remaining);
-                        }
-                        if verdicts.contains(&Verdict::Unnamed) {
-                            let [upload] = &mut *open else {
-                                return self.upload_alone(account, secret, deadline, uploads).await;
-                            };
-                            if let Some(code) = upload.refusal() {
-                                upload.refuse_required(code);
-                            }
-                            continue;
-                        }
-                        let transient = verdicts.iter().find_map(|verdict| match verdict {
-                            Verdict::Transient(code) => Some(*code),
-                            _ => None,
-                        });
-                        let code = transient.unwrap_or(TRANSIENT_CODE);
-                        (Repeat::Yes, UploadFailure::RefusedForNow(code))
-                    }
-                    Response::Refused(code) => {
-                        let [upload] = &mut *open else {
-                            // One of several is the cause.
-                            return self.upload_alone(account, secret, deadline, uploads).await;
-                        };
-                        upload.refuse(code);
+            let (repeat, failure) = match after(attempt, &mut open) {
+                Step::Next => continue,
+                Step::Repeat(repeat, failure) => (repeat, failure),
+                Step::Alone => {
+                    return self.upload_alone(account, secret, deadline, uploads).await;
+                }
+                Step::ReadSecret(code) => match self.refreshed(&secret, deadline).await {
+                    Some(changed) => {
+                        secret = changed;
                         continue;
                     }
-                    Response::Unexplained => {
-                        let is_first = open.iter().all(|upload| upload.unexplained == 0);
-                        open.iter_mut().for_each(|upload| upload.unexplained += 1);
-                        if !is_first {
-                            let [upload] = &mut *open else {
-                                return self.upload_alone(account, secret, deadline, uploads).await;
-                            };
-                            if upload.leave_out_profile(NO_CODE) {
-                                continue;
-                            }
-                            break UploadFailure::Unexplained;
-                        }
-                        (Repeat::Yes, UploadFailure::Unexplained)
-                    }
-                    Response::Unauthorized(code) => match self.refreshed(&secret, deadline).await {
-                        Some(changed) => {
-                            secret = changed;
-                            continue;
-                        }
-                        None => break UploadFailure::CredentialsRejected(code),
-                    },
-                    Response::Transient(code) => (repeat_after(code), UploadFailure::Busy(code)),
-                    Response::Unclear => {
-                        open.iter_mut().for_each(|upload| upload.stop(Unsettled::Unclear));
-                        return secret;
-                    }
-                    Response::CutShort => break UploadFailure::TimedOut,
-                    Response::Unexpected(_) => break UploadFailure::UnexpectedResponse(status),
+                    None => break Unsettled::Later(UploadFailure::CredentialsRejected(code)),
                 },
-                Attempt::NotConnected => (Repeat::Yes, UploadFailure::Unreachable),
-                // Usually a pooled connection that died while the environment was frozen.
-                Attempt::ConnectionLost => (Repeat::Once, UploadFailure::ConnectionLost),
-                Attempt::TimedOut => break UploadFailure::TimedOut,
+                Step::Stop(why) => break why,
             };
             for upload in &mut open {
                 upload.stop_unless(repeat, failure);
@@ -449,14 +412,14 @@ impl Uploader {
             };
             let resume = clock::instant() + delay;
             if resume + MIN_ATTEMPT > deadline {
-                break failure;
+                break Unsettled::Later(failure);
             }
             if open.iter().any(|upload| upload.is_open()) {
                 sleep_until(resume).await;
             }
         };
         for upload in uploads {
-            upload.stop(Unsettled::Later(failure));
+            upload.stop(why);
         }
         secret
     }
@@ -526,6 +489,72 @@ impl Uploader {
             }
         };
         Some(Credentials { account_id, passcode })
+    }
+}
+
+/// Judges the open events by the result of an attempt.
+fn after(attempt: Attempt, open: &mut [&mut EventUpload<'_>]) -> Step {
+    let later = |failure| Step::Stop(Unsettled::Later(failure));
+    let (status, response) = match attempt {
+        Attempt::Answered { status, response } => (status, response),
+        Attempt::NotConnected => return Step::Repeat(Repeat::Yes, UploadFailure::Unreachable),
+        // Usually a pooled connection that died while the environment was frozen.
+        Attempt::ConnectionLost => {
+            return Step::Repeat(Repeat::Once, UploadFailure::ConnectionLost);
+        }
+        Attempt::TimedOut => return later(UploadFailure::TimedOut),
+    };
+    match response {
+        Response::Verdicts(verdicts) => {
+            let mut remaining = verdicts.iter().copied();
+            for upload in open.iter_mut() {
+                upload.apply(&mut remaining);
+            }
+            if verdicts.contains(&Verdict::Unnamed) {
+                let [upload] = open else {
+                    return Step::Alone;
+                };
+                if let Some(code) = upload.refusal() {
+                    upload.refuse_required(code);
+                }
+                return Step::Next;
+            }
+            let transient = verdicts.iter().find_map(|verdict| match verdict {
+                Verdict::Transient(code) => Some(*code),
+                _ => None,
+            });
+            let code = transient.unwrap_or(TRANSIENT_CODE);
+            Step::Repeat(Repeat::Yes, UploadFailure::RefusedForNow(code))
+        }
+        Response::Refused(code) => {
+            let [upload] = open else {
+                return Step::Alone;
+            };
+            upload.refuse(code);
+            Step::Next
+        }
+        Response::Unexplained => {
+            let is_first = open.iter().all(|upload| upload.unexplained == 0);
+            for upload in open.iter_mut() {
+                upload.unexplained += 1;
+            }
+            match open {
+                _ if is_first => Step::Repeat(Repeat::Yes, UploadFailure::Unexplained),
+                [upload] => {
+                    if upload.leave_out_profile(NO_CODE) {
+                        Step::Next
+                    } else {
+                        later(UploadFailure::Unexplained)
+                    }
+                }
+                _ => Step::Alone,
+            }
+        }
+        Response::Unauthorized(code) => Step::ReadSecret(code),
+        Response::Transient(code) => Step::Repeat(repeat_after(code), UploadFailure::Busy(code)),
+        Response::Unclear => Step::Stop(Unsettled::Unclear),
+        Response::CutShort => later(UploadFailure::TimedOut),
+        Response::Unexpected(_) => later(UploadFailure::UnexpectedResponse(status)),
     }
 }
 

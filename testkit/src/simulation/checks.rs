@@ -288,10 +288,17 @@ impl<'s> Judged<'s> {
         });
         let is_late = matches!(upload.fault, Some(Fault::Late(_)))
             && upload.invocation.is_some_and(|number| !self.state.invocations[number].is_batch);
-        // Purchasely sent it again although it was acknowledged, and a dead letter's claim is never done.
-        let is_copy_of_letter = self.state.sendings[event.number].is_copied
-            && self.state.dead_letters.ever.contains_key(&event.id);
-        is_repeated || is_late || is_copy_of_letter || self.is_misdated(event)
+        // A dead letter's claim is never done. Purchasely sent it again although it was acknowledged, or the function
+        // stopped before it could say that the letter is stored.
+        let has_stopped = |sent: &Exchange| {
+            sent.letter.is_some()
+                && sent.events.contains(&event.id)
+                && sent.invocation.is_some_and(|number| self.state.invocations[number].is_killed)
+        };
+        let is_letter_again = self.state.dead_letters.ever.contains_key(&event.id)
+            && (self.state.sendings[event.number].is_copied
+                || self.state.exchanges.iter().any(has_stopped));
+        is_repeated || is_late || is_letter_again || self.is_misdated(event)
     }
 
     /// Whether an event was queued by an environment whose clock was so wrong that the function cannot tell whether SQS
