@@ -234,6 +234,10 @@ def called(name: str, arguments: list[str]) -> None:
             known(rest, options(RELAY, "doctor"))
         case ["cargo", "relay", *rest]:
             execute(RELAY, *rest)
+        # What it runs is known; `make test` runs it.
+        case ["cargo", "test", *rest]:
+            known(rest, {"--workspace", "--lib", "--test"})
+            expect(all(Path("tests", name).is_dir() for option, name in zip(rest, rest[1:]) if option == "--test"), "no such tests")
         # scripts/check_deploy.py runs it.
         case ["deploy", *rest]:
             known(rest, options(CLONE / "scripts/deploy"))
