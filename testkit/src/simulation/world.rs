@@ -71,7 +71,7 @@ pub struct State {
     pub has_poison: bool,
     /// Until when CleverTap refuses revenue records for now.
     pub revenue_refused: Duration,
-    /// Until when CleverTap refuses every second profile for now.
+    /// Until when CleverTap refuses every second profile for now, and takes long for every second one alone.
     pub profiles_refused: Duration,
     pub passcode: u32,
     pub secret_passcode: u32,
@@ -262,16 +262,6 @@ impl World {
         let (is_storm, elapsed) = (self.is_storm(), self.elapsed());
         let mut state = self.state();
         let number = state.exchanges.len();
-        let is_away = state.away.get(&service).is_some_and(|until| elapsed < *until);
-        let fault = if let Some((at, fault)) = self.scenario.fault_at {
-            service.faults().get(fault).copied().filter(|_| at == number)
-        } else if is_away {
-            Some(Fault::Refused)
-        } else if is_storm && state.rng.f64() < self.scenario.fault_rate {
-            Some(Fault::draw(&mut state.rng, service))
-        } else {
-            None
-        };
         let text = body.to_string();
         let claim = claims_table::read(&body);
         let (mut events, mut profiles) = (BTreeSet::new(), Vec::new());
@@ -287,6 +277,22 @@ impl World {
                 }
             }
         }
+        let is_away = state.away.get(&service).is_some_and(|until| elapsed < *until);
+        let fault = if let Some((at, fault)) = self.scenario.fault_at {
+            service.faults().get(fault).copied().filter(|_| at == number)
+        } else if is_away {
+            Some(Fault::Refused)
+        } else if elapsed < state.profiles_refused
+            && (events.is_empty() && !profiles.is_empty())
+            && state.rng.bool()
+        {
+            // Longer than the function waits for profiles alone.
+            Some(Fault::Late(Duration::from_millis(3300)))
+        } else if is_storm && state.rng.f64() < self.scenario.fault_rate {
+            Some(Fault::draw(&mut state.rng, service))
+        } else {
+            None
+        };
         let sent = Moment { tick: state.next_tick(), at: elapsed };
         let update = claim.map(|(_, update)| update);
         text.hash(&mut state.digest);
