@@ -559,14 +559,14 @@ async fn the_order_is_kept_for_each_user_as_purchasely_knows_them() {
 
 #[tokio::test]
 async fn a_dry_run_lists_all_kinds_of_files_in_order_and_writes_nothing() {
-    let second = r#"{"event_name":"second","event_created_at_ms":"2000"}"#;
+    let second = r#"{"event_name":"second","event_created_at_ms":"1772439332000"}"#;
     let lines = format!("\u{feff}{{\"event_name\":\"timeless\"}}\n\n{second}\r\n");
     let folder = Folder::new(&lines);
-    let first = r#"{"event_name":"first","event_created_at":"1970-01-01T00:00:01Z"}"#;
+    let first = r#"{"event_name":"first","event_created_at":"2026-03-02T08:15:31Z"}"#;
     std::fs::create_dir(folder.path("folder")).unwrap();
     folder.write("folder/a.json", &format!("[ {first},\n{{\"x\":1}} ]"));
     folder.write("folder/notes.txt", "not read");
-    let third = "{\n  \"event_name\": \"third\",\n  \"event_created_at_ms\": 3000\n}\n";
+    let third = "{\n  \"event_name\": \"third\",\n  \"event_created_at_ms\": 1772439333000\n}\n";
     folder.write("single.json", third);
     let listed = folder.list(&["saved.ndjson", "folder", "single.json"], "").await;
     assert!(listed.stderr.contains("2 events have no event_created_at"));
@@ -590,8 +590,8 @@ async fn a_dry_run_lists_all_kinds_of_files_in_order_and_writes_nothing() {
     let files = &["saved.ndjson", "folder", "single.json"];
     for (filter, found) in [
         ("--event FIRST --event third", &["first", "third"][..]),
-        ("--since 1970-01-01T00:00:02Z", &["second", "third"]),
-        ("--since 1970-01-01 --until 1970-01-01T01:00:02+01:00", &["first"]),
+        ("--since 2026-03-02T08:15:32Z", &["second", "third"]),
+        ("--since 2026-03-02 --until 2026-03-02T09:15:32+01:00", &["first"]),
     ] {
         let listed = folder.list(files, filter).await;
         let plan: Value = serde_json::from_str(&listed.stdout).expect(&listed.stderr);
