@@ -1,5 +1,5 @@
 //! A DynamoDB table that never has an item: every condition is met and every write succeeds.
-//! It does not store anything; `moto` is for tests that read back what was written.
+//! It does not store anything; [`crate::resources`] is for tests that read back what was written.
 
 use crate::connections::{Connections, Ending, Listener};
 use bytes::Bytes;

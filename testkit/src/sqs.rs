@@ -1,5 +1,5 @@
-//! An SQS FIFO queue in memory, for rates that moto does not reach: groups in order, one batch of a group at a time.
-//! It does not know duplicates, delays and dead letters; tests use moto.
+//! An SQS FIFO queue in memory, for high rates: groups in order, one batch of a group at a time.
+//! It does not know duplicates, delays and dead letters; tests use [`crate::resources`].
 
 use crate::connections::{Connections, Ending, Listener};
 use crate::event_source::EventSource;
