@@ -393,6 +393,10 @@ impl Relay {
         match job.verdict() {
             Verdict::Accepted if self.is_dry_run => (Outcome::DryRun, true),
             Verdict::Accepted => (Outcome::Relayed, self.complete(job).await),
+            // A copy of the event must not try again.
+            Verdict::Ended(Outcome::ProfileRefused) => {
+                (Outcome::ProfileRefused, self.complete(job).await)
+            }
             Verdict::Ended(outcome) => (outcome, self.remember_accepted(job).await),
             Verdict::Undeliverable(why) => {
                 join(self.send_dead_letter(job, &why), self.remember_accepted(job)).await

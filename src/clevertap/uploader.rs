@@ -16,10 +16,9 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 /// Of one event in one invocation.
 const MAX_ATTEMPTS: u32 = 4;
-/// The first delay before an upload is repeated is at most this long, the next twice as long, …
-const FIRST_DELAY: Duration = Duration::from_millis(200);
-/// … and none is longer than this.
-const MAX_DELAY: Duration = Duration::from_secs(2);
+/// How many milliseconds an upload waits at most before each repeat. It waits a random part of that, so that
+/// environments refused together do not return together.
+const MAX_DELAYS: [u64; MAX_ATTEMPTS as usize] = [200, 400, 800, 1600];
 /// An attempt with less time than this is not worth its risk: without an answer, the event may be stored.
 const MIN_ATTEMPT: Duration = Duration::from_secs(1);
 /// How long profiles that are still open are waited for, once their events are settled.
@@ -359,7 +358,7 @@ impl Uploader {
         uploads: &mut [&mut EventUpload<'_>],
     ) -> Arc<Secret> {
         let started = clock::instant();
-        let mut backoff = Backoff::default();
+        let mut max_delays = MAX_DELAYS.iter();
         let why = loop {
             let open = uploads.iter_mut().filter(|upload| upload.is_open());
             let mut open: Vec<_> = open.map(|upload| &mut **upload).collect();
@@ -408,7 +407,7 @@ impl Uploader {
             let delay = match failure {
                 // A new connection has nothing to wait for.
                 UploadFailure::ConnectionLost => Duration::ZERO,
-                _ => backoff.next_delay(),
+                _ => max_delays.next().map_or(Duration::ZERO, |max| random_up_to(*max)),
             };
             let resume = clock::instant() + delay;
             if resume + MIN_ATTEMPT > deadline {
@@ -568,30 +567,6 @@ fn repeat_after(code: u16) -> Repeat {
     }
 }
 
-/// Exponential delays with full jitter, so that environments refused together do not return together.
-#[derive(Debug, Default)]
-struct Backoff {
-    attempts: u32,
-}
-
-impl Backoff {
-    fn next_delay(&mut self) -> Duration {
-        let max = FIRST_DELAY.saturating_mul(1 << self.attempts.min(10)).min(MAX_DELAY);
-        self.attempts += 1;
-        max.mul_f64(fastrand::f64())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn delays_grow_up_to_a_maximum() {
-        let mut backoff = Backoff::default();
-        for attempt in 0..100 {
-            let max = FIRST_DELAY * 2u32.pow(attempt.min(4));
-            assert!(backoff.next_delay() <= max.min(MAX_DELAY));
-        }
-    }
+fn random_up_to(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds).mul_f64(fastrand::f64())
 }

@@ -4,7 +4,7 @@
 use super::claims_table::Update;
 use super::faults::{Fault, Meaning, Service};
 use super::sender::{Event, Kind, ids_in};
-use super::world::{Arrival, EPOCH, Exchange, Moment, State, World};
+use super::world::{Arrival, EPOCH, Exchange, Moment, ROLES, State, World};
 use super::{History, Run};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -113,7 +113,8 @@ impl<'s> Judged<'s> {
 
     /// When an event first was where it belongs.
     fn settled(&self, event: &Event) -> Option<Duration> {
-        let arrived = self.first(&event.id, "event").map(|(_, arrival)| arrival.at);
+        let first = ["event", "profile"].iter().find_map(|role| self.first(&event.id, role));
+        let arrived = first.map(|(_, arrival)| arrival.at);
         let lettered =
             self.state.dead_letters.ever.get(&event.id).map(|at| at.saturating_sub(EPOCH));
         let ignored = self.state.sendings[event.number].acknowledged;
@@ -131,6 +132,9 @@ impl<'s> Judged<'s> {
                 Kind::Anonymous | Kind::Sandbox => false,
                 Kind::Unreadable => !is_letter,
                 Kind::Poison | Kind::WithoutId => !is_letter && !has("event"),
+                Kind::Profile => {
+                    !has("profile") && !self.is_profile_refused(event) && !self.is_redriven(event)
+                }
                 Kind::Plain { is_transaction } => {
                     !is_letter && !(has("event") && (!is_transaction || has("revenue")))
                 }
@@ -187,6 +191,9 @@ impl<'s> Judged<'s> {
             if letter.letter.as_deref() == Some("retries_exhausted") {
                 let sent = self.state.sendings[event.number].first.unwrap_or_default();
                 return letter.sent.at < sent + QUEUE_LASTS;
+            }
+            if event.kind == Kind::Profile {
+                return true;
             }
             let refuses = |upload: &Exchange| {
                 matches!(meaning(upload), Some(Meaning::Final | Meaning::Unclear))
@@ -280,7 +287,7 @@ impl<'s> Judged<'s> {
     fn is_documented(&self, arrival: &Arrival, event: &Event) -> bool {
         let upload = &self.state.exchanges[arrival.exchange];
         let invocation = |arrival: &Arrival| self.state.exchanges[arrival.exchange].invocation;
-        let is_repeated = ["event", "revenue"].iter().any(|role| {
+        let is_repeated = ROLES.iter().any(|role| {
             let arrivals = self.arrivals.get(&(&*event.id, *role)).map_or(&[][..], Vec::as_slice);
             let is_here =
                 |(_, arrival): &(usize, &Arrival)| invocation(arrival) == upload.invocation;
@@ -322,34 +329,39 @@ impl<'s> Judged<'s> {
             let Some((_, relayed)) = self.first(&event.id, "event") else {
                 continue;
             };
-            let of_event =
-                |upload: &&Exchange| upload.profiles.iter().any(|(_, id)| *id == event.id);
-            let mut uploads = self.state.exchanges.iter().filter(of_event);
-            let is_refused = |upload: &Exchange| match upload.fault {
-                Some(Fault::Record { number, .. }) => {
-                    meaning(upload) == Some(Meaning::Final)
-                        && upload.profiles.contains(&(number, event.id.clone()))
-                }
-                _ => meaning(upload) == Some(Meaning::Final),
-            };
             let with_event = &self.state.exchanges[relayed.exchange];
             let invocation = with_event.invocation.map(|number| &self.state.invocations[number]);
             let is_sent_again = |upload: &Exchange| {
-                upload.invocation == with_event.invocation
+                upload.profiles.iter().any(|(_, id)| *id == event.id)
+                    && upload.invocation == with_event.invocation
                     && upload.sent.tick > with_event.sent.tick
                     && upload.events.is_empty()
             };
             let is_settled_otherwise = arrived.contains(&event.id)
-                || self.is_misdated(event)
-                || self.state.dead_letters.ever.contains_key(&event.id)
+                || self.is_redriven(event)
+                || self.is_profile_refused(event)
                 || invocation.is_some_and(|invocation| invocation.is_killed);
-            if !is_settled_otherwise
-                && !uploads.any(|upload| is_refused(upload) || is_sent_again(upload))
-            {
+            if !is_settled_otherwise && !self.state.exchanges.iter().any(is_sent_again) {
                 problems.push(format!("the profile of {} is lost", event.id));
             }
         }
         problems
+    }
+
+    /// Whether CleverTap refused an event's profile for good.
+    fn is_profile_refused(&self, event: &Event) -> bool {
+        self.state.exchanges.iter().any(|upload| {
+            let number = upload.profiles.iter().find(|(_, id)| *id == event.id);
+            number.is_some_and(|(number, _)| {
+                let is_other = matches!(upload.fault, Some(Fault::Record { number: other, .. }) if other != *number);
+                !is_other && meaning(upload) == Some(Meaning::Final)
+            })
+        })
+    }
+
+    /// Whether the event came, or may have come, out of the dead-letter queue: then it writes no profile.
+    fn is_redriven(&self, event: &Event) -> bool {
+        self.state.dead_letters.ever.contains_key(&event.id) || self.is_misdated(event)
     }
 
     /// Each arrival of a record that had arrived before, with the one before it.

@@ -3,7 +3,7 @@
 //! It does not know what the function does.
 
 use super::link::Link;
-use super::sender::ids_in;
+use super::sender::{DISABLED_EVENT, ids_in};
 use super::world::{DEAD_LETTERS_URL, QUEUE_URL, World};
 use crate::harness::{ACCOUNT_ID, SECRET_ID};
 use aws_config::{BehaviorVersion, Region, SdkConfig};
@@ -252,6 +252,7 @@ fn config(is_queue: bool) -> Config {
         ("CLEVERTAP_ACCOUNT_ID", ACCOUNT_ID),
         ("SECRET_ID", SECRET_ID),
         ("REVENUE_EVENT", "Charged"),
+        ("EVENTS_DISABLED", DISABLED_EVENT),
         ("DEDUPLICATION_TABLE", "claims"),
         ("EVENT_QUEUE_URL", QUEUE_URL),
         ("DEAD_LETTER_QUEUE_URL", DEAD_LETTERS_URL),

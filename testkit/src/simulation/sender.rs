@@ -19,6 +19,8 @@ pub const READ_TIMEOUT: Duration = Duration::from_secs(10);
 const GATEWAY_TIMEOUT: Duration = Duration::from_millis(9500);
 /// Purchasely's own: 25, over 20 days.
 pub const RETRIES: u64 = 25;
+/// Its profile is written all the same.
+pub const DISABLED_EVENT: &str = "RENEWAL_DISABLED";
 /// Between the number of the user and the number of the event.
 const ID_MIDDLE: &str = "-0000-4000-8000-";
 /// By then an event queue is empty once everything works.
@@ -41,6 +43,8 @@ pub enum Kind {
     Unreadable,
     /// A dead letter until CleverTap accepts its name.
     Poison,
+    /// The event is disabled, so its profile is its only record.
+    Profile,
     /// Without an `event_id`, and with other white space now and then.
     WithoutId,
 }
@@ -93,6 +97,7 @@ impl Event {
                     2 => Kind::Unreadable,
                     3 => Kind::Poison,
                     4 => Kind::WithoutId,
+                    5 => Kind::Profile,
                     roll => Kind::Plain { is_transaction: roll < 12 },
                 };
                 // Some come together, as those of one purchase.
@@ -122,9 +127,14 @@ impl Event {
             };
         }
         let is_transaction = matches!(kind, Kind::Plain { is_transaction: true });
+        let name = match kind {
+            Kind::Plain { is_transaction: true } => "TRANSACTION_PROCESSED",
+            Kind::Profile => DISABLED_EVENT,
+            _ => "SUBSCRIPTION_RENEWED",
+        };
         let mut body = json!({
             "api_version": 3,
-            "event_name": if is_transaction { "TRANSACTION_PROCESSED" } else { "SUBSCRIPTION_RENEWED" },
+            "event_name": name,
             "event_id": id,
             "environment": if kind == Kind::Sandbox { "SANDBOX" } else { "PRODUCTION" },
             "event_created_at_ms": 1_772_439_330_250_u64 + u64::try_from(at.as_millis()).unwrap_or(0),
@@ -167,7 +177,7 @@ impl Event {
     pub fn has_profile(&self) -> bool {
         matches!(
             self.kind,
-            Kind::Plain { is_transaction: false } | Kind::Poison | Kind::WithoutId
+            Kind::Plain { is_transaction: false } | Kind::Poison | Kind::Profile | Kind::WithoutId
         )
     }
 

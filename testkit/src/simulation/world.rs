@@ -6,7 +6,7 @@ use super::claims_table::{self, ClaimsTable, Update};
 use super::faults::{Fault, Service};
 use super::lambda::{Environment, Invocation};
 use super::scenario::Scenario;
-use super::sender::{Event, ids_in};
+use super::sender::{Event, Kind, ids_in};
 use super::sqs::Queue;
 use crate::clevertap::{CleverTap, Reply};
 use crate::connections::Ending;
@@ -30,6 +30,8 @@ pub const EPOCH: Duration = Duration::from_secs(1_772_439_330);
 pub const QUEUE_URL: &str = "https://sqs.eu-west-1.amazonaws.com/123456789012/events.fifo";
 pub const DEAD_LETTERS_URL: &str =
     "https://sqs.eu-west-1.amazonaws.com/123456789012/dead-letters.fifo";
+/// The records that the claims table knows of.
+pub const ROLES: [&str; 3] = ["profile", "event", "revenue"];
 /// How all secrets and user ids begin, so that none can hide in an output.
 pub const PRIVATE: &str = "private";
 
@@ -60,8 +62,9 @@ pub struct State {
     pub queue: Queue,
     pub dead_letters: Queue,
     pub exchanges: Vec<Exchange>,
+    /// Those of records without which an event is not relayed.
     pub arrivals: Vec<Arrival>,
-    /// Those of profiles, of which only the latest counts.
+    /// Those of all profiles, of which only the latest counts.
     pub profiles: Vec<Arrival>,
     /// By the event's number.
     pub sendings: Vec<Sending>,
@@ -120,7 +123,7 @@ pub struct Exchange {
     pub invocation: Option<usize>,
     pub sent: Moment,
     pub fault: Option<Fault>,
-    /// The ids of the events that it is about; of an upload, those with other records than a profile.
+    /// The ids of the events that it is about; of an upload, those with other records than a profile beside them.
     pub events: Vec<String>,
     /// Of an upload, the ids of the events with a profile in it, in their order.
     pub profiles: Vec<(usize, String)>,
@@ -136,6 +139,7 @@ pub struct Exchange {
 }
 
 /// A record that CleverTap accepted.
+#[derive(Clone)]
 pub struct Arrival {
     pub event_id: String,
     pub role: &'static str,
@@ -271,7 +275,12 @@ impl World {
             (None, Some(records)) => {
                 for (record, number) in records.iter().zip(1..) {
                     match profile_of(record) {
-                        Some(id) => profiles.push((number, id.to_owned())),
+                        Some(id) => {
+                            if self.is_profile_only(id) {
+                                events.insert(id.to_owned());
+                            }
+                            profiles.push((number, id.to_owned()));
+                        }
                         None => events.extend(ids_in(&record.to_string())),
                     }
                 }
@@ -446,8 +455,16 @@ impl World {
             let at = self.elapsed();
             if let Some(id) = profile_of(&record) {
                 state.note(at, format!("CleverTap has the profile of {id} ({exchange})"));
-                let event_id = id.to_owned();
-                state.profiles.push(Arrival { event_id, role: "profile", exchange, at });
+                let arrival = Arrival {
+                    event_id: id.to_owned(),
+                    role: "profile",
+                    exchange,
+                    at,
+                };
+                if self.is_profile_only(id) {
+                    state.arrivals.push(arrival.clone());
+                }
+                state.profiles.push(arrival);
                 continue;
             }
             let data = &record["evtData"];
@@ -468,7 +485,7 @@ impl World {
         let answer = state.table.update(input);
         let moment = Moment { tick: state.next_tick(), at: self.elapsed() };
         if let Some((key, update)) = claims_table::read(input).filter(|_| answer.0 == 200) {
-            for role in ["event", "revenue"] {
+            for role in ROLES {
                 if update != Update::Claim && state.table.knows(key, role) {
                     state.known.entry((key.to_owned(), role)).or_default().push(moment);
                 }
@@ -486,6 +503,10 @@ impl World {
             return sent;
         }
         state.dead_letters.send(input, now)
+    }
+
+    fn is_profile_only(&self, id: &str) -> bool {
+        self.event(id).is_some_and(|event| event.kind == Kind::Profile)
     }
 
     /// The event with an id.
