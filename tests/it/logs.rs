@@ -176,3 +176,15 @@ async fn the_line_of_an_event_says_what_was_done_and_how_long_it_took() {
     assert!(upload_url.starts_with("http://127.0.0.1:"), "{started}");
     assert_eq!(started["region"], "in1 (India)");
 }
+
+#[tokio::test]
+async fn an_answer_of_clevertap_that_contradicts_itself_is_logged() {
+    let world = World::start(&[]).await;
+    let body = json!({ "status": "success", "processed": 1, "unprocessed": [] }).to_string();
+    world.clevertap.script([Reply::Answer { status: 200, body }]);
+    assert_eq!(world.invoke(&envelope(webhook("e-1"))).await.status, 200);
+    let line = world.line(|line| line["processed"].is_u64()).await;
+    assert_eq!((&line["level"], &line["processed"]), (&json!("WARN"), &json!(1)));
+    assert_eq!(line["accepted"], 2);
+    check_log(world).await;
+}
