@@ -13,13 +13,12 @@ use std::fs;
 use std::iter::repeat_n;
 use std::path::Path;
 use std::time::Duration;
-use testkit::clevertap::{CleverTap, Reply};
-use testkit::connections::Latency;
-use testkit::dynamodb::DynamoDb;
-use testkit::harness::{ACCOUNT_ID, PASSCODE, SECRET_ID, SHARED_SECRET, listen, secret_value};
+use testkit::harness::{ACCOUNT_ID, PASSCODE, SECRET_ID, SHARED_SECRET, secret_value};
 use testkit::lambda::{Function, Invocation, RuntimeApi};
-use testkit::secrets_manager::SecretsManager;
-use testkit::sqs::Sqs;
+use testkit::sockets::{Latency, Server};
+use testkit::world::aws::Aws;
+use testkit::world::clevertap::{CleverTap, Reply};
+use testkit::world::secrets_manager::SecretsManager;
 use tokio::time::{Instant, sleep};
 
 pub const ENVIRONMENTS: [usize; 4] = [1, 5, 15, 50];
@@ -74,11 +73,10 @@ pub struct PerEvent {
 /// The services, and the environments of one mode's function.
 struct Stage {
     mode: Mode,
-    clevertap: CleverTap,
-    secrets_manager: SecretsManager,
-    dynamodb: DynamoDb,
-    sqs: Sqs,
-    sqs_url: String,
+    clevertap: Server<CleverTap>,
+    secrets_manager: Server<SecretsManager>,
+    dynamodb: Server<Aws>,
+    sqs: Server<Aws>,
     api: RuntimeApi,
     settings: Vec<(&'static str, String)>,
     environments: Vec<Function>,
@@ -119,33 +117,26 @@ pub async fn measure(
 impl Stage {
     async fn start(mode: Mode) -> Self {
         let latency = |request| Latency { connection: Duration::ZERO, request };
-        let clevertap = CleverTap::new(ACCOUNT_ID, PASSCODE);
-        let (listener, clevertap_url) = listen().await;
-        tokio::spawn(clevertap.clone().serve(listener));
+        let clevertap = Server::start(CleverTap::new(ACCOUNT_ID, PASSCODE)).await;
         let secret = secret_value(PASSCODE, SHARED_SECRET);
-        let secrets_manager = SecretsManager::new(SECRET_ID, &secret);
-        let (listener, secrets_manager_url) = listen().await;
-        tokio::spawn(secrets_manager.clone().serve(listener));
-        let dynamodb = DynamoDb::new();
+        let secrets_manager = Server::start(SecretsManager::new(SECRET_ID, &secret)).await;
+        // Two accounts, so that the requests to each service are counted.
+        let dynamodb = Server::start(Aws::default()).await;
         dynamodb.set_latency(latency(DYNAMODB));
-        let (listener, dynamodb_url) = listen().await;
-        tokio::spawn(dynamodb.clone().serve(listener));
-        let sqs = Sqs::new();
+        let sqs = Server::start(Aws::default()).await;
         sqs.set_latency(latency(SQS));
-        let (listener, sqs_url) = listen().await;
-        tokio::spawn(sqs.clone().serve(listener));
         let delivery = if mode == Mode::Queue { "queue" } else { "direct" };
         let settings = vec![
-            ("AWS_ENDPOINT_URL_DYNAMODB", dynamodb_url),
-            ("AWS_ENDPOINT_URL_SECRETS_MANAGER", secrets_manager_url),
-            ("AWS_ENDPOINT_URL_SQS", sqs_url.clone()),
+            ("AWS_ENDPOINT_URL_DYNAMODB", dynamodb.url.clone()),
+            ("AWS_ENDPOINT_URL_SECRETS_MANAGER", secrets_manager.url.clone()),
+            ("AWS_ENDPOINT_URL_SQS", sqs.url.clone()),
             ("CLEVERTAP_ACCOUNT_ID", ACCOUNT_ID.to_owned()),
-            ("CLEVERTAP_API_URL", clevertap_url),
+            ("CLEVERTAP_API_URL", clevertap.url.clone()),
             ("CLEVERTAP_REGION", "in1".to_owned()),
-            ("DEAD_LETTER_QUEUE_URL", format!("{sqs_url}/123456789012/dead.fifo")),
+            ("DEAD_LETTER_QUEUE_URL", format!("{}/123456789012/dead.fifo", sqs.url)),
             ("DEDUPLICATION_TABLE", "claims".to_owned()),
             ("DELIVERY", delivery.to_owned()),
-            ("EVENT_QUEUE_URL", format!("{sqs_url}/123456789012/events.fifo")),
+            ("EVENT_QUEUE_URL", format!("{}/123456789012/events.fifo", sqs.url)),
             ("SECRET_ID", SECRET_ID.to_owned()),
         ];
         Self {
@@ -154,7 +145,6 @@ impl Stage {
             secrets_manager,
             dynamodb,
             sqs,
-            sqs_url,
             api: RuntimeApi::start().await,
             settings,
             environments: Vec::new(),
@@ -186,7 +176,6 @@ impl Stage {
         let environments = self.environments.len();
         let users = (0..environments).map(|place| self.send(place, &events, &tally, &is_over));
         let pollers = if self.mode == Mode::Queue { BATCHES_AT_ONCE } else { 0 };
-        let source = self.sqs.event_source(&self.sqs_url).await;
         let relay = async |event: serde_json::Value| {
             let count = event["Records"].as_array().map_or(0, Vec::len);
             let invocation = self.invoke(event.to_string(), &tally).await;
@@ -200,7 +189,9 @@ impl Stage {
         };
         let poll = || async {
             while !is_over.get() || (self.sqs.depth() > 0 && tally.borrow().error.is_none()) {
-                source.poll(1, relay).await;
+                if self.sqs.poll(relay).await == 0 {
+                    sleep(Duration::from_millis(1)).await;
+                }
             }
         };
         let time = async {

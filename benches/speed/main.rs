@@ -26,7 +26,7 @@ use std::fs;
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, SystemTime};
-use testkit::connections::Latency;
+use testkit::sockets::Latency;
 use time::OffsetDateTime;
 
 /// What services in the same region add, roughly.

@@ -12,13 +12,13 @@ use std::io;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 use tempfile::NamedTempFile;
-use testkit::clevertap::CleverTap;
-use testkit::connections::{Connections, Latency};
-use testkit::dynamodb::DynamoDb;
 use testkit::harness::{ACCOUNT_ID, PASSCODE, SECRET_ID, SHARED_SECRET, secret_value};
 use testkit::lambda::{Function, Invocation, RuntimeApi};
-use testkit::secrets_manager::SecretsManager;
-use testkit::tls::Authority;
+use testkit::sockets::tls::Authority;
+use testkit::sockets::{Latency, Server};
+use testkit::world::aws::Aws;
+use testkit::world::clevertap::CleverTap;
+use testkit::world::secrets_manager::SecretsManager;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
@@ -92,9 +92,9 @@ struct Process {
 
 /// The services that contestants call, and the events that they receive.
 struct World {
-    clevertap: CleverTap,
-    secrets_manager: SecretsManager,
-    dynamodb: DynamoDb,
+    clevertap: Server<CleverTap>,
+    secrets_manager: Server<SecretsManager>,
+    dynamodb: Server<Aws>,
     environment: Vec<(&'static str, String)>,
     events: Events,
     /// As of the last call of `take_traffic`.
@@ -181,19 +181,13 @@ pub async fn warm(contestants: &[Built], count: u32) -> Result<Vec<Warm>, Box<dy
 impl World {
     async fn start(latencies: Latencies) -> Result<Self, Box<dyn Error>> {
         let authority = Authority::new();
-        let clevertap = CleverTap::new(ACCOUNT_ID, PASSCODE);
+        let clevertap = authority.serve(CleverTap::new(ACCOUNT_ID, PASSCODE)).await;
         clevertap.set_latency(latencies.clevertap);
-        let (listener, clevertap_url) = authority.listen().await;
-        tokio::spawn(clevertap.clone().serve(listener));
         let secret = secret_value(PASSCODE, SHARED_SECRET);
-        let secrets_manager = SecretsManager::new(SECRET_ID, &secret);
+        let secrets_manager = authority.serve(SecretsManager::new(SECRET_ID, &secret)).await;
         secrets_manager.set_latency(latencies.secrets_manager);
-        let (listener, secrets_manager_url) = authority.listen().await;
-        tokio::spawn(secrets_manager.clone().serve(listener));
-        let dynamodb = DynamoDb::new();
+        let dynamodb = authority.serve(Aws::default()).await;
         dynamodb.set_latency(latencies.dynamodb);
-        let (listener, dynamodb_url) = authority.listen().await;
-        tokio::spawn(dynamodb.clone().serve(listener));
 
         let authority = authority.pem_file();
         let pem_file = authority.path().to_str().ok_or("the path of the authority is not UTF-8")?;
@@ -206,10 +200,10 @@ impl World {
             ("AWS_DEFAULT_REGION", "eu-west-1"),
             ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"),
             ("AWS_SECRET_ACCESS_KEY", "not-a-secret"),
-            ("AWS_ENDPOINT_URL_DYNAMODB", &dynamodb_url),
-            ("AWS_ENDPOINT_URL_SECRETS_MANAGER", &secrets_manager_url),
+            ("AWS_ENDPOINT_URL_DYNAMODB", &dynamodb.url),
+            ("AWS_ENDPOINT_URL_SECRETS_MANAGER", &secrets_manager.url),
             ("CLEVERTAP_ACCOUNT_ID", ACCOUNT_ID),
-            ("CLEVERTAP_API_URL", &clevertap_url),
+            ("CLEVERTAP_API_URL", &clevertap.url),
             ("CLEVERTAP_REGION", "in1"),
             ("SECRET_ID", SECRET_ID),
             ("FORWARDED_REQUEST", &events.upload()?),
@@ -219,11 +213,12 @@ impl World {
             ("NODE_EXTRA_CA_CERTS", pem_file),
             ("AWS_CA_BUNDLE", pem_file),
         ];
+        let environment = environment.map(|(name, value)| (name, value.to_owned())).to_vec();
         Ok(Self {
             clevertap,
             secrets_manager,
             dynamodb,
-            environment: environment.map(|(name, value)| (name, value.to_owned())).to_vec(),
+            environment,
             events,
             seen: Traffic::default(),
             _authority: authority,
@@ -270,13 +265,14 @@ impl World {
 
     /// What has reached the services since the last call.
     fn take_traffic(&mut self) -> Traffic {
-        let services: [&Connections; 3] = [&self.clevertap, &self.secrets_manager, &self.dynamodb];
-        let requests = services.map(|service| count(service.requests()));
-        let connections = services.map(|service| count(service.connections()));
+        let (clevertap, secrets, dynamodb) =
+            (&self.clevertap, &self.secrets_manager, &self.dynamodb);
+        let requests = [clevertap.requests(), secrets.requests(), dynamodb.requests()];
+        let connections = [clevertap.connections(), secrets.connections(), dynamodb.connections()];
         let before = self.seen;
         self.seen = Traffic {
-            requests: requests.iter().sum(),
-            connections: connections.iter().sum(),
+            requests: count(requests.iter().sum()),
+            connections: count(connections.iter().sum()),
         };
         Traffic {
             requests: self.seen.requests - before.requests,

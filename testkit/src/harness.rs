@@ -1,15 +1,19 @@
 //! A function with everything it talks to, each on a port of its own.
 //! It does not know what the function should do.
 
-use crate::clevertap::{CleverTap, Reply};
 use crate::lambda::{Function, RuntimeApi};
 use crate::process::built;
-use crate::secrets_manager::SecretsManager;
+use crate::sockets::Server;
 use crate::webhook::{Front, Webhook};
+use crate::world::Ending;
+use crate::world::clevertap::{CleverTap, Reply};
+use crate::world::faulty::Faulty;
+use crate::world::secrets_manager::SecretsManager;
+use bytes::Bytes;
+use hyper::Request;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::net::TcpListener;
 
 pub const ACCOUNT_ID: &str = "ABC-123-4567";
 pub const PASSCODE: &str = "passcode-of-the-tests";
@@ -19,8 +23,8 @@ pub const SECRET_ID: &str = "relay";
 const EVENT_ID: &str = "0d6f8f0e-6f0b-4d0e-9a44-6a0f1f9f2c11";
 
 pub struct World {
-    pub clevertap: CleverTap,
-    pub secrets_manager: SecretsManager,
+    pub clevertap: Server<CleverTap>,
+    pub secrets_manager: Server<Faulty<SecretsManager>>,
     pub api: RuntimeApi,
     pub function: Function,
 }
@@ -105,28 +109,28 @@ impl World {
         Self::start_with(SecretsManager::new(SECRET_ID, &secret), settings).await
     }
 
-    pub async fn start_with(secrets_manager: SecretsManager, settings: &[(&str, &str)]) -> Self {
+    pub async fn start_with(
+        secrets_manager: impl Into<Faulty<SecretsManager>>,
+        settings: &[(&str, &str)],
+    ) -> Self {
         Self::start_binary(function_path(), secrets_manager, settings).await
     }
 
     /// The same with another build of the function.
     pub async fn start_binary(
         binary: impl AsRef<Path>,
-        secrets_manager: SecretsManager,
+        secrets_manager: impl Into<Faulty<SecretsManager>>,
         settings: &[(&str, &str)],
     ) -> Self {
-        let clevertap = CleverTap::new(ACCOUNT_ID, PASSCODE);
-        let (listener, clevertap_url) = listen().await;
-        tokio::spawn(clevertap.clone().serve(listener));
-        let (listener, secrets_manager_url) = listen().await;
-        tokio::spawn(secrets_manager.clone().serve(listener));
+        let clevertap = Server::start(CleverTap::new(ACCOUNT_ID, PASSCODE)).await;
+        let secrets_manager = Server::start(secrets_manager.into()).await;
         let api = RuntimeApi::start().await;
         let required = [
             ("CLEVERTAP_REGION", "in1"),
             ("CLEVERTAP_ACCOUNT_ID", ACCOUNT_ID),
-            ("CLEVERTAP_API_URL", &clevertap_url),
+            ("CLEVERTAP_API_URL", &*clevertap.url),
             ("SECRET_ID", SECRET_ID),
-            ("AWS_ENDPOINT_URL_SECRETS_MANAGER", &secrets_manager_url),
+            ("AWS_ENDPOINT_URL_SECRETS_MANAGER", &secrets_manager.url),
         ];
         let environment = [&required[..], settings].concat();
         let function = Function::spawn(binary, &api, &environment);
@@ -151,6 +155,27 @@ impl World {
         }
     }
 
+    /// The address of the webhook in an HTTP API before the function.
+    pub async fn http_api(&self) -> String {
+        let api = self.api.clone();
+        let answer = move |request: Request<Bytes>| {
+            let api = api.clone();
+            async move {
+                let (head, body) = request.into_parts();
+                let mut envelope = Webhook::new(body.to_vec(), "", 0).envelope(Front::HttpApi);
+                let headers = head.headers.iter();
+                let headers =
+                    headers.map(|(name, value)| (name.to_string(), value.to_str().unwrap().into()));
+                envelope["headers"] = Value::Object(headers.collect());
+                let answer = api.invoke(envelope).await.expect("an answer, not an error");
+                let status = answer["statusCode"].as_u64().unwrap().try_into().unwrap();
+                let body = answer["body"].as_str().unwrap().to_owned();
+                Ending::answer(status, "application/json", body)
+            }
+        };
+        format!("{}/webhooks/purchasely", Server::start(answer).await.url)
+    }
+
     /// The first line of the log that the predicate accepts, as JSON.
     pub async fn line(&self, is_it: impl Fn(&Value) -> bool) -> Value {
         let read = |line: &str| serde_json::from_str::<Value>(line).unwrap_or_default();
@@ -165,10 +190,4 @@ pub fn signed(body: &[u8], secret: &str) -> Webhook {
 
 pub fn function_path() -> PathBuf {
     built("purchasely-clevertap")
-}
-
-pub async fn listen() -> (TcpListener, String) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let url = format!("http://{}", listener.local_addr().expect("an address"));
-    (listener, url)
 }

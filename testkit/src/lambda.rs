@@ -4,8 +4,9 @@
 //! It follows <https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html>. Like Lambda, it gives up on the
 //! invocations of a function that ends or takes too long; unlike Lambda, it never starts one by itself.
 
-use crate::connections::{Connections, Ending};
 use crate::process;
+use crate::sockets::{Server, listen};
+use crate::world::Ending;
 use bytes::Bytes;
 use hyper::{Method, Request};
 use nix::sys::signal::{Signal, kill};
@@ -21,7 +22,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
-use tokio::net::TcpListener;
 use tokio::process::{ChildStdin, Command};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
@@ -103,7 +103,7 @@ impl RuntimeApi {
 
     /// The same for a function that is configured with another timeout.
     pub async fn start_with_timeout(timeout: Duration) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let (listener, url) = listen().await;
         let (queue, queued) = mpsc::unbounded_channel();
         let api = Self(Arc::new(State {
             address: listener.local_addr().expect("a bound address"),
@@ -117,7 +117,7 @@ impl RuntimeApi {
         }));
         let server = api.clone();
         let answer = move |request| server.clone().answer(request);
-        tokio::spawn(async move { Connections::new().serve_listener(listener, answer).await });
+        Server::start_at(listener, url, answer);
         api
     }
 

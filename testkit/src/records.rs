@@ -1,7 +1,7 @@
 //! Whether an uploaded record is right: CleverTap accepts it, and each documented field of Purchasely's has its type.
 //! It does not know which webhook the record was made of.
 
-use crate::clevertap::refusal_of;
+use crate::world::clevertap::rules::refusal_of;
 use serde_json::Value;
 
 /// Purchasely's text fields, written here again so that the mapping is not checked with its own table

@@ -4,13 +4,13 @@
 use futures_util::future::join_all;
 use serde_json::json;
 use std::sync::Arc;
-use testkit::clevertap::Reply;
-use testkit::connections::Ending;
 use testkit::harness::{
     World, answered, body, event, now_ms, now_seconds, refuse, relayed, unavailable,
 };
 use testkit::moto::{Resources, with_resources};
-use testkit::servers::server;
+use testkit::sockets::servers::server;
+use testkit::world::Ending;
+use testkit::world::clevertap::Reply;
 use tokio::sync::Semaphore;
 
 /// The claim of [`body`]'s event.

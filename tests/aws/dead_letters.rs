@@ -4,12 +4,12 @@
 use purchasely_clevertap::aws::queues::group_id;
 use serde_json::json;
 use std::time::Duration;
-use testkit::connections::Ending;
 use testkit::harness::{SHARED_SECRET, World, answered, event, refuse, signed};
 use testkit::messages::{failures, message, redriven};
 use testkit::moto::{Resources, with_resources};
-use testkit::servers::{aws_service, refusing_port, server, silent_server};
+use testkit::sockets::servers::{aws_service, refusing_port, server, silent_server};
 use testkit::webhook::Front;
+use testkit::world::Ending;
 
 #[tokio::test]
 async fn an_event_that_can_never_be_relayed_is_stored_and_acknowledged() {

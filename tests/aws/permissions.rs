@@ -4,11 +4,11 @@
 use crate::template;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use testkit::clevertap::Reply;
 use testkit::harness::{Answer, PASSCODE, SECRET_ID, SHARED_SECRET, World, answered, secret_value};
 use testkit::messages::message;
 use testkit::moto::{self, Resources};
-use testkit::secrets_manager::SecretsManager;
+use testkit::world::clevertap::Reply;
+use testkit::world::secrets_manager::SecretsManager;
 
 type Grants<'g> = &'g [(&'g str, &'g [&'g str])];
 

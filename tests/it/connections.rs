@@ -1,30 +1,16 @@
 //! Connections that died in the pool while the environment was frozen.
 //! It does not know the pools; it loses every connection that they may have.
 
-use bytes::Bytes;
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use testkit::connections::{Connections, Ending, Latency};
-use testkit::harness::{World, event, listen};
-use testkit::hyper::Request;
+use testkit::harness::{World, event};
 use testkit::messages::{failures, message};
-use testkit::simulation::ClaimsTable;
+use testkit::sockets::{Latency, Server};
+use testkit::world::Ending;
+use testkit::world::aws::Aws;
 use tokio::sync::Barrier;
-
-async fn serve<F>(
-    handle: impl Fn(Request<Bytes>) -> F + Clone + Send + Sync + 'static,
-) -> (Connections, String)
-where
-    F: Future<Output = Ending> + Send + 'static,
-{
-    let connections = Connections::new();
-    let (listener, url) = listen().await;
-    let server = connections.clone();
-    tokio::spawn(async move { server.serve_listener(listener, handle).await });
-    (connections, url)
-}
 
 async fn post(world: &World, event: &Value) -> Value {
     world.post(event.to_string().as_bytes()).await.body["status"].clone()
@@ -34,7 +20,7 @@ async fn post(world: &World, event: &Value) -> Value {
 async fn an_upload_survives_two_lost_connections() {
     // The connection that is opened at the start is in use until the first upload has arrived over another one.
     let (requests, both) = (Arc::new(AtomicUsize::new(0)), Arc::new(Barrier::new(2)));
-    let (clevertap, url) = serve(move |_| {
+    let clevertap = Server::start(move |_| {
         let (number, both) = (requests.fetch_add(1, Ordering::SeqCst), Arc::clone(&both));
         async move {
             if number < 2 {
@@ -44,7 +30,7 @@ async fn an_upload_survives_two_lost_connections() {
         }
     })
     .await;
-    let world = World::start(&[("CLEVERTAP_API_URL", &url)]).await;
+    let world = World::start(&[("CLEVERTAP_API_URL", &clevertap.url)]).await;
     for id in ["e-1", "e-2"] {
         assert_eq!(post(&world, &event(id, "u")).await, "relayed");
     }
@@ -55,20 +41,14 @@ async fn an_upload_survives_two_lost_connections() {
 
 #[tokio::test]
 async fn a_claim_survives_ten_lost_connections() {
-    let table = Arc::new(Mutex::new(ClaimsTable::default()));
-    let (dynamodb, url) = serve(move |request: Request<Bytes>| {
-        let input = serde_json::from_slice(request.body()).unwrap();
-        let (status, body) = table.lock().unwrap().update(&input);
-        let answer = Ending::answer(status, "application/x-amz-json-1.0", body.to_string());
-        std::future::ready(answer)
-    })
-    .await;
+    let dynamodb = Server::start(Aws::default()).await;
     // Long enough for ten claims to be under way at once.
     dynamodb.set_latency(Latency {
         request: Duration::from_millis(100),
         ..Latency::default()
     });
-    let settings = [("DEDUPLICATION_TABLE", "claims"), ("AWS_ENDPOINT_URL_DYNAMODB", &url)];
+    let settings =
+        [("DEDUPLICATION_TABLE", "claims"), ("AWS_ENDPOINT_URL_DYNAMODB", &*dynamodb.url)];
     let world = World::start(&settings).await;
     let batch = (0..10).map(|n| event(&format!("e-{n}"), &format!("u-{n}")));
     let batch: Vec<_> = batch.map(|event| message(&event, &[])).collect();

@@ -8,10 +8,10 @@ use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use tables::{costs, tables};
-use testkit::clevertap::Reply;
 use testkit::harness::World;
-use testkit::resources::Resources;
-use testkit::servers::aws_service;
+use testkit::sockets::resources::Resources;
+use testkit::sockets::servers::aws_service;
+use testkit::world::clevertap::Reply;
 
 const PAGES: [&str; 11] = [
     "CONTRIBUTING.md",

@@ -2,15 +2,16 @@
 //! It does not know the metrics in these lines; `monitoring.rs` does.
 
 use serde_json::{Value, json};
-use testkit::clevertap::Reply;
 use testkit::harness::{
     PASSCODE, SHARED_SECRET, World, answered, event, refuse, secret_value, signed,
 };
 use testkit::messages::message;
-use testkit::resources::with_resources;
-use testkit::secrets_manager::{self, SecretsManager};
-use testkit::servers::refusing_port;
+use testkit::sockets::resources::with_resources;
+use testkit::sockets::servers::refusing_port;
 use testkit::webhook::Front;
+use testkit::world::clevertap::Reply;
+use testkit::world::faulty::{Fault, Faulty};
+use testkit::world::secrets_manager::SecretsManager;
 
 /// In the place of everything that identifies a user or is a property's value.
 const PRIVATE: &str = "private-value";
@@ -132,10 +133,13 @@ async fn no_failure_of_aws_logs_or_answers_a_secret_a_body_or_a_user() {
         ("AWS_ENDPOINT_URL_SQS", &refusing),
         ("AWS_ENDPOINT_URL_DYNAMODB", &refusing),
     ];
-    let invalid = SecretsManager::new("relay", &secret_value("hunter2 with spaces", SHARED_SECRET));
-    let failing = SecretsManager::new("relay", &secret_value(PASSCODE, SHARED_SECRET));
-    failing.script(vec![secrets_manager::Reply::Status(500); 9]);
-    let working = SecretsManager::new("relay", &secret_value(PASSCODE, SHARED_SECRET));
+    let manager = |passcode| {
+        Faulty::new(SecretsManager::new("relay", &secret_value(passcode, SHARED_SECRET)))
+    };
+    let invalid = manager("hunter2 with spaces");
+    let failing = manager(PASSCODE);
+    failing.script(vec![Fault::status(500); 9]);
+    let working = manager(PASSCODE);
     for manager in [invalid, failing, working] {
         let world = World::start_with(manager, &settings).await;
         let message = message(&webhook("e-2"), &[]);

@@ -6,12 +6,12 @@ use crate::template;
 use purchasely_clevertap::telemetry::{CLASS, FUNCTION, METRICS, NAMESPACE};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use testkit::clevertap::Reply;
 use testkit::harness::{PASSCODE, SHARED_SECRET, World, body, now_seconds, secret_value, signed};
 use testkit::messages::message;
-use testkit::resources::Resources;
-use testkit::secrets_manager::SecretsManager;
+use testkit::sockets::resources::Resources;
 use testkit::webhook::Front;
+use testkit::world::clevertap::Reply;
+use testkit::world::secrets_manager::SecretsManager;
 
 /// The first of [`METRICS`] count outcomes: every event counts in exactly one of them.
 const OUTCOMES: usize = 10;
@@ -402,7 +402,7 @@ fn metric_math_is_evaluated_as_cloudwatch_does() {
 /// A function in the situation that the alarm is for.
 async fn provoke(alarm: &str, resources: &Resources) -> World {
     let secret = |passcode, shared| SecretsManager::new("relay", &secret_value(passcode, shared));
-    let endpoint = resources.endpoint.as_str();
+    let endpoint = resources.url.as_str();
     let mut without_user = event("ACTIVATE", "e-1");
     without_user["user_id"].take();
     let world = match alarm {

@@ -5,8 +5,8 @@ use purchasely_clevertap::aws::queues::group_id;
 use serde_json::json;
 use std::collections::BTreeSet;
 use testkit::harness::{SHARED_SECRET, World, body, event, relayed, signed, unavailable};
-use testkit::resources::{Resources, with_resources};
-use testkit::servers::{aws_service, refusing_port};
+use testkit::sockets::resources::{Resources, with_resources};
+use testkit::sockets::servers::{aws_service, refusing_port};
 use testkit::webhook::Front as Gateway;
 
 const QUEUE: (&str, &str) = ("DELIVERY", "queue");
@@ -63,13 +63,9 @@ async fn a_webhook_that_sqs_does_not_take_is_503() {
     let (_socket, refusing) = refusing_port();
     let (world, resources) = with_queue().await;
     drop(world);
-    let missing = format!("{}/123456789012/missing.fifo", resources.endpoint);
+    let missing = format!("{}/123456789012/missing.fifo", resources.url);
     for settings in [
-        [
-            QUEUE,
-            ("EVENT_QUEUE_URL", &missing),
-            ("AWS_ENDPOINT_URL_SQS", &resources.endpoint),
-        ],
+        [QUEUE, ("EVENT_QUEUE_URL", &missing), ("AWS_ENDPOINT_URL_SQS", &resources.url)],
         [QUEUE, ("EVENT_QUEUE_URL", &missing), ("AWS_ENDPOINT_URL_SQS", &refusing)],
     ] {
         let world = World::start(&settings).await;

@@ -2,13 +2,13 @@
 //! It does not know how each field is mapped; `golden.rs` and the unit tests of `src/mapping` do.
 
 use serde_json::{Value, json};
-use testkit::clevertap::CleverTap;
 use testkit::harness::{
-    ACCOUNT_ID, PASSCODE, SHARED_SECRET, World, answered, body, listen, refuse, relayed,
-    unavailable,
+    ACCOUNT_ID, PASSCODE, SHARED_SECRET, World, answered, body, refuse, relayed, unavailable,
 };
-use testkit::resources::Resources;
-use testkit::secrets_manager::SecretsManager;
+use testkit::sockets::Server;
+use testkit::sockets::resources::Resources;
+use testkit::world::clevertap::CleverTap;
+use testkit::world::secrets_manager::SecretsManager;
 
 const SANDBOX_ACCOUNT_ID: &str = "TEST-765-4321";
 const SANDBOX_PASSCODE: &str = "sandbox-passcode-of-the-tests";
@@ -162,12 +162,10 @@ async fn a_sandbox_purchase_goes_whole_to_an_account_of_its_own() {
         "purchasely_shared_secret": SHARED_SECRET,
     });
     let manager = SecretsManager::new("relay", &secret.to_string());
-    let sandbox = CleverTap::new(SANDBOX_ACCOUNT_ID, SANDBOX_PASSCODE);
-    let (listener, url) = listen().await;
-    tokio::spawn(sandbox.clone().serve(listener));
+    let sandbox = Server::start(CleverTap::new(SANDBOX_ACCOUNT_ID, SANDBOX_PASSCODE)).await;
     let settings = [
         ("CLEVERTAP_SANDBOX_ACCOUNT_ID", SANDBOX_ACCOUNT_ID),
-        ("CLEVERTAP_API_URL", &url),
+        ("CLEVERTAP_API_URL", &*sandbox.url),
     ];
     let world = World::start_with(manager, &settings).await;
     assert_eq!(world.post(&sandbox_body()).await, relayed());

@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use testkit::harness::{PASSCODE, World, secret_value};
 use testkit::records::{Kind, kind};
-use testkit::secrets_manager::SecretsManager;
 use testkit::webhook::{Front, SAMPLE_SHARED_SECRET, Webhook};
+use testkit::world::secrets_manager::SecretsManager;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 const ENVELOPES: [(&str, Front); 5] = [

@@ -3,18 +3,20 @@
 
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
-use testkit::clevertap;
-use testkit::connections::Ending;
 use testkit::harness::{
     PASSCODE, SHARED_SECRET, World, answered, body, relayed, secret_value, signed, unavailable,
 };
-use testkit::secrets_manager::{Reply, SecretsManager};
-use testkit::servers::server;
+use testkit::sockets::servers::server;
 use testkit::webhook::Front;
+use testkit::world::Ending;
+use testkit::world::clevertap::Reply;
+use testkit::world::faulty::{Fault, Faulty};
+use testkit::world::secrets_manager::SecretsManager;
 
 /// A Secrets Manager that answers its next requests by `script`.
-fn scripted(script: impl IntoIterator<Item = Reply>) -> SecretsManager {
-    let manager = SecretsManager::new("relay", &secret_value(PASSCODE, SHARED_SECRET));
+fn scripted(script: impl IntoIterator<Item = Fault>) -> Faulty<SecretsManager> {
+    let secret = secret_value(PASSCODE, SHARED_SECRET);
+    let manager = Faulty::new(SecretsManager::new("relay", &secret));
     manager.script(script);
     manager
 }
@@ -90,14 +92,14 @@ async fn a_wrong_passcode_or_signature_forces_one_read_in_30_seconds() {
 #[tokio::test]
 async fn a_failed_first_read_ends_no_start_and_is_repeated() {
     // The SDK itself sends up to three requests for one read.
-    let world = World::start_with(scripted([(); 3].map(|()| Reply::Status(500))), &[]).await;
+    let world = World::start_with(scripted(vec![Fault::status(500); 3]), &[]).await;
     world.function.wait_for_log(|line| line.contains("SECRET_ID")).await;
     assert_eq!(world.post(&body()).await, relayed());
 }
 
 #[tokio::test]
 async fn a_silent_secrets_manager_is_503_in_time_and_the_function_recovers() {
-    let world = World::start_with(scripted(vec![Reply::Silent; 6]), &[]).await;
+    let world = World::start_with(scripted(vec![Fault::Silent; 6]), &[]).await;
     // Nothing of the body is verified yet, so not even the event's id is returned.
     let without_id = answered(503, json!({ "error": "unavailable" }));
     assert_eq!(world.post(&body()).await, without_id);
@@ -148,9 +150,9 @@ async fn a_late_401_with_a_silent_secrets_manager_is_answered_in_time() {
     let world = World::start(&[]).await;
     assert_eq!(world.post(&body()).await, relayed());
     world.clevertap.set_passcode("the-next-passcode");
-    let late = clevertap::Reply::Slow(std::time::Duration::from_secs(5));
+    let late = Reply::Slow(std::time::Duration::from_secs(5));
     world.clevertap.script([late]);
-    world.secrets_manager.script(vec![Reply::Silent; 6]);
+    world.secrets_manager.script(vec![Fault::Silent; 6]);
     assert_eq!(world.post(&body()).await, unavailable());
     assert_eq!(world.clevertap.uploads()[1].status, Some(401));
 }

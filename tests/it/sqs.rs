@@ -4,13 +4,13 @@
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use testkit::clevertap::Reply;
 use testkit::harness::{PASSCODE, SHARED_SECRET, World, event, now_ms, refuse, signed};
 use testkit::messages::{failures, message};
-use testkit::resources::with_resources;
-use testkit::secrets_manager::SecretsManager;
-use testkit::servers::aws_service;
+use testkit::sockets::resources::with_resources;
+use testkit::sockets::servers::aws_service;
 use testkit::webhook::Front;
+use testkit::world::clevertap::Reply;
+use testkit::world::secrets_manager::SecretsManager;
 
 /// The ids of the events in each upload so far.
 fn sent(world: &World) -> Vec<Vec<String>> {

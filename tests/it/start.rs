@@ -2,11 +2,11 @@
 //! It does not know how long that takes; `make bench` measures it.
 
 use serde_json::Value;
-use testkit::clevertap::CleverTap;
-use testkit::harness::{
-    ACCOUNT_ID, PASSCODE, World, body, eventually, function_path, listen, relayed,
-};
+use std::future::pending;
+use testkit::harness::{ACCOUNT_ID, PASSCODE, World, body, eventually, function_path, relayed};
 use testkit::lambda::{Function, RuntimeApi};
+use testkit::sockets::{Server, listen};
+use testkit::world::clevertap::CleverTap;
 
 /// A function whose start has read the secret and opened a connection.
 async fn started() -> World {
@@ -44,11 +44,13 @@ async fn a_later_event_needs_nothing_but_its_upload() {
 async fn a_first_connection_that_never_answers_delays_no_event() {
     let clevertap = CleverTap::new(ACCOUNT_ID, PASSCODE);
     let (listener, url) = listen().await;
-    let server = clevertap.clone();
+    let (address, service) = (url.clone(), clevertap.clone());
     tokio::spawn(async move {
         // As if the environment had been frozen between its start and its first event.
-        let _silent = listener.accept().await;
-        server.serve(listener).await;
+        let silent = listener.accept().await;
+        Server::start_at(listener, address, service);
+        pending::<()>().await;
+        drop(silent);
     });
     let world = World::start(&[("CLEVERTAP_API_URL", &url)]).await;
     assert_eq!(world.post(&body()).await, relayed());

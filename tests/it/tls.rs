@@ -2,23 +2,33 @@
 //! It does not know AWS's certificates; all clients share one TLS configuration.
 
 use tempfile::NamedTempFile;
-use testkit::harness::{ACCOUNT_ID, World, body, function_path, relayed, unavailable};
+use testkit::harness::{ACCOUNT_ID, PASSCODE, World, body, function_path, relayed, unavailable};
 use testkit::lambda::{Function, RuntimeApi};
-use testkit::tls::clevertap_under_tls;
+use testkit::sockets::Server;
+use testkit::sockets::tls::Authority;
+use testkit::world::clevertap::CleverTap;
+
+/// A CleverTap under TLS, and the file of the authority behind it.
+async fn clevertap_under_tls() -> (Server<CleverTap>, NamedTempFile) {
+    let authority = Authority::new();
+    let clevertap = authority.serve(CleverTap::new(ACCOUNT_ID, PASSCODE)).await;
+    (clevertap, authority.pem_file())
+}
 
 #[tokio::test]
 async fn a_host_that_the_configured_roots_know_receives_the_upload() {
-    let (clevertap, url, roots) = clevertap_under_tls().await;
+    let (clevertap, roots) = clevertap_under_tls().await;
     let roots = roots.path().to_str().unwrap().to_owned();
-    let world = World::start(&[("CLEVERTAP_API_URL", &url), ("SSL_CERT_FILE", &roots)]).await;
+    let world =
+        World::start(&[("CLEVERTAP_API_URL", &clevertap.url), ("SSL_CERT_FILE", &roots)]).await;
     assert_eq!(world.post(&body()).await, relayed());
     assert_eq!(clevertap.accepted().len(), 2);
 }
 
 #[tokio::test]
 async fn a_host_that_the_roots_do_not_know_receives_no_passcode() {
-    let (clevertap, url, _) = clevertap_under_tls().await;
-    let world = World::start(&[("CLEVERTAP_API_URL", &url)]).await;
+    let (clevertap, _) = clevertap_under_tls().await;
+    let world = World::start(&[("CLEVERTAP_API_URL", &clevertap.url)]).await;
     assert_eq!(world.post(&body()).await, unavailable());
     assert_eq!(clevertap.requests(), 0);
 }

@@ -2,12 +2,11 @@
 //! It does not know what each answer does; `odd_answers.rs` does.
 
 use serde_json::json;
-use testkit::clevertap::{CleverTap, Reply};
-use testkit::harness::{
-    SHARED_SECRET, World, body, listen, now_seconds, relayed, signed, unavailable,
-};
-use testkit::servers::refusing_port;
+use testkit::harness::{SHARED_SECRET, World, body, now_seconds, relayed, signed, unavailable};
+use testkit::sockets::Server;
+use testkit::sockets::servers::refusing_port;
 use testkit::webhook::Front;
+use testkit::world::clevertap::{CleverTap, Reply};
 
 #[tokio::test]
 async fn an_unreachable_clevertap_is_503() {
@@ -46,11 +45,9 @@ async fn a_repeated_upload_is_byte_identical() {
 #[tokio::test]
 async fn a_redirect_is_not_followed() {
     let world = World::start(&[]).await;
-    let elsewhere = CleverTap::new("any", "any");
-    let (listener, url) = listen().await;
-    tokio::spawn(elsewhere.clone().serve(listener));
+    let elsewhere = Server::start(CleverTap::new("any", "any")).await;
     for status in [301, 302, 303, 307, 308] {
-        let location = format!("{url}/1/upload");
+        let location = format!("{}/1/upload", elsewhere.url);
         world.clevertap.script([Reply::Redirect { status, location }]);
         assert_eq!(world.post(&body()).await, unavailable(), "{status}");
     }

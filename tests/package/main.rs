@@ -114,8 +114,8 @@ mod running {
     use testkit::harness::{
         PASSCODE, SECRET_ID, SHARED_SECRET, World, body, relayed, secret_value, signed,
     };
-    use testkit::secrets_manager::SecretsManager;
     use testkit::webhook::Front;
+    use testkit::world::secrets_manager::SecretsManager;
 
     async fn start(settings: &[(&str, &str)]) -> (World, TempDir) {
         let folder = tempfile::tempdir().unwrap();

@@ -3,30 +3,28 @@
 
 use std::time::Duration;
 use testkit::cargo_lambda::{Watched, wait_until_served};
-use testkit::clevertap::CleverTap;
 use testkit::harness::{
-    ACCOUNT_ID, PASSCODE, SECRET_ID, SHARED_SECRET, body, listen, secret_value, signed,
+    ACCOUNT_ID, PASSCODE, SECRET_ID, SHARED_SECRET, body, secret_value, signed,
 };
 use testkit::process::{free_port, plain_client, tool};
-use testkit::secrets_manager::SecretsManager;
+use testkit::sockets::Server;
+use testkit::world::clevertap::CleverTap;
+use testkit::world::secrets_manager::SecretsManager;
 
 const COMPILING: Duration = Duration::from_mins(10);
 
 #[tokio::test]
 async fn a_signed_webhook_is_relayed_through_cargo_lambda_watch() {
     let http = plain_client();
-    let secrets_manager = SecretsManager::new(SECRET_ID, &secret_value(PASSCODE, SHARED_SECRET));
-    let (listener, secrets_manager_url) = listen().await;
-    tokio::spawn(secrets_manager.serve(listener));
-    let clevertap = CleverTap::new(ACCOUNT_ID, PASSCODE);
-    let (listener, clevertap_url) = listen().await;
-    tokio::spawn(clevertap.clone().serve(listener));
+    let secret = secret_value(PASSCODE, SHARED_SECRET);
+    let secrets_manager = Server::start(SecretsManager::new(SECRET_ID, &secret)).await;
+    let clevertap = Server::start(CleverTap::new(ACCOUNT_ID, PASSCODE)).await;
     let variables = [
         ("CLEVERTAP_REGION", "in1"),
         ("CLEVERTAP_ACCOUNT_ID", ACCOUNT_ID),
-        ("CLEVERTAP_API_URL", &clevertap_url),
+        ("CLEVERTAP_API_URL", &*clevertap.url),
         ("SECRET_ID", SECRET_ID),
-        ("AWS_ENDPOINT_URL_SECRETS_MANAGER", &secrets_manager_url),
+        ("AWS_ENDPOINT_URL_SECRETS_MANAGER", &secrets_manager.url),
         ("AWS_REGION", "eu-west-1"),
         ("AWS_ACCESS_KEY_ID", "test"),
         ("AWS_SECRET_ACCESS_KEY", "test"),

@@ -3,11 +3,12 @@
 
 use crate::Unusable;
 use serde_json::{Value, json};
-use testkit::clevertap::CleverTap;
 use testkit::harness::secret_value;
-use testkit::resources::Resources;
-use testkit::secrets_manager::SecretsManager;
+use testkit::sockets::Server;
+use testkit::sockets::resources::Resources;
 use testkit::webhook::SAMPLE_SHARED_SECRET;
+use testkit::world::clevertap::CleverTap;
+use testkit::world::secrets_manager::SecretsManager;
 use tokio::net::TcpListener;
 
 const ACCOUNT_ID: &str = "ABC-123-4567";
@@ -20,11 +21,9 @@ const SHOWN_FIRST: [&str; 2] = ["has_active_subscription", "plan"];
 const WIDTH: usize = 100;
 
 pub struct StandIns {
-    pub clevertap: CleverTap,
+    pub clevertap: Server<CleverTap>,
     pub delivery: Delivery,
-    clevertap_url: String,
-    secrets_manager: SecretsManager,
-    secrets_manager_url: String,
+    secrets_manager: Server<SecretsManager>,
     /// Queues and a table, with [`Delivery::Queue`].
     resources: Option<Resources>,
 }
@@ -59,18 +58,11 @@ impl StandIns {
         let clevertap = CleverTap::new(ACCOUNT_ID, PASSCODE);
         let secrets_manager =
             SecretsManager::new(SECRET_ID, &secret_value(PASSCODE, SAMPLE_SHARED_SECRET));
-        let (listener, clevertap_url) = listen(clevertap_port).await?;
-        tokio::spawn(clevertap.clone().serve(listener));
-        let (listener, secrets_manager_url) = listen(secrets_manager_port).await?;
-        tokio::spawn(secrets_manager.clone().serve(listener));
-        Ok(Self {
-            clevertap,
-            delivery,
-            clevertap_url,
-            secrets_manager,
-            secrets_manager_url,
-            resources,
-        })
+        let (listener, url) = listen(clevertap_port).await?;
+        let clevertap = Server::start_at(listener, url, clevertap);
+        let (listener, url) = listen(secrets_manager_port).await?;
+        let secrets_manager = Server::start_at(listener, url, secrets_manager);
+        Ok(Self { clevertap, delivery, secrets_manager, resources })
     }
 
     /// The environment variables that make the function use them.
@@ -78,12 +70,12 @@ impl StandIns {
         let mut variables = vec![
             ("CLEVERTAP_REGION", "in1"),
             ("CLEVERTAP_ACCOUNT_ID", ACCOUNT_ID),
-            ("CLEVERTAP_API_URL", &self.clevertap_url),
+            ("CLEVERTAP_API_URL", &self.clevertap.url),
             ("REVENUE_EVENT", REVENUE_EVENT),
             ("SECRET_ID", SECRET_ID),
             // The envelopes in `events/api-gateway` were signed long ago.
             ("PURCHASELY_SIGNATURE_TOLERANCE_SECONDS", "0"),
-            ("AWS_ENDPOINT_URL_SECRETS_MANAGER", &self.secrets_manager_url),
+            ("AWS_ENDPOINT_URL_SECRETS_MANAGER", &self.secrets_manager.url),
             ("AWS_REGION", "eu-west-1"),
             ("AWS_ACCESS_KEY_ID", "sample"),
             ("AWS_SECRET_ACCESS_KEY", "sample"),
@@ -102,7 +94,7 @@ impl StandIns {
 
     /// How many messages the event queue has, if there is one.
     pub fn depth(&self) -> Option<usize> {
-        self.resources.as_ref().map(Resources::depth)
+        self.resources.as_ref().map(|resources| resources.depth())
     }
 
     /// Delivers what the event queue has; what failed waits.

@@ -1,11 +1,11 @@
 //! What must hold after a run, whatever happened in it (docs/architecture.md, "Guarantees" and "Duplicates").
 //! It does not know how the function keeps it.
 
-use super::claims_table::Update;
 use super::faults::{Fault, Meaning, Service};
 use super::sender::{Event, Kind, ids_in};
 use super::world::{Arrival, EPOCH, Exchange, Moment, ROLES, State, World};
 use super::{History, Run};
+use crate::world::claims::Update;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 

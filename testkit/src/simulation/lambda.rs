@@ -6,6 +6,7 @@ use super::link::Link;
 use super::sender::{DISABLED_EVENT, ids_in};
 use super::world::{DEAD_LETTERS_URL, QUEUE_URL, World};
 use crate::harness::{ACCOUNT_ID, SECRET_ID};
+use crate::world::event_source;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_sqs::config::{
     Credentials, IdentityCache, SharedCredentialsProvider, StalledStreamProtectionConfig,
@@ -215,18 +216,9 @@ impl World {
                 sleep(Duration::from_secs(1)).await;
                 answer = self.invoke(payload.clone()).await;
             }
-            let Ok(answer) = answer else {
-                continue;
-            };
-            let failures = answer["batchItemFailures"].as_array().expect("a list");
-            let is_failed = |message: &Value| {
-                failures.iter().any(|failure| failure["itemIdentifier"] == message["messageId"])
-            };
             let now = self.now();
             let mut state = self.state();
-            for message in batch.iter().filter(|message| !is_failed(message)) {
-                state.queue.delete(&message["receiptHandle"], now);
-            }
+            event_source::settle(&mut state.queue, &batch, answer.as_ref().ok(), now);
             drop(state);
             self.queue_changed.notify_waiters();
         }

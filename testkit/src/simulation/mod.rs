@@ -5,20 +5,17 @@
 //! the same digest. TLS, connection pools and real sockets are for the tests on loopback.
 
 mod checks;
-mod claims_table;
 mod faults;
 mod lambda;
 mod link;
 mod scenario;
 mod sender;
-mod sqs;
 mod world;
 
-pub use claims_table::ClaimsTable;
 pub use faults::{Fault, Service};
 pub use scenario::{Length, Scenario, once_failed};
+pub(crate) use sender::ids_in;
 pub use sender::{READ_TIMEOUT, RETRIES, delay_after};
-pub use sqs::Queue;
 
 use purchasely_clevertap::{config, telemetry};
 use std::cell::RefCell;

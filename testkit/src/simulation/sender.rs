@@ -1,12 +1,12 @@
 //! Purchasely: events of users, each sent until it is acknowledged, and the incidents of a run.
 //! It does not know what a webhook causes.
 
-use super::claims_table::ClaimsTable;
 use super::faults::Service;
 use super::lambda::NoAnswer;
 use super::scenario::{Length, Scenario};
 use super::world::{PRIVATE, World};
 use crate::webhook::{Front, Webhook};
+use crate::world::claims::ClaimsTable;
 use purchasely_clevertap::aws::claims;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;

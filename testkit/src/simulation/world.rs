@@ -2,18 +2,17 @@
 //! It does not know why a request is sent, nor who sends webhooks.
 
 use super::LOG;
-use super::claims_table::{self, ClaimsTable, Update};
 use super::faults::{Fault, Service};
 use super::lambda::{Environment, Invocation};
 use super::scenario::Scenario;
 use super::sender::{Event, Kind, ids_in};
-use super::sqs::Queue;
-use crate::clevertap::{CleverTap, Reply};
-use crate::connections::Ending;
 use crate::harness::{ACCOUNT_ID, SECRET_ID, secret_value};
-use crate::secrets_manager::SecretsManager;
+use crate::world::claims::{self, ClaimsTable, Update};
+use crate::world::clevertap::{CleverTap, Reply};
+use crate::world::queues::Queue;
+use crate::world::secrets_manager::SecretsManager;
+use crate::world::{Ending, Service as _};
 use bytes::Bytes;
-use http_body_util::BodyExt;
 use hyper::{Method, Request, Response, StatusCode};
 use purchasely_clevertap::http::NoResponse;
 use serde_json::{Value, json};
@@ -267,7 +266,7 @@ impl World {
         let mut state = self.state();
         let number = state.exchanges.len();
         let text = body.to_string();
-        let claim = claims_table::read(&body);
+        let claim = claims::read(&body);
         let (mut events, mut profiles) = (BTreeSet::new(), Vec::new());
         match (claim.and_then(|(key, _)| state.keys.get(key)), body["d"].as_array()) {
             (Some(id), _) => drop(events.insert(id.clone())),
@@ -406,11 +405,7 @@ impl World {
             }
         };
         match ending {
-            Ending::Answer(answer) => {
-                let (head, body) = answer.into_parts();
-                let body = body.collect().await.expect("a body in memory").to_bytes();
-                Response::from_parts(head, Some(body))
-            }
+            Ending::Answer(answer) => answer.map(Some),
             Ending::CutShort(_) | Ending::Close | Ending::Reset => unreachable!("not in a script"),
         }
     }
@@ -484,7 +479,7 @@ impl World {
         let mut state = self.state();
         let answer = state.table.update(input);
         let moment = Moment { tick: state.next_tick(), at: self.elapsed() };
-        if let Some((key, update)) = claims_table::read(input).filter(|_| answer.0 == 200) {
+        if let Some((key, update)) = claims::read(input).filter(|_| answer.0 == 200) {
             for role in ROLES {
                 if update != Update::Claim && state.table.knows(key, role) {
                     state.known.entry((key.to_owned(), role)).or_default().push(moment);

@@ -5,9 +5,9 @@ use super::{
     AGAIN, ALWAYS, AT_ONCE, Answer, BATCH, EVENT, EXPIRED, Given, NO_QUEUE, OLD_DONE,
     OLD_IN_PROGRESS, REDRIVEN, Row, SECRET, UNMAPPABLE, WITH_REVENUE, row,
 };
-use testkit::aws_front::Fault::{
+use testkit::world::faulty::Fault::{
     self, Closed, CutShort, DoneThenClosed, DoneThenSilent, DoneThenStatus, Error, Html, Reset,
-    Silent,
+    Silent, Slow,
 };
 
 /// How a call is named in the table, and the texts by which its requests are known.
@@ -31,6 +31,7 @@ fn fails((call, texts): Call, fault: Fault) -> Answer {
         Silent => "no answer".to_owned(),
         Html => "200 `<html>`".to_owned(),
         CutShort => "200, cut short".to_owned(),
+        Slow(delay) => format!("after {delay:?}"),
     };
     Answer::new(format!("{call}: {what}"), Given::ByAws(texts, fault))
 }

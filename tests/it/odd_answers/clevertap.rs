@@ -5,7 +5,7 @@ use super::{
     WITH_PROFILE, WITH_REVENUE, row,
 };
 use std::time::Duration;
-use testkit::clevertap::Reply;
+use testkit::world::clevertap::Reply;
 
 fn reply(text: impl Into<String>, reply: Reply) -> Answer {
     Answer::new(text, Given::ByCleverTap(reply))

@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
-use testkit::clevertap::Reply;
+use testkit::world::clevertap::Reply;
 use tokio::sync::broadcast::error::RecvError;
 
 const PAGE: &str = include_str!("page.html");

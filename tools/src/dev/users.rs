@@ -4,7 +4,7 @@ use crate::stand_ins::{Kind, user};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::collections::{HashMap, VecDeque};
-use testkit::clevertap::apply;
+use testkit::world::clevertap::apply;
 
 /// The users that were seen last are kept, and of each the latest events.
 const MAX_USERS: usize = 500;

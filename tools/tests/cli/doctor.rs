@@ -8,12 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
-use testkit::clevertap::{CleverTap, Reply};
-use testkit::connections::{Connections, Ending};
-use testkit::harness::{ACCOUNT_ID, PASSCODE, SHARED_SECRET, World, listen, secret_value};
+use testkit::harness::{ACCOUNT_ID, PASSCODE, SHARED_SECRET, World, secret_value};
 use testkit::process::{built, free_port, plain_client, repository, tool};
-use testkit::secrets_manager::SecretsManager;
+use testkit::sockets::Server;
 use testkit::webhook::{Front, Webhook};
+use testkit::world::Ending;
+use testkit::world::clevertap::{CleverTap, Reply};
+use testkit::world::secrets_manager::SecretsManager;
 use time::{OffsetDateTime, format_description::well_known::Rfc2822};
 use tokio::process::Command;
 use tools::doctor::{CHECKS, Level};
@@ -179,46 +180,17 @@ impl Report {
 
 /// Serves one answer, dated this far ahead.
 async fn serve(status: u16, body: &'static str, ahead: Duration) -> String {
-    let (listener, url) = listen().await;
-    let connections = Connections::new();
     let answer = move |_| async move {
         let date = OffsetDateTime::from(SystemTime::now() + ahead).format(&Rfc2822);
         let date = date.unwrap().replace("+0000", "GMT");
         Ending::answer(status, "application/json", body).with_header("date", &date)
     };
-    tokio::spawn(async move { connections.serve_listener(listener, answer).await });
-    format!("{url}/webhooks/purchasely")
+    format!("{}/webhooks/purchasely", Server::start(answer).await.url)
 }
 
-/// Puts an address before the real function, as API Gateway would.
-async fn publish(world: &World) -> String {
-    let (listener, url) = listen().await;
-    let api = world.api.clone();
-    let connections = Connections::new();
-    let answer = move |request: testkit::hyper::Request<bytes::Bytes>| {
-        let api = api.clone();
-        let headers = request
-            .headers()
-            .iter()
-            .map(|(name, value)| (name.to_string(), value.to_str().unwrap().into()));
-        let headers: serde_json::Map<_, _> = headers.collect();
-        let mut envelope =
-            Webhook::new(request.into_body().to_vec(), "", 0).envelope(Front::HttpApi);
-        envelope["headers"] = headers.into();
-        async move {
-            let answer = api.invoke(envelope).await.unwrap();
-            let status = answer["statusCode"].as_u64().unwrap().try_into().unwrap();
-            Ending::answer(status, "application/json", answer["body"].as_str().unwrap().to_owned())
-        }
-    };
-    tokio::spawn(async move { connections.serve_listener(listener, answer).await });
-    format!("{url}/webhooks/purchasely")
-}
-
-async fn clevertap() -> (CleverTap, String) {
-    let clevertap = CleverTap::new(ACCOUNT_ID, PASSCODE);
-    let (listener, url) = listen().await;
-    tokio::spawn(clevertap.clone().serve(listener));
+async fn clevertap() -> (Server<CleverTap>, String) {
+    let clevertap = Server::start(CleverTap::new(ACCOUNT_ID, PASSCODE)).await;
+    let url = clevertap.url.clone();
     (clevertap, url)
 }
 
@@ -418,7 +390,7 @@ async fn the_address_is_judged_by_two_requests_that_the_function_must_refuse() {
     for (secret_id, signature, ids) in functions {
         let secrets = SecretsManager::new(secret_id, &secret_value(PASSCODE, SHARED_SECRET));
         let world = World::start_with(secrets, &[("PURCHASELY_SIGNATURE", signature)]).await;
-        let url = publish(&world).await;
+        let url = world.http_api().await;
         let report = Doctor::new(&format!("--url {url}")).run().await;
         for id in ids {
             report.has(id, &url);
@@ -463,7 +435,7 @@ fn drift(status: &str, drifted: &str) -> Value {
 async fn a_deployment_is_what_the_function_needs_once_the_fixes_are_run() {
     let (_, clevertap_url) = clevertap().await;
     let world = World::start(&[]).await;
-    let webhook_url = publish(&world).await;
+    let webhook_url = world.http_api().await;
     let doctor = Doctor::new("--online --stack relay").with_aws().await;
     let queue = format!("{}/123456789012/relay", doctor.variables["AWS_ENDPOINT_URL"]);
     let doctor = doctor

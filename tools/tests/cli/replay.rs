@@ -10,13 +10,14 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
-use testkit::clevertap::Reply;
-use testkit::connections::{Connections, Ending};
-use testkit::harness::{SHARED_SECRET, World, listen, now_seconds, signed};
+use testkit::harness::{SHARED_SECRET, World, now_seconds, signed};
 use testkit::hyper::Request;
 use testkit::moto::Resources;
+use testkit::sockets::Server;
 use testkit::tool::{self, Finished};
 use testkit::webhook::Front;
+use testkit::world::Ending;
+use testkit::world::clevertap::Reply;
 use tokio::process::Command;
 
 const VARIABLES: [(&str, &str); 4] = [
@@ -108,28 +109,6 @@ fn event(id: &str, user: &str, at: u64) -> Value {
     })
 }
 
-/// An HTTP API in front of the function.
-async fn function_url(world: &World) -> String {
-    let (listener, url) = listen().await;
-    let api = world.api.clone();
-    let handle = move |request: Request<Bytes>| {
-        let api = api.clone();
-        async move {
-            let (head, body) = request.into_parts();
-            let mut event = signed(&body, "replaced").envelope(Front::HttpApi);
-            for (name, value) in &head.headers {
-                event["headers"][name.as_str()] = value.to_str().unwrap().into();
-            }
-            let answer = api.invoke(event).await.expect("an answer");
-            let status = answer["statusCode"].as_u64().unwrap();
-            let body = answer["body"].as_str().unwrap().to_owned();
-            Ending::answer(u16::try_from(status).unwrap(), "application/json", body)
-        }
-    };
-    tokio::spawn(async move { Connections::new().serve_listener(listener, handle).await });
-    url
-}
-
 /// The ids of the events that CleverTap received, and the number of profiles.
 fn uploaded(world: &World) -> (Vec<String>, usize) {
     let (mut ids, mut profiles) = (Vec::new(), 0);
@@ -148,7 +127,7 @@ fn uploaded(world: &World) -> (Vec<String>, usize) {
 #[tokio::test]
 async fn the_function_relays_saved_events_in_order_once_and_without_profiles() {
     let world = World::start(&[]).await;
-    let url = function_url(&world).await;
+    let url = world.http_api().await;
     let mut tested = event("sandbox", "u", 2);
     tested["environment"] = json!("SANDBOX");
     let copy = event("later", "u", 3);
@@ -219,7 +198,6 @@ impl Receiver {
     async fn start(
         script: impl Fn(&Value, usize) -> Option<(u16, &'static str)> + Send + Sync + 'static,
     ) -> Self {
-        let (listener, url) = listen().await;
         let received = Arc::<Mutex<Vec<Value>>>::default();
         let (bodies, script) = (Arc::clone(&received), Arc::new(script));
         let handle = move |request: Request<Bytes>| {
@@ -231,8 +209,7 @@ impl Receiver {
             let answer = answer.map(|(status, body)| Ending::answer(status, "text/plain", body));
             async { answer.unwrap_or(Ending::Close) }
         };
-        tokio::spawn(async move { Connections::new().serve_listener(listener, handle).await });
-        Self { url, received }
+        Self { url: Server::start(handle).await.url, received }
     }
 
     fn queue(&self) -> String {
@@ -426,7 +403,7 @@ async fn the_state_file_belongs_to_a_set_of_events_however_they_are_in_files() {
 async fn retries_outlast_a_claim_in_progress() {
     let resources = Resources::make().await;
     let world = World::start(&resources.settings()).await;
-    let url = function_url(&world).await;
+    let url = world.http_api().await;
     // As a lost attempt leaves it, but near its end.
     let until = u128::from(now_seconds() + 3) * 1000;
     resources.claim_in_progress("id:e-1", until).await;
@@ -439,7 +416,7 @@ async fn retries_outlast_a_claim_in_progress() {
 async fn summary_and_exit_code_tell_delivered_ignored_and_dead_lettered_apart() {
     let resources = Resources::make().await;
     let world = World::start(&resources.settings()).await;
-    let url = function_url(&world).await;
+    let url = world.http_api().await;
     let mut anonymous = event("e-2", "u", 1);
     anonymous["user_id"] = Value::Null;
     anonymous["anonymous_user_id"] = json!("a");
@@ -495,7 +472,7 @@ async fn dead_letters_as_the_aws_cli_prints_them_are_replayed_with_what_is_left_
 
     // Without a claims table, only the letter's attribute says what CleverTap has.
     let other = World::start(&[revenue]).await;
-    let url = function_url(&other).await;
+    let url = other.http_api().await;
     let options = "--event TRANSACTION_PROCESSED --event SUBSCRIPTION_RENEWED";
     folder.check(&url, options, 0, json!({ "relayed": 2 })).await;
     let names: Vec<_> = other

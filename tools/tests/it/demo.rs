@@ -7,12 +7,13 @@ use std::path::PathBuf;
 use std::process::{Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use testkit::connections::{Connections, Ending};
-use testkit::harness::{body, function_path, listen};
+use testkit::harness::{body, function_path};
 use testkit::lambda::{Function, RuntimeApi};
 use testkit::process::{built, repository};
+use testkit::sockets::Server;
 use testkit::tool;
 use testkit::webhook::{SAMPLE_SHARED_SECRET, Webhook};
+use testkit::world::Ending;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
@@ -216,7 +217,6 @@ async fn send_prints_the_event_of_api_gateway() {
 
 /// An endpoint that answers with this status, and the signatures and timestamps that it received.
 async fn endpoint(status: u16) -> (String, Arc<Mutex<Vec<Vec<String>>>>) {
-    let (listener, url) = listen().await;
     let received = Arc::new(Mutex::new(Vec::new()));
     let list = Arc::clone(&received);
     let names = signed_headers(SAMPLE_SHARED_SECRET).map(|(name, _)| name);
@@ -226,8 +226,7 @@ async fn endpoint(status: u16) -> (String, Arc<Mutex<Vec<Vec<String>>>>) {
         let ending = Ending::answer(status, "application/json", r#"{"status":"relayed"}"#);
         std::future::ready(ending)
     };
-    tokio::spawn(async move { Connections::new().serve_listener(listener, answer).await });
-    (url, received)
+    (Server::start(answer).await.url, received)
 }
 
 fn signed_with(secret: &str) -> Vec<String> {

@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 use std::io::Write;
 use std::process::Stdio;
 use testkit::harness::{PASSCODE, SECRET_ID, SHARED_SECRET, World, signed};
-use testkit::secrets_manager::SecretsManager;
 use testkit::tool;
 use testkit::webhook::Front;
+use testkit::world::secrets_manager::SecretsManager;
 use tokio::io::AsyncWriteExt;
 
 const SECRET: (&str, &str) = ("PURCHASELY_SHARED_SECRET", SHARED_SECRET);

@@ -1,32 +1,16 @@
-//! A strict CleverTap: uploads and the read of a profile. It refuses whatever CleverTap's documentation does not allow.
-//! It does not know users, campaigns or an account's Schema, and it stores nothing beyond its own lifetime.
+//! What CleverTap accepts: its limits, and its verdict on each record of an upload. It refuses whatever the
+//! documentation does not allow.
+//! It does not know who uploads, nor how an answer is sent.
 //!
 //! Where the documentation is silent it refuses, so that nothing relies on undocumented tolerance. Where a rule
 //! is on one page below <https://developer.clevertap.com/docs/>, the page is named; the others are CleverTap's
 //! general rules for names and values, or its SDKs'.
 
-use crate::connections::{Connections, Ending, Listener};
-use bytes::Bytes;
-use http_body_util::BodyExt;
-use hyper::header::CONTENT_TYPE;
-use hyper::{Method, Request};
-use reqwest::Url;
 use serde_json::{Map, Value, json};
-use std::collections::{HashSet, VecDeque};
-use std::ops::Deref;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
-use tokio::sync::{Semaphore, watch};
+use std::collections::HashSet;
 
-/// The path of the upload API (page `upload-events-api`).
-const UPLOAD_PATH: &str = "/1/upload";
-/// The path that returns one user's profile (page `get-user-profiles-api`), and its parameter, of which there is one.
-const PROFILE_PATH: &str = "/1/profile.json";
-const PROFILE_KEYS: [&str; 3] = ["identity", "objectId", "email"];
 /// Records in one call (page `upload-events-api`).
 const MAX_RECORDS: usize = 1000;
-/// Concurrent uploads of one account; one more is a 429 (page `api-request-limit`).
-const MAX_CONCURRENT_UPLOADS: usize = 15;
 /// Properties of one event: the default of an account (page `upload-events-api`).
 const MAX_EVENT_PROPERTIES: usize = 100;
 /// Custom properties of profiles (page `upload-user-profiles-api`).
@@ -103,429 +87,49 @@ const NO_TYPE: u16 = 524;
 const TIME: u16 = 525;
 const OBJECT_ID: u16 = 526;
 
-const JSON: &str = "application/json";
-
-/// An upload endpoint with one account. Clones are the same server.
-#[derive(Clone)]
-pub struct CleverTap(Arc<State>);
-
-/// One `POST /1/upload`, whatever the answer.
-#[derive(Clone, Debug)]
-pub struct Upload {
-    /// Counted from 0.
-    pub number: usize,
-    pub arrived_at: SystemTime,
-    pub account_id: Option<String>,
-    pub passcode: Option<String>,
-    /// What followed the question mark.
-    pub query: Option<String>,
-    pub body: Bytes,
-    /// The HTTP status of the answer; `None` as long as there is none.
-    pub status: Option<u16>,
-    /// The body of the answer.
-    pub answer: Bytes,
+/// What CleverTap does with the records of an upload.
+#[derive(Debug)]
+pub struct Judged {
+    /// Those that it stores.
+    pub accepted: Vec<Value>,
+    /// The body of its answer.
+    pub answer: Value,
 }
 
-/// How one request is answered instead of by the rules.
-#[derive(Clone, Debug)]
-pub enum Reply {
-    /// By the rules after all.
-    Normal,
-    /// This HTTP status with an error body; nothing is accepted.
-    Status(u16),
-    /// Exactly this; nothing is accepted.
-    Answer { status: u16, body: String },
-    /// This HTTP status with a `Location`; nothing is accepted.
-    Redirect { status: u16, location: String },
-    /// No answer; the connection stays open and the upload counts as concurrent.
-    Silent,
-    /// By the rules, after this long; a 429 comes at once.
-    Slow(Duration),
-    /// `success`, but the connection closes before the last byte of it.
-    CutShort,
-    /// The connection closes before an answer; nothing is accepted.
-    CloseBeforeAnswer,
-    /// By the rules, but the connection closes before the answer.
-    AcceptThenClose,
-    /// The connection is reset before an answer; nothing is accepted.
-    ResetBeforeAnswer,
-    /// By the rules, except that the record with this number, counted from 1, is refused with this code.
-    RefuseRecord { number: usize, code: u16 },
-    /// HTTP 200 with `fail` and an empty `unprocessed`, as CleverTap is known to answer.
-    FailWithoutReasons,
-}
-
-struct State {
-    account_id: String,
-    passcode: Mutex<String>,
-    script: Mutex<VecDeque<Reply>>,
-    /// How requests are answered for which there is no script.
-    usual: Mutex<Reply>,
-    /// Replies to the uploads that contain a text.
-    scripts: Mutex<Vec<(String, VecDeque<Reply>)>>,
-    uploads: watch::Sender<Log<Upload>>,
-    accepted: watch::Sender<Log<Value>>,
-    slots: Semaphore,
-    connections: Connections,
-}
-
-/// The latest entries of a list that only grows.
-struct Log<T> {
-    /// The number of the first one that is kept.
-    first: usize,
-    max: usize,
-    entries: Vec<T>,
-}
-
-impl<T> Default for Log<T> {
-    fn default() -> Self {
-        Self { first: 0, max: usize::MAX, entries: Vec::new() }
-    }
-}
-
-impl<T: Clone> Log<T> {
-    fn next(&self) -> usize {
-        self.first + self.entries.len()
-    }
-
-    fn extend(&mut self, entries: impl IntoIterator<Item = T>) {
-        self.entries.extend(entries);
-        let excess = self.entries.len().saturating_sub(self.max);
-        self.entries.drain(..excess);
-        self.first += excess;
-    }
-
-    fn since(&self, number: usize) -> Vec<T> {
-        self.entries.iter().skip(number.saturating_sub(self.first)).cloned().collect()
-    }
-
-    fn get_mut(&mut self, number: usize) -> Option<&mut T> {
-        self.entries.get_mut(number.checked_sub(self.first)?)
-    }
-
-    fn take(&mut self) -> Vec<T> {
-        self.first = self.next();
-        std::mem::take(&mut self.entries)
-    }
-}
-
-impl CleverTap {
-    /// A server that knows one account.
-    pub fn new(account_id: &str, passcode: &str) -> Self {
-        Self(Arc::new(State {
-            account_id: account_id.to_owned(),
-            passcode: Mutex::new(passcode.to_owned()),
-            script: Mutex::default(),
-            usual: Mutex::new(Reply::Normal),
-            scripts: Mutex::default(),
-            uploads: watch::Sender::default(),
-            accepted: watch::Sender::default(),
-            slots: Semaphore::new(MAX_CONCURRENT_UPLOADS),
-            connections: Connections::new(),
-        }))
-    }
-
-    /// Accepts for ever; each connection runs in its own task.
-    pub async fn serve(self, listener: impl Into<Listener>) {
-        let connections = self.0.connections.clone();
-        let answer = move |request| self.clone().answer(request);
-        connections.serve_listener(listener, answer).await;
-    }
-
-    /// Replaces the passcode: the old one is a 401 from here on.
-    pub fn set_passcode(&self, passcode: &str) {
-        *self.0.passcode.lock().unwrap() = passcode.to_owned();
-    }
-
-    /// Answers the next uploads and reads by `replies`, one each, before any check; afterwards by the rules again.
-    pub fn script(&self, replies: impl IntoIterator<Item = Reply>) {
-        self.0.script.lock().unwrap().extend(replies);
-    }
-
-    /// Replaces what is left of the script, and how uploads and reads are answered after it.
-    pub fn set_script(&self, replies: impl IntoIterator<Item = Reply>, usual: Reply) {
-        let mut script = self.0.script.lock().unwrap();
-        *script = replies.into_iter().collect();
-        *self.0.usual.lock().unwrap() = usual;
-    }
-
-    /// Keeps only so many uploads and records from here on, the latest ones.
-    pub fn keep_latest(&self, uploads: usize, records: usize) {
-        self.0.uploads.send_modify(|log| log.max = uploads);
-        self.0.accepted.send_modify(|log| log.max = records);
-    }
-
-    /// The same for the next uploads that contain `text`, whatever arrives in between. It replaces what is left of
-    /// an earlier script for that text.
-    pub fn script_for(&self, text: &str, replies: impl IntoIterator<Item = Reply>) {
-        let mut scripts = self.0.scripts.lock().unwrap();
-        scripts.retain(|(other, _)| other != text);
-        scripts.push((text.to_owned(), replies.into_iter().collect()));
-    }
-
-    /// Every `POST /1/upload` so far, in the order of arrival.
-    pub fn uploads(&self) -> Vec<Upload> {
-        self.0.uploads.borrow().entries.clone()
-    }
-
-    /// Resolves as soon as an upload arrives or is answered after the last call with this receiver.
-    pub fn subscribe(&self) -> watch::Receiver<impl Sized + use<>> {
-        self.0.uploads.subscribe()
-    }
-
-    /// Returns the uploads so far and forgets them and their records. No upload may be in progress.
-    pub fn take_uploads(&self) -> Vec<Upload> {
-        self.take_accepted();
-        let mut taken = Vec::new();
-        self.0.uploads.send_modify(|log| taken = log.take());
-        taken
-    }
-
-    /// The records accepted so far, in order; those of dry runs are not among them.
-    pub fn accepted(&self) -> Vec<Value> {
-        self.0.accepted.borrow().entries.clone()
-    }
-
-    /// The accepted records from this one on, counted from 0, and the number of the next.
-    pub fn accepted_since(&self, number: usize) -> (Vec<Value>, usize) {
-        let log = self.0.accepted.borrow();
-        (log.since(number), log.next())
-    }
-
-    /// Returns the records accepted since the last call.
-    pub(crate) fn take_accepted(&self) -> Vec<Value> {
-        let mut taken = Vec::new();
-        self.0.accepted.send_modify(|log| taken = log.take());
-        taken
-    }
-
-    /// Resolves as soon as at least `n` uploads have arrived, answered or not.
-    pub async fn wait_for_uploads(&self, n: usize) {
-        let mut uploads = self.0.uploads.subscribe();
-        let enough = uploads.wait_for(|uploads| uploads.entries.len() >= n);
-        enough.await.expect("the sender lives as long as self");
-    }
-
-    pub(crate) async fn answer(self, request: Request<Bytes>) -> Ending {
-        match (request.method(), request.uri().path()) {
-            (&Method::POST, UPLOAD_PATH) => self.upload(&request).await,
-            (&Method::GET, PROFILE_PATH) => {
-                let reply = self.0.script.lock().unwrap().pop_front();
-                let reply = reply.unwrap_or_else(|| self.0.usual.lock().unwrap().clone());
-                answer_by(reply, |_| self.read_profile(&request)).await
-            }
-            (&Method::GET | &Method::HEAD, "/") => json_answer(200, &json!({})),
-            (_, UPLOAD_PATH | PROFILE_PATH | "/") => failure(405, "Method Not Allowed"),
-            _ => failure(404, "Not Found"),
-        }
-    }
-
-    async fn upload(&self, request: &Request<Bytes>) -> Ending {
-        // The slot is in use until the answer is ready, or until the peer gives up on it.
-        let slot = self.0.slots.try_acquire();
-        let (number, mut reply) = self.receive(request);
-        if slot.is_err() && matches!(reply, Reply::Slow(_)) {
-            reply = Reply::Normal;
-        }
-        let judge = |forced| match slot {
-            Ok(_) => self.judge(request, forced),
-            Err(_) => failure(429, "Too many concurrent requests"),
+/// Judges a body, unless it is refused as a whole. `forced` refuses one record, given by its number, with a code.
+pub fn judge(body: &[u8], forced: Option<(usize, u16)>) -> Option<Judged> {
+    let (mut accepted, mut unprocessed) = (Vec::new(), Vec::new());
+    for (record, number) in records(body)?.into_iter().zip(1..) {
+        let checked = match forced {
+            Some((forced, code)) if forced == number => Err(Refusal::new(code)),
+            _ => check(&record),
         };
-        let ending = answer_by(reply, judge).await;
-        if let Ending::Answer(response) = &ending {
-            let status = response.status().as_u16();
-            let answer = response.body().clone().collect().await;
-            let answer = answer.unwrap_or_else(|never| match never {}).to_bytes();
-            self.0.uploads.send_modify(|uploads| {
-                if let Some(upload) = uploads.get_mut(number) {
-                    upload.status = Some(status);
-                    upload.answer = answer;
-                }
-            });
+        match checked {
+            Ok(()) => accepted.push(Value::Object(record)),
+            Err(refusal) => unprocessed.push(refusal.into_answer(number, record)),
         }
-        ending
     }
-
-    /// Notes the upload and takes its scripted reply, in one step, so that replies follow the order of arrival.
-    fn receive(&self, request: &Request<Bytes>) -> (usize, Reply) {
-        let mut script = self.0.script.lock().unwrap();
-        let mut number = 0;
-        self.0.uploads.send_modify(|uploads| {
-            number = uploads.next();
-            uploads.extend([Upload {
-                number,
-                arrived_at: SystemTime::now(),
-                account_id: header(request, "x-clevertap-account-id").map(str::to_owned),
-                passcode: header(request, "x-clevertap-passcode").map(str::to_owned),
-                query: request.uri().query().map(str::to_owned),
-                body: request.body().clone(),
-                status: None,
-                answer: Bytes::new(),
-            }]);
-        });
-        let body = String::from_utf8_lossy(request.body());
-        let mut scripts = self.0.scripts.lock().unwrap();
-        let own = scripts.iter_mut().filter(|(text, _)| body.contains(text.as_str()));
-        let reply = own.map(|(_, replies)| replies).find_map(VecDeque::pop_front);
-        let reply = reply.or_else(|| script.pop_front());
-        (number, reply.unwrap_or_else(|| self.0.usual.lock().unwrap().clone()))
-    }
-
-    fn authenticates(&self, request: &Request<Bytes>) -> bool {
-        let account_id = header(request, "x-clevertap-account-id");
-        let passcode = header(request, "x-clevertap-passcode");
-        account_id == Some(&self.0.account_id)
-            && passcode == Some(&*self.0.passcode.lock().unwrap())
-    }
-
-    /// A user's profile as the accepted records made it. No page says what CleverTap answers for an unknown user;
-    /// integrations have seen a success without a record.
-    fn read_profile(&self, request: &Request<Bytes>) -> Ending {
-        if !self.authenticates(request) {
-            return unauthorized();
-        }
-        if request.headers().contains_key(CONTENT_TYPE) {
-            return failure(400, "Content-Type is for requests with a body");
-        }
-        let url =
-            Url::parse(&format!("http://localhost{}", request.uri())).expect("a URI is a URL");
-        let parameters: Vec<_> = url.query_pairs().collect();
-        let [(key, id)] = parameters.as_slice() else {
-            return failure(400, "Query is not one id");
-        };
-        if !PROFILE_KEYS.contains(&key.as_ref()) {
-            return failure(400, "Query is not one id");
-        }
-        let accepted = self.0.accepted.borrow();
-        let own = accepted
-            .entries
-            .iter()
-            .filter(|record| record[key.as_ref()].as_str() == Some(id));
-        let profile = own.fold(None, |profile, record| {
-            let mut profile: Map<String, Value> = profile.unwrap_or_default();
-            let changes = record["profileData"].as_object().into_iter().flatten();
-            changes.for_each(|(name, change)| apply(&mut profile, name, change));
-            Some(profile)
-        });
-        let record = profile.map(|profile| json!({ "profileData": profile }));
-        json_answer(200, &json!({ "status": "success", "record": record }))
-    }
-
-    /// The answer by the rules; `forced` refuses one record, given by its number, with a code.
-    fn judge(&self, request: &Request<Bytes>, forced: Option<(usize, u16)>) -> Ending {
-        if !self.authenticates(request) {
-            return unauthorized();
-        }
-        let content_type = header(request, CONTENT_TYPE.as_str()).unwrap_or_default();
-        let essence = content_type.split(';').next().unwrap_or_default();
-        if !essence.trim().eq_ignore_ascii_case(JSON) {
-            return failure(400, "Content-Type is not application/json");
-        }
-        let dry_run = match request.uri().query() {
-            None => false,
-            Some("dryRun=1") => true,
-            Some(_) => return failure(400, "Query is not known"),
-        };
-        let Some(records) = records(request.body()) else {
-            return failure(400, "Payload is not {\"d\":[1 to 1000 records]}");
-        };
-
-        let (mut accepted, mut unprocessed) = (Vec::new(), Vec::new());
-        for (record, number) in records.into_iter().zip(1..) {
-            let checked = match forced {
-                Some((forced, code)) if forced == number => Err(Refusal::new(code)),
-                _ => check(&record),
-            };
-            match checked {
-                Ok(()) => accepted.push(Value::Object(record)),
-                Err(refusal) => unprocessed.push(refusal.into_answer(number, record)),
-            }
-        }
-        let answer = verdict(accepted.len(), &unprocessed);
-        if !dry_run {
-            self.0.accepted.send_modify(|all| all.extend(accepted));
-        }
-        answer
-    }
+    let answer = answer(accepted.len(), &unprocessed);
+    Some(Judged { accepted, answer })
 }
 
-impl Deref for CleverTap {
-    type Target = Connections;
-
-    fn deref(&self) -> &Connections {
-        &self.0.connections
-    }
-}
-
-/// Answers as a script says; `judge` answers by the rules, and may have to refuse a record with a code.
-async fn answer_by(reply: Reply, judge: impl FnOnce(Option<(usize, u16)>) -> Ending) -> Ending {
-    match reply {
-        Reply::Normal => judge(None),
-        Reply::Status(status) => failure(status, "Answered by a script"),
-        Reply::Answer { status, body } => Ending::answer(status, JSON, body),
-        Reply::Redirect { status, location } => {
-            json_answer(status, &json!({})).with_header("location", &location)
-        }
-        Reply::Silent => std::future::pending().await,
-        Reply::Slow(delay) => {
-            tokio::time::sleep(delay).await;
-            judge(None)
-        }
-        Reply::CutShort => match verdict(1, &[]) {
-            Ending::Answer(response) => Ending::CutShort(response),
-            other => other,
-        },
-        Reply::CloseBeforeAnswer => Ending::Close,
-        Reply::AcceptThenClose => {
-            judge(None);
-            Ending::Close
-        }
-        Reply::ResetBeforeAnswer => Ending::Reset,
-        Reply::RefuseRecord { number, code } => judge(Some((number, code))),
-        Reply::FailWithoutReasons => verdict(0, &[]),
-    }
-}
-
-/// Changes one property of a profile as an accepted record says; the function sends no `$incr`.
-pub fn apply(profile: &mut Map<String, Value>, name: &str, change: &Value) {
-    let Some((operator, operand)) = change.as_object().and_then(|change| change.iter().next())
-    else {
-        profile.insert(name.to_owned(), change.clone());
-        return;
+/// Why CleverTap would refuse this record, if it would.
+pub fn refusal_of(record: &Value) -> Option<String> {
+    let Some(record) = record.as_object() else {
+        return Some("not an object".to_owned());
     };
-    let own = profile.entry(name).or_insert_with(|| json!([]));
-    let mut values = own.as_array().cloned().unwrap_or_default();
-    let operand = operand.as_array().map(Vec::as_slice).unwrap_or_default();
-    values.retain(|value| !operand.contains(value));
-    if operator == "$add" {
-        values.extend_from_slice(operand);
-    }
-    *own = json!(values);
+    let refusal = check(record).err()?;
+    Some(format!("{}: {}", refusal.code, refusal.detail))
 }
 
-fn json_answer(status: u16, body: &Value) -> Ending {
-    Ending::answer(status, JSON, body.to_string())
-}
-
-/// A request refused as a whole, in the recorded shape of a 401.
-fn failure(status: u16, error: &str) -> Ending {
-    json_answer(status, &json!({ "status": "fail", "error": error, "code": status }))
-}
-
-/// The recorded text; CleverTap does not say whether account id or passcode is wrong.
-fn unauthorized() -> Ending {
-    failure(401, "Account ID is not valid")
-}
-
-/// HTTP 200 in one of its three shapes (page `upload-events-api`).
-fn verdict(processed: usize, unprocessed: &[Value]) -> Ending {
+/// The body of an HTTP 200 in one of its three shapes (page `upload-events-api`).
+pub fn answer(processed: usize, unprocessed: &[Value]) -> Value {
     let status = match (processed, unprocessed) {
         (0, _) => "fail",
         (_, []) => "success",
         _ => "partial",
     };
-    let body = json!({ "status": status, "processed": processed, "unprocessed": unprocessed });
-    json_answer(200, &body)
+    json!({ "status": status, "processed": processed, "unprocessed": unprocessed })
 }
 
 /// Why one record is refused.
@@ -587,19 +191,6 @@ impl Refusal {
             "record": record,
         })
     }
-}
-
-/// Why CleverTap would refuse this record, if it would.
-pub fn refusal_of(record: &Value) -> Option<String> {
-    let Some(record) = record.as_object() else {
-        return Some("not an object".to_owned());
-    };
-    let refusal = check(record).err()?;
-    Some(format!("{}: {}", refusal.code, refusal.detail))
-}
-
-fn header<'r>(request: &'r Request<Bytes>, name: &str) -> Option<&'r str> {
-    request.headers().get(name)?.to_str().ok()
 }
 
 /// The records of a well-formed body: an object with the one key `d`, a list of 1 to 1000 objects.
@@ -808,9 +399,6 @@ fn compared(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::harness::{ACCOUNT_ID, PASSCODE, listen};
-    use crate::process::plain_client;
-    use tokio::task::JoinSet;
 
     /// A record, a pointer into it, the value that is put there (none: it is removed), and the code of the
     /// refusal (null: accepted).
@@ -947,65 +535,6 @@ mod tests {
         let worded = |code| Refusal::new(code).into_answer(2, Map::new())["error"].clone();
         assert_eq!(worded(509), "Event name is mandatory. Skipped record number : 2");
         assert_eq!(worded(526), "objectId is not valid.Skipped record number : 2");
-    }
-
-    #[tokio::test]
-    async fn refuses_the_sixteenth_concurrent_upload() {
-        let clevertap = CleverTap::new(ACCOUNT_ID, PASSCODE);
-        let (listener, url) = listen().await;
-        tokio::spawn(clevertap.clone().serve(listener));
-        let upload = || {
-            let request = plain_client()
-                .post(format!("{url}{UPLOAD_PATH}"))
-                .header("x-clevertap-account-id", ACCOUNT_ID)
-                .header("x-clevertap-passcode", PASSCODE)
-                .header(CONTENT_TYPE, "application/json")
-                .body(json!({ "d": [record("event")] }).to_string());
-            async move { request.send().await.map(|response| response.status().as_u16()) }
-        };
-        clevertap.script(vec![Reply::Silent; MAX_CONCURRENT_UPLOADS]);
-        let mut waiting = JoinSet::new();
-        for _ in 0..MAX_CONCURRENT_UPLOADS {
-            waiting.spawn(upload());
-        }
-        clevertap.wait_for_uploads(MAX_CONCURRENT_UPLOADS).await;
-        assert_eq!(upload().await.unwrap(), 429);
-        assert_eq!(clevertap.accepted(), Vec::<Value>::new());
-
-        clevertap.close_connections();
-        assert!(waiting.join_all().await.iter().all(Result::is_err));
-        assert_eq!(upload().await.unwrap(), 200);
-    }
-
-    #[tokio::test]
-    async fn returns_a_profile_by_one_id_as_the_accepted_records_made_it() {
-        let clevertap = CleverTap::new(ACCOUNT_ID, PASSCODE);
-        let (listener, url) = listen().await;
-        tokio::spawn(clevertap.clone().serve(listener));
-        let removed = json!({
-            "objectId": "__hA1B2", "type": "profile",
-            "profileData": { "active_plans": { "$remove": ["yearly"] } },
-        });
-        clevertap.0.accepted.send_modify(|all| all.extend([record("profile"), removed]));
-        let read = |passcode, query| {
-            let request = plain_client().get(format!("{url}{PROFILE_PATH}?{query}"));
-            let request = request.header("x-clevertap-account-id", ACCOUNT_ID);
-            let request = request.header("x-clevertap-passcode", passcode);
-            async move {
-                let response = request.send().await.unwrap();
-                (response.status().as_u16(), response.text().await.unwrap())
-            }
-        };
-        let profile =
-            json!({ "profileData": { "has_active_subscription": true, "active_plans": [] } });
-        for (query, record) in [("objectId=__hA1B2", profile), ("identity=a%20b", Value::Null)] {
-            let expected = json!({ "status": "success", "record": record });
-            assert_eq!(read(PASSCODE, query).await, (200, expected.to_string()));
-        }
-        assert_eq!(read("another", "identity=u").await.0, 401);
-        for query in ["", "name=u", "identity=u&email=u"] {
-            assert_eq!(read(PASSCODE, query).await.0, 400, "{query}");
-        }
     }
 
     /// A record that every rule accepts.

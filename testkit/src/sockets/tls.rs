@@ -1,9 +1,8 @@
 //! A throw-away certificate authority, and listeners with certificates by it.
 //! It does not know what is served under TLS.
 
-use crate::clevertap::CleverTap;
-use crate::connections::Listener;
-use crate::harness::{ACCOUNT_ID, PASSCODE};
+use super::{Listener, Server};
+use crate::world::Service;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use std::io::Write;
 use std::sync::Arc;
@@ -49,12 +48,12 @@ impl Authority {
         Arc::new(config)
     }
 
-    /// A free port under TLS, and its `https://localhost:PORT`.
-    pub async fn listen(&self) -> (Listener, String) {
+    /// Serves on a free port under TLS, at `https://localhost:PORT`.
+    pub async fn serve<S: Service>(&self, service: S) -> Server<S> {
         let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = tcp.local_addr().expect("an address").port();
         let tls = Some(self.server_config("localhost").into());
-        (Listener { tcp, tls }, format!("https://localhost:{port}"))
+        Server::start_at(Listener { tcp, tls }, format!("https://localhost:{port}"), service)
     }
 }
 
@@ -71,43 +70,35 @@ fn named(name: &str) -> CertificateParams {
     parameters
 }
 
-/// A CleverTap under TLS, its URL, and the PEM file of the authority behind it.
-pub async fn clevertap_under_tls() -> (CleverTap, String, NamedTempFile) {
-    let authority = Authority::new();
-    let clevertap = CleverTap::new(ACCOUNT_ID, PASSCODE);
-    let (listener, url) = authority.listen().await;
-    tokio::spawn(clevertap.clone().serve(listener));
-    (clevertap, url, authority.pem_file())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connections::Latency;
-    use crate::dynamodb::DynamoDb;
+    use crate::sockets::Latency;
     use crate::webhook::http_client_trusting;
+    use crate::world::Ending;
+    use bytes::Bytes;
+    use hyper::Request;
     use purchasely_clevertap::http::roots;
     use std::time::{Duration, Instant};
 
     #[tokio::test]
     async fn a_client_that_trusts_the_authority_reaches_a_service_with_latency() {
         let authority = Authority::new();
-        let (listener, url) = authority.listen().await;
-        let dynamodb = DynamoDb::new();
+        let echo = |request: Request<Bytes>| {
+            std::future::ready(Ending::answer(200, "text/plain", request.into_body()))
+        };
+        let server = authority.serve(echo).await;
         let (connection, request) = (Duration::from_millis(20), Duration::from_millis(10));
-        dynamodb.set_latency(Latency { connection, request });
-        tokio::spawn(dynamodb.clone().serve(listener));
+        server.set_latency(Latency { connection, request });
         let roots = roots(Some(authority.pem_file().path())).unwrap();
         let client = http_client_trusting(roots).unwrap().build().unwrap();
 
         let began_at = Instant::now();
         for _ in 0..2 {
-            let response = client.post(&url).header("x-amz-target", "DynamoDB_20120810.UpdateItem");
-            let response = response.body(r#"{"Key":{"event_id":{"S":"1"}}}"#).send().await.unwrap();
-            assert_eq!(response.status(), 200);
-            assert_eq!(response.text().await.unwrap(), r#"{"Attributes":{"event_id":{"S":"1"}}}"#);
+            let response = client.post(&server.url).body("hello").send().await.unwrap();
+            assert_eq!(response.text().await.unwrap(), "hello");
         }
         assert!(began_at.elapsed() >= connection + 2 * request);
-        assert_eq!((dynamodb.connections(), dynamodb.requests()), (1, 2));
+        assert_eq!((server.connections(), server.requests()), (1, 2));
     }
 }

@@ -1,16 +1,22 @@
-//! The HTTP/1.1 server under every stand-in: it counts, adds latency and ends connections on demand.
-//! It does not know what it serves.
+//! Services on TCP ports, under TLS or not: they count, add latency and end connections on demand.
+//! It does not know what a service answers.
+
+pub mod resources;
+pub mod servers;
+pub mod tls;
+
+use crate::world::{Ending, Service};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Either, Full};
+use hyper::Request;
 use hyper::body::{Body, Frame, Incoming};
-use hyper::header::CONTENT_TYPE;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use socket2::{SockRef, Socket};
 use std::io;
+use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -21,17 +27,6 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
-/// How a request ends, and the connection that it came on.
-pub enum Ending {
-    Answer(Response<Full<Bytes>>),
-    /// The same, but the connection closes before the last byte of the body.
-    CutShort(Response<Full<Bytes>>),
-    /// The connection closes in the orderly way, without an answer.
-    Close,
-    /// The peer sees a TCP reset.
-    Reset,
-}
-
 /// What a service on another machine would add.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Latency {
@@ -41,15 +36,22 @@ pub struct Latency {
     pub request: Duration,
 }
 
-/// A socket that accepts connections, plain (`From<TcpListener>`) or under TLS ([`crate::tls::Authority`]).
+/// A socket that accepts connections, plain (`From<TcpListener>`) or under TLS ([`tls::Authority`]).
 pub struct Listener {
     pub(crate) tcp: TcpListener,
     pub(crate) tls: Option<TlsAcceptor>,
 }
 
-/// The connections of one server. Clones share them.
+/// A service on a port of its own. Clones are the same server.
+#[derive(Clone)]
+pub struct Server<S> {
+    pub url: String,
+    service: S,
+    connections: Connections,
+}
+
 #[derive(Clone, Default)]
-pub struct Connections(Arc<Shared>);
+struct Connections(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
@@ -61,79 +63,77 @@ struct Shared {
     first_alive: AtomicUsize,
 }
 
-impl Ending {
-    /// # Panics
-    /// When `status` is not an HTTP status, which is a mistake in the test.
-    pub fn answer(status: u16, content_type: &'static str, body: impl Into<Bytes>) -> Self {
-        let mut response = Response::new(Full::new(body.into()));
-        *response.status_mut() = StatusCode::from_u16(status).expect("an HTTP status");
-        response
-            .headers_mut()
-            .insert(CONTENT_TYPE, content_type.parse().expect("a header value"));
-        Self::Answer(response)
-    }
-
-    /// A header more, on an answer.
-    #[must_use]
-    pub fn with_header(mut self, name: &'static str, value: &str) -> Self {
-        if let Self::Answer(response) = &mut self {
-            let value = value.parse().expect("a header value");
-            response.headers_mut().insert(name, value);
-        }
-        self
-    }
-}
-
 impl From<TcpListener> for Listener {
     fn from(tcp: TcpListener) -> Self {
         Self { tcp, tls: None }
     }
 }
 
-impl Connections {
-    pub fn new() -> Self {
-        Self::default()
+impl<S: Service> Server<S> {
+    /// Serves on a free port.
+    pub async fn start(service: S) -> Self {
+        let (listener, url) = listen().await;
+        Self::start_at(listener, url, service)
+    }
+
+    /// Serves for ever; each connection runs in its own task.
+    pub fn start_at(listener: impl Into<Listener>, url: String, service: S) -> Self {
+        let server = Self { url, service, connections: Connections::default() };
+        tokio::spawn(server.connections.clone().serve(listener.into(), server.service.clone()));
+        server
     }
 
     /// Connections accepted so far, closed ones included.
     pub fn connections(&self) -> usize {
-        self.0.connections.load(Ordering::SeqCst)
+        self.connections.0.connections.load(Ordering::SeqCst)
     }
 
     /// Requests whose whole body has arrived so far.
     pub fn requests(&self) -> usize {
-        self.0.requests.load(Ordering::SeqCst)
+        self.connections.0.requests.load(Ordering::SeqCst)
     }
 
     pub fn set_latency(&self, latency: Latency) {
-        *self.0.latency.lock().unwrap() = latency;
+        *self.connections.0.latency.lock().unwrap() = latency;
     }
 
     /// Closes every open connection, as a server does to idle ones; requests in progress get no answer.
     pub fn close_connections(&self) {
-        self.0.closing.send_replace(());
+        self.connections.0.closing.send_replace(());
     }
 
     /// Resets every connection that is open now at its next request: an environment that was frozen finds its
     /// connections like that.
     pub fn lose_connections(&self) {
-        self.0.first_alive.store(self.connections(), Ordering::SeqCst);
+        self.connections.0.first_alive.store(self.connections(), Ordering::SeqCst);
     }
+}
 
-    /// Accepts for ever; each connection runs in its own task.
-    pub async fn serve_listener<H, F>(&self, listener: impl Into<Listener>, handle: H)
-    where
-        H: Fn(Request<Bytes>) -> F + Clone + Send + Sync + 'static,
-        F: Future<Output = Ending> + Send + 'static,
-    {
-        let Listener { tcp, tls } = listener.into();
+impl<S> Deref for Server<S> {
+    type Target = S;
+
+    fn deref(&self) -> &S {
+        &self.service
+    }
+}
+
+/// A free port and its `http://127.0.0.1:PORT`.
+pub async fn listen() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    (listener, url)
+}
+
+impl Connections {
+    async fn serve(self, listener: Listener, service: impl Service) {
+        let Listener { tcp, tls } = listener;
         loop {
             // A failed accept concerns one peer that has already gone, never the listener.
             let Ok((stream, _)) = tcp.accept().await else {
                 continue;
             };
             let number = self.0.connections.fetch_add(1, Ordering::SeqCst);
-            let (connections, tls, handle) = (self.clone(), tls.clone(), handle.clone());
+            let (connections, tls, service) = (self.clone(), tls.clone(), service.clone());
             tokio::spawn(async move {
                 // Without it small answers wait for the peer's acknowledgement.
                 let _ = stream.set_nodelay(true);
@@ -141,10 +141,10 @@ impl Connections {
                 let socket = SockRef::from(&stream).try_clone().ok();
                 sleep(connections.latency().connection).await;
                 match tls {
-                    None => connections.run(number, stream, socket, handle).await,
+                    None => connections.run(number, stream, socket, service).await,
                     Some(tls) => {
                         if let Ok(stream) = tls.accept(stream).await {
-                            connections.run(number, stream, socket, handle).await;
+                            connections.run(number, stream, socket, service).await;
                         }
                     }
                 }
@@ -153,15 +153,16 @@ impl Connections {
     }
 
     /// The second handle to the socket lives no longer than this, or the connection would stay open.
-    async fn run<S, H, F>(&self, number: usize, stream: S, socket: Option<Socket>, handle: H)
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        H: Fn(Request<Bytes>) -> F + Send + Sync + 'static,
-        F: Future<Output = Ending> + Send + 'static,
-    {
+    async fn run(
+        &self,
+        number: usize,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        socket: Option<Socket>,
+        service: impl Service,
+    ) {
         let mut closing = self.0.closing.subscribe();
-        let (socket, handle) = (socket.as_ref(), &handle);
-        let service = service_fn(move |request: Request<Incoming>| async move {
+        let (socket, service) = (socket.as_ref(), &service);
+        let answering = service_fn(move |request: Request<Incoming>| async move {
             let (head, body) = request.into_parts();
             let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
             self.0.requests.fetch_add(1, Ordering::SeqCst);
@@ -170,14 +171,12 @@ impl Connections {
             let ending = if is_dead {
                 Ending::Reset
             } else {
-                handle(Request::from_parts(head, body)).await
+                service.clone().answer(Request::from_parts(head, body)).await
             };
             match ending {
-                Ending::Answer(response) => Ok(response.map(Either::Left)),
+                Ending::Answer(response) => Ok(response.map(|body| Either::Left(Full::new(body)))),
                 Ending::CutShort(response) => {
-                    let (head, body) = response.into_parts();
-                    let body = Truncated::new(body.collect().await.unwrap().to_bytes());
-                    Ok(Response::from_parts(head, Either::Right(body)))
+                    Ok(response.map(|body| Either::Right(Truncated::new(body))))
                 }
                 // A service that fails makes hyper drop the connection without an answer.
                 Ending::Close => Err(io::Error::other("closed before the answer")),
@@ -190,7 +189,7 @@ impl Connections {
                 }
             }
         });
-        let server = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+        let server = http1::Builder::new().serve_connection(TokioIo::new(stream), answering);
         tokio::select! {
             // Closing comes first, so that no request sent after `close_connections` is answered.
             biased;

@@ -2,7 +2,7 @@
 //! de-duplication, visibility, receive counts and the redrive policy.
 //! It does not know who sends and who receives.
 
-use super::sender::ids_in;
+use crate::simulation::ids_in;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

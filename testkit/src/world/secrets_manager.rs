@@ -3,15 +3,12 @@
 //!
 //! The shapes follow <https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html>.
 
-use crate::connections::{Connections, Ending, Listener};
+use super::{Ending, Service, operation};
 use bytes::Bytes;
 use hyper::header::AUTHORIZATION;
 use hyper::{Method, Request};
 use serde_json::{Value, json};
-use std::collections::VecDeque;
-use std::ops::Deref;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 const GET_SECRET_VALUE: &str = "secretsmanager.GetSecretValue";
 /// How every Signature Version 4 header starts.
@@ -19,47 +16,23 @@ const SIGNATURE_SCHEME: &str = "AWS4-HMAC-SHA256 ";
 const AWS_JSON: &str = "application/x-amz-json-1.1";
 const ARN_PREFIX: &str = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:";
 
-/// A server with one secret. Clones are the same server.
+/// A service with one secret. Clones are the same one.
 #[derive(Clone)]
 pub struct SecretsManager(Arc<State>);
-
-/// How one request is answered instead of by the rules.
-#[derive(Clone, Debug)]
-pub enum Reply {
-    /// By the rules after all.
-    Normal,
-    /// This HTTP status, as `InternalServiceError`.
-    Status(u16),
-    /// No answer; the connection stays open.
-    Silent,
-    /// By the rules, after this long.
-    Slow(Duration),
-}
 
 struct State {
     secret_id: String,
     /// The current value, and the number of its version.
     secret: Mutex<(String, u64)>,
-    script: Mutex<VecDeque<Reply>>,
-    connections: Connections,
 }
 
 impl SecretsManager {
-    /// A server that knows `secret_id`, a name or an ARN, with `value` as its `SecretString`.
+    /// It knows `secret_id`, a name or an ARN, with `value` as its `SecretString`.
     pub fn new(secret_id: &str, value: &str) -> Self {
         Self(Arc::new(State {
             secret_id: secret_id.to_owned(),
             secret: Mutex::new((value.to_owned(), 1)),
-            script: Mutex::default(),
-            connections: Connections::new(),
         }))
-    }
-
-    /// Accepts for ever; each connection runs in its own task.
-    pub async fn serve(self, listener: impl Into<Listener>) {
-        let connections = self.0.connections.clone();
-        let answer = move |request| self.clone().answer(request);
-        connections.serve_listener(listener, answer).await;
     }
 
     /// Makes `value` the current version of the secret.
@@ -68,32 +41,14 @@ impl SecretsManager {
         *secret = (value.to_owned(), secret.1 + 1);
     }
 
-    /// Answers the next requests by `replies`, one each; afterwards by the rules again.
-    pub fn script(&self, replies: impl IntoIterator<Item = Reply>) {
-        self.0.script.lock().unwrap().extend(replies);
-    }
-
-    pub(crate) async fn answer(self, request: Request<Bytes>) -> Ending {
-        let reply = self.0.script.lock().unwrap().pop_front();
-        match reply.unwrap_or(Reply::Normal) {
-            Reply::Normal => {}
-            Reply::Slow(delay) => tokio::time::sleep(delay).await,
-            Reply::Silent => std::future::pending().await,
-            Reply::Status(status) => {
-                return refusal(status, "InternalServiceError", "Answered by a script.");
-            }
-        }
-        self.get_secret_value(&request)
-    }
-
     fn get_secret_value(&self, request: &Request<Bytes>) -> Ending {
-        let header = |name: &str| request.headers().get(name).and_then(|v| v.to_str().ok());
-        if !header(AUTHORIZATION.as_str()).is_some_and(|v| v.starts_with(SIGNATURE_SCHEME)) {
+        let authorization = request.headers().get(AUTHORIZATION).and_then(|v| v.to_str().ok());
+        if !authorization.is_some_and(|value| value.starts_with(SIGNATURE_SCHEME)) {
             let code = "MissingAuthenticationTokenException";
             return refusal(400, code, "Missing Authentication Token");
         }
-        if request.method() != Method::POST || header("x-amz-target") != Some(GET_SECRET_VALUE) {
-            let message = "The stand-in knows GetSecretValue only.";
+        if request.method() != Method::POST || operation(request) != GET_SECRET_VALUE {
+            let message = "Only GetSecretValue is known.";
             return refusal(400, "UnknownOperationException", message);
         }
         let input: Value = serde_json::from_slice(request.body()).unwrap_or_default();
@@ -123,11 +78,9 @@ impl SecretsManager {
     }
 }
 
-impl Deref for SecretsManager {
-    type Target = Connections;
-
-    fn deref(&self) -> &Connections {
-        &self.0.connections
+impl Service for SecretsManager {
+    async fn answer(self, request: Request<Bytes>) -> Ending {
+        self.get_secret_value(&request)
     }
 }
 

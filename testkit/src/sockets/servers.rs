@@ -1,8 +1,8 @@
 //! Servers that answer as a test says, or not at all.
 //! It does not know what is sent to them.
 
-use crate::connections::{Connections, Ending};
-use crate::harness::listen;
+use super::Server;
+use crate::world::{Ending, operation};
 use bytes::Bytes;
 use hyper::Request;
 use serde_json::{Value, json};
@@ -16,15 +16,13 @@ pub async fn server<F>(
 where
     F: Future<Output = Ending> + Send + 'static,
 {
-    let (listener, url) = listen().await;
     let (answer, count) = (Arc::new(answer), Arc::new(Mutex::new(0)));
-    let handle = move |request| {
+    let numbered = move |request| {
         let mut count = count.lock().unwrap();
         *count += 1;
         answer(*count - 1, request)
     };
-    tokio::spawn(async move { Connections::new().serve_listener(listener, handle).await });
-    url
+    Server::start(numbered).await.url
 }
 
 /// A server that takes every request and answers none.
@@ -48,14 +46,13 @@ pub async fn aws_service(
     let seen: Arc<Mutex<Vec<_>>> = Arc::default();
     let requests = Arc::clone(&seen);
     let url = server(move |n, request| {
-        let operation = request.headers()["x-amz-target"].to_str().unwrap();
         let body = serde_json::from_slice(request.body()).unwrap();
-        requests.lock().unwrap().push((operation.to_owned(), body));
+        requests.lock().unwrap().push((operation(&request).to_owned(), body));
         let (status, body) = match error(n) {
             None => (200, json!({})),
             Some(code) => (400, json!({ "__type": code })),
         };
-        async move { Ending::answer(status, "application/x-amz-json-1.0", body.to_string()) }
+        async move { Ending::aws(status, &body) }
     });
     (url.await, seen)
 }
