@@ -222,8 +222,8 @@ impl Handler {
             .filter_map(|(message, body)| delivery_of(message, body.as_deref()))
             .collect();
         let relayed = self.relay.relay_batch(&deliveries, secret, budget).await;
-        let (settled, failed): (Vec<_>, Vec<_>) =
-            relayed.iter().partition(|relayed| relayed.report.outcome.is_settled());
+        let (failed, settled): (Vec<_>, Vec<_>) =
+            relayed.iter().partition(|relayed| relayed.comes_again);
         let has_panicked =
             |failed: &&Relayed<'_>| failed.report.outcome == Outcome::Failed(Failure::Panicked);
         if settled.is_empty() && failed.iter().any(has_panicked) {
@@ -253,9 +253,7 @@ impl Handler {
                         Outcome::Failed(why) if why.may_be_stored() => {
                             queues::delay_after(message.receive_count, WAIT_AFTER_UNKNOWN)
                         }
-                        Outcome::Waiting if failed.is_after_profile => {
-                            queues::delay_after(1, WAIT_AFTER_UNKNOWN)
-                        }
+                        _ if failed.is_after_profile => queues::delay_after(1, WAIT_AFTER_UNKNOWN),
                         Outcome::Waiting => Duration::ZERO,
                         // It did not fail itself.
                         Outcome::Failed(Failure::Upload(UploadFailure::TooLate)) => {

@@ -99,8 +99,11 @@ pub struct Message<'d> {
 pub struct Relayed<'d> {
     pub delivery: &'d Delivery<'d>,
     pub report: Report,
-    /// Whether CleverTap may still be working on the profile of an earlier event of the group.
+    /// Whether CleverTap may still be working on its profile, or on that of an earlier event of the group.
     pub is_after_profile: bool,
+    /// Whether it is to be delivered again: it is not settled, or only its message keeps the group waiting for its
+    /// profile. Then its claim makes it a duplicate.
+    pub comes_again: bool,
 }
 
 /// Relays events to the operator's CleverTap accounts.
@@ -219,13 +222,18 @@ impl Relay {
         let mut after_profile = HashSet::new();
         let relayed = jobs.into_iter().map(|job| {
             let (delivery, group) = (job.delivery, job.delivery.group());
-            if job.hold == Some(Hold::ProfileUnderWay) {
+            let is_held = job.hold == Some(Hold::ProfileUnderWay);
+            if is_held {
                 after_profile.extend(group);
             }
+            let is_claimed = self.claims.is_some() && !job.dedup_unavailable;
+            let report = job.report(Outcome::Waiting, secret.as_deref());
+            let is_known = report.outcome == Outcome::Relayed && is_claimed;
             Relayed {
                 delivery,
                 is_after_profile: group.is_some_and(|group| after_profile.contains(group)),
-                report: job.report(Outcome::Waiting, secret.as_deref()),
+                comes_again: !report.outcome.is_settled() || is_held && is_known,
+                report,
             }
         });
         relayed.collect()

@@ -288,6 +288,19 @@ async fn after_a_profile_without_an_answer_the_rest_of_its_user_waits_a_minute()
 }
 
 #[tokio::test]
+async fn a_relayed_event_whose_profile_has_no_answer_comes_again_as_a_duplicate() {
+    let (world, _resources) = with_resources(&[]).await;
+    let messages = [message(&event("e-1", "ann"), &[])];
+    world.clevertap.script([refuse(1, 555), Reply::Silent]);
+    assert_eq!(failures(&world, &messages).await, ["e-1"]);
+    assert_eq!(failures(&world, &messages).await, [""; 0]);
+    world
+        .line(|line| line["event_id"] == "e-1" && line["outcome"] == "duplicate")
+        .await;
+    assert_eq!(world.clevertap.uploads().len(), 2);
+}
+
+#[tokio::test]
 async fn what_has_no_turn_before_the_time_is_up_comes_again_at_once_and_has_not_failed() {
     let (world, seen) = with_noted_calls().await;
     let messages = ["e-1", "e-2", "e-3"].map(|id| message(&event(id, "ann"), &[]));

@@ -8,6 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 const BATCH_SIZE: usize = 10;
+/// Of a body with its attributes.
+const MAX_BYTES: usize = 1024 * 1024;
+/// Twelve hours, in seconds.
+const MAX_VISIBILITY: u64 = 43_200;
 const DEDUPLICATION: Duration = Duration::from_mins(5);
 /// By then the function knows that SQS moved a message.
 const MOVED_AFTER: Duration = Duration::from_mins(6);
@@ -160,8 +164,12 @@ impl Queue {
 
     /// Applies a `ChangeMessageVisibilityBatch`.
     pub fn change_visibility(&mut self, input: &Value, now: Duration) -> (u16, Value) {
+        let entries = input["Entries"].as_array().map(Vec::as_slice).unwrap_or_default();
+        if let Some(problem) = problem_of_batch(entries) {
+            return (400, json!({ "__type": problem, "message": "the batch" }));
+        }
         let (mut successful, mut failed) = (Vec::new(), Vec::new());
-        for entry in input["Entries"].as_array().into_iter().flatten() {
+        for entry in entries {
             let seconds = entry["VisibilityTimeout"].as_u64().unwrap_or_default();
             match self.in_flight(&entry["ReceiptHandle"], now) {
                 Some(message) => {
@@ -215,6 +223,21 @@ impl Message {
     }
 }
 
+/// Why SQS refuses a batch of changes, if it does.
+fn problem_of_batch(entries: &[Value]) -> Option<&'static str> {
+    let ids: BTreeSet<_> = entries.iter().map(|entry| entry["Id"].as_str()).collect();
+    let seconds = |entry: &Value| entry["VisibilityTimeout"].as_u64();
+    match entries.len() {
+        0 => Some("EmptyBatchRequest"),
+        1..=BATCH_SIZE if ids.len() < entries.len() => Some("BatchEntryIdsNotDistinct"),
+        1..=BATCH_SIZE if !entries.iter().all(|it| seconds(it) <= Some(MAX_VISIBILITY)) => {
+            Some("InvalidParameterValue")
+        }
+        1..=BATCH_SIZE => None,
+        _ => Some("TooManyEntriesInBatchRequest"),
+    }
+}
+
 /// Why SQS refuses a message, if it does.
 fn problem_of(body: &str, attributes: &Value, ids: &[&str]) -> Option<&'static str> {
     let is_xml =
@@ -223,7 +246,14 @@ fn problem_of(body: &str, attributes: &Value, ids: &[&str]) -> Option<&'static s
         |id: &str| (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
     let attributes = attributes.as_object()?;
     let mut values = attributes.values().map(|value| value["StringValue"].as_str());
-    if body.is_empty() || !body.chars().all(is_xml) {
+    let bytes = |(name, value): (&String, &Value)| {
+        let text = |key: &str| value[key].as_str().map_or(0, str::len);
+        name.len() + text("DataType") + text("StringValue")
+    };
+    let length = body.len() + attributes.iter().map(bytes).sum::<usize>();
+    if length > MAX_BYTES {
+        Some("the length")
+    } else if body.is_empty() || !body.chars().all(is_xml) {
         Some("the body")
     } else if attributes.len() > 10 || !values.all(|text| text.is_some_and(|text| !text.is_empty()))
     {
