@@ -10,7 +10,8 @@ use crate::clevertap::{Client, Uploader};
 use crate::config::{Config, DeliveryMode, SignaturePolicy};
 use crate::handler::Handler;
 use crate::http::SharedHttp;
-use crate::relay::{Relay, UnknownEvents};
+use crate::relay::Relay;
+use crate::telemetry::UnknownEvents;
 use ::http::uri::InvalidUri;
 use aws_config::SdkConfig;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ pub fn handler(
         url.map(|url| Queue { client: clients.sqs.clone(), url, setting })
     };
     let event_queue = queue("EVENT_QUEUE_URL", config.event_queue_url);
+    let table = config.deduplication_table.filter(|_| !config.dry_run);
     Ok(Handler {
         signature: config.signature,
         relay: Relay {
@@ -41,7 +43,7 @@ pub fn handler(
             },
             is_dry_run: config.dry_run,
             unknown_events: UnknownEvents::default(),
-            claims: config.deduplication_table.map(|table| Claims::new(clients.dynamodb, table)),
+            claims: table.map(|table| Claims::new(clients.dynamodb, table)),
             dead_letters: queue("DEAD_LETTER_QUEUE_URL", config.dead_letter_queue_url),
         },
         secrets,

@@ -10,10 +10,11 @@ use crate::clock;
 use crate::config::SignaturePolicy;
 use crate::envelope::{Envelope, Request, Response, json_headers};
 use crate::mapping::Origin;
-use crate::outcome::{Failure, Outcome, Permanent, Report};
+use crate::outcome::{Failure, Outcome, Permanent};
 use crate::purchasely::signature::{InvalidSignature, SignatureHeaders};
 use crate::purchasely::{Event, Unreadable, Verified};
 use crate::relay::{self, Budget, Delivery, Message, Relay, Relayed, Undeliverable};
+use crate::report::Report;
 use crate::telemetry;
 use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsMessage};
 use futures_util::FutureExt;
@@ -157,7 +158,7 @@ impl Handler {
             } else {
                 Origin::Purchasely
             },
-            records: replayed.and_then(|value| records(value.to_str().ok()?)),
+            records: replayed.and_then(|value| Role::read_list(value.to_str().ok()?)),
             message: None,
         };
         match &self.webhook_queue {
@@ -340,7 +341,8 @@ fn delivery_of<'m>(message: &'m SqsMessage, body: Option<&'m [u8]>) -> Option<De
         } else {
             Origin::Purchasely
         },
-        records: attribute(message, queues::RECORDS).and_then(records),
+        // A text that names none says nothing: all records are sent rather than none.
+        records: attribute(message, queues::RECORDS).and_then(Role::read_list),
         message: Some(Message {
             id: message.message_id.as_deref()?,
             receipt_handle: message.receipt_handle.as_deref(),
@@ -358,13 +360,6 @@ fn is_moved(received_at: Option<&str>, sent_at: Option<Duration>) -> bool {
     let received_at = received_at.and_then(|time| u64::try_from(time.unix_timestamp()).ok());
     let times = sent_at.zip(received_at.map(Duration::from_secs));
     times.is_some_and(|(sent, received)| sent.saturating_sub(received) > MAX_TIME_TO_QUEUE)
-}
-
-/// The records that are still to be sent. Words that name none say nothing; then all records are sent
-/// rather than none.
-fn records(words: &str) -> Option<Vec<Role>> {
-    let roles: Vec<_> = words.split(',').filter_map(|word| word.trim().parse().ok()).collect();
-    (!roles.is_empty()).then_some(roles)
 }
 
 fn attribute<'m>(message: &'m SqsMessage, name: &str) -> Option<&'m str> {

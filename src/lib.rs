@@ -13,7 +13,7 @@
 //! - [`clevertap`]: records, limits, regions, uploads and their answers. Knows nothing of Purchasely.
 //! - [`aws`]: the secret, the queues, the claims.
 //! - [`outcome`]: the one table of what an outcome means.
-//! - [`telemetry`]: the log line and its metrics.
+//! - [`report`], [`telemetry`]: what is said of an event, the log line and its metrics.
 //! - [`json`], [`http`], [`clock`]: tolerant JSON, the one way out, and the one clock.
 //!
 //! Invariants, each with a test:
@@ -41,4 +41,5 @@ pub mod mapping;
 pub mod outcome;
 pub mod purchasely;
 pub mod relay;
+pub mod report;
 pub mod telemetry;

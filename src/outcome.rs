@@ -3,10 +3,9 @@
 //! It does not know how an outcome came about. Purchasely counts only 200 as received, so every
 //! status here decides whether an event is kept, lost or sent again.
 
-use crate::clevertap::{UploadFailure, UploadStats, response};
-use crate::mapping::{Ignored, Notes, Unmappable};
-use crate::purchasely::{Event, Unreadable, signature::InvalidSignature};
-use std::time::Duration;
+use crate::clevertap::{UploadFailure, response};
+use crate::mapping::{Ignored, Unmappable};
+use crate::purchasely::{Unreadable, signature::InvalidSignature};
 use strum::IntoStaticStr;
 
 /// How an event, or a request that is not an event, ended.
@@ -293,103 +292,9 @@ impl From<Permanent> for &'static str {
     }
 }
 
-/// What is reported about one event, or about a request that is not one.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Report {
-    pub outcome: Outcome,
-    /// Purchasely's id of the event, if it looks like one.
-    pub event_id: Option<String>,
-    /// Purchasely's name of the event.
-    pub event_name: Option<String>,
-    /// The digest of the id by which Purchasely knows the user.
-    pub user: Option<String>,
-    /// The event's age on arrival, if Purchasely itself sent it and it has a time.
-    pub event_age: Option<Duration>,
-    /// Whether the event's name is outside the catalogue, and reported for the first time today.
-    pub is_unknown: bool,
-    /// Whether the claims table was unavailable, so that the event may be relayed twice.
-    pub dedup_unavailable: bool,
-    pub upload: UploadStats,
-    pub notes: Notes,
-}
-
-impl Report {
-    /// A report about something that is not an event, or not yet known to be one.
-    pub fn new(outcome: Outcome) -> Self {
-        Self {
-            outcome,
-            event_id: None,
-            event_name: None,
-            user: None,
-            event_age: None,
-            is_unknown: false,
-            dedup_unavailable: false,
-            upload: UploadStats::default(),
-            notes: Notes::default(),
-        }
-    }
-
-    /// That of the outcome, or a warning if something is missing or odd although the event was handled.
-    pub fn severity(&self) -> Severity {
-        match self.outcome.row().severity {
-            Severity::Info if self.warnings().next().is_some() => Severity::Warn,
-            severity => severity,
-        }
-    }
-
-    /// The report as a sentence, for the log.
-    pub fn message(&self) -> String {
-        let warnings = self.warnings().map(|warning| format!("; {warning}"));
-        self.outcome.message() + &warnings.collect::<String>()
-    }
-
-    fn warnings(&self) -> impl Iterator<Item = &'static str> {
-        let Notes {
-            revenue_missing,
-            has_placeholder,
-            unknown_environment,
-            ..
-        } = self.notes;
-        let warnings = [
-            (
-                revenue_missing,
-                "no revenue event, because the transaction has no amount in the currency that REVENUE_CURRENCY names",
-            ),
-            (
-                has_placeholder,
-                "an id is a placeholder such as `undefined` or was damaged, so it counts as absent: find out where the app sets it",
-            ),
-            (
-                unknown_environment,
-                "environment is neither PRODUCTION nor SANDBOX, so only the event itself is sent, without profile and revenue, unless the account is a test account",
-            ),
-        ];
-        warnings.into_iter().filter_map(|(is_so, warning)| is_so.then_some(warning))
-    }
-
-    /// A report about an event.
-    pub fn of_event(outcome: Outcome, event: &Event<'_>, event_age: Option<Duration>) -> Self {
-        Self {
-            event_id: event.id().and_then(loggable_id).map(str::to_owned),
-            event_name: Some(event.name().to_owned()),
-            event_age,
-            ..Self::new(outcome)
-        }
-    }
-}
-
-/// An id that may be logged: only what looks like an idempotency key, so that nothing personal slips out.
-fn loggable_id(id: &str) -> Option<&str> {
-    let is_plain = id
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
-    (is_plain && !id.is_empty() && id.len() <= 64).then_some(id)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::purchasely::Verified;
 
     #[test]
     fn only_what_needs_no_second_delivery_is_200() {
@@ -447,43 +352,5 @@ mod tests {
             Outcome::Failed(Failure::NoDeadLetterQueue(why)).message(),
             "not relayed: CleverTap refused the event with code 513: the event name is reserved; no dead-letter queue is configured, so Purchasely sends the event again and sends no later event of its user"
         );
-    }
-
-    #[test]
-    fn a_report_names_its_event() {
-        let body = br#"{"event_name":"ACTIVATE","event_id":"e-1","user_id":"u-1"}"#;
-        let event = Event::parse(Verified::unsigned(body)).unwrap();
-        let age = Some(Duration::from_secs(3));
-        let report = Report::of_event(Outcome::Relayed, &event, age);
-        let named = (report.event_id.as_deref(), report.event_name.as_deref(), report.event_age);
-        assert_eq!(named, (Some("e-1"), Some("ACTIVATE"), age));
-    }
-
-    #[test]
-    fn what_is_missing_or_odd_is_a_warning_if_the_event_was_handled() {
-        let notes = [
-            Notes { revenue_missing: true, ..Notes::default() },
-            Notes { has_placeholder: true, ..Notes::default() },
-            Notes { unknown_environment: true, ..Notes::default() },
-        ];
-        for notes in notes {
-            for (outcome, severity) in [
-                (Outcome::Relayed, Severity::Warn),
-                (Outcome::Failed(Failure::Panicked), Severity::Error),
-            ] {
-                let odd = Report { notes: notes.clone(), ..Report::new(outcome) };
-                assert_eq!(odd.severity(), severity);
-                assert_eq!(Report::new(outcome).severity(), outcome.row().severity);
-                assert!(odd.message().starts_with(&(outcome.message() + "; ")));
-            }
-        }
-    }
-
-    #[test]
-    fn only_an_id_that_looks_like_one_is_logged() {
-        assert_eq!(loggable_id("0d6f8f0e-6f0b"), Some("0d6f8f0e-6f0b"));
-        for id in ["me@example.com", "", &"x".repeat(65)] {
-            assert_eq!(loggable_id(id), None);
-        }
     }
 }

@@ -12,16 +12,16 @@ use crate::clevertap::{Account, EventUpload, NO_CODE, Role, Unsettled, UploadFai
 use crate::clock;
 use crate::mapping::identity::purchasely_id;
 use crate::mapping::{self, FieldOutcome, Mapped, Notes, Origin, Rules};
-use crate::outcome::{Failure, Outcome, Permanent, Report};
-use crate::purchasely::signature::user_digest;
-use crate::purchasely::{Event, Verified, catalogue};
-use crate::telemetry::catch_panic;
+use crate::outcome::{Failure, Outcome, Permanent};
+use crate::purchasely::{Event, Verified};
+use crate::report::Report;
+use crate::telemetry::{UnknownEvents, catch_panic};
 use futures_util::FutureExt;
 use futures_util::future::{join, join_all};
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::time::{Instant, timeout_at};
@@ -34,13 +34,8 @@ const SETTLING: Duration = Duration::from_millis(1500);
 const MIN_ROUND: Duration = Duration::from_millis(2500);
 /// For how long an event is sent again that CleverTap refuses without saying why.
 const UNEXPLAINED_FOR: Duration = Duration::from_hours(24);
-const SECONDS_PER_DAY: u64 = 86_400;
 /// SQS deletes a message after 14 days.
 const MAX_AGE_IN_QUEUE: Duration = Duration::from_hours(13 * 24);
-/// A sender that makes up names must not fill the memory.
-const MAX_UNKNOWN_EVENTS: usize = 100;
-/// Names that are equal up to here count as one.
-const MAX_UNKNOWN_NAME_BYTES: usize = 120;
 
 /// The moments by which an event's work must have ended, on the monotonic clock.
 #[derive(Debug, Clone, Copy)]
@@ -113,16 +108,12 @@ pub struct Relay {
     pub uploader: Uploader,
     /// Whether CleverTap only checks what it is sent.
     pub is_dry_run: bool,
-    /// Without it, an event may be relayed twice.
+    /// Without it, an event may be relayed twice. A dry run has none.
     pub claims: Option<Claims>,
     /// Without it, an event that can never be relayed fails.
     pub dead_letters: Option<Queue>,
     pub unknown_events: UnknownEvents,
 }
-
-/// The event names outside the catalogue that this environment reported today.
-#[derive(Debug, Default)]
-pub struct UnknownEvents(Mutex<(u64, HashSet<String>)>);
 
 /// One event on its way through the relay.
 struct Job<'d> {
@@ -152,20 +143,19 @@ enum Hold {
 
 /// What is to be done for an event.
 enum Decision<'d> {
-    Ended(Outcome),
-    /// It can never be relayed.
-    Undeliverable(Undeliverable),
+    End(Verdict),
     Send {
         account: Account,
         upload: EventUpload<'d>,
     },
 }
 
-/// How an event's upload ended, or that there was none.
+/// What is to be settled.
+#[derive(Clone)]
 enum Verdict {
     Ended(Outcome),
+    /// It can never be relayed.
     Undeliverable(Undeliverable),
-    Accepted,
 }
 
 impl Relay {
@@ -197,7 +187,7 @@ impl Relay {
             attributes: vec![
                 received_now(),
                 (REPLAYED, is_replayed.then_some("true".into())),
-                (RECORDS, delivery.records.as_deref().map(words).map(Cow::from)),
+                (RECORDS, delivery.records.as_deref().map(Role::list).map(Cow::from)),
             ],
             group: &user_of(delivery),
             // Within five minutes of the first delivery, an operator may send what has become a dead letter.
@@ -248,7 +238,7 @@ impl Relay {
     ) {
         if secret.is_none() {
             for job in jobs.iter_mut().filter(|job| job.needs_upload()) {
-                job.decision = Decision::Ended(Outcome::Failed(Failure::SecretUnavailable));
+                job.decision = Decision::ended(Outcome::Failed(Failure::SecretUnavailable));
             }
         }
         loop {
@@ -291,7 +281,7 @@ impl Relay {
             match &mut job.decision {
                 Decision::Send { account: Account::Main, upload } => main.push(upload),
                 Decision::Send { account: Account::Sandbox, upload } => sandbox.push(upload),
-                Decision::Ended(_) | Decision::Undeliverable(_) => {}
+                Decision::End(_) => {}
             }
         }
         let upload = |account, uploads| {
@@ -325,9 +315,9 @@ impl Relay {
     fn decide<'d>(&'d self, delivery: &'d Delivery<'d>) -> Job<'d> {
         let mut notes = Notes::default();
         let decision = match &delivery.event {
-            Err(why) => Decision::Undeliverable(why.clone()),
+            Err(why) => Decision::undeliverable(why.clone()),
             Ok(event) => catch_panic(|| self.map(event, delivery, &mut notes))
-                .unwrap_or_else(|place| Decision::Undeliverable(Undeliverable::panicked(place))),
+                .unwrap_or_else(|place| Decision::undeliverable(Undeliverable::panicked(place))),
         };
         let is_unknown = delivery.event.as_ref().is_ok_and(|event| {
             let is_disabled = self.rules.events.disabled.contains(event.name());
@@ -358,13 +348,13 @@ impl Relay {
     ) -> Decision<'d> {
         let on_field = &mut |field: &str, outcome: FieldOutcome<'_>| notes.add(field, &outcome);
         match mapping::map(event, &self.rules, delivery.origin, on_field) {
-            Mapped::Ignored(why) => Decision::Ended(Outcome::Ignored(why)),
-            Mapped::Unmappable(why) => Decision::Undeliverable(Permanent::Unmappable(why).into()),
+            Mapped::Ignored(why) => Decision::ended(Outcome::Ignored(why)),
+            Mapped::Unmappable(why) => Decision::undeliverable(Permanent::Unmappable(why).into()),
             Mapped::Records { account, mut records } => {
                 records.retain(|record| delivery.wants(record.role));
                 if records.is_empty() {
                     // CleverTap has everything that the current settings send.
-                    return Decision::Ended(Outcome::Duplicate);
+                    return Decision::ended(Outcome::Duplicate);
                 }
                 Decision::Send { account, upload: EventUpload::new(records) }
             }
@@ -372,8 +362,8 @@ impl Relay {
     }
 
     async fn claim(&self, job: &mut Job<'_>) {
-        let (Decision::Send { upload, .. }, Some(key), Some(claims), false) =
-            (&mut job.decision, &job.key, &self.claims, self.is_dry_run)
+        let (Decision::Send { upload, .. }, Some(key), Some(claims)) =
+            (&mut job.decision, &job.key, &self.claims)
         else {
             return;
         };
@@ -384,13 +374,13 @@ impl Relay {
                 upload.skip_accepted(&accepted);
                 job.first_at = first_at;
                 if upload.missing().is_empty() {
-                    job.decision = Decision::Ended(Outcome::Duplicate);
+                    job.decision = Decision::ended(Outcome::Duplicate);
                 }
             }
             Claim::Unavailable => job.dedup_unavailable = true,
-            Claim::Done => job.decision = Decision::Ended(Outcome::Duplicate),
+            Claim::Done => job.decision = Decision::ended(Outcome::Duplicate),
             Claim::InProgress => {
-                job.decision = Decision::Ended(Outcome::Failed(Failure::InProgress));
+                job.decision = Decision::ended(Outcome::Failed(Failure::InProgress));
             }
         }
     }
@@ -399,11 +389,10 @@ impl Relay {
     /// relayed. Returns whether the claim says what CleverTap has.
     async fn settle(&self, job: &Job<'_>) -> (Outcome, bool) {
         match job.verdict() {
-            Verdict::Accepted if self.is_dry_run => (Outcome::DryRun, true),
-            Verdict::Accepted => (Outcome::Relayed, self.complete(job).await),
+            Verdict::Ended(Outcome::Relayed) if self.is_dry_run => (Outcome::DryRun, true),
             // A copy of the event must not try again.
-            Verdict::Ended(Outcome::ProfileRefused) => {
-                (Outcome::ProfileRefused, self.complete(job).await)
+            Verdict::Ended(outcome @ (Outcome::Relayed | Outcome::ProfileRefused)) => {
+                (outcome, self.complete(job).await)
             }
             Verdict::Ended(outcome) => (outcome, self.remember_accepted(job).await),
             Verdict::Undeliverable(why) => {
@@ -422,8 +411,8 @@ impl Relay {
 
     /// Returns whether a redelivery will send only what CleverTap has not accepted.
     async fn remember_accepted(&self, job: &Job<'_>) -> bool {
-        let (Decision::Send { upload, .. }, Some(key), Some(claims), false) =
-            (&job.decision, &job.key, &self.claims, self.is_dry_run)
+        let (Decision::Send { upload, .. }, Some(key), Some(claims)) =
+            (&job.decision, &job.key, &self.claims)
         else {
             return true;
         };
@@ -466,22 +455,6 @@ impl Relay {
     }
 }
 
-impl UnknownEvents {
-    fn is_new_today(&self, name: &str) -> bool {
-        if catalogue::is_known_event(name) {
-            return false;
-        }
-        let today = clock::unix_time().as_secs() / SECONDS_PER_DAY;
-        let (day, names) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if *day != today {
-            *day = today;
-            names.clear();
-        }
-        let name = &name[..name.floor_char_boundary(MAX_UNKNOWN_NAME_BYTES)];
-        names.len() < MAX_UNKNOWN_EVENTS && names.insert(name.to_owned())
-    }
-}
-
 impl Undeliverable {
     fn panicked(place: String) -> Self {
         Self { why: Permanent::Panicked, panicked_at: Some(place) }
@@ -512,9 +485,26 @@ impl<'d> Delivery<'d> {
         self.message?.sent_at
     }
 
+    /// How long ago the event happened, if Purchasely itself sends it now and it has a time.
+    fn age(&self, event: &Event<'_>) -> Option<Duration> {
+        let is_new = self.origin == Origin::Purchasely && self.message.is_none();
+        let happened = time_of(event).filter(|_| is_new);
+        happened.map(|time| age(Some(time)))
+    }
+
     fn wants(&self, role: Role) -> bool {
         let roles = self.records.as_ref();
         roles.is_none_or(|roles| roles.contains(&role))
+    }
+}
+
+impl Decision<'_> {
+    fn ended(outcome: Outcome) -> Self {
+        Self::End(Verdict::Ended(outcome))
+    }
+
+    fn undeliverable(why: Undeliverable) -> Self {
+        Self::End(Verdict::Undeliverable(why))
     }
 }
 
@@ -532,8 +522,7 @@ impl Job<'_> {
 
     fn verdict(&self) -> Verdict {
         let mut verdict = match &self.decision {
-            Decision::Ended(outcome) => Verdict::Ended(*outcome),
-            Decision::Undeliverable(why) => Verdict::Undeliverable(why.clone()),
+            Decision::End(verdict) => verdict.clone(),
             Decision::Send { upload, .. } => match (upload.unsettled, upload.refusal()) {
                 (Some(Unsettled::Later(UploadFailure::Unexplained)), _)
                     if age(self.first_try()) > UNEXPLAINED_FOR =>
@@ -545,7 +534,7 @@ impl Job<'_> {
                 }
                 (Some(Unsettled::Unclear), _) => Verdict::Undeliverable(Permanent::Unclear.into()),
                 (None, Some(code)) => Verdict::Undeliverable(Permanent::Refused(code).into()),
-                (None, None) => Verdict::Accepted,
+                (None, None) => Verdict::Ended(Outcome::Relayed),
             },
         };
         if let Verdict::Ended(Outcome::Failed(failure)) = verdict
@@ -578,9 +567,9 @@ impl Job<'_> {
                 upload.missing()
             }
             Decision::Send { .. } => return None,
-            Decision::Ended(_) | Decision::Undeliverable(_) => self.delivery.records.clone()?,
+            Decision::End(_) => self.delivery.records.clone()?,
         };
-        Some(words(&roles))
+        Some(Role::list(&roles))
     }
 
     fn end(&mut self, (outcome, is_remembered): (Outcome, bool)) {
@@ -609,7 +598,10 @@ impl Job<'_> {
     /// Its report; `untouched` is the outcome of what had no turn.
     fn report(self, untouched: Outcome, secret: Option<&Secret>) -> Report {
         let outcome = self.outcome.unwrap_or(untouched);
-        let mut report = new_report(self.delivery, outcome, secret);
+        let mut report = match &self.delivery.event {
+            Ok(event) => Report::of_event(outcome, event, self.delivery.age(event), secret),
+            Err(_) => Report::new(outcome),
+        };
         report.dedup_unavailable = self.dedup_unavailable;
         report.is_unknown = self.is_unknown;
         report.notes = self.notes;
@@ -641,7 +633,7 @@ fn end_copies(jobs: &mut [Job<'_>]) {
     let ended: HashMap<_, _> = ended.collect();
     for job in jobs.iter_mut().filter(|job| job.outcome.is_none()) {
         if let Some(outcome) = job.key.as_ref().and_then(|key| ended.get(key)) {
-            job.decision = Decision::Ended(match outcome {
+            job.decision = Decision::ended(match outcome {
                 Outcome::Relayed => Outcome::Duplicate,
                 outcome => *outcome,
             });
@@ -674,47 +666,9 @@ fn received_now<'v>() -> (&'static str, Option<Cow<'v, str>>) {
     (RECEIVED_AT, now.ok().map(Cow::from))
 }
 
-fn words(roles: &[Role]) -> String {
-    let words: Vec<&str> = roles.iter().map(|role| (*role).into()).collect();
-    words.join(",")
-}
-
-fn new_report(delivery: &Delivery<'_>, outcome: Outcome, secret: Option<&Secret>) -> Report {
-    let Ok(event) = &delivery.event else {
-        return Report::new(outcome);
-    };
-    let created_at = match (delivery.origin, delivery.message) {
-        (Origin::Purchasely, None) => time_of(event),
-        _ => None,
-    };
-    let age = created_at.map(|created| age(Some(created)));
-    let user = purchasely_id(event).zip(secret.and_then(|secret| secret.shared_secrets().next()));
-    let user = user.map(|(id, secret)| user_digest(secret, &id));
-    Report { user, ..Report::of_event(outcome, event, age) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::UNIX_EPOCH;
-
-    #[test]
-    fn an_unknown_event_is_new_once_a_day() {
-        let unknown = UnknownEvents::default();
-        for (day, is_new) in [(20_000, true), (20_000, false), (20_001, true)] {
-            clock::simulate(UNIX_EPOCH + Duration::from_hours(24 * day));
-            assert_eq!(unknown.is_new_today("NOT_IN_THE_CATALOGUE"), is_new, "day {day}");
-        }
-    }
-
-    #[test]
-    fn of_a_long_unknown_name_only_the_beginning_is_remembered() {
-        let unknown = UnknownEvents::default();
-        let long = "é".repeat(100_000);
-        assert!(unknown.is_new_today(&long));
-        assert!(!unknown.is_new_today(&format!("{long}!")));
-        assert!(unknown.0.lock().unwrap().1.iter().all(|name| name.len() <= 120));
-    }
 
     #[test]
     fn a_request_that_is_already_old_has_less_time() {

@@ -5,9 +5,11 @@
 
 mod diagnostics;
 mod metrics;
+mod unknown_events;
 
 use crate::clock;
-use crate::outcome::{Outcome, Report};
+use crate::outcome::Outcome;
+use crate::report::Report;
 #[cfg(test)]
 pub use diagnostics::note_panics;
 pub use diagnostics::{catch_panic, start, unique_id, with_request_ids};
@@ -18,6 +20,7 @@ use std::cell::Cell;
 use std::io::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+pub use unknown_events::UnknownEvents;
 
 /// A longer event name is truncated in the log.
 const MAX_NAME_BYTES: usize = 120;

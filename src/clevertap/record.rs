@@ -77,6 +77,20 @@ impl Role {
     pub fn is_required(self) -> bool {
         self != Self::Profile
     }
+
+    /// Several roles in one text, as a message carries them.
+    #[must_use]
+    pub fn list(roles: &[Self]) -> String {
+        let words: Vec<&str> = roles.iter().map(|role| (*role).into()).collect();
+        words.join(",")
+    }
+
+    /// Reads such a text; `None` if it names no role.
+    #[must_use]
+    pub fn read_list(text: &str) -> Option<Vec<Self>> {
+        let roles: Vec<_> = text.split(',').filter_map(|word| word.trim().parse().ok()).collect();
+        (!roles.is_empty()).then_some(roles)
+    }
 }
 
 /// One record of an upload.

@@ -162,11 +162,12 @@ enum Repeat {
 enum Step {
     /// Another one at once, with what is still open.
     Next,
-    Repeat(Repeat, UploadFailure),
+    /// Another one after a while, with what is still open.
+    Repeat(UploadFailure),
     /// One of several events is the cause: each is sent alone.
     Alone,
-    /// CleverTap rejected the passcode, with this code.
-    ReadSecret(u16),
+    /// The passcode is missing or rejected: another attempt, if the secret has changed.
+    ReadSecret(UploadFailure),
     Stop(Unsettled),
 }
 
@@ -359,68 +360,43 @@ impl Uploader {
     ) -> Arc<Secret> {
         let started = clock::instant();
         let mut max_delays = MAX_DELAYS.iter();
-        let why = loop {
+        loop {
             let open = uploads.iter_mut().filter(|upload| upload.is_open());
             let mut open: Vec<_> = open.map(|upload| &mut **upload).collect();
             if open.is_empty() {
                 return secret;
             }
-            if clock::instant() + MIN_ATTEMPT > deadline {
-                break Unsettled::Later(UploadFailure::TooLate);
-            }
-            let Some(credentials) = self.credentials(account, &secret) else {
-                // The passcode may have been added a moment ago.
-                match self.refreshed(&secret, deadline).await {
-                    Some(changed) => secret = changed,
-                    None => break Unsettled::Later(UploadFailure::NoSandboxPasscode),
-                }
-                continue;
-            };
-            let records: Vec<_> = open
-                .iter()
-                .flat_map(|upload| &upload.records)
-                .filter(|tracked| tracked.is_pending())
-                .map(|tracked| &tracked.record)
-                .collect();
-            let attempt = self.attempt(credentials, deadline, &records).await;
-            for upload in &mut open {
-                upload.count_attempt(&attempt, started);
-            }
-            let (repeat, failure) = match after(attempt, &mut open) {
-                Step::Next => continue,
-                Step::Repeat(repeat, failure) => (repeat, failure),
-                Step::Alone => {
-                    return self.upload_alone(account, secret, deadline, uploads).await;
-                }
-                Step::ReadSecret(code) => match self.refreshed(&secret, deadline).await {
-                    Some(changed) => {
-                        secret = changed;
-                        continue;
+            let is_late = clock::instant() + MIN_ATTEMPT > deadline;
+            let step = match self.credentials(account, &secret) {
+                _ if is_late => Step::Stop(Unsettled::Later(UploadFailure::TooLate)),
+                // It may have been added a moment ago.
+                None => Step::ReadSecret(UploadFailure::NoSandboxPasscode),
+                Some(credentials) => {
+                    let attempt = self.attempt(credentials, deadline, &pending(&open)).await;
+                    for upload in &mut open {
+                        upload.count_attempt(&attempt, started);
                     }
-                    None => break Unsettled::Later(UploadFailure::CredentialsRejected(code)),
+                    after(attempt, &mut open)
+                }
+            };
+            match step {
+                Step::Next => {}
+                Step::Repeat(failure) => {
+                    let resume = clock::instant() + delay_before_repeat(failure, &mut max_delays);
+                    if resume + MIN_ATTEMPT > deadline {
+                        stop(&mut open, Unsettled::Later(failure));
+                    } else if open.iter().any(|upload| upload.is_open()) {
+                        sleep_until(resume).await;
+                    }
+                }
+                Step::Alone => return self.upload_alone(account, secret, deadline, uploads).await,
+                Step::ReadSecret(failure) => match self.refreshed(&secret, deadline).await {
+                    Some(changed) => secret = changed,
+                    None => stop(&mut open, Unsettled::Later(failure)),
                 },
-                Step::Stop(why) => break why,
-            };
-            for upload in &mut open {
-                upload.stop_unless(repeat, failure);
+                Step::Stop(why) => stop(&mut open, why),
             }
-            let delay = match failure {
-                // A new connection has nothing to wait for.
-                UploadFailure::ConnectionLost => Duration::ZERO,
-                _ => max_delays.next().map_or(Duration::ZERO, |max| random_up_to(*max)),
-            };
-            let resume = clock::instant() + delay;
-            if resume + MIN_ATTEMPT > deadline {
-                break Unsettled::Later(failure);
-            }
-            if open.iter().any(|upload| upload.is_open()) {
-                sleep_until(resume).await;
-            }
-        };
-        for upload in uploads {
-            upload.stop(why);
         }
-        secret
     }
 
     /// Uploads the profiles of settled events once more, without their events.
@@ -494,12 +470,18 @@ impl Uploader {
 /// Judges the open events by the result of an attempt.
 fn after(attempt: Attempt, open: &mut [&mut EventUpload<'_>]) -> Step {
     let later = |failure| Step::Stop(Unsettled::Later(failure));
+    let repeat = |open: &mut [&mut EventUpload<'_>], repeat, failure| {
+        for upload in open {
+            upload.stop_unless(repeat, failure);
+        }
+        Step::Repeat(failure)
+    };
     let (status, response) = match attempt {
         Attempt::Answered { status, response } => (status, response),
-        Attempt::NotConnected => return Step::Repeat(Repeat::Yes, UploadFailure::Unreachable),
+        Attempt::NotConnected => return repeat(open, Repeat::Yes, UploadFailure::Unreachable),
         // Usually a pooled connection that died while the environment was frozen.
         Attempt::ConnectionLost => {
-            return Step::Repeat(Repeat::Once, UploadFailure::ConnectionLost);
+            return repeat(open, Repeat::Once, UploadFailure::ConnectionLost);
         }
         Attempt::TimedOut => return later(UploadFailure::TimedOut),
     };
@@ -523,7 +505,7 @@ fn after(attempt: Attempt, open: &mut [&mut EventUpload<'_>]) -> Step {
                 _ => None,
             });
             let code = transient.unwrap_or(TRANSIENT_CODE);
-            Step::Repeat(Repeat::Yes, UploadFailure::RefusedForNow(code))
+            repeat(open, Repeat::Yes, UploadFailure::RefusedForNow(code))
         }
         Response::Refused(code) => {
             let [upload] = open else {
@@ -538,7 +520,7 @@ fn after(attempt: Attempt, open: &mut [&mut EventUpload<'_>]) -> Step {
                 upload.unexplained += 1;
             }
             match open {
-                _ if is_first => Step::Repeat(Repeat::Yes, UploadFailure::Unexplained),
+                _ if is_first => repeat(open, Repeat::Yes, UploadFailure::Unexplained),
                 [upload] => {
                     if upload.leave_out_profile(NO_CODE) {
                         Step::Next
@@ -549,12 +531,27 @@ fn after(attempt: Attempt, open: &mut [&mut EventUpload<'_>]) -> Step {
                 _ => Step::Alone,
             }
         }
-        Response::Unauthorized(code) => Step::ReadSecret(code),
-        Response::Transient(code) => Step::Repeat(repeat_after(code), UploadFailure::Busy(code)),
+        Response::Unauthorized(code) => Step::ReadSecret(UploadFailure::CredentialsRejected(code)),
+        Response::Transient(code) => repeat(open, repeat_after(code), UploadFailure::Busy(code)),
         Response::Unclear => Step::Stop(Unsettled::Unclear),
         Response::CutShort => later(UploadFailure::TimedOut),
         Response::Unexpected(_) => later(UploadFailure::UnexpectedResponse(status)),
     }
+}
+
+fn stop(open: &mut [&mut EventUpload<'_>], why: Unsettled) {
+    for upload in open {
+        upload.stop(why);
+    }
+}
+
+/// The records of the next attempt.
+fn pending<'u>(open: &'u [&mut EventUpload<'_>]) -> Vec<&'u Record<'u>> {
+    let records = open.iter().flat_map(|upload| &upload.records);
+    records
+        .filter(|tracked| tracked.is_pending())
+        .map(|tracked| &tracked.record)
+        .collect()
 }
 
 /// CleverTap rejects 429 and 555 before it stores anything, and usually 503; it does not document what 408,
@@ -567,6 +564,14 @@ fn repeat_after(code: u16) -> Repeat {
     }
 }
 
-fn random_up_to(milliseconds: u64) -> Duration {
+/// A random part of the next longest delay. A new connection has nothing to wait for.
+fn delay_before_repeat<'m>(
+    failure: UploadFailure,
+    max_delays: &mut impl Iterator<Item = &'m u64>,
+) -> Duration {
+    if failure == UploadFailure::ConnectionLost {
+        return Duration::ZERO;
+    }
+    let milliseconds = max_delays.next().copied().unwrap_or_default();
     Duration::from_millis(milliseconds).mul_f64(fastrand::f64())
 }
