@@ -180,7 +180,7 @@ fn starts_subscription(event: &Event<'_>, effect: Effect) -> bool {
         }
         _ => false,
     };
-    is_start && effect.row == 8 && effect.active == Some(true)
+    is_start && effect.active == Some(true)
 }
 
 /// Whether the event may be sent about an anonymous buyer because the buyer has signed in. The profile of
