@@ -2,10 +2,10 @@
 //! It does not know how the function keeps it.
 
 use super::claims_table::Update;
+use super::events::{Event, Kind, ids_in};
 use super::faults::{Fault, Meaning, Service};
-use super::sender::{Event, Kind, ids_in};
-use super::world::{Arrival, EPOCH, Exchange, Moment, ROLES, State, World};
-use super::{History, Run};
+use super::history::{Arrival, Exchange, History, Moment, Run};
+use super::world::{ROLES, State, World};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -68,7 +68,7 @@ pub fn judge(world: &World) -> Run {
         throttled: state.throttled,
         kills: state.invocations.iter().filter(|invocation| invocation.is_killed).count(),
         duplicates,
-        dead_letters: state.dead_letters.ever.len(),
+        dead_letters: state.lettered.len(),
         problems,
         trace: std::mem::take(&mut state.trace),
     }
@@ -115,8 +115,7 @@ impl<'s> Judged<'s> {
     fn settled(&self, event: &Event) -> Option<Duration> {
         let first = ["event", "profile"].iter().find_map(|role| self.first(&event.id, role));
         let arrived = first.map(|(_, arrival)| arrival.at);
-        let lettered =
-            self.state.dead_letters.ever.get(&event.id).map(|at| at.saturating_sub(EPOCH));
+        let lettered = self.state.lettered.get(&event.id).copied();
         let ignored = self.state.sendings[event.number].acknowledged;
         arrived.or(lettered).or(ignored)
     }
@@ -167,7 +166,7 @@ impl<'s> Judged<'s> {
                 };
                 let upload = &self.state.exchanges[arrival.exchange];
                 for earlier in &user[..position] {
-                    if self.state.dead_letters.ever.contains_key(&earlier.id)
+                    if self.state.lettered.contains_key(&earlier.id)
                         || upload.events.contains(&earlier.id)
                     {
                         continue;
@@ -302,7 +301,7 @@ impl<'s> Judged<'s> {
                 && sent.events.contains(&event.id)
                 && sent.invocation.is_some_and(|number| self.state.invocations[number].is_killed)
         };
-        let is_letter_again = self.state.dead_letters.ever.contains_key(&event.id)
+        let is_letter_again = self.state.lettered.contains_key(&event.id)
             && (self.state.sendings[event.number].is_copied
                 || self.state.exchanges.iter().any(has_stopped));
         is_repeated || is_late || is_letter_again || self.is_misdated(event)
@@ -361,7 +360,7 @@ impl<'s> Judged<'s> {
 
     /// Whether the event came, or may have come, out of the dead-letter queue: then it writes no profile.
     fn is_redriven(&self, event: &Event) -> bool {
-        self.state.dead_letters.ever.contains_key(&event.id) || self.is_misdated(event)
+        self.state.lettered.contains_key(&event.id) || self.is_misdated(event)
     }
 
     /// Each arrival of a record that had arrived before, with the one before it.

@@ -1,12 +1,11 @@
 //! The state of a simulated world, and the services of the other side of the function's requests.
 //! It does not know why a request is sent, nor who sends webhooks.
 
-use super::LOG;
 use super::claims_table::{self, ClaimsTable, Update};
+use super::events::{Event, Kind, PRIVATE, ids_in};
 use super::faults::{Fault, Service};
-use super::lambda::{Environment, Invocation};
+use super::history::{Arrival, Exchange, Invocation, Moment, Sending};
 use super::scenario::Scenario;
-use super::sender::{Event, Kind, ids_in};
 use super::sqs::Queue;
 use crate::clevertap::{CleverTap, Reply};
 use crate::connections::Ending;
@@ -16,24 +15,31 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::{Method, Request, Response, StatusCode};
 use purchasely_clevertap::http::NoResponse;
+use purchasely_clevertap::{clock, telemetry};
 use serde_json::{Value, json};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, UNIX_EPOCH};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 /// When every world begins, since 1970.
-pub const EPOCH: Duration = Duration::from_secs(1_772_439_330);
+const EPOCH: Duration = Duration::from_secs(1_772_439_330);
 pub const QUEUE_URL: &str = "https://sqs.eu-west-1.amazonaws.com/123456789012/events.fifo";
 pub const DEAD_LETTERS_URL: &str =
     "https://sqs.eu-west-1.amazonaws.com/123456789012/dead-letters.fifo";
 /// The records that the claims table knows of.
 pub const ROLES: [&str; 3] = ["profile", "event", "revenue"];
-/// How all secrets and user ids begin, so that none can hide in an output.
-pub const PRIVATE: &str = "private";
+/// By then an event queue is empty once everything works.
+pub const MAX_DRAIN: Duration = Duration::from_hours(3);
+
+thread_local! {
+    /// What the function has logged since the last note.
+    static LOG: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
 
 pub struct World {
     pub scenario: Scenario,
@@ -61,6 +67,8 @@ pub struct State {
     pub keys: BTreeMap<String, String>,
     pub queue: Queue,
     pub dead_letters: Queue,
+    /// When an event first was in the dead-letter queue, by the event's id.
+    pub lettered: BTreeMap<String, Duration>,
     pub exchanges: Vec<Exchange>,
     /// Those of records without which an event is not relayed.
     pub arrivals: Vec<Arrival>,
@@ -81,73 +89,20 @@ pub struct State {
     /// Those that the secret has, and the one that Purchasely signs with.
     pub shared_secrets: (u32, u32),
     pub signs_with: u32,
-    pub is_queue: bool,
     /// Whether the route is throttled to zero.
     pub is_api_closed: bool,
     /// From when on no fault and no incident has an effect, once all have happened.
     pub calm_from: Option<Duration>,
     /// Webhooks that Lambda refused because no environment was free.
     pub throttled: usize,
-    /// The deployment; older environments serve no longer.
-    pub version: u32,
-    pub environments: usize,
-    pub idle: Vec<Arc<Environment>>,
     pub invocations: Vec<Invocation>,
     pub polls: u64,
-    /// How wrong the clocks of environments that start are, and of each that has started, in milliseconds.
-    pub skew_ms: i64,
+    /// How wrong the clock of each environment is, in milliseconds.
     pub skews_ms: BTreeMap<usize, i64>,
 }
 
-/// A tick, and the time since the world began.
-#[derive(Clone, Copy)]
-pub struct Moment {
-    pub tick: u64,
-    pub at: Duration,
-}
-
-/// How Purchasely fared with an event.
-#[derive(Clone, Copy, Default)]
-pub struct Sending {
-    pub first: Option<Duration>,
-    pub failures: u64,
-    pub acknowledged: Option<Duration>,
-    /// Whether it was sent twice.
-    pub is_copied: bool,
-}
-
-/// A request of the function.
-pub struct Exchange {
-    pub service: Service,
-    pub environment: usize,
-    pub invocation: Option<usize>,
-    pub sent: Moment,
-    pub fault: Option<Fault>,
-    /// The ids of the events that it is about; of an upload, those with other records than a profile beside them.
-    pub events: Vec<String>,
-    /// Of an upload, the ids of the events with a profile in it, in their order.
-    pub profiles: Vec<(usize, String)>,
-    pub update: Option<Update>,
-    /// The reason of a dead letter.
-    pub letter: Option<String>,
-    /// Until when the function waited for the answer.
-    pub awaited: Option<Duration>,
-    /// The status that the function got.
-    pub status: Option<u16>,
-    /// Whether the function got the service's own answer.
-    pub is_intact: bool,
-}
-
-/// A record that CleverTap accepted.
-#[derive(Clone)]
-pub struct Arrival {
-    pub event_id: String,
-    pub role: &'static str,
-    pub exchange: usize,
-    pub at: Duration,
-}
-
 impl World {
+    /// A world for this thread, which then has its clock and the function's log.
     pub fn new(scenario: Scenario) -> Self {
         let mut rng = fastrand::Rng::with_seed(scenario.seed);
         let passcode = format!("{PRIVATE}-passcode-0");
@@ -169,6 +124,7 @@ impl World {
                 keys: BTreeMap::new(),
                 queue: Queue::default(),
                 dead_letters: Queue::default(),
+                lettered: BTreeMap::new(),
                 exchanges: Vec::new(),
                 arrivals: Vec::new(),
                 profiles: Vec::new(),
@@ -181,22 +137,22 @@ impl World {
                 secret_passcode: 0,
                 shared_secrets: (0, 0),
                 signs_with: 0,
-                is_queue: scenario.is_queue,
                 is_api_closed: false,
                 calm_from: None,
                 throttled: 0,
-                version: 0,
-                environments: 0,
-                idle: Vec::new(),
                 invocations: Vec::new(),
                 polls: 0,
-                skew_ms: 0,
                 skews_ms: BTreeMap::new(),
             }),
             events,
             scenario,
         };
         world.publish_secrets();
+        world.set_clock(0);
+        telemetry::capture(|line| {
+            let line = String::from_utf8_lossy(line).trim_end().to_owned();
+            LOG.with_borrow_mut(|log| log.push(line));
+        });
         world
     }
 
@@ -212,6 +168,13 @@ impl World {
     /// The true time since 1970.
     pub fn now(&self) -> Duration {
         EPOCH + self.elapsed()
+    }
+
+    /// Sets the function's clock to the true time, give or take something.
+    pub fn set_clock(&self, skew_ms: i64) {
+        let now = UNIX_EPOCH + self.now();
+        let skew = Duration::from_millis(skew_ms.unsigned_abs());
+        clock::simulate(if skew_ms < 0 { now - skew } else { now + skew });
     }
 
     pub fn is_storm(&self) -> bool {
@@ -502,7 +465,38 @@ impl World {
             self.queue_changed.notify_waiters();
             return sent;
         }
-        state.dead_letters.send(input, now)
+        state.noting_letters(self.elapsed(), |_, dead_letters| dead_letters.send(input, now))
+    }
+
+    /// A batch of the event queue, and when the next message may become visible.
+    pub fn receive(&self) -> (Vec<Value>, Option<Duration>) {
+        let now = self.now();
+        let mut state = self.state();
+        let max = self.scenario.max_receive_count;
+        let batch = state.noting_letters(self.elapsed(), |queue, dead_letters| {
+            queue.receive(now, max, dead_letters)
+        });
+        (batch, state.queue.next_visible(now).map(|next| next.saturating_sub(now)))
+    }
+
+    /// Moves the dead letters into the event queue.
+    pub fn redrive(&self) {
+        let now = self.now();
+        let mut state = self.state();
+        let state = &mut *state;
+        state.dead_letters.redrive(&mut state.queue, now);
+        self.queue_changed.notify_waiters();
+    }
+
+    /// Waits until the event queue is empty.
+    pub async fn drain(&self, end: Instant) {
+        while !self.state().queue.messages().is_empty() {
+            if Instant::now() > end {
+                self.state().problems.push("the event queue is never empty".to_owned());
+                return;
+            }
+            sleep(Duration::from_secs(20)).await;
+        }
     }
 
     fn is_profile_only(&self, id: &str) -> bool {
@@ -521,6 +515,22 @@ impl State {
     pub fn next_tick(&mut self) -> u64 {
         self.tick += 1;
         self.tick
+    }
+
+    /// Changes the two queues, and notes which events come into the dead-letter queue, at its end.
+    fn noting_letters<T>(
+        &mut self,
+        elapsed: Duration,
+        change: impl FnOnce(&mut Queue, &mut Queue) -> T,
+    ) -> T {
+        let before = self.dead_letters.messages().len();
+        let result = change(&mut self.queue, &mut self.dead_letters);
+        for letter in &self.dead_letters.messages()[before..] {
+            for id in ids_in(&letter.body) {
+                self.lettered.entry(id).or_insert(elapsed);
+            }
+        }
+        result
     }
 
     fn note(&mut self, elapsed: Duration, what: String) {
