@@ -14,16 +14,6 @@ pub struct Moment {
     pub at: Duration,
 }
 
-/// How Purchasely fared with an event.
-#[derive(Clone, Copy, Default)]
-pub struct Sending {
-    pub first: Option<Duration>,
-    pub failures: u64,
-    pub acknowledged: Option<Duration>,
-    /// Whether it was sent twice.
-    pub is_copied: bool,
-}
-
 /// A request of the function.
 pub struct Exchange {
     pub service: Service,
@@ -57,9 +47,12 @@ pub struct Arrival {
 
 /// Once the function is invoked.
 pub struct Invocation {
+    pub environment: usize,
     pub started: Duration,
-    /// Whether it is a batch of the event queue.
-    pub is_batch: bool,
+    /// The number of the shared secret that the webhook is signed with. A batch of the event queue has none.
+    pub signed_with: Option<usize>,
+    /// When it was answered 401.
+    pub refused: Option<Duration>,
     /// Of a batch, the events that are dead letters with only some records left.
     pub left: BTreeMap<String, String>,
     /// Whether the environment ended before its answer was out.
@@ -97,12 +90,14 @@ pub struct Run {
 }
 
 /// How an event fared. Times are since the world began.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct History {
     pub sent: Duration,
     /// How many attempts Purchasely saw fail.
     pub failures: u64,
     pub acknowledged: Option<Duration>,
+    /// Whether it was sent twice.
+    pub is_copied: bool,
     /// When CleverTap or the dead-letter queue first had it, or when it was ignored.
     pub settled: Option<Duration>,
     /// When a record of it arrived again.

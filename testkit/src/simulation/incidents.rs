@@ -85,8 +85,7 @@ impl Incident {
                 let change = |is_secret: bool| {
                     let mut state = world.state();
                     if is_secret {
-                        let (current, _) = state.shared_secrets;
-                        state.shared_secrets = (current + 1, current);
+                        state.shared_secrets.push(world.elapsed());
                     } else {
                         state.signs_with += 1;
                     }

@@ -37,6 +37,7 @@ pub struct Lambda {
     fleet: Mutex<Fleet>,
 }
 
+#[derive(Default)]
 struct Fleet {
     /// Whether webhooks go into the event queue.
     is_queue: bool,
@@ -80,10 +81,7 @@ impl Lambda {
     pub fn new(world: &Arc<World>) -> Self {
         let fleet = Mutex::new(Fleet {
             is_queue: world.scenario.is_queue,
-            version: 0,
-            skew_ms: 0,
-            environments: 0,
-            idle: Vec::new(),
+            ..Fleet::default()
         });
         Self { world: Arc::clone(world), fleet }
     }
@@ -105,8 +103,12 @@ impl Lambda {
         self.fleet().skew_ms = skew_ms;
     }
 
-    /// Invokes the function once.
-    pub async fn invoke(&self, payload: Value) -> Result<Value, NoAnswer> {
+    /// Invokes the function once, with a webhook that is signed with the shared secret of this number, or with a batch.
+    pub async fn invoke(
+        &self,
+        payload: Value,
+        signed_with: Option<usize>,
+    ) -> Result<Value, NoAnswer> {
         let world = &self.world;
         let environment = self.environment().await?;
         let (invocation, mut kill_in) = {
@@ -118,8 +120,10 @@ impl Lambda {
             };
             let kill_in = (state.rng.f64() < rate).then(|| state.rng.u32(1..14));
             state.invocations.push(Invocation {
+                environment: environment.number,
                 started: world.elapsed(),
-                is_batch: payload.get("Records").is_some(),
+                signed_with,
+                refused: None,
                 left: records_left(&payload),
                 is_killed: false,
             });
@@ -155,7 +159,11 @@ impl Lambda {
         if let Ok(Some(answer)) = served {
             self.fleet().idle.push(environment);
             let answer = answer.map_err(|_| NoAnswer::Failed)?;
-            return Ok(serde_json::to_value(answer).expect("an answer is JSON"));
+            let answer = serde_json::to_value(answer).expect("an answer is JSON");
+            if answer["statusCode"] == 401 {
+                world.state().invocations[invocation].refused = Some(world.elapsed());
+            }
+            return Ok(answer);
         }
         self.fleet().environments -= 1;
         world.state().invocations[invocation].is_killed = true;
@@ -232,14 +240,14 @@ impl Lambda {
                 continue;
             }
             let payload = json!({ "Records": batch });
-            let mut answer = self.invoke(payload.clone()).await;
+            let mut answer = self.invoke(payload.clone(), None).await;
             // Lambda itself tries again while it has no environment.
             for _ in 0..60 {
                 if answer != Err(NoAnswer::Throttled) {
                     break;
                 }
                 sleep(Duration::from_secs(1)).await;
-                answer = self.invoke(payload.clone()).await;
+                answer = self.invoke(payload.clone(), None).await;
             }
             let Ok(answer) = answer else {
                 continue;

@@ -114,7 +114,6 @@ pub fn run_all(
 }
 
 fn run_here(scenario: &Scenario) -> Run {
-    fastrand::seed(scenario.seed);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -152,7 +151,7 @@ async fn play(world: &Arc<World>) {
     }
     world.drain(end).await;
     sleep(CLEVERTAP_FIXED).await;
-    world.state().has_poison = false;
+    world.state().takes_poison = true;
     // What dead letters say about their records must do without the table.
     if world.scenario.length == Length::Usual && world.state().rng.bool() {
         Incident::TableReplaced.happen(world, &lambda).await;

@@ -45,10 +45,10 @@ impl Purchasely {
             sleep_until(begin + event.at).await;
             let signed_at = self.world.now();
             let mut failures = 0;
-            self.world.state().sendings[event.number].first = Some(self.world.elapsed());
+            self.world.state().history[event.number].sent = self.world.elapsed();
             while !self.deliver_event(event, signed_at).await {
                 failures += 1;
-                self.world.state().sendings[event.number].failures = failures;
+                self.world.state().history[event.number].failures = failures;
                 if failures > RETRIES {
                     let problem = format!("Purchasely gave up on {}", event.id);
                     self.world.state().problems.push(problem);
@@ -56,7 +56,7 @@ impl Purchasely {
                 }
                 sleep(delay_after(failures)).await;
             }
-            self.world.state().sendings[event.number].acknowledged = Some(self.world.elapsed());
+            self.world.state().history[event.number].acknowledged = Some(self.world.elapsed());
         }
     }
 
@@ -66,7 +66,7 @@ impl Purchasely {
             let is_storm = self.world.is_storm() && self.world.scenario.length != Length::Short;
             let mut state = self.world.state();
             let is_copied = is_storm && state.rng.u8(..30) == 0;
-            state.sendings[event.number].is_copied |= is_copied;
+            state.history[event.number].is_copied |= is_copied;
             is_copied.then(|| [0, 30, 1_000, 60_000][state.rng.usize(..4)])
         };
         let Some(copy_after) = copy_after else {
@@ -119,10 +119,10 @@ impl Purchasely {
             return None;
         }
         self.world.note(format!("Purchasely sends {}", event.id));
-        let secret = World::shared_secret(self.world.state().signs_with);
+        let signed_with = self.world.state().signs_with;
         let id = Some(&*event.id).filter(|_| event.kind != Kind::WithoutId);
         self.world.state().keys.insert(claims::key(id, &body), event.id.clone());
-        let webhook = Webhook::new(body, &secret, signed_at.as_secs());
+        let webhook = Webhook::new(body, &World::shared_secret(signed_with), signed_at.as_secs());
         let mut envelope = webhook.envelope(front);
         let time = if front == Front::RestApi {
             "requestTimeEpoch"
@@ -133,7 +133,8 @@ impl Purchasely {
             json!(u64::try_from(self.world.now().as_millis()).unwrap_or(0));
         let (purchasely, id) = (Arc::clone(self), event.id.clone());
         // The function goes on when nobody waits for it any longer.
-        let serving = tokio::spawn(async move { purchasely.gateway(envelope, &id).await });
+        let serving =
+            tokio::spawn(async move { purchasely.gateway(envelope, signed_with, &id).await });
         let status = timeout(READ_TIMEOUT, serving).await.ok()?.ok()?;
         self.world.note(format!(
             "{} is answered {status}{}",
@@ -144,26 +145,27 @@ impl Purchasely {
     }
 
     /// API Gateway: the function's answer, or one of its own.
-    async fn gateway(self: &Arc<Self>, envelope: Value, event_id: &str) -> u16 {
+    async fn gateway(&self, envelope: Value, signed_with: usize, event_id: &str) -> u16 {
         if self.world.state().is_api_closed {
             return 429;
         }
         let is_calm = self.world.state().calm_from.is_some_and(|calm| self.world.elapsed() > calm);
-        let status = match timeout(GATEWAY_TIMEOUT, self.lambda.invoke(envelope)).await {
-            Ok(Ok(answer)) => self.status_of(&answer),
-            Ok(Err(NoAnswer::Throttled)) => {
-                self.world.state().throttled += 1;
-                self.world.note(format!("no environment is free for {event_id}"));
-                return 503;
-            }
-            Ok(Err(NoAnswer::TimedOut)) => 503,
-            Ok(Err(NoAnswer::Crashed | NoAnswer::Failed)) => 502,
-            Err(_) => {
-                let problem = format!("API Gateway gave up on {event_id}");
-                self.world.state().problems.push(problem);
-                return 503;
-            }
-        };
+        let status =
+            match timeout(GATEWAY_TIMEOUT, self.lambda.invoke(envelope, Some(signed_with))).await {
+                Ok(Ok(answer)) => self.status_of(&answer),
+                Ok(Err(NoAnswer::Throttled)) => {
+                    self.world.state().throttled += 1;
+                    self.world.note(format!("no environment is free for {event_id}"));
+                    return 503;
+                }
+                Ok(Err(NoAnswer::TimedOut)) => 503,
+                Ok(Err(NoAnswer::Crashed | NoAnswer::Failed)) => 502,
+                Err(_) => {
+                    let problem = format!("API Gateway gave up on {event_id}");
+                    self.world.state().problems.push(problem);
+                    return 503;
+                }
+            };
         if is_calm && status != 200 {
             let problem = format!("{event_id} is answered {status} although everything works");
             self.world.state().problems.push(problem);

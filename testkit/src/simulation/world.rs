@@ -4,7 +4,7 @@
 use super::claims_table::{self, ClaimsTable, Update};
 use super::events::{Event, Kind, PRIVATE, ids_in};
 use super::faults::{Fault, Service};
-use super::history::{Arrival, Exchange, Invocation, Moment, Sending};
+use super::history::{Arrival, Exchange, History, Invocation, Moment};
 use super::scenario::Scenario;
 use super::sqs::Queue;
 use crate::clevertap::{CleverTap, Reply};
@@ -51,6 +51,7 @@ pub struct World {
     state: Mutex<State>,
 }
 
+#[derive(Default)]
 pub struct State {
     pub rng: fastrand::Rng,
     digest: DefaultHasher,
@@ -75,20 +76,21 @@ pub struct State {
     /// Those of all profiles, of which only the latest counts.
     pub profiles: Vec<Arrival>,
     /// By the event's number.
-    pub sendings: Vec<Sending>,
+    pub history: Vec<History>,
     /// Until when a service refuses connections.
     pub away: BTreeMap<Service, Duration>,
-    /// Whether CleverTap still refuses the events that are poison.
-    pub has_poison: bool,
+    /// Whether CleverTap takes the events that are poison.
+    pub takes_poison: bool,
     /// Until when CleverTap refuses revenue records for now.
     pub revenue_refused: Duration,
     /// Until when CleverTap refuses every second profile for now, and takes long for every second one alone.
     pub profiles_refused: Duration,
     pub passcode: u32,
     pub secret_passcode: u32,
-    /// Those that the secret has, and the one that Purchasely signs with.
-    pub shared_secrets: (u32, u32),
-    pub signs_with: u32,
+    /// Since when Secrets Manager has each of Purchasely's shared secrets. It has the last two.
+    pub shared_secrets: Vec<Duration>,
+    /// The number of the one that Purchasely signs with.
+    pub signs_with: usize,
     /// Whether the route is throttled to zero.
     pub is_api_closed: bool,
     /// From when on no fault and no incident has an effect, once all have happened.
@@ -102,7 +104,7 @@ pub struct State {
 }
 
 impl World {
-    /// A world for this thread, which then has its clock and the function's log.
+    /// A world for this thread, which then has its clock, its seed and the function's log.
     pub fn new(scenario: Scenario) -> Self {
         let mut rng = fastrand::Rng::with_seed(scenario.seed);
         let passcode = format!("{PRIVATE}-passcode-0");
@@ -114,41 +116,17 @@ impl World {
             queue_changed: Notify::new(),
             state: Mutex::new(State {
                 rng,
-                digest: DefaultHasher::new(),
-                trace: Vec::new(),
-                problems: Vec::new(),
-                tick: 0,
-                table: ClaimsTable::default(),
-                known: BTreeMap::new(),
-                replaced: Vec::new(),
-                keys: BTreeMap::new(),
-                queue: Queue::default(),
-                dead_letters: Queue::default(),
-                lettered: BTreeMap::new(),
-                exchanges: Vec::new(),
-                arrivals: Vec::new(),
-                profiles: Vec::new(),
-                sendings: vec![Sending::default(); events.len()],
-                away: BTreeMap::new(),
-                has_poison: true,
+                history: events.iter().map(|_| History::default()).collect(),
                 revenue_refused: scenario.revenue_refused,
-                profiles_refused: Duration::ZERO,
-                passcode: 0,
-                secret_passcode: 0,
-                shared_secrets: (0, 0),
-                signs_with: 0,
-                is_api_closed: false,
-                calm_from: None,
-                throttled: 0,
-                invocations: Vec::new(),
-                polls: 0,
-                skews_ms: BTreeMap::new(),
+                shared_secrets: vec![Duration::ZERO],
+                ..State::default()
             }),
             events,
             scenario,
         };
         world.publish_secrets();
         world.set_clock(0);
+        fastrand::seed(world.scenario.seed);
         telemetry::capture(|line| {
             let line = String::from_utf8_lossy(line).trim_end().to_owned();
             LOG.with_borrow_mut(|log| log.push(line));
@@ -181,7 +159,7 @@ impl World {
         self.elapsed() < self.scenario.storm
     }
 
-    pub fn shared_secret(number: u32) -> String {
+    pub fn shared_secret(number: usize) -> String {
         format!("{PRIVATE}-shared-secret-{number}")
     }
 
@@ -190,10 +168,11 @@ impl World {
         let state = self.state();
         self.clevertap.set_passcode(&format!("{PRIVATE}-passcode-{}", state.passcode));
         let passcode = format!("{PRIVATE}-passcode-{}", state.secret_passcode);
-        let (current, previous) = state.shared_secrets;
+        let current = state.shared_secrets.len() - 1;
         let secret = secret_value(&passcode, &Self::shared_secret(current));
         let mut secret: Value = serde_json::from_str(&secret).expect("JSON");
-        secret["purchasely_shared_secret_previous"] = json!(Self::shared_secret(previous));
+        secret["purchasely_shared_secret_previous"] =
+            json!(Self::shared_secret(current.saturating_sub(1)));
         self.secrets_manager.set_value(&secret.to_string());
     }
 
@@ -389,14 +368,14 @@ impl World {
             return Reply::RefuseRecord { number, code };
         }
         let body: Value = serde_json::from_slice(request.body()).unwrap_or_default();
-        let (has_poison, no_revenue, no_profile) = {
+        let (takes_poison, no_revenue, no_profile) = {
             let mut state = self.state();
             let no_profile = self.elapsed() < state.profiles_refused && state.rng.bool();
-            (state.has_poison, self.elapsed() < state.revenue_refused, no_profile)
+            (state.takes_poison, self.elapsed() < state.revenue_refused, no_profile)
         };
         let is_poison = |record: &Value| {
             let event = record["evtData"]["event_id"].as_str().and_then(|id| self.event(id));
-            has_poison && event.is_some_and(Event::is_poison)
+            !takes_poison && event.is_some_and(Event::is_poison)
         };
         for (record, number) in body["d"].as_array().into_iter().flatten().zip(1..) {
             if is_poison(record) {
