@@ -276,18 +276,19 @@ impl<'s> Judged<'s> {
             let mut claims = self.calls(upload, id).filter(is_claim);
             claims.any(|claim| claim.is_intact && claim.status == Some(200))
         };
-        let claim = self.calls(first, id).find(is_claim);
-        let claim = claim.filter(|_| is_claimed(first) && is_claimed(again));
         // Without an id, other bytes have another claim.
-        if let Some(claim) = claim.filter(|_| self.keys.get(id).is_some_and(|keys| keys.len() == 1))
-        {
+        let has_one_claim = self.keys.get(id).is_some_and(|keys| keys.len() == 1);
+        let claim = self.calls(first, id).find(is_claim);
+        let claim = claim.filter(|_| has_one_claim && is_claimed(first) && is_claimed(again));
+        if let Some(claim) = claim {
             let is_replaced = |tick: &u64| (claim.sent.tick..again.sent.tick).contains(tick);
             // Each environment has a clock of its own.
             let skew = |upload: &Exchange| self.state.skews_ms[&upload.environment];
-            let ahead =
-                Duration::from_millis(u64::try_from(skew(again) - skew(first)).unwrap_or(0));
+            let ahead_ms = u64::try_from(skew(again) - skew(first)).unwrap_or(0);
             if !self.state.replaced.iter().any(is_replaced) {
-                earliest = earliest.max((claim.sent.at + CLAIM).saturating_sub(ahead));
+                let claimed =
+                    (claim.sent.at + CLAIM).saturating_sub(Duration::from_millis(ahead_ms));
+                earliest = earliest.max(claimed);
             }
         }
         earliest
@@ -307,20 +308,18 @@ impl<'s> Judged<'s> {
                 return false;
             };
             let is_removed = secrets.get(number + 2).is_some_and(|removed| *removed <= at);
-            let mut reads = reads
-                .iter()
-                .filter(|read| read.environment == invocation.environment && read.sent.at <= at);
-            let knows = reads
-                .clone()
-                .any(|read| read.is_intact && read.sent.at > *since && read.awaited <= Some(at));
-            !is_removed && (knows || !reads.any(|read| at < read.sent.at + ASKED))
+            let mut reads = reads.iter().filter(|read| read.environment == invocation.environment);
+            let is_known = |read: &&&Exchange| read.sent.at > *since && read.awaited <= Some(at);
+            let knows = reads.clone().filter(is_known).any(|read| read.is_intact);
+            !is_removed
+                && (knows || !reads.any(|read| (read.sent.at..read.sent.at + ASKED).contains(&at)))
         };
         let needless = self.state.invocations.iter().filter(is_needless);
         needless
             .map(|it| {
                 format!(
-                    "a valid webhook is refused in environment {} at {:?}",
-                    it.environment, it.started
+                    "environment {} refuses a valid webhook at {:?}",
+                    it.environment, it.refused
                 )
             })
             .collect()

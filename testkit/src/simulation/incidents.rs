@@ -63,38 +63,15 @@ impl Incident {
         let gap = Duration::from_secs(world.state().rng.u64(..90));
         match self {
             Self::Away(service, duration) => {
-                let until = world.elapsed() + duration;
-                world.state().away.insert(service, until);
+                world.state().away.insert(service, world.elapsed() + duration);
             }
-            Self::Passcode { is_secret_first } => {
-                let change = |is_secret: bool| {
-                    let mut state = world.state();
-                    if is_secret {
-                        state.secret_passcode += 1;
-                    } else {
-                        state.passcode += 1;
+            Self::Passcode { is_secret_first } | Self::SharedSecret { is_secret_first } => {
+                for is_secret in [is_secret_first, !is_secret_first] {
+                    self.rotate(world, is_secret);
+                    if is_secret == is_secret_first {
+                        sleep(gap).await;
                     }
-                    drop(state);
-                    world.publish_secrets();
-                };
-                change(is_secret_first);
-                sleep(gap).await;
-                change(!is_secret_first);
-            }
-            Self::SharedSecret { is_secret_first } => {
-                let change = |is_secret: bool| {
-                    let mut state = world.state();
-                    if is_secret {
-                        state.shared_secrets.push(world.elapsed());
-                    } else {
-                        state.signs_with += 1;
-                    }
-                    drop(state);
-                    world.publish_secrets();
-                };
-                change(is_secret_first);
-                sleep(gap).await;
-                change(!is_secret_first);
+                }
             }
             Self::Mode => {
                 if lambda.is_queue() {
@@ -114,15 +91,26 @@ impl Incident {
                 state.replaced.push(tick);
             }
             Self::RevenueRefused(duration) => {
-                let until = world.elapsed() + duration;
-                world.state().revenue_refused = until;
+                world.state().revenue_refused = world.elapsed() + duration;
             }
             Self::ProfilesRefused(duration) => {
-                let until = world.elapsed() + duration;
-                world.state().profiles_refused = until;
+                world.state().profiles_refused = world.elapsed() + duration;
             }
             Self::Clock(skew_ms) => lambda.set_skew(skew_ms),
         }
+    }
+
+    /// Changes a value in the secret, or where it is used.
+    fn rotate(self, world: &World, is_secret: bool) {
+        let mut state = world.state();
+        match (self, is_secret) {
+            (Self::Passcode { .. }, true) => state.secret_passcode += 1,
+            (Self::Passcode { .. }, false) => state.passcode += 1,
+            (_, true) => state.shared_secrets.push(world.elapsed()),
+            (_, false) => state.signs_with += 1,
+        }
+        drop(state);
+        world.publish_secrets();
     }
 
     fn draw(rng: &mut fastrand::Rng, may_switch: bool) -> Self {
