@@ -99,19 +99,19 @@ fn modules(folder: &str) -> BTreeMap<Module, Vec<Module>> {
     let modules: BTreeSet<Module> = files.iter().map(module_in).collect();
     let named_in = |module: &Module, path: &str| {
         let (start, names) = path.split_once("::")?;
-        let mut named = match start {
+        let mut target = match start {
             "crate" => Module::new(),
             "super" => module[..module.len() - 1].to_vec(),
             _ => return None,
         };
         for name in names.split("::") {
-            named.push(name.to_owned());
-            if !modules.contains(&named) {
-                named.pop();
+            target.push(name.to_owned());
+            if !modules.contains(&target) {
+                target.pop();
                 break;
             }
         }
-        Some(named)
+        Some(target)
     };
     let uses = files.iter().map(|file| {
         let module = module_in(file);

@@ -54,7 +54,7 @@ pub fn judge(world: &World) -> Run {
             )),
         }
     }
-    let settled = Vec::from_iter(world.events.iter().map(|event| judged.settled(event)));
+    let settled: Vec<_> = world.events.iter().map(|event| judged.settled(event)).collect();
     for (event, settled) in world.events.iter().zip(settled) {
         let history = &mut state.history[event.number];
         history.settled = settled;
@@ -297,8 +297,8 @@ impl<'s> Judged<'s> {
     /// Webhooks that were refused although Secrets Manager had their shared secret: the environment knew it, or did not
     /// ask.
     fn needless_refusals(&self) -> Vec<String> {
-        let reads = self.state.exchanges.iter();
-        let reads = Vec::from_iter(reads.filter(|read| read.service == Service::SecretsManager));
+        let mut reads = Vec::from_iter(&self.state.exchanges);
+        reads.retain(|exchange| exchange.service == Service::SecretsManager);
         let secrets = &self.state.shared_secrets;
         let is_needless = |invocation: &&Invocation| {
             let (Some(number), Some(at)) = (invocation.signed_with, invocation.refused) else {
