@@ -3,6 +3,7 @@
 
 use crate::template::template;
 use purchasely_clevertap::aws::secret::Secret;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
@@ -25,17 +26,22 @@ fn files(folder: &str) -> Vec<PathBuf> {
     files
 }
 
+/// A file's lines without comments and unit tests.
+fn code(file: &Path) -> Vec<String> {
+    let text = read(file);
+    let code = text.split("#[cfg(test)]").next().unwrap();
+    let is_code = |line: &&str| !line.trim_start().starts_with("//");
+    code.lines().filter(is_code).map(str::to_owned).collect()
+}
+
 /// Fails for each file below `src` whose code, without comments and unit tests, contains one of the words although
 /// `is_allowed` is false for its path.
 #[track_caller]
 fn only_where(is_allowed: impl Fn(&str) -> bool, words: &[&str]) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let is_code = |line: &&str| !line.trim_start().starts_with("//");
     for file in files("src") {
         let path = file.strip_prefix(&root).unwrap().to_str().unwrap();
-        let text = std::fs::read_to_string(&file).unwrap();
-        let code = text.split("#[cfg(test)]").next().unwrap();
-        let code: Vec<_> = code.lines().filter(is_code).collect();
+        let code = code(&file);
         for word in words {
             let is_fine =
                 is_allowed(path) || !code.iter().any(|line| line.to_lowercase().contains(word));
@@ -76,6 +82,78 @@ fn only_the_client_of_clevertap_sends_the_passcode() {
     only_where(|path| path == client, &["clevertap-passcode"]);
     let reads = [client, "aws/secret.rs"];
     only_where(|path| reads.contains(&path), &["expose_secret"]);
+}
+
+/// The names on the way to a module from the root of its crate.
+type Module = Vec<String>;
+
+/// A crate's modules, each with those that it has or names by `crate::` or `super::` outside comments and unit tests.
+fn modules(folder: &str) -> BTreeMap<Module, Vec<Module>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let module_in = |file: &PathBuf| {
+        let path = file.strip_prefix(&root).unwrap().with_extension("");
+        let names = path.iter().map(|name| name.to_str().unwrap().to_owned());
+        names.filter(|name| !["lib", "mod"].contains(&&**name)).collect()
+    };
+    let files = files(folder);
+    let modules: BTreeSet<Module> = files.iter().map(module_in).collect();
+    let named_in = |module: &Module, path: &str| {
+        let (start, names) = path.split_once("::")?;
+        let mut target = match start {
+            "crate" => Module::new(),
+            "super" => module[..module.len() - 1].to_vec(),
+            _ => return None,
+        };
+        for name in names.split("::") {
+            target.push(name.to_owned());
+            if !modules.contains(&target) {
+                target.pop();
+                break;
+            }
+        }
+        Some(target)
+    };
+    let uses = files.iter().map(|file| {
+        let module = module_in(file);
+        let is_child = |other: &&Module| other.split_last().is_some_and(|(_, of)| *of == *module);
+        let mut uses: Vec<_> = modules.iter().filter(is_child).cloned().collect();
+        let is_between_paths = |c: char| !c.is_alphanumeric() && !"_:".contains(c);
+        let code = code(file);
+        let paths = code.iter().flat_map(|line| line.split(is_between_paths));
+        uses.extend(paths.filter_map(|path| named_in(&module, path)));
+        (module, uses)
+    });
+    uses.collect()
+}
+
+/// The first circle that the last module of a path leads to.
+fn circle<'m>(
+    modules: &'m BTreeMap<Module, Vec<Module>>,
+    path: &mut Vec<&'m Module>,
+    seen: &mut BTreeSet<&'m Module>,
+) -> Option<String> {
+    for next in &modules[*path.last().expect("a path begins somewhere")] {
+        if let Some(start) = path.iter().position(|module| *module == next) {
+            let names = path[start..].iter().map(|module| module.join("::"));
+            return Some(names.collect::<Vec<_>>().join(" -> "));
+        }
+        if seen.insert(next) {
+            path.push(next);
+            let found = circle(modules, path, seen);
+            if found.is_some() {
+                return found;
+            }
+            path.pop();
+        }
+    }
+    None
+}
+
+#[test]
+fn the_modules_of_the_testkit_do_not_import_each_other_in_a_circle() {
+    let modules = modules("testkit/src");
+    assert!(modules.contains_key(&["simulation", "world"].map(str::to_owned)[..]));
+    assert_eq!(circle(&modules, &mut vec![&Module::new()], &mut BTreeSet::new()), None);
 }
 
 /// Resolves only while the type has none of the traits: otherwise the compiler cannot choose a marker.

@@ -27,7 +27,15 @@ const MAX_SOAKS: u64 = 10_000_000;
   cargo relay simulate --worlds 1000               # the worlds with the seeds 0 to 999
   cargo relay simulate --seed 42 --trace           # one of them, with everything that happens in it
   cargo relay simulate --short queue --kill-at 7   # two events, and a kill after the seventh poll
-  cargo relay simulate --minutes 5 --report target/soak")]
+  cargo relay simulate --minutes 5 --report target/soak
+
+The lines of a trace begin with the seconds since the world began:
+  0.162 environment 2 is invoked (5)            the number of the environment, and of the invocation
+  0.164 9: environment 2 sends TARGET {A} [(1, \"A\")] None
+                                                the number of the request, its environment and operation, the events that
+                                                it is about, its profiles with their places, and its fault
+  0.180 9: Ok(200)                              what came back on request 9; `to nobody` if the function did not wait
+  0.180     {\"timestamp\":...}                   a line of the function's log since the line before")]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each is an option of its own"

@@ -1,10 +1,10 @@
 //! What must hold after a run, whatever happened in it (docs/architecture.md, "Guarantees" and "Duplicates").
 //! It does not know how the function keeps it.
 
+use super::events::{Event, Kind, ids_in};
 use super::faults::{Fault, Meaning, Service};
-use super::sender::{Event, Kind, ids_in};
-use super::world::{Arrival, EPOCH, Exchange, Moment, ROLES, State, World};
-use super::{History, Run};
+use super::history::{Arrival, Exchange, Invocation, Moment, Run};
+use super::world::{ROLES, State, World};
 use crate::world::claims::Update;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -17,26 +17,35 @@ const MAX_SKEW_MS: u64 = 2000;
 const UPLOADS: Duration = Duration::from_millis(6550);
 /// Between the minutes after which the function takes a message for moved and those after which worlds redrive one.
 const MISDATED_MS: u64 = 50_000;
+/// For so long a claim in progress keeps other invocations from uploading its event ("Duplicates").
+const CLAIM: Duration = Duration::from_secs(10);
+/// For so long an event that CleverTap may have waits in the event queue (docs/operations.md, "Retries").
+const WAIT: Duration = Duration::from_mins(1);
+/// For so long an environment that has asked for the secret may refuse what it does not know (docs/operations.md,
+/// "Change a secret"), and a second in which it waited for the answer.
+const ASKED: Duration = Duration::from_secs(31);
 /// For so long an event is tried again from the event queue.
 const QUEUE_LASTS: Duration = Duration::from_hours(13 * 24);
 
 pub fn judge(world: &World) -> Run {
     let mut state = world.state();
     let mut problems = std::mem::take(&mut state.problems);
-    let judged = Judged::new(&state);
-    problems.extend(judged.lost(world));
-    problems.extend(judged.not_ignored(world));
-    problems.extend(judged.out_of_order(world));
-    problems.extend(judged.needless_letters(world));
+    let judged = Judged::new(world, &state);
+    problems.extend(judged.lost());
+    problems.extend(judged.not_ignored());
+    problems.extend(judged.out_of_order());
+    problems.extend(judged.needless_letters());
     problems.extend(judged.needless_uploads());
+    problems.extend(judged.early_uploads());
     problems.extend(judged.late_uploads());
+    problems.extend(judged.needless_refusals());
     problems.extend(judged.not_left());
-    problems.extend(judged.old_profiles(world));
-    problems.extend(judged.missing_profiles(world));
+    problems.extend(judged.old_profiles());
+    problems.extend(judged.missing_profiles());
     let mut duplicates = BTreeMap::new();
-    let mut repeated = BTreeMap::<&str, Vec<Duration>>::new();
+    let mut repeated = BTreeMap::<String, Vec<Duration>>::new();
     for (first, again) in judged.pairs() {
-        repeated.entry(&again.event_id).or_default().push(again.at);
+        repeated.entry(again.event_id.clone()).or_default().push(again.at);
         match judged.cause(first, again) {
             Some(cause) => *duplicates.entry(cause).or_default() += 1,
             None => problems.push(format!(
@@ -45,13 +54,12 @@ pub fn judge(world: &World) -> Run {
             )),
         }
     }
-    let history = world.events.iter().zip(&state.sendings).map(|(event, sending)| History {
-        sent: sending.first.unwrap_or_default(),
-        failures: sending.failures,
-        acknowledged: sending.acknowledged,
-        settled: judged.settled(event),
-        repeated: repeated.remove(&*event.id).unwrap_or_default(),
-    });
+    let settled: Vec<_> = world.events.iter().map(|event| judged.settled(event)).collect();
+    for (event, settled) in world.events.iter().zip(settled) {
+        let history = &mut state.history[event.number];
+        history.settled = settled;
+        history.repeated = repeated.remove(&*event.id).unwrap_or_default();
+    }
     let mut faults = BTreeMap::new();
     for fault in state.exchanges.iter().filter_map(|exchange| exchange.fault) {
         *faults.entry(fault.kind()).or_default() += 1;
@@ -61,14 +69,14 @@ pub fn judge(world: &World) -> Run {
         length: world.scenario.length,
         mode: world.scenario.mode(),
         digest: state.digest(),
-        history: history.collect(),
+        history: std::mem::take(&mut state.history),
         polls: state.polls,
         requests: state.exchanges.iter().map(|exchange| exchange.service).collect(),
         faults,
         throttled: state.throttled,
         kills: state.invocations.iter().filter(|invocation| invocation.is_killed).count(),
         duplicates,
-        dead_letters: state.dead_letters.ever.len(),
+        dead_letters: state.lettered.len(),
         problems,
         trace: std::mem::take(&mut state.trace),
     }
@@ -76,6 +84,7 @@ pub fn judge(world: &World) -> Run {
 
 /// What there is to judge, by the ids of the events.
 struct Judged<'s> {
+    world: &'s World,
     state: &'s State,
     /// A record's arrivals with their places among all arrivals.
     arrivals: BTreeMap<(&'s str, &'static str), Vec<(usize, &'s Arrival)>>,
@@ -86,8 +95,9 @@ struct Judged<'s> {
 }
 
 impl<'s> Judged<'s> {
-    fn new(state: &'s State) -> Self {
+    fn new(world: &'s World, state: &'s State) -> Self {
         let mut judged = Self {
+            world,
             state,
             arrivals: BTreeMap::new(),
             keys: BTreeMap::new(),
@@ -115,14 +125,13 @@ impl<'s> Judged<'s> {
     fn settled(&self, event: &Event) -> Option<Duration> {
         let first = ["event", "profile"].iter().find_map(|role| self.first(&event.id, role));
         let arrived = first.map(|(_, arrival)| arrival.at);
-        let lettered =
-            self.state.dead_letters.ever.get(&event.id).map(|at| at.saturating_sub(EPOCH));
-        let ignored = self.state.sendings[event.number].acknowledged;
+        let lettered = self.state.lettered.get(&event.id).copied();
+        let ignored = self.state.history[event.number].acknowledged;
         arrived.or(lettered).or(ignored)
     }
 
     /// Events that neither arrived whole, nor are ignored by rule, nor lie in the dead-letter queue.
-    fn lost(&self, world: &World) -> Vec<String> {
+    fn lost(&self) -> Vec<String> {
         let letters = self.state.dead_letters.messages();
         let letters: BTreeSet<_> = letters.iter().flat_map(|letter| ids_in(&letter.body)).collect();
         let is_lost = |event: &&Event| {
@@ -140,7 +149,7 @@ impl<'s> Judged<'s> {
                 }
             }
         };
-        world
+        self.world
             .events
             .iter()
             .filter(is_lost)
@@ -149,8 +158,8 @@ impl<'s> Judged<'s> {
     }
 
     /// Events that the rules ignore and that arrived nevertheless.
-    fn not_ignored(&self, world: &World) -> Vec<String> {
-        let mut ignored = Vec::from_iter(&world.events);
+    fn not_ignored(&self) -> Vec<String> {
+        let mut ignored = Vec::from_iter(&self.world.events);
         ignored.retain(|event| matches!(event.kind, Kind::Anonymous | Kind::Sandbox));
         let arrived = ignored.iter().filter(|event| self.first(&event.id, "event").is_some());
         arrived.map(|event| format!("{} is not ignored", event.id)).collect()
@@ -158,16 +167,16 @@ impl<'s> Judged<'s> {
 
     /// Events of one user whose first arrival comes before that of an earlier one. Dead letters leave the order, and
     /// one upload may have several events.
-    fn out_of_order(&self, world: &World) -> Vec<String> {
+    fn out_of_order(&self) -> Vec<String> {
         let mut problems = Vec::new();
-        for user in world.events.chunk_by(|one, next| one.user == next.user) {
+        for user in self.world.events.chunk_by(|one, next| one.user == next.user) {
             for (position, later) in user.iter().enumerate() {
                 let Some((place, arrival)) = self.first(&later.id, "event") else {
                     continue;
                 };
                 let upload = &self.state.exchanges[arrival.exchange];
                 for earlier in &user[..position] {
-                    if self.state.dead_letters.ever.contains_key(&earlier.id)
+                    if self.state.lettered.contains_key(&earlier.id)
                         || upload.events.contains(&earlier.id)
                     {
                         continue;
@@ -183,13 +192,13 @@ impl<'s> Judged<'s> {
     }
 
     /// Dead letters of events that nothing has refused.
-    fn needless_letters(&self, world: &World) -> Vec<String> {
+    fn needless_letters(&self) -> Vec<String> {
         let is_needless = |letter: &&Exchange| {
-            let Some(event) = letter.events.iter().find_map(|id| world.event(id)) else {
+            let Some(event) = letter.events.iter().find_map(|id| self.world.event(id)) else {
                 return false;
             };
             if letter.letter.as_deref() == Some("retries_exhausted") {
-                let sent = self.state.sendings[event.number].first.unwrap_or_default();
+                let sent = self.state.history[event.number].sent;
                 return letter.sent.at < sent + QUEUE_LASTS;
             }
             if event.kind == Kind::Profile {
@@ -231,6 +240,95 @@ impl<'s> Judged<'s> {
         problems
     }
 
+    /// Uploads of an event that came too soon after another invocation's.
+    fn early_uploads(&self) -> Vec<String> {
+        let mut uploads = BTreeMap::<&str, Vec<&Exchange>>::new();
+        for upload in &self.state.exchanges {
+            if upload.service == Service::CleverTap {
+                upload.events.iter().for_each(|id| uploads.entry(id).or_default().push(upload));
+            }
+        }
+        let mut problems = Vec::new();
+        for (id, uploads) in uploads {
+            for pair in uploads.windows(2) {
+                let (first, again) = (pair[0], pair[1]);
+                if first.invocation != again.invocation
+                    && again.sent.at < self.earliest(first, again, id)
+                {
+                    problems.push(format!("{id} is uploaded too soon at {:?}", again.sent.at));
+                }
+            }
+        }
+        problems
+    }
+
+    /// When an event may be uploaded again in another invocation.
+    fn earliest(&self, first: &Exchange, again: &Exchange, id: &str) -> Duration {
+        let mut earliest = Duration::ZERO;
+        let is_batch = |upload: &Exchange| upload.invocation.is_some_and(|it| self.is_batch(it));
+        let meaning = meaning(first).filter(|_| !first.is_intact);
+        let may_be_stored = matches!(meaning, Some(Meaning::Unknown | Meaning::ProbablyNothing));
+        if may_be_stored && is_batch(first) && is_batch(again) {
+            earliest = first.awaited.unwrap_or(first.sent.at) + WAIT;
+        }
+        let is_claim = |call: &&Exchange| call.update == Some(Update::Claim);
+        let is_claimed = |upload: &Exchange| {
+            let mut claims = self.calls(upload, id).filter(is_claim);
+            claims.any(|claim| claim.is_intact && claim.status == Some(200))
+        };
+        // Without an id, other bytes have another claim.
+        let has_one_claim = self.keys.get(id).is_some_and(|keys| keys.len() == 1);
+        let claim = self.calls(first, id).find(is_claim);
+        let claim = claim.filter(|_| has_one_claim && is_claimed(first) && is_claimed(again));
+        if let Some(claim) = claim {
+            let is_replaced = |tick: &u64| (claim.sent.tick..again.sent.tick).contains(tick);
+            // Each environment has a clock of its own.
+            let skew = |upload: &Exchange| self.state.skews_ms[&upload.environment];
+            let ahead_ms = u64::try_from(skew(again) - skew(first)).unwrap_or(0);
+            if !self.state.replaced.iter().any(is_replaced) {
+                let claimed =
+                    (claim.sent.at + CLAIM).saturating_sub(Duration::from_millis(ahead_ms));
+                earliest = earliest.max(claimed);
+            }
+        }
+        earliest
+    }
+
+    /// Webhooks that were refused although Secrets Manager had their shared secret: the environment knew it, or did not
+    /// ask.
+    fn needless_refusals(&self) -> Vec<String> {
+        let mut reads = Vec::from_iter(&self.state.exchanges);
+        reads.retain(|exchange| exchange.service == Service::SecretsManager);
+        let secrets = &self.state.shared_secrets;
+        let is_needless = |invocation: &&Invocation| {
+            let (Some(number), Some(at)) = (invocation.signed_with, invocation.refused) else {
+                return false;
+            };
+            let Some(since) = secrets.get(number).filter(|since| **since < at) else {
+                return false;
+            };
+            let is_removed = secrets.get(number + 2).is_some_and(|removed| *removed <= at);
+            let mut reads = reads.iter().filter(|read| read.environment == invocation.environment);
+            let is_known = |read: &&&Exchange| read.sent.at > *since && read.awaited <= Some(at);
+            let knows = reads.clone().filter(is_known).any(|read| read.is_intact);
+            !is_removed
+                && (knows || !reads.any(|read| (read.sent.at..read.sent.at + ASKED).contains(&at)))
+        };
+        let needless = self.state.invocations.iter().filter(is_needless);
+        needless
+            .map(|it| {
+                format!(
+                    "environment {} refuses a valid webhook at {:?}",
+                    it.environment, it.refused
+                )
+            })
+            .collect()
+    }
+
+    fn is_batch(&self, invocation: usize) -> bool {
+        self.state.invocations[invocation].signed_with.is_none()
+    }
+
     /// Uploads that leave too little time for what follows them.
     fn late_uploads(&self) -> Vec<String> {
         let is_late = |upload: &&Exchange| {
@@ -265,11 +363,11 @@ impl<'s> Judged<'s> {
     }
 
     /// Profiles that CleverTap took after a newer one of the same user's, unless their event is repeated, too.
-    fn old_profiles(&self, world: &World) -> Vec<String> {
+    fn old_profiles(&self) -> Vec<String> {
         let mut newest = BTreeMap::<usize, &Event>::new();
         let mut problems = Vec::new();
         for arrival in &self.state.profiles {
-            let event = world.event(&arrival.event_id).expect("an event's own profile");
+            let event = self.world.event(&arrival.event_id).expect("an event's own profile");
             let newest = newest.entry(event.user).or_insert(event);
             if newest.number <= event.number {
                 *newest = event;
@@ -294,7 +392,7 @@ impl<'s> Judged<'s> {
             arrivals.len() > 1 && arrivals.iter().any(is_here)
         });
         let is_late = matches!(upload.fault, Some(Fault::Late(_)))
-            && upload.invocation.is_some_and(|number| !self.state.invocations[number].is_batch);
+            && upload.invocation.is_some_and(|number| !self.is_batch(number));
         // A dead letter's claim is never done. Purchasely sent it again although it was acknowledged, or the function
         // stopped before it could say that the letter is stored.
         let has_stopped = |sent: &Exchange| {
@@ -302,8 +400,8 @@ impl<'s> Judged<'s> {
                 && sent.events.contains(&event.id)
                 && sent.invocation.is_some_and(|number| self.state.invocations[number].is_killed)
         };
-        let is_letter_again = self.state.dead_letters.ever.contains_key(&event.id)
-            && (self.state.sendings[event.number].is_copied
+        let is_letter_again = self.state.lettered.contains_key(&event.id)
+            && (self.state.history[event.number].is_copied
                 || self.state.exchanges.iter().any(has_stopped));
         is_repeated || is_late || is_letter_again || self.is_misdated(event)
     }
@@ -321,11 +419,11 @@ impl<'s> Judged<'s> {
 
     /// Profiles that CleverTap does not have, although their events were relayed and nothing refused them for good: it
     /// must have been sent once more, without its event.
-    fn missing_profiles(&self, world: &World) -> Vec<String> {
+    fn missing_profiles(&self) -> Vec<String> {
         let mut problems = Vec::new();
         let arrived: BTreeSet<_> =
             self.state.profiles.iter().map(|arrival| &arrival.event_id).collect();
-        for event in world.events.iter().filter(|event| event.has_profile()) {
+        for event in self.world.events.iter().filter(|event| event.has_profile()) {
             let Some((_, relayed)) = self.first(&event.id, "event") else {
                 continue;
             };
@@ -361,7 +459,7 @@ impl<'s> Judged<'s> {
 
     /// Whether the event came, or may have come, out of the dead-letter queue: then it writes no profile.
     fn is_redriven(&self, event: &Event) -> bool {
-        self.state.dead_letters.ever.contains_key(&event.id) || self.is_misdated(event)
+        self.state.lettered.contains_key(&event.id) || self.is_misdated(event)
     }
 
     /// Each arrival of a record that had arrived before, with the one before it.

@@ -3,96 +3,39 @@
 //!
 //! Everything that is random comes from the seed, so a run repeats exactly: [`run`] twice, on any threads, gives
 //! the same digest. TLS, connection pools and real sockets are for the tests on loopback.
+//!
+//! Each file imports only from those before it: `scenario`, `faults`, `events`, `history`, `world`, `http`, `lambda`, `purchasely` and `incidents`, `checks`.
 
 mod checks;
+mod events;
 mod faults;
+mod history;
+mod http;
+mod incidents;
 mod lambda;
-mod link;
+mod purchasely;
 mod scenario;
-mod sender;
 mod world;
 
 pub use faults::{Fault, Service};
+pub use history::{History, Run};
+pub use purchasely::{READ_TIMEOUT, RETRIES, delay_after};
 pub use scenario::{Length, Scenario, once_failed};
-pub(crate) use sender::ids_in;
-pub use sender::{READ_TIMEOUT, RETRIES, delay_after};
 
-use purchasely_clevertap::{config, telemetry};
-use std::cell::RefCell;
-use std::collections::BTreeMap;
+use incidents::Incident;
+use lambda::Lambda;
+use purchasely::Purchasely;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, Once};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use world::World;
+use tokio::time::{Instant, sleep, timeout_at};
+use world::{MAX_DRAIN, World};
 
-thread_local! {
-    static LOG: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
-}
-
-/// What happened in a run.
-#[derive(Debug)]
-pub struct Run {
-    /// What runs it again.
-    pub command: String,
-    pub length: Length,
-    /// The mode in which it begins.
-    pub mode: &'static str,
-    /// Of everything that happened, in its order.
-    pub digest: u64,
-    /// What must not happen and did.
-    pub problems: Vec<String>,
-    /// One line for each thing that happened.
-    pub trace: Vec<String>,
-    /// How each event fared.
-    pub history: Vec<History>,
-    /// How often the function's invocations were polled: each poll may be the last.
-    pub polls: u64,
-    /// The service of each request that the function sent.
-    pub requests: Vec<Service>,
-    /// Those that something befell, by the kind of fault.
-    pub faults: BTreeMap<&'static str, usize>,
-    pub kills: usize,
-    /// Webhooks that Lambda refused because no environment was free.
-    pub throttled: usize,
-    /// Records that CleverTap accepted again, by the cause.
-    pub duplicates: BTreeMap<&'static str, usize>,
-    pub dead_letters: usize,
-}
-
-/// How an event fared. Times are since the world began.
-#[derive(Debug)]
-pub struct History {
-    pub sent: Duration,
-    /// How many attempts Purchasely saw fail.
-    pub failures: u64,
-    pub acknowledged: Option<Duration>,
-    /// When CleverTap or the dead-letter queue first had it, or when it was ignored.
-    pub settled: Option<Duration>,
-    /// When a record of it arrived again.
-    pub repeated: Vec<Duration>,
-}
-
-impl History {
-    /// For how long its user's later events had to wait for it, if an attempt failed.
-    pub fn block(&self) -> Option<Duration> {
-        let acknowledged = self.acknowledged.filter(|_| self.failures > 0)?;
-        Some(acknowledged.saturating_sub(self.sent))
-    }
-}
+const CLEVERTAP_FIXED: Duration = Duration::from_mins(10);
 
 /// Runs a scenario on a thread of its own, because seeds, clock and log belong to the thread.
 pub fn run(scenario: &Scenario) -> Run {
-    static START: Once = Once::new();
-    START.call_once(|| {
-        telemetry::start(config::log_level(|_| Some("DEBUG".to_owned())));
-        // The function's log has only the place of a panic; a test that fails has more to say.
-        let note = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |panic| {
-            note(panic);
-            eprintln!("{panic}");
-        }));
-    });
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().stack_size(16 << 20);
         let running = thread.spawn_scoped(scope, || run_here(scenario)).expect("a thread");
@@ -154,11 +97,6 @@ pub fn run_all(
 }
 
 fn run_here(scenario: &Scenario) -> Run {
-    fastrand::seed(scenario.seed);
-    telemetry::capture(|line| {
-        let line = String::from_utf8_lossy(line).trim_end().to_owned();
-        LOG.with_borrow_mut(|log| log.push(line));
-    });
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -166,11 +104,45 @@ fn run_here(scenario: &Scenario) -> Run {
         .expect("a runtime");
     runtime.block_on(async {
         let world = Arc::new(World::new(scenario.clone()));
-        world.set_clock(0);
-        sender::play(&world).await;
-        let run = checks::judge(&world);
-        // Environments have the world, and the world has them.
-        world.state().idle.clear();
-        run
+        play(&world).await;
+        checks::judge(&world)
     })
+}
+
+/// Lets a world run from its first event until nothing is under way.
+async fn play(world: &Arc<World>) {
+    let lambda = Arc::new(Lambda::new(world));
+    let purchasely = Arc::new(Purchasely::new(world, &lambda));
+    for _ in 0..world.scenario.pollers {
+        tokio::spawn(Arc::clone(&lambda).deliver());
+    }
+    let incidents = {
+        let (world, lambda) = (Arc::clone(world), Arc::clone(&lambda));
+        tokio::spawn(async move { incidents::happen(&world, &lambda).await })
+    };
+    let users: Vec<_> = (0..world.scenario.users)
+        .map(|user| tokio::spawn(Arc::clone(&purchasely).user(user)))
+        .collect();
+    for (user, task) in users.into_iter().enumerate() {
+        if task.await.is_err() {
+            world.state().problems.push(format!("user {user} panicked"));
+        }
+    }
+    let end = Instant::now() + MAX_DRAIN;
+    if !matches!(timeout_at(end, incidents).await, Ok(Ok(()))) {
+        world.state().problems.push("the switch to direct never ends".to_owned());
+    }
+    world.drain(end).await;
+    sleep(CLEVERTAP_FIXED).await;
+    world.state().takes_poison = true;
+    // What dead letters say about their records must do without the table.
+    if world.scenario.length == Length::Usual && world.state().rng.bool() {
+        Incident::TableReplaced.happen(world, &lambda).await;
+    }
+    world.redrive();
+    world.drain(Instant::now() + MAX_DRAIN).await;
+    purchasely.replay().await;
+    // Requests that are still under way.
+    sleep(Duration::from_mins(2)).await;
+    world.note("the end");
 }

@@ -1,38 +1,39 @@
 //! The state of a simulated world, and the services of the other side of the function's requests.
 //! It does not know why a request is sent, nor who sends webhooks.
 
-use super::LOG;
+use super::events::{Event, Kind, PRIVATE, ids_in};
 use super::faults::{Fault, Service};
-use super::lambda::{Environment, Invocation};
+use super::history::{Arrival, Exchange, History, Invocation, Moment};
 use super::scenario::Scenario;
-use super::sender::{Event, Kind, ids_in};
 use crate::harness::{ACCOUNT_ID, SECRET_ID, secret_value};
+use crate::in_memory;
+use crate::world::Service as _;
 use crate::world::claims::{self, ClaimsTable, Update};
 use crate::world::clevertap::{CleverTap, Reply};
 use crate::world::queues::Queue;
 use crate::world::secrets_manager::SecretsManager;
-use crate::world::{Ending, Service as _};
 use bytes::Bytes;
 use hyper::{Method, Request, Response, StatusCode};
+use purchasely_clevertap::clock;
 use purchasely_clevertap::http::NoResponse;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, UNIX_EPOCH};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 /// When every world begins, since 1970.
-pub const EPOCH: Duration = Duration::from_secs(1_772_439_330);
+const EPOCH: Duration = Duration::from_secs(1_772_439_330);
 pub const QUEUE_URL: &str = "https://sqs.eu-west-1.amazonaws.com/123456789012/events.fifo";
 pub const DEAD_LETTERS_URL: &str =
     "https://sqs.eu-west-1.amazonaws.com/123456789012/dead-letters.fifo";
 /// The records that the claims table knows of.
 pub const ROLES: [&str; 3] = ["profile", "event", "revenue"];
-/// How all secrets and user ids begin, so that none can hide in an output.
-pub const PRIVATE: &str = "private";
+/// By then an event queue is empty once everything works.
+pub const MAX_DRAIN: Duration = Duration::from_hours(3);
 
 pub struct World {
     pub scenario: Scenario,
@@ -44,6 +45,7 @@ pub struct World {
     state: Mutex<State>,
 }
 
+#[derive(Default)]
 pub struct State {
     pub rng: fastrand::Rng,
     digest: DefaultHasher,
@@ -60,93 +62,43 @@ pub struct State {
     pub keys: BTreeMap<String, String>,
     pub queue: Queue,
     pub dead_letters: Queue,
+    /// When an event first was in the dead-letter queue, by the event's id.
+    pub lettered: BTreeMap<String, Duration>,
     pub exchanges: Vec<Exchange>,
     /// Those of records without which an event is not relayed.
     pub arrivals: Vec<Arrival>,
     /// Those of all profiles, of which only the latest counts.
     pub profiles: Vec<Arrival>,
     /// By the event's number.
-    pub sendings: Vec<Sending>,
+    pub history: Vec<History>,
     /// Until when a service refuses connections.
     pub away: BTreeMap<Service, Duration>,
-    /// Whether CleverTap still refuses the events that are poison.
-    pub has_poison: bool,
+    /// Whether CleverTap takes the events that are poison.
+    pub takes_poison: bool,
     /// Until when CleverTap refuses revenue records for now.
     pub revenue_refused: Duration,
     /// Until when CleverTap refuses every second profile for now, and takes long for every second one alone.
     pub profiles_refused: Duration,
     pub passcode: u32,
     pub secret_passcode: u32,
-    /// Those that the secret has, and the one that Purchasely signs with.
-    pub shared_secrets: (u32, u32),
-    pub signs_with: u32,
-    pub is_queue: bool,
+    /// Since when Secrets Manager has each of Purchasely's shared secrets. It has the last two.
+    pub shared_secrets: Vec<Duration>,
+    /// The number of the one that Purchasely signs with.
+    pub signs_with: usize,
     /// Whether the route is throttled to zero.
     pub is_api_closed: bool,
     /// From when on no fault and no incident has an effect, once all have happened.
     pub calm_from: Option<Duration>,
     /// Webhooks that Lambda refused because no environment was free.
     pub throttled: usize,
-    /// The deployment; older environments serve no longer.
-    pub version: u32,
-    pub environments: usize,
-    pub idle: Vec<Arc<Environment>>,
     pub invocations: Vec<Invocation>,
     pub polls: u64,
-    /// How wrong the clocks of environments that start are, and of each that has started, in milliseconds.
-    pub skew_ms: i64,
+    /// How wrong the clock of each environment is, in milliseconds.
     pub skews_ms: BTreeMap<usize, i64>,
 }
 
-/// A tick, and the time since the world began.
-#[derive(Clone, Copy)]
-pub struct Moment {
-    pub tick: u64,
-    pub at: Duration,
-}
-
-/// How Purchasely fared with an event.
-#[derive(Clone, Copy, Default)]
-pub struct Sending {
-    pub first: Option<Duration>,
-    pub failures: u64,
-    pub acknowledged: Option<Duration>,
-    /// Whether it was sent twice.
-    pub is_copied: bool,
-}
-
-/// A request of the function.
-pub struct Exchange {
-    pub service: Service,
-    pub environment: usize,
-    pub invocation: Option<usize>,
-    pub sent: Moment,
-    pub fault: Option<Fault>,
-    /// The ids of the events that it is about; of an upload, those with other records than a profile beside them.
-    pub events: Vec<String>,
-    /// Of an upload, the ids of the events with a profile in it, in their order.
-    pub profiles: Vec<(usize, String)>,
-    pub update: Option<Update>,
-    /// The reason of a dead letter.
-    pub letter: Option<String>,
-    /// Until when the function waited for the answer.
-    pub awaited: Option<Duration>,
-    /// The status that the function got.
-    pub status: Option<u16>,
-    /// Whether the function got the service's own answer.
-    pub is_intact: bool,
-}
-
-/// A record that CleverTap accepted.
-#[derive(Clone)]
-pub struct Arrival {
-    pub event_id: String,
-    pub role: &'static str,
-    pub exchange: usize,
-    pub at: Duration,
-}
-
 impl World {
+    /// A world for this thread, which then has its clock, its seed and the function's log.
     pub fn new(scenario: Scenario) -> Self {
         let mut rng = fastrand::Rng::with_seed(scenario.seed);
         let passcode = format!("{PRIVATE}-passcode-0");
@@ -158,44 +110,18 @@ impl World {
             queue_changed: Notify::new(),
             state: Mutex::new(State {
                 rng,
-                digest: DefaultHasher::new(),
-                trace: Vec::new(),
-                problems: Vec::new(),
-                tick: 0,
-                table: ClaimsTable::default(),
-                known: BTreeMap::new(),
-                replaced: Vec::new(),
-                keys: BTreeMap::new(),
-                queue: Queue::default(),
-                dead_letters: Queue::default(),
-                exchanges: Vec::new(),
-                arrivals: Vec::new(),
-                profiles: Vec::new(),
-                sendings: vec![Sending::default(); events.len()],
-                away: BTreeMap::new(),
-                has_poison: true,
+                history: events.iter().map(|_| History::default()).collect(),
                 revenue_refused: scenario.revenue_refused,
-                profiles_refused: Duration::ZERO,
-                passcode: 0,
-                secret_passcode: 0,
-                shared_secrets: (0, 0),
-                signs_with: 0,
-                is_queue: scenario.is_queue,
-                is_api_closed: false,
-                calm_from: None,
-                throttled: 0,
-                version: 0,
-                environments: 0,
-                idle: Vec::new(),
-                invocations: Vec::new(),
-                polls: 0,
-                skew_ms: 0,
-                skews_ms: BTreeMap::new(),
+                shared_secrets: vec![Duration::ZERO],
+                ..State::default()
             }),
             events,
             scenario,
         };
         world.publish_secrets();
+        world.set_clock(0);
+        fastrand::seed(world.scenario.seed);
+        in_memory::capture_log();
         world
     }
 
@@ -213,11 +139,18 @@ impl World {
         EPOCH + self.elapsed()
     }
 
+    /// Sets the function's clock to the true time, give or take something.
+    pub fn set_clock(&self, skew_ms: i64) {
+        let now = UNIX_EPOCH + self.now();
+        let skew = Duration::from_millis(skew_ms.unsigned_abs());
+        clock::simulate(if skew_ms < 0 { now - skew } else { now + skew });
+    }
+
     pub fn is_storm(&self) -> bool {
         self.elapsed() < self.scenario.storm
     }
 
-    pub fn shared_secret(number: u32) -> String {
+    pub fn shared_secret(number: usize) -> String {
         format!("{PRIVATE}-shared-secret-{number}")
     }
 
@@ -226,17 +159,18 @@ impl World {
         let state = self.state();
         self.clevertap.set_passcode(&format!("{PRIVATE}-passcode-{}", state.passcode));
         let passcode = format!("{PRIVATE}-passcode-{}", state.secret_passcode);
-        let (current, previous) = state.shared_secrets;
+        let current = state.shared_secrets.len() - 1;
         let secret = secret_value(&passcode, &Self::shared_secret(current));
         let mut secret: Value = serde_json::from_str(&secret).expect("JSON");
-        secret["purchasely_shared_secret_previous"] = json!(Self::shared_secret(previous));
+        secret["purchasely_shared_secret_previous"] =
+            json!(Self::shared_secret(current.saturating_sub(1)));
         self.secrets_manager.set_value(&secret.to_string());
     }
 
     /// Notes what happened, after the lines that the function has logged until now.
     pub fn note(&self, what: impl Into<String>) {
         let mut state = self.state();
-        for line in LOG.take() {
+        for line in in_memory::take_log() {
             if line.contains(PRIVATE) || line.contains("\"panicked\"") {
                 state
                     .problems
@@ -404,10 +338,7 @@ impl World {
                 return response(status, body.to_string().into());
             }
         };
-        match ending {
-            Ending::Answer(answer) => answer.map(Some),
-            Ending::CutShort(_) | Ending::Close | Ending::Reset => unreachable!("not in a script"),
-        }
+        in_memory::received(ending).expect("no script ends a connection")
     }
 
     /// By the rules, except for one record: that of a fault, one that is poison, or for now one of revenue or a profile.
@@ -421,14 +352,14 @@ impl World {
             return Reply::RefuseRecord { number, code };
         }
         let body: Value = serde_json::from_slice(request.body()).unwrap_or_default();
-        let (has_poison, no_revenue, no_profile) = {
+        let (takes_poison, no_revenue, no_profile) = {
             let mut state = self.state();
             let no_profile = self.elapsed() < state.profiles_refused && state.rng.bool();
-            (state.has_poison, self.elapsed() < state.revenue_refused, no_profile)
+            (state.takes_poison, self.elapsed() < state.revenue_refused, no_profile)
         };
         let is_poison = |record: &Value| {
             let event = record["evtData"]["event_id"].as_str().and_then(|id| self.event(id));
-            has_poison && event.is_some_and(Event::is_poison)
+            !takes_poison && event.is_some_and(Event::is_poison)
         };
         for (record, number) in body["d"].as_array().into_iter().flatten().zip(1..) {
             if is_poison(record) {
@@ -497,7 +428,38 @@ impl World {
             self.queue_changed.notify_waiters();
             return sent;
         }
-        state.dead_letters.send(input, now)
+        state.noting_letters(self.elapsed(), |_, dead_letters| dead_letters.send(input, now))
+    }
+
+    /// A batch of the event queue, and when the next message may become visible.
+    pub fn receive(&self) -> (Vec<Value>, Option<Duration>) {
+        let now = self.now();
+        let mut state = self.state();
+        let max = self.scenario.max_receive_count;
+        let batch = state.noting_letters(self.elapsed(), |queue, dead_letters| {
+            queue.receive(now, max, dead_letters)
+        });
+        (batch, state.queue.next_visible(now).map(|next| next.saturating_sub(now)))
+    }
+
+    /// Moves the dead letters into the event queue.
+    pub fn redrive(&self) {
+        let now = self.now();
+        let mut state = self.state();
+        let state = &mut *state;
+        state.dead_letters.redrive(&mut state.queue, now);
+        self.queue_changed.notify_waiters();
+    }
+
+    /// Waits until the event queue is empty.
+    pub async fn drain(&self, end: Instant) {
+        while !self.state().queue.messages().is_empty() {
+            if Instant::now() > end {
+                self.state().problems.push("the event queue is never empty".to_owned());
+                return;
+            }
+            sleep(Duration::from_secs(20)).await;
+        }
     }
 
     fn is_profile_only(&self, id: &str) -> bool {
@@ -516,6 +478,22 @@ impl State {
     pub fn next_tick(&mut self) -> u64 {
         self.tick += 1;
         self.tick
+    }
+
+    /// Changes the two queues, and notes which events come into the dead-letter queue, at its end.
+    fn noting_letters<T>(
+        &mut self,
+        elapsed: Duration,
+        change: impl FnOnce(&mut Queue, &mut Queue) -> T,
+    ) -> T {
+        let before = self.dead_letters.messages().len();
+        let result = change(&mut self.queue, &mut self.dead_letters);
+        for letter in &self.dead_letters.messages()[before..] {
+            for id in ids_in(&letter.body) {
+                self.lettered.entry(id).or_insert(elapsed);
+            }
+        }
+        result
     }
 
     fn note(&mut self, elapsed: Duration, what: String) {

@@ -2,7 +2,6 @@
 //! de-duplication, visibility, receive counts and the redrive policy.
 //! It does not know who sends and who receives.
 
-use crate::simulation::ids_in;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -24,8 +23,6 @@ pub struct Queue {
     messages: Vec<Message>,
     /// When a de-duplication id came first.
     ids: BTreeMap<String, Duration>,
-    /// When an event first was in it, by the event's id.
-    pub ever: BTreeMap<String, Duration>,
     sent: u64,
     received: u64,
 }
@@ -99,9 +96,6 @@ impl Queue {
 
     fn push(&mut self, message: Message) {
         self.sent += 1;
-        for id in ids_in(&message.body) {
-            self.ever.entry(id).or_insert(message.sent_at);
-        }
         self.messages.push(Message { id: format!("m-{}", self.sent), ..message });
     }
 

@@ -1,8 +1,9 @@
-//! An environment's way out: the HTTP interface of the function, over the simulated network.
+//! The function's HTTP interface in one environment, over the simulated network.
 //! It does not know what is sent.
 //!
 //! A request that was sent arrives although its sender is killed or gives up, so each travels in a task of its own.
 
+use super::faults::Fault;
 use super::world::World;
 use bytes::Bytes;
 use hyper::Request;
@@ -13,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::oneshot;
 
 #[derive(Clone, Debug)]
-pub struct Link(Arc<Shared>);
+pub struct SimulatedHttp(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -26,7 +27,7 @@ struct Shared {
     invocation: Mutex<Option<usize>>,
 }
 
-impl Link {
+impl SimulatedHttp {
     pub fn new(world: &Arc<World>, environment: usize) -> Self {
         Self(Arc::new(Shared {
             world: Arc::clone(world),
@@ -58,30 +59,30 @@ impl Drop for Waiting<'_> {
     }
 }
 
-impl Http for Link {
+impl Http for SimulatedHttp {
     fn exchange(&self, request: Request<Bytes>, _: usize) -> Exchange {
-        let link = Arc::clone(&self.0);
+        let shared = Arc::clone(&self.0);
         Box::pin(async move {
             // The function may be killed between two requests that it sends at once.
             tokio::task::yield_now().await;
-            if !link.is_running.load(Ordering::Relaxed) {
+            if !shared.is_running.load(Ordering::Relaxed) {
                 return pending().await;
             }
             let (sender, answer) = oneshot::channel();
-            let invocation = *link.invocation.lock().expect("no panic");
-            let (number, fault) = link.world.send(link.environment, invocation, &request);
-            let freezes = link.freezes.load(Ordering::Relaxed);
-            let world = Arc::clone(&link.world);
+            let invocation = *shared.invocation.lock().expect("no panic");
+            let (number, fault) = shared.world.send(shared.environment, invocation, &request);
+            let freezes = shared.freezes.load(Ordering::Relaxed);
+            let world = Arc::clone(&shared.world);
             let _waiting = Waiting(&world, number);
             tokio::spawn(async move {
-                let world = &link.world;
+                let world = &shared.world;
                 let answer = world.carry(number, request, fault).await;
-                let is_connected = link.freezes.load(Ordering::Relaxed) == freezes;
+                let is_connected = shared.freezes.load(Ordering::Relaxed) == freezes;
                 let answer = if is_connected { answer } else { Err(NoResponse::Lost) };
                 let status = answer.as_ref().map(|answer| answer.status().as_u16());
                 let (summary, status) = (format!("{number}: {status:?}"), status.ok());
                 let is_delivered = sender.send(answer).is_ok() && is_connected;
-                let is_own = fault.is_none_or(super::faults::Fault::keeps_answer);
+                let is_own = fault.is_none_or(Fault::keeps_answer);
                 let mut state = world.state();
                 let exchange = &mut state.exchanges[number];
                 exchange.status = status.filter(|_| is_delivered);

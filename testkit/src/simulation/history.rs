@@ -1,0 +1,113 @@
+//! What happened in a world, which the checks judge, and how a run ended.
+//! It does not know why it happened.
+
+use super::faults::{Fault, Service};
+use super::scenario::Length;
+use crate::world::claims::Update;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// A tick, and the time since the world began.
+#[derive(Clone, Copy)]
+pub struct Moment {
+    pub tick: u64,
+    pub at: Duration,
+}
+
+/// A request of the function.
+pub struct Exchange {
+    pub service: Service,
+    pub environment: usize,
+    pub invocation: Option<usize>,
+    pub sent: Moment,
+    pub fault: Option<Fault>,
+    /// The ids of the events that it is about; of an upload, those with other records than a profile beside them.
+    pub events: Vec<String>,
+    /// Of an upload, the ids of the events with a profile in it, in their order.
+    pub profiles: Vec<(usize, String)>,
+    pub update: Option<Update>,
+    /// The reason of a dead letter.
+    pub letter: Option<String>,
+    /// Until when the function waited for the answer.
+    pub awaited: Option<Duration>,
+    /// The status that the function got.
+    pub status: Option<u16>,
+    /// Whether the function got the service's own answer.
+    pub is_intact: bool,
+}
+
+/// A record that CleverTap accepted.
+#[derive(Clone)]
+pub struct Arrival {
+    pub event_id: String,
+    pub role: &'static str,
+    pub exchange: usize,
+    pub at: Duration,
+}
+
+/// Once the function is invoked.
+pub struct Invocation {
+    pub environment: usize,
+    pub started: Duration,
+    /// The number of the shared secret that the webhook is signed with. A batch of the event queue has none.
+    pub signed_with: Option<usize>,
+    /// When it was answered 401.
+    pub refused: Option<Duration>,
+    /// Of a batch, the events that are dead letters with only some records left.
+    pub left: BTreeMap<String, String>,
+    /// Whether the environment ended before its answer was out.
+    pub is_killed: bool,
+}
+
+/// What happened in a run.
+#[derive(Debug)]
+pub struct Run {
+    /// What runs it again.
+    pub command: String,
+    pub length: Length,
+    /// The mode in which it begins.
+    pub mode: &'static str,
+    /// Of everything that happened, in its order.
+    pub digest: u64,
+    /// What must not happen and did.
+    pub problems: Vec<String>,
+    /// One line for each thing that happened.
+    pub trace: Vec<String>,
+    /// How each event fared.
+    pub history: Vec<History>,
+    /// How often the function's invocations were polled: each poll may be the last.
+    pub polls: u64,
+    /// The service of each request that the function sent.
+    pub requests: Vec<Service>,
+    /// Those that something befell, by the kind of fault.
+    pub faults: BTreeMap<&'static str, usize>,
+    pub kills: usize,
+    /// Webhooks that Lambda refused because no environment was free.
+    pub throttled: usize,
+    /// Records that CleverTap accepted again, by the cause.
+    pub duplicates: BTreeMap<&'static str, usize>,
+    pub dead_letters: usize,
+}
+
+/// How an event fared. Times are since the world began.
+#[derive(Debug, Default)]
+pub struct History {
+    pub sent: Duration,
+    /// How many attempts Purchasely saw fail.
+    pub failures: u64,
+    pub acknowledged: Option<Duration>,
+    /// Whether it was sent twice.
+    pub is_copied: bool,
+    /// When CleverTap or the dead-letter queue first had it, or when it was ignored.
+    pub settled: Option<Duration>,
+    /// When a record of it arrived again.
+    pub repeated: Vec<Duration>,
+}
+
+impl History {
+    /// For how long its user's later events had to wait for it, if an attempt failed.
+    pub fn block(&self) -> Option<Duration> {
+        let acknowledged = self.acknowledged.filter(|_| self.failures > 0)?;
+        Some(acknowledged.saturating_sub(self.sent))
+    }
+}
