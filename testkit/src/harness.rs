@@ -4,6 +4,7 @@
 use crate::lambda::{Function, RuntimeApi};
 use crate::process::built;
 use crate::sockets::Server;
+use crate::sockets::resources::Resources;
 use crate::webhook::{Front, Webhook};
 use crate::world::Ending;
 use crate::world::clevertap::{CleverTap, Reply};
@@ -100,6 +101,13 @@ pub async fn eventually(what: &str, condition: impl Fn() -> bool) {
     };
     let waited = tokio::time::timeout(Duration::from_mins(1), holds).await;
     assert!(waited.is_ok(), "never: {what}");
+}
+
+/// A relay with a dead-letter queue, an event queue and a claims table of its own.
+pub async fn with_resources(settings: &[(&str, &str)]) -> (World, Resources) {
+    let resources = Resources::make().await;
+    let settings = [&resources.settings()[..], settings].concat();
+    (World::start(&settings).await, resources)
 }
 
 impl World {

@@ -3,10 +3,9 @@
 
 use serde_json::{Value, json};
 use testkit::harness::{
-    PASSCODE, SHARED_SECRET, World, answered, event, refuse, secret_value, signed,
+    PASSCODE, SHARED_SECRET, World, answered, event, refuse, secret_value, signed, with_resources,
 };
 use testkit::messages::message;
-use testkit::sockets::resources::with_resources;
 use testkit::sockets::servers::refusing_port;
 use testkit::webhook::Front;
 use testkit::world::clevertap::Reply;

@@ -4,8 +4,10 @@
 use purchasely_clevertap::aws::queues::group_id;
 use serde_json::json;
 use std::collections::BTreeSet;
-use testkit::harness::{SHARED_SECRET, World, body, event, relayed, signed, unavailable};
-use testkit::sockets::resources::{Resources, with_resources};
+use testkit::harness::{
+    SHARED_SECRET, World, body, event, relayed, signed, unavailable, with_resources,
+};
+use testkit::sockets::resources::Resources;
 use testkit::sockets::servers::{aws_service, refusing_port};
 use testkit::webhook::Front as Gateway;
 

@@ -4,9 +4,10 @@
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use testkit::harness::{PASSCODE, SHARED_SECRET, World, event, now_ms, refuse, signed};
+use testkit::harness::{
+    PASSCODE, SHARED_SECRET, World, event, now_ms, refuse, signed, with_resources,
+};
 use testkit::messages::{failures, message};
-use testkit::sockets::resources::with_resources;
 use testkit::sockets::servers::aws_service;
 use testkit::webhook::Front;
 use testkit::world::clevertap::Reply;

@@ -1,8 +1,7 @@
 //! A table and queues on a port, for the function's own AWS SDK.
 //! It does not know SQS and DynamoDB ([`crate::world::aws`] does).
 
-use super::Server;
-use crate::harness::World;
+use super::server::Server;
 use crate::world::aws::{Aws, DEAD_LETTER_QUEUE, EVENT_QUEUE, TABLE};
 use crate::world::faulty::Faulty;
 use std::ops::Deref;
@@ -12,13 +11,6 @@ pub struct Resources {
     server: Server<Faulty<Aws>>,
     event_queue_url: String,
     dead_letter_queue_url: String,
-}
-
-/// A relay with a dead-letter queue, an event queue and a claims table of its own.
-pub async fn with_resources(settings: &[(&str, &str)]) -> (World, Resources) {
-    let resources = Resources::make().await;
-    let settings = [&resources.settings()[..], settings].concat();
-    (World::start(&settings).await, resources)
 }
 
 impl Resources {

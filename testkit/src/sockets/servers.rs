@@ -1,7 +1,7 @@
 //! Servers that answer as a test says, or not at all.
 //! It does not know what is sent to them.
 
-use super::Server;
+use super::server::Server;
 use crate::world::{Ending, operation};
 use bytes::Bytes;
 use hyper::Request;

@@ -1,7 +1,7 @@
 //! A throw-away certificate authority, and listeners with certificates by it.
 //! It does not know what is served under TLS.
 
-use super::{Listener, Server};
+use super::server::{Listener, Server};
 use crate::world::Service;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use std::io::Write;
@@ -73,7 +73,7 @@ fn named(name: &str) -> CertificateParams {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sockets::Latency;
+    use crate::sockets::server::Latency;
     use crate::webhook::http_client_trusting;
     use crate::world::Ending;
     use bytes::Bytes;

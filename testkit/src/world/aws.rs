@@ -2,8 +2,9 @@
 //! It does not know what the function writes to them.
 
 use super::claims::ClaimsTable;
+use super::event_source;
 use super::queues::Queue;
-use super::{Ending, Service, event_source, operation};
+use super::service::{Ending, Service, operation};
 use bytes::Bytes;
 use hyper::Request;
 use purchasely_clevertap::clock::unix_time;

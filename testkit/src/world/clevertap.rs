@@ -5,7 +5,7 @@
 
 pub mod rules;
 
-use super::{Ending, Service};
+use super::service::{Ending, Service};
 use bytes::Bytes;
 use hyper::header::CONTENT_TYPE;
 use hyper::{Method, Request};

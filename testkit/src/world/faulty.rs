@@ -1,7 +1,7 @@
 //! A service of AWS that fails the requests which a test chooses.
 //! It does not know what the service does.
 
-use super::{Ending, Service, operation};
+use super::service::{Ending, Service, operation};
 use bytes::Bytes;
 use hyper::Request;
 use serde_json::json;

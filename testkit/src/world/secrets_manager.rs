@@ -3,7 +3,7 @@
 //!
 //! The shapes follow <https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html>.
 
-use super::{Ending, Service, operation};
+use super::service::{Ending, Service, operation};
 use bytes::Bytes;
 use hyper::header::AUTHORIZATION;
 use hyper::{Method, Request};
