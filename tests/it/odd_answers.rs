@@ -27,7 +27,7 @@ const TABLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/odd_answers/
 const INTRODUCTION: &str = "\
 # What the function does with each answer
 
-The tests of `odd_answers.rs` deliver each row to the real function. `make docs` writes this page.
+The tests of `odd_answers.rs` deliver each row to the function's own code. `make docs` writes this page.
 
 - **delivered:** without `profile` in it, an event that writes none.
 - **uploads:** the records of each upload to CleverTap, in their order. In a batch from the event queue, the number of the event.
