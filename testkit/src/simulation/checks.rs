@@ -315,8 +315,7 @@ impl<'s> Judged<'s> {
                 && (knows || !reads.any(|read| (read.sent.at..read.sent.at + ASKED).contains(&at)))
         };
         let needless = self.state.invocations.iter().filter(is_needless);
-        let refused =
-            needless.map(|it| format!("a valid webhook is refused after {:?}", it.started));
+        let refused = needless.map(|it| format!("a valid webhook is refused at {:?}", it.started));
         refused.collect()
     }
 
