@@ -315,14 +315,8 @@ impl<'s> Judged<'s> {
                 && (knows || !reads.any(|read| (read.sent.at..read.sent.at + ASKED).contains(&at)))
         };
         let needless = self.state.invocations.iter().filter(is_needless);
-        needless
-            .map(|it| {
-                format!(
-                    "environment {} refuses a valid webhook at {:?}",
-                    it.environment, it.refused
-                )
-            })
-            .collect()
+        let refused = needless.map(|it| format!("a valid webhook is refused at {:?}", it.started));
+        refused.collect()
     }
 
     fn is_batch(&self, invocation: usize) -> bool {
