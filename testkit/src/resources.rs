@@ -1,5 +1,5 @@
 //! An event queue, a dead-letter queue and a table of claims in memory, which the function reaches over a socket.
-//! It does not know what the function writes to them. [`crate::moto`] has the same in an emulator.
+//! It does not know what the function writes to them. [`crate::emulator`] has the same in an emulator.
 
 use crate::connections::{Connections, Ending};
 use crate::harness::{World, listen};
@@ -23,8 +23,8 @@ const DEAD_LETTER_QUEUE: &str = "dead.fifo";
 #[derive(Clone)]
 pub struct Resources {
     pub endpoint: String,
-    event_queue_url: String,
-    dead_letter_queue_url: String,
+    pub event_queue_url: String,
+    pub dead_letter_queue_url: String,
     state: Arc<Mutex<State>>,
 }
 
@@ -129,6 +129,13 @@ impl Resources {
         let state = self.state.lock().unwrap();
         let word = state.claims.item(key)?["state"]["S"].as_str();
         Some(word.expect("a claim has a state").to_owned())
+    }
+
+    /// The Unix seconds from which DynamoDB may delete a claim.
+    pub fn claim_expires_at(&self, key: &str) -> u64 {
+        let state = self.state.lock().unwrap();
+        let item = state.claims.item(key).expect("a claim");
+        item["expires_at"]["N"].as_str().unwrap().parse().unwrap()
     }
 
     /// Puts a claim with the attributes that the function's first version wrote. One in progress may be taken over at
