@@ -2,8 +2,8 @@
 //! It does not know duplicates, delays and dead letters; tests use [`crate::resources`].
 
 use crate::connections::{Connections, Ending, Listener};
+use crate::emulator;
 use crate::event_source::EventSource;
-use crate::moto;
 use bytes::Bytes;
 use hyper::Request;
 use serde_json::{Value, json};
@@ -58,7 +58,7 @@ impl Sqs {
 
     /// What delivers its messages to a function. `url` is that of this server.
     pub async fn event_source(&self, url: &str) -> EventSource {
-        let client = aws_sdk_sqs::Client::new(&moto::config(url).await);
+        let client = aws_sdk_sqs::Client::new(&emulator::config(url).await);
         EventSource::new(client, &format!("{url}/123456789012/events.fifo"))
     }
 
