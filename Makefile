@@ -6,7 +6,7 @@ VENV := $(TOOLS)/venv
 CARGO_DENY_VERSION := 0.20.2
 # One a recipe uses from the tools folder must not be taken from somewhere else by accident.
 export CARGO_LAMBDA ?= $(abspath $(VENV)/bin/cargo-lambda)
-export MOTO_SERVER ?= $(abspath $(VENV)/bin/moto_server)
+export MINISTACK ?= $(abspath $(VENV)/bin/ministack)
 export AWS_CLI ?= $(abspath $(VENV)/bin/aws)
 export AXE ?= $(abspath $(TOOLS)/axe.min.js)
 export CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
@@ -35,7 +35,7 @@ DEPLOY = scripts/deploy $(1) --template template.yaml --stack $(STACK) --params 
 # share is compiled once. `--test '*'` are the targets that plain `cargo test` leaves out.
 WORKSPACE := --locked --workspace
 
-.PHONY: help demo dev deploy secret doctor test verify check unit emulator template vectors target package packaged reproducible release cli page watch commands deny advisories workflows deployment golden property fuzz soak defects bench docs requirements tools browser clean
+.PHONY: help demo dev deploy secret doctor test verify check unit emulator permissions template vectors target package packaged reproducible release cli page watch commands deny advisories workflows deployment golden property fuzz soak defects bench docs requirements tools browser clean
 
 help: ## Say what there is to make.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 20
@@ -71,7 +71,7 @@ doctor: $(VENV)/deploy.done ## Check the deployed stack STACK, up to CleverTap.
 test: check unit emulator template vectors ## Check what a change needs, in minutes.
 	@echo "make test: all of it passed"
 
-verify: packaged reproducible cli page watch deny workflows commands deployment ## Check what a release needs beside `make test`.
+verify: packaged reproducible permissions cli page watch deny workflows commands deployment ## Check what a release needs beside `make test`.
 	@echo "make verify: all of it passed"
 
 check: ## Format and lints.
@@ -79,12 +79,15 @@ check: ## Format and lints.
 	cargo clippy $(WORKSPACE) --all-targets -- --deny warnings
 	cargo clippy $(WORKSPACE) --test '*' -- --deny warnings
 
-unit: $(VENV)/test.done ## Tests that take Rust alone, and whether each deliberate defect still applies.
+unit: $(VENV)/deploy.done ## Tests that take Rust alone, and whether each deliberate defect still applies.
 	cargo test $(WORKSPACE)
 	$(VENV)/bin/python scripts/defects.py --check
 
-emulator: $(VENV)/test.done ## Tests against an emulator of AWS.
-	cargo test $(WORKSPACE) --test aws
+emulator: $(VENV)/emulator.done ## Check that an emulator of AWS answers the function as the testkit does.
+	cargo test $(WORKSPACE) --test aws contract
+
+permissions: $(VENV)/deploy.done $(VENV)/emulator.done ## Check that the function's role has what it needs and no more.
+	cargo test $(WORKSPACE) --test aws permissions
 
 target:
 	@test -n "$(RUST_TARGET)" || { echo "ARCH=$(ARCH): Lambda knows arm64 and x86_64" >&2; exit 1; }
@@ -116,7 +119,7 @@ release: package $(VENV)/verify.done ## Build what a release holds into target/d
 	$(LAMBDA_BUILD) --profile tool --package purchasely-clevertap-tools --example relay
 	$(VENV)/bin/python scripts/release.py $(ARCH)
 
-cli: $(VENV)/deploy.done $(VENV)/test.done ## Test the commands of the tool that use AWS, with the AWS CLI and an emulator.
+cli: $(VENV)/deploy.done $(VENV)/emulator.done ## Test the commands of the tool that use AWS, with the AWS CLI and an emulator.
 	cargo test $(WORKSPACE) --test cli
 
 page: $(VENV)/dev.done browser ## Test the page of `make dev` in a browser.
@@ -125,7 +128,7 @@ page: $(VENV)/dev.done browser ## Test the page of `make dev` in a browser.
 watch: $(VENV)/dev.done ## Test that plain `cargo lambda watch` serves the function.
 	cargo test $(WORKSPACE) --test watch
 
-commands: $(VENV)/dev.done $(VENV)/deploy.done $(VENV)/test.done ## Run the commands of the documentation.
+commands: $(VENV)/dev.done $(VENV)/deploy.done $(VENV)/emulator.done ## Run the commands of the documentation.
 	cargo build $(WORKSPACE) --bins --example relay
 	$(VENV)/bin/python scripts/commands.py
 
@@ -164,7 +167,7 @@ soak: ## Run simulated worlds for MINUTES; write target/soak/report.md and a plo
 	cargo run --locked --profile property --package purchasely-clevertap-tools --example relay -- simulate --minutes $(MINUTES) --report target/soak $(if $(SEED),--seed $(SEED))
 
 # A quarter of an hour, most of which are builds.
-defects: $(VENV)/test.done ## Apply deliberate defects, one at a time: the simulated worlds must find each.
+defects: $(VENV)/deploy.done ## Apply deliberate defects, one at a time: the simulated worlds must find each.
 	$(VENV)/bin/python scripts/defects.py
 
 # `make bench ARGS='--quick --only nothing,relay'` measures a few and writes nothing; `ARGS=--help` lists the options.
@@ -181,7 +184,7 @@ advisories: $(TOOLS)/bin/cargo-deny ## Check the dependencies for known vulnerab
 
 # `sam` asks for a region even where it calls nothing.
 template: export AWS_DEFAULT_REGION ?= eu-west-1
-template: $(VENV)/deploy.done $(VENV)/test.done ## Check template.yaml, and what AWS makes of it.
+template: $(VENV)/deploy.done ## Check template.yaml, and what AWS makes of it.
 	$(VENV)/bin/sam validate --lint --template template.yaml
 	$(VENV)/bin/python scripts/translate.py template.yaml target/cloudformation.json
 	$(VENV)/bin/cfn-lint target/cloudformation.json
@@ -193,7 +196,7 @@ workflows: $(VENV)/deploy.done $(VENV)/verify.done ## Check .github, and what th
 	$(VENV)/bin/python tests/publish.py
 
 deployment: override ARCH := $(MACHINE)
-deployment: release $(VENV)/deploy.done $(VENV)/test.done ## Check the bundle, `make deploy` and `make secret` against a stand-in for AWS.
+deployment: release $(VENV)/deploy.done $(VENV)/emulator.done ## Check the bundle, `make deploy` and `make secret` against an emulator of AWS.
 	$(VENV)/bin/python scripts/check_deploy.py $(ARCH)
 
 docs: $(VENV)/dev.done $(VENV)/verify.done browser ## Write the generated tables, the demo's output and the screenshots into the pages, to be reviewed as a diff.
@@ -206,7 +209,7 @@ docs: $(VENV)/dev.done $(VENV)/verify.done browser ## Write the generated tables
 
 # Each list refers to those before it. UPGRADE=--upgrade takes newer versions of what the .in files leave open. The
 # browsers that axe-core's package would bring are not used.
-LISTS := uv dev deploy test verify
+LISTS := uv dev deploy emulator verify
 UPGRADE ?=
 requirements: $(VENV)/uv.done ## Write requirements/*.txt from the .in files, to be reviewed as a diff.
 	cd requirements && for list in $(LISTS); do \
@@ -215,7 +218,7 @@ requirements: $(VENV)/uv.done ## Write requirements/*.txt from the .in files, to
 	done
 	git diff --stat -- requirements
 
-tools: $(VENV)/dev.done $(VENV)/deploy.done $(VENV)/test.done $(VENV)/verify.done $(TOOLS)/bin/cargo-deny browser ## Install the tools only.
+tools: $(VENV)/dev.done $(VENV)/deploy.done $(VENV)/emulator.done $(VENV)/verify.done $(TOOLS)/bin/cargo-deny browser ## Install the tools only.
 
 # A browser is looked for each time, because it is no part of the tools folder. Ubuntu has Chromium under other names.
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
@@ -235,6 +238,13 @@ $(VENV)/uv.done: requirements/uv.txt
 # A list is complete, so there is nothing to resolve: --no-deps installs exactly what is listed, with the listed hashes.
 $(VENV)/%.done: requirements/%.txt $(VENV)/uv.done
 	$(VENV)/bin/uv pip install --quiet --python $(VENV) --require-hashes --no-deps -r $<
+	touch $@
+
+# The emulator has an environment of its own, because it and `sam` each name one version of a package of AWS's.
+$(VENV)/emulator.done: requirements/emulator.txt $(VENV)/uv.done
+	$(VENV)/bin/uv venv --quiet --clear --python $(VENV)/bin/python $(TOOLS)/emulator
+	$(VENV)/bin/uv pip install --quiet --python $(TOOLS)/emulator --require-hashes --no-deps -r $<
+	ln -sf $(abspath $(TOOLS)/emulator/bin/ministack) $(VENV)/bin/ministack
 	touch $@
 
 $(TOOLS)/axe.min.js: $(VENV)/verify.done

@@ -1,7 +1,7 @@
-"""Deploys a release's bundle, and a clone with `make deploy`, as somebody would who has nothing else, against moto.
+"""Deploys a release's bundle, and a clone with `make deploy`, as somebody would who has nothing else, against an emulator.
 
-It does not check what moto lacks: moto makes no function, no API and no secret of the template, and gives the stack no
-outputs. `make template` checks what AWS makes of the template.
+It does not check what monitors the function, which the emulator cannot make: it lacks saved queries and alarms on
+expressions. `make template` checks what AWS makes of the template.
 
     .tools/venv/bin/python scripts/check_deploy.py x86_64
 """
@@ -16,7 +16,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from commands import ACCOUNT, CLONE, NAME, REGION, VENV, client, start_moto
+from commands import ACCOUNT, CLONE, NAME, REGION, VENV, client, start_emulator
 from samtranslator.yaml_helper import yaml_parse
 
 # What `deploy` may use of a system beside the AWS CLI.
@@ -29,8 +29,7 @@ GIVEN = {
     "AnonymousUserIdAs": "ignore",
     "AlarmEmail": "",
     "EventNames": "TRIAL_STARTED=Trial Started;TRIAL_CONVERTED=Trial, Converted",
-    # Moto makes no FIFO queue without a name, and no dashboard that names an alarm's ARN.
-    "KeepEvents": "false",
+    # The emulator lacks AWS::Logs::QueryDefinition and alarms on expressions.
     "Monitoring": "false",
 }
 
@@ -50,10 +49,10 @@ def defaults(template: Path) -> dict[str, str]:
 
 
 class World:
-    """A folder with one program of each name in PATH, and an account in moto."""
+    """A folder with one program of each name in PATH, and an account in the emulator."""
 
-    def __init__(self, folder: Path, moto_url: str):
-        self.folder, self.url = folder, moto_url.replace("127.0.0.1", "localhost")
+    def __init__(self, folder: Path, emulator_url: str):
+        self.folder, self.url = folder, emulator_url
         programs = folder / "programs"
         programs.mkdir()
         for name in PROGRAMS:
@@ -112,7 +111,7 @@ def check_the_bundle(world: World, architecture: str) -> None:
         (edited(example, GIVEN).replace("AlarmEmail", "AlarmMail"), "has no parameter AlarmMail"),
         (edited(example, GIVEN | {"LogLevel": "info"}), "LogLevel is info, and must be one of"),
         (edited(example, GIVEN).replace("RevenueEvent:", "#RevenueEvent:"), "RevenueEvent is missing"),
-        (edited(example, GIVEN) + "KeepEvents: true\n", "KeepEvents is set twice"),
+        (edited(example, GIVEN) + "Monitoring: true\n", "Monitoring is set twice"),
     ):
         params.write_text(text)
         printed = world.run(bundle, "./deploy", code=1)
@@ -122,7 +121,8 @@ def check_the_bundle(world: World, architecture: str) -> None:
     assert "set AWS_REGION" in world.run(bundle, "./deploy", code=2, environment={"AWS_REGION": ""})
     assert world.stacks() == []
 
-    world.run(bundle, "./deploy")
+    printed = world.run(bundle, "./deploy")
+    assert "The secret has no values yet" in printed and "/webhooks/purchasely" in printed, printed
     expected = defaults(bundle / "template.yaml") | GIVEN
     assert expected["Architecture"] == architecture
     assert world.parameters(NAME) == expected, world.parameters(NAME)
@@ -148,7 +148,7 @@ def check_the_bundle(world: World, architecture: str) -> None:
 
 
 def check_the_secret(world: World, architecture: str) -> None:
-    """Moto gives the stack no outputs, so this one has them."""
+    """In a stack that says it has alarms, which the emulator could not make."""
     arn = world.aws("secretsmanager").create_secret(Name="s", SecretString='{"clevertap_passcode":""}')["ARN"]
     outputs = {"SecretArn": {"Value": arn}, "WebhookUrl": {"Value": "https://api.example.com/webhooks/purchasely"}}
     body = {
@@ -209,15 +209,15 @@ def main() -> int:
     if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
         print(__doc__, file=sys.stderr)
         return 2
-    moto_url, moto = start_moto()
+    emulator_url, emulator = start_emulator()
     try:
         with tempfile.TemporaryDirectory() as folder:
-            world = World(Path(folder), moto_url)
+            world = World(Path(folder), emulator_url)
             for check in (check_the_bundle, check_the_secret, check_make_deploy):
                 print(check.__name__.replace("_", " "), flush=True)
                 check(world, sys.argv[1])
     finally:
-        moto.terminate()
+        emulator.terminate()
     return 0
 
 

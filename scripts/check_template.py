@@ -1,6 +1,6 @@
 """Checks facts about the stack that no linter knows: what is created for which parameters, and how it is connected.
 
-It reads what AWS makes of template.yaml, evaluates it with moto's functions, and creates nothing.
+It reads what AWS makes of template.yaml, evaluates it as CloudFormation would, and creates nothing.
 
     .tools/venv/bin/python scripts/check_template.py target/cloudformation.json
 """
@@ -11,8 +11,6 @@ import sys
 from fnmatch import fnmatchcase
 from pathlib import Path
 from urllib.parse import quote, urlsplit
-
-from moto.cloudformation.parsing import clean_json, parse_condition
 
 REQUIRED = {"ClevertapRegion": "in1", "ClevertapAccountId": "ABC-DEF-GHIJ", "RevenueEvent": "none", "AnonymousUserIdAs": "ignore"}
 TOPIC = "arn:aws:sns:eu-west-1:123456789012:on-call"
@@ -34,44 +32,60 @@ PSEUDO_PARAMETERS = {
 }
 
 
-class Resource:
-    """Evaluates to its name in the template, an attribute to `name.attribute`."""
-
-    def __init__(self, name):
-        self.physical_resource_id = name
-
-    def get_cfn_attribute(self, attribute):
-        return f"{self.physical_resource_id}.{attribute}"
-
-
-class Stack(dict):
-    """The template evaluated for parameters. As a dictionary: what a name in it refers to."""
+class Stack:
+    """The template evaluated for parameters. A resource evaluates to its name in the template, an attribute to
+    `name.attribute`."""
 
     def __init__(self, template, **parameters):
-        super().__init__(PSEUDO_PARAMETERS)
         defaults = {name: parameter.get("Default") for name, parameter in template["Parameters"].items()}
         unknown = parameters.keys() - defaults
         assert not unknown, f"the template has no parameters {unknown}"
-        # CloudFormation evaluates every parameter as a text.
-        self.update({name: str(value) for name, value in (defaults | REQUIRED | parameters).items()})
-        self.update({name: Resource(name) for name in template["Resources"]})
-        self.lazy_condition_map = {}
-        conditions = dict(template["Conditions"])
-        while conditions:
-            name, condition = conditions.popitem()
-            if any(used in conditions for used in references(condition)):
-                conditions = {name: condition} | conditions
-            else:
-                self.lazy_condition_map[name] = self.is_true(condition)
         self.template = template
+        # CloudFormation evaluates every parameter as a text.
+        self.values = {name: str(value) for name, value in (defaults | REQUIRED | parameters).items()}
+        self.values |= PSEUDO_PARAMETERS | {name: name for name in template["Resources"]}
 
-    def is_true(self, condition):
-        return parse_condition(condition, self, self.lazy_condition_map)
+    def evaluate(self, value):
+        match value:
+            case [*items]:
+                return [item for item in map(self.evaluate, items) if item is not None]
+            case {"Ref": name}:
+                return self.values[name]
+            case {"Fn::GetAtt": [name, attribute]}:
+                return f"{name}.{attribute}"
+            case {"Fn::Sub": [text, {**own}]}:
+                return self.substitute(text, self.values | self.evaluate(own))
+            case {"Fn::Sub": text}:
+                return self.substitute(text, self.values)
+            case {"Fn::If": [condition, then, otherwise]}:
+                return self.evaluate(then if self.is_true(condition) else otherwise)
+            case {"Fn::Equals": [one, other]}:
+                return self.evaluate(one) == self.evaluate(other)
+            case {"Fn::Not": [condition]}:
+                return not self.evaluate(condition)
+            case {"Fn::And": conditions}:
+                return all(map(self.evaluate, conditions))
+            case {"Fn::Or": conditions}:
+                return any(map(self.evaluate, conditions))
+            case {"Condition": str(name)} if len(value) == 1:
+                return self.is_true(name)
+            case {**entries}:
+                assert not any(name.startswith("Fn::") for name in entries), f"this check does not know {entries}"
+                evaluated = {name: self.evaluate(entry) for name, entry in entries.items()}
+                return {name: entry for name, entry in evaluated.items() if entry is not None}
+        return value
+
+    @staticmethod
+    def substitute(text, values):
+        # What has no value is an attribute.
+        return re.sub(r"\$\{([\w:.]+)\}", lambda found: values.get(found[1], found[1]), text)
+
+    def is_true(self, name):
+        return self.evaluate(self.template["Conditions"][name])
 
     def existing(self, section):
         entries = self.template[section].items()
-        created = {k: v for k, v in entries if self.lazy_condition_map.get(v.get("Condition"), True)}
-        return {name: clean_json(entry, self) for name, entry in created.items()}
+        return {k: self.evaluate(v) for k, v in entries if "Condition" not in v or self.is_true(v["Condition"])}
 
     def of_type(self, kind):
         resources = self.existing("Resources").items()
@@ -80,19 +94,9 @@ class Stack(dict):
     def refusals(self):
         """The names of the parameters with which a rule's refusal begins."""
         rules = self.template["Rules"].values()
-        applying = [rule for rule in rules if self.is_true(rule.get("RuleCondition", True))]
+        applying = [rule for rule in rules if self.evaluate(rule.get("RuleCondition", True))]
         assertions = [assertion for rule in applying for assertion in rule["Assertions"]]
-        return [a["AssertDescription"].split()[0] for a in assertions if not self.is_true(a["Assert"])]
-
-
-def references(condition):
-    """The names of the conditions that a condition is made of."""
-    if isinstance(condition, dict):
-        for name, value in condition.items():
-            yield from [value] if name == "Condition" else references(value)
-    elif isinstance(condition, list):
-        for value in condition:
-            yield from references(value)
+        return [a["AssertDescription"].split()[0] for a in assertions if not self.evaluate(a["Assert"])]
 
 
 def equal(actual, expected, what):
@@ -276,7 +280,7 @@ def check_each_way_of_delivery(template):
         (mapping,) = stack.of_type("AWS::Lambda::EventSourceMapping").values()
         equal(mapping["ScalingConfig"], {"MaximumConcurrency": concurrency}, f"the consumers with {delivery}")
         (policy,) = stack.of_type("AWS::IAM::Role")["FunctionRole"]["Policies"]
-        statements = [statement for statement in policy["PolicyDocument"]["Statement"] if statement]
+        statements = policy["PolicyDocument"]["Statement"]
         may_send = [s["Resource"] for s in statements if s["Action"] == "sqs:SendMessage"]
         equal(may_send, senders, f"the queues that the function may send to with {delivery}")
 

@@ -1,4 +1,4 @@
-"""Runs the commands of the documentation: those of AWS against moto, the others as far as they change nothing.
+"""Runs the commands of the documentation: those of AWS against an emulator, the others as far as they change nothing.
 
 It does not know what the function relays. Each section is one script, in a folder that looks like a clone; what would
 change the machine or reach the internet is checked against the program's own help instead.
@@ -31,40 +31,43 @@ TOOLS = ("cat", "cp", "gzip", "rm", "sed", "tar")
 # Of a bundle, in its own folder.
 BUNDLE = ("deploy", "relay")
 ACCOUNT, REGION, NAME = "123456789012", "eu-west-1", "purchasely-clevertap"
+EMPTY_ZIP = b"PK\5\6" + bytes(18)
 SECRET = {"clevertap_passcode": "passcode", "purchasely_shared_secret": "secret"}
 
 
 def main(wanted: list[str]) -> None:
-    moto_url, moto = start_moto()
+    emulator_url, emulator = start_emulator()
     try:
-        values = placeholders(moto_url, start_endpoint())
+        values = placeholders(emulator_url, start_endpoint())
         found = [section for section in [*sections(), outputs()] if not wanted or section[1] in wanted]
         for page, heading, script in found:
             print(f"{page}: {heading}", flush=True)
-            urllib.request.urlopen(f"{moto_url}/moto-api/reset", data=b"")
+            urllib.request.urlopen(f"{emulator_url}/_ministack/reset", data=b"")
             with tempfile.TemporaryDirectory() as folder:
-                run(page, script, Path(folder), moto_url, values)
+                run(page, script, Path(folder), emulator_url, values)
                 if heading in RESULTS:
-                    RESULTS[heading](Path(folder), lambda service: client(service, moto_url))
+                    RESULTS[heading](Path(folder), lambda service: client(service, emulator_url))
         assert wanted or RESULTS.keys() <= {heading for _, heading, _ in found}, "a section that is checked is missing"
     finally:
-        moto.terminate()
+        emulator.terminate()
 
 
-def start_moto() -> tuple[str, subprocess.Popen]:
+def start_emulator() -> tuple[str, subprocess.Popen]:
     with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as free:
         port = free.server_address[1]
-    environment = os.environ | {"MOTO_IAM_LOAD_MANAGED_POLICIES": "true"}
-    command = [VENV / "moto_server", "-p", str(port)]
-    moto = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    url = f"http://127.0.0.1:{port}"
-    while moto.poll() is None:
+    environment = os.environ | {
+        "BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "MINISTACK_ACCOUNT_ID": ACCOUNT, "MINISTACK_REGION": REGION,
+        "IOT_MTLS_ENABLED": "0", "SFTP_ENABLED": "0", "LOG_LEVEL": "ERROR",
+    }
+    emulator = subprocess.Popen([VENV / "ministack"], env=environment, stdout=subprocess.DEVNULL)
+    url = f"http://localhost:{port}"
+    while emulator.poll() is None:
         try:
-            urllib.request.urlopen(f"{url}/moto-api/data.json")
-            return url, moto
+            urllib.request.urlopen(f"{url}/_ministack/health")
+            return url, emulator
         except OSError:
             time.sleep(0.1)
-    sys.exit("moto_server ended")
+    sys.exit("ministack ended")
 
 
 def start_endpoint() -> str:
@@ -85,7 +88,7 @@ def start_endpoint() -> str:
     return f"http://127.0.0.1:{server.server_address[1]}"
 
 
-def placeholders(moto_url: str, webhook_url: str) -> dict[str, str]:
+def placeholders(emulator_url: str, webhook_url: str) -> dict[str, str]:
     values = {
         "http://localhost:9000": webhook_url,
         "<WebhookUrl>": f"{webhook_url}/webhooks/purchasely",
@@ -93,11 +96,10 @@ def placeholders(moto_url: str, webhook_url: str) -> dict[str, str]:
         "<SecretArn>": NAME,
         "<FunctionName>": NAME,
         "<ReceiptHandle>": "handle",
-        "<UUID>": "0d6f8f0e-6f0b-4d0e-9a44-6a0f1f9f2c11",
         "<version>": "0.1.0",
     }
     for queue in ("DeadLetterQueue", "EventQueue"):
-        values[f"<{queue}Url>"] = f"{moto_url}/{ACCOUNT}/{queue}.fifo"
+        values[f"<{queue}Url>"] = f"{emulator_url}/{ACCOUNT}/{queue}.fifo"
         values[f"<{queue}Arn>"] = f"arn:aws:sqs:{REGION}:{ACCOUNT}:{queue}.fifo"
     return values
 
@@ -140,19 +142,22 @@ def outputs() -> tuple[str, str, str]:
     return "template.yaml", "Outputs", script
 
 
-def client(service: str, moto_url: str):
-    return boto3.client(service, REGION, endpoint_url=moto_url, aws_access_key_id="test", aws_secret_access_key="test")
+def client(service: str, emulator_url: str):
+    return boto3.client(service, REGION, endpoint_url=emulator_url, aws_access_key_id="test", aws_secret_access_key="test")
 
 
-def run(page: str, script: str, folder: Path, moto_url: str, values: dict[str, str]) -> None:
+def run(page: str, script: str, folder: Path, emulator_url: str, values: dict[str, str]) -> None:
+    furnish(folder, script, emulator_url)
+    if "<UUID>" in script:
+        mapping = client("lambda", emulator_url).create_event_source_mapping(FunctionName=NAME, EventSourceArn=values["<EventQueueArn>"])
+        values = values | {"<UUID>": mapping["UUID"]}
     for name, value in values.items():
         script = script.replace(name, value)
     unknown = re.findall(r"<[A-Za-z]+>", script)
     assert not unknown, f"{page}: no value for {unknown}: add it to scripts/commands.py"
-    furnish(folder, script, moto_url)
     prologue = f"set -eu; trap 'export LINE={page}:$LINENO' DEBUG; trap 'echo \"fails: {page}:$LINENO\" >&2' ERR; "
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PURCHASELY_"))} | {
-        "PATH": str(folder / "programs"), "REAL_PATH": os.environ["PATH"], "AWS_ENDPOINT_URL": moto_url,
+        "PATH": str(folder / "programs"), "REAL_PATH": os.environ["PATH"], "AWS_ENDPOINT_URL": emulator_url,
         "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
         "AWS_CONFIG_FILE": "/none", "AWS_SHARED_CREDENTIALS_FILE": "/none", "AWS_PAGER": "", "SAM_CLI_TELEMETRY": "0",
     }
@@ -162,7 +167,7 @@ def run(page: str, script: str, folder: Path, moto_url: str, values: dict[str, s
         sys.exit(f"{page}: a command failed\n{done.stdout}{done.stderr}")
 
 
-def furnish(folder: Path, script: str, moto_url: str) -> None:
+def furnish(folder: Path, script: str, emulator_url: str) -> None:
     """Creates what a script takes for granted, unless it creates it itself."""
     for entry in CLONE.iterdir():
         if entry.name not in (".git", ".tools", ".aws-sam", "target", "secret.json"):
@@ -191,19 +196,19 @@ def furnish(folder: Path, script: str, moto_url: str) -> None:
             archive.add(folder / "programs/as", f"{bundle}/{name}")
 
     if "create-secret" not in script:
-        client("secretsmanager", moto_url).create_secret(Name=NAME, SecretString="{}")
+        client("secretsmanager", emulator_url).create_secret(Name=NAME, SecretString="{}")
     if "create-function " not in script and "cargo lambda deploy" not in script:
-        role = client("iam", moto_url).create_role(RoleName="existing", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
-        client("lambda", moto_url).create_function(
-            FunctionName=NAME, Role=role, Runtime="provided.al2023", Handler="bootstrap", Code={"ZipFile": b"zip"})
-        client("logs", moto_url).create_log_group(logGroupName=f"/aws/lambda/{NAME}")
+        role = client("iam", emulator_url).create_role(RoleName="existing", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+        client("lambda", emulator_url).create_function(
+            FunctionName=NAME, Role=role, Runtime="provided.al2023", Handler="bootstrap", Code={"ZipFile": EMPTY_ZIP})
+        client("logs", emulator_url).create_log_group(logGroupName=f"/aws/lambda/{NAME}")
     stack = '{"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}}'
-    client("cloudformation", moto_url).create_stack(StackName=NAME, TemplateBody=stack)
+    client("cloudformation", emulator_url).create_stack(StackName=NAME, TemplateBody=stack)
     for queue in ("DeadLetterQueue", "EventQueue"):
-        client("sqs", moto_url).create_queue(QueueName=f"{queue}.fifo", Attributes={"FifoQueue": "true"})
+        client("sqs", emulator_url).create_queue(QueueName=f"{queue}.fifo", Attributes={"FifoQueue": "true"})
     webhook = (CLONE / "events/TRIAL_STARTED.json").read_text()
-    dead_letters = client("sqs", moto_url).get_queue_url(QueueName="DeadLetterQueue.fifo")["QueueUrl"]
-    client("sqs", moto_url).send_message(
+    dead_letters = client("sqs", emulator_url).get_queue_url(QueueName="DeadLetterQueue.fifo")["QueueUrl"]
+    client("sqs", emulator_url).send_message(
         QueueUrl=dead_letters, MessageBody=webhook, MessageGroupId="user", MessageDeduplicationId="letter",
         MessageAttributes={"reason": {"DataType": "String", "StringValue": "unclear"}})
 
@@ -212,7 +217,7 @@ def called(name: str, arguments: list[str]) -> None:
     """What a script runs under the name of a program."""
     os.environ["PATH"] = os.environ["REAL_PATH"]
     match [name, *arguments]:
-        # Moto lacks the first two, and no message has the last one's handle; the CLI validates their options
+        # The emulator lacks the first two, and no message has the last one's handle; the CLI validates their options
         # and sends nothing.
         case ["aws", "sqs", "start-message-move-task" | "list-message-move-tasks" | "delete-message", *_]:
             execute(VENV / "aws", *arguments, "--generate-cli-skeleton", "output")
@@ -297,10 +302,10 @@ def quick_start(folder: Path, aws) -> None:
     assert policy["Statement"] == expected, policy
 
     statements = json.loads(aws("lambda").get_policy(FunctionName=name)["Policy"])["Statement"]
-    actions = {statement["Action"]: statement for statement in statements}
-    assert actions.keys() == {"lambda:InvokeFunctionUrl", "lambda:InvokeFunction"}, statements
-    assert actions["lambda:InvokeFunctionUrl"]["FunctionUrlAuthType"] == "NONE"
-    assert actions["lambda:InvokeFunction"]["InvokedViaFunctionUrl"] is True
+    assert {statement["Action"]: statement["Condition"] for statement in statements} == {
+        "lambda:InvokeFunctionUrl": {"StringEquals": {"lambda:FunctionUrlAuthType": "NONE"}},
+        "lambda:InvokeFunction": {"Bool": {"lambda:InvokedViaFunctionUrl": "true"}},
+    }, statements
 
 
 # What the commands of a section must have created.

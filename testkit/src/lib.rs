@@ -4,11 +4,11 @@
 //! what the service it stands for documents as wrong.
 
 pub mod cargo_lambda;
+pub mod emulator;
 pub mod harness;
 pub mod in_memory;
 pub mod lambda;
 pub mod messages;
-pub mod moto;
 pub mod process;
 pub mod records;
 pub mod simulation;

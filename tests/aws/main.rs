@@ -1,8 +1,8 @@
-//! Runs the real function against an emulator of AWS, over real sockets: what it asks of DynamoDB, SQS and IAM is what
-//! they take. `make emulator` installs the emulator and runs these tests; plain `cargo test` does not.
+//! Runs the function's code, and the function, against an emulator of AWS, over real sockets: what it asks of DynamoDB,
+//! SQS, Secrets Manager and IAM is what they take. `make emulator` and `make permissions` install the emulator and run
+//! these tests; plain `cargo test` does not.
 
-mod claims;
-mod dead_letters;
+mod contract;
 mod permissions;
 #[path = "../it/template.rs"]
 mod template;

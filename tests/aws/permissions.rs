@@ -1,14 +1,16 @@
 //! The permissions in `template.yaml`: the function's role grants what the function calls, and no more.
-//! It does not know who calls whom in the source; it runs the function under moto's IAM.
+//! It does not know who calls whom in the source; it runs the function as a user of the emulator's IAM.
 
 use crate::template;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
+use testkit::emulator::{self, Resources};
 use testkit::harness::{Answer, PASSCODE, SECRET_ID, SHARED_SECRET, World, answered, secret_value};
 use testkit::messages::message;
-use testkit::moto::{self, Resources};
+use testkit::process::tool;
 use testkit::world::clevertap::Reply;
 use testkit::world::secrets_manager::SecretsManager;
+use tokio::process::Command;
 
 type Grants<'g> = &'g [(&'g str, &'g [&'g str])];
 
@@ -76,31 +78,25 @@ fn the_role_grants_each_resource_the_listed_actions_and_no_others() {
 
 #[tokio::test]
 async fn the_function_works_with_the_actions_of_its_role_and_with_none_fewer() {
-    let role: Vec<String> = granted().into_values().flatten().collect();
-    let called = FUNCTION.iter().flat_map(|(_, actions)| *actions);
-    let left_out = [None].into_iter().chain(called.map(Some));
+    let granted = granted();
+    let called: BTreeSet<_> = FUNCTION.iter().flat_map(|(_, actions)| *actions).collect();
+    let left_out = [None].into_iter().chain(called.into_iter().map(Some));
 
-    let server = moto::start().await;
-    let resources = Resources::make_at(server.clone()).await;
-    let secret =
-        json!({ "Name": SECRET_ID, "SecretString": secret_value(PASSCODE, SHARED_SECRET) });
-    call(&server, "secretsmanager", "secretsmanager.CreateSecret", secret.to_string()).await;
-    let mut users = Vec::new();
-    for left_out in left_out {
-        let actions: Vec<_> =
-            role.iter().filter(|action| Some(&action.as_str()) != left_out).collect();
-        users.push((left_out, create_user(&server, users.len(), &actions).await));
-    }
-    let mut receipts = Vec::new();
-    for number in 0..users.len() {
-        receipts.push(receive_a_message(&server, &resources.event_queue_url, number).await);
-    }
-    // From here on the server checks signatures and policies.
-    call(&server, "moto-api", "reset-auth", "0".to_owned()).await;
-
-    for (number, (left_out, key)) in users.iter().enumerate() {
-        let world = start(&resources, key).await;
-        let answers = use_everything(&world, number, &receipts[number]).await;
+    let resources = Resources::make().await;
+    let secret_arn = create_secret(&resources.endpoint).await;
+    let user = User::create(&resources.endpoint).await;
+    for (number, left_out) in left_out.enumerate() {
+        let statements: Vec<_> = granted
+            .iter()
+            .filter_map(|(resource, actions)| {
+                let actions = actions.iter().filter(|action| Some(&action.as_str()) != left_out);
+                statement(&arn(resource, &resources, &secret_arn), actions)
+            })
+            .collect();
+        user.may(&statements).await;
+        let receipt = receive_a_message(&resources, number).await;
+        let world = start(&resources, &user).await;
+        let answers = use_everything(&world, number, &receipt).await;
         let log = world.function.log();
         let problems: Vec<_> = log.iter().filter(|line| is_problem(line)).collect();
         if let Some(action) = left_out {
@@ -122,88 +118,100 @@ fn is_problem(line: &str) -> bool {
     line["outcome"].is_null() && (line["level"] == "WARN" || line["level"] == "ERROR")
 }
 
-/// An access key of a user of moto's.
-struct AccessKey {
-    id: String,
-    secret: String,
+/// A user of the emulator's, because a role would take one request more. Policies are the same.
+struct User {
+    endpoint: String,
+    key_id: String,
+    secret_key: String,
 }
 
-/// Moto compares actions only, so the policy names no resource. It does not know that a permission is also that
-/// for the batch.
-async fn create_user(server: &str, number: usize, actions: &[&String]) -> AccessKey {
-    let batch = |action: &&String| {
-        (*action == "sqs:ChangeMessageVisibility").then(|| format!("{action}Batch"))
-    };
-    let actions: Vec<_> = actions
-        .iter()
-        .map(ToString::to_string)
-        .chain(actions.iter().filter_map(batch))
-        .collect();
-    let statement = json!({ "Effect": "Allow", "Action": actions, "Resource": "*" });
-    let policy = json!({ "Version": "2012-10-17", "Statement": [statement] });
-    let user = format!("UserName=user-{number}");
-    call(server, "iam", "CreateUser", user.clone()).await;
-    let put = format!("{user}&PolicyName=role&PolicyDocument={policy}");
-    call(server, "iam", "PutUserPolicy", put).await;
-    let created = call(server, "iam", "CreateAccessKey", user).await;
-    let element = |name: &str| {
-        let (_, rest) = created.split_once(&format!("<{name}>")).expect(name);
-        rest.split('<').next().unwrap().to_owned()
-    };
-    AccessKey {
-        id: element("AccessKeyId"),
-        secret: element("SecretAccessKey"),
+impl User {
+    async fn create(endpoint: &str) -> Self {
+        iam(endpoint, &["create-user"]).await;
+        let key = iam(endpoint, &["create-access-key"]).await;
+        let text = |name: &str| key["AccessKey"][name].as_str().unwrap().to_owned();
+        Self {
+            endpoint: endpoint.to_owned(),
+            key_id: text("AccessKeyId"),
+            secret_key: text("SecretAccessKey"),
+        }
+    }
+
+    /// Replaces what it may do.
+    async fn may(&self, statements: &[Value]) {
+        let policy = json!({ "Version": "2012-10-17", "Statement": statements }).to_string();
+        let put = ["put-user-policy", "--policy-name", "role", "--policy-document", &policy];
+        iam(&self.endpoint, &put).await;
     }
 }
 
-/// Calls moto without the SDK, which the function has for three services only.
-async fn call(server: &str, service: &str, action: &str, body: String) -> String {
-    let credential =
-        format!("AWS4-HMAC-SHA256 Credential=admin/20260101/eu-west-1/{service}/aws4_request");
-    let request = testkit::process::plain_client();
-    let request = match service {
-        "moto-api" => request.post(format!("{server}/moto-api/{action}")).body(body),
-        "iam" => request
-            .post(server)
-            .header("content-type", "application/x-www-form-urlencoded")
-            .body(format!("Action={action}&Version=2010-05-08&{body}")),
-        _ => request
-            .post(server)
-            .header("content-type", "application/x-amz-json-1.1")
-            .header("x-amz-target", action)
-            .body(body),
+/// Runs the AWS CLI, because the function has no SDK of this service.
+async fn iam(endpoint: &str, arguments: &[&str]) -> Value {
+    let mut aws = Command::new(tool("AWS_CLI", "aws"));
+    aws.arg("iam")
+        .args(arguments)
+        .args(["--user-name", "function", "--endpoint-url", endpoint]);
+    let output = aws.envs(emulator::VARIABLES).output().await.expect("the AWS CLI");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap_or_default()
+}
+
+/// The ARN of what the template has under this name.
+fn arn(name: &str, resources: &Resources, secret_arn: &str) -> String {
+    let of_queue = |url: &str| {
+        let (_, queue) = url.rsplit_once('/').expect("a path");
+        format!("arn:aws:sqs:eu-west-1:123456789012:{queue}")
     };
-    let answer = request.header("authorization", credential).send().await.expect("moto");
-    let status = answer.status();
-    let text = answer.text().await.expect("a text");
-    assert!(status.is_success(), "{action}: {status}\n{text}");
-    text
+    match name {
+        "Secret" => secret_arn.to_owned(),
+        "DeadLetterQueue" => of_queue(&resources.dead_letter_queue_url),
+        "EventQueue" => of_queue(&resources.event_queue_url),
+        "ClaimsTable" => {
+            format!("arn:aws:dynamodb:eu-west-1:123456789012:table/{}", resources.table)
+        }
+        // Of AWS's own actions.
+        _ => "*".to_owned(),
+    }
 }
 
-/// Puts a message into the queue, takes it out, and returns its receipt handle.
-async fn receive_a_message(server: &str, queue: &str, number: usize) -> String {
-    let id = number.to_string();
-    let message = json!({
-        "QueueUrl": queue,
-        "MessageBody": "-",
-        "MessageGroupId": id,
-        "MessageDeduplicationId": id,
+/// `None` without actions: IAM takes no such statement. The emulator does not know that a permission is also that for the
+/// batch.
+fn statement<'a>(resource: &str, actions: impl Iterator<Item = &'a String>) -> Option<Value> {
+    let actions = actions.flat_map(|action| match action.as_str() {
+        "sqs:ChangeMessageVisibility" => vec![action.clone(), format!("{action}Batch")],
+        _ => vec![action.clone()],
     });
-    call(server, "sqs", "AmazonSQS.SendMessage", message.to_string()).await;
-    let receive = json!({ "QueueUrl": queue, "VisibilityTimeout": 600 });
-    let received = call(server, "sqs", "AmazonSQS.ReceiveMessage", receive.to_string()).await;
-    let received: Value = serde_json::from_str(&received).expect("JSON");
-    let handle = received["Messages"][0]["ReceiptHandle"].as_str();
-    handle.expect("a message").to_owned()
+    let actions: Vec<_> = actions.collect();
+    let statement = json!({ "Effect": "Allow", "Action": actions, "Resource": resource });
+    (!actions.is_empty()).then_some(statement)
 }
 
-async fn start(resources: &Resources, key: &AccessKey) -> World {
+async fn create_secret(endpoint: &str) -> String {
+    let config = emulator::config(endpoint).await;
+    let create = aws_sdk_secretsmanager::Client::new(&config).create_secret().name(SECRET_ID);
+    let create = create.secret_string(secret_value(PASSCODE, SHARED_SECRET));
+    create.send().await.expect("a secret").arn.expect("its ARN")
+}
+
+/// Puts a message into the event queue, takes it out, and returns its receipt handle.
+async fn receive_a_message(resources: &Resources, number: usize) -> String {
+    let id = number.to_string();
+    let queue = &resources.event_queue_url;
+    let send = resources.sqs.send_message().queue_url(queue).message_body("-");
+    let send = send.message_group_id(&id).message_deduplication_id(id);
+    send.send().await.expect("the queue answers");
+    let receive = resources.sqs.receive_message().queue_url(queue).visibility_timeout(600);
+    let received = receive.send().await.expect("the queue answers").messages.expect("a message");
+    received[0].receipt_handle.clone().expect("a handle")
+}
+
+async fn start(resources: &Resources, user: &User) -> World {
     let settings = [
         ("AWS_ENDPOINT_URL_SECRETS_MANAGER", resources.endpoint.as_str()),
-        ("AWS_ACCESS_KEY_ID", &key.id),
-        ("AWS_SECRET_ACCESS_KEY", &key.secret),
+        ("AWS_ACCESS_KEY_ID", &user.key_id),
+        ("AWS_SECRET_ACCESS_KEY", &user.secret_key),
     ];
-    // The secret is moto's: this one is never read.
+    // The secret is the emulator's: this one is never read.
     let unused = SecretsManager::new(SECRET_ID, "");
     World::start_with(unused, &[&resources.settings()[..], &settings].concat()).await
 }

@@ -208,7 +208,7 @@ fn each_chosen_python_package_is_locked() {
     for file in with_extension("requirements", "in") {
         let locked = read(&file.with_extension("txt"));
         for package in read(&file).lines().filter(is_package) {
-            // uv leaves out extras, as in `moto[server]==5.2.5`, because it lists what they bring.
+            // uv leaves out extras, as in `package[extra]==1.0.0`, because it lists what they bring.
             let (name, version) = package.split_once("==").expect("a version");
             let name = name.split('[').next().unwrap();
             let is_locked = locked.lines().any(|line| line == format!("{name}=={version} \\"));

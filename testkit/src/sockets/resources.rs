@@ -9,8 +9,8 @@ use std::ops::Deref;
 /// The three resources of the template, alone on a port.
 pub struct Resources {
     server: Server<Faulty<Aws>>,
-    event_queue_url: String,
-    dead_letter_queue_url: String,
+    pub event_queue_url: String,
+    pub dead_letter_queue_url: String,
 }
 
 impl Resources {

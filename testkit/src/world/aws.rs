@@ -97,6 +97,13 @@ impl Aws {
         Some(word.expect("a claim has a state").to_owned())
     }
 
+    /// The Unix seconds from which DynamoDB may delete a claim.
+    pub fn claim_expires_at(&self, key: &str) -> u64 {
+        let state = self.state();
+        let item = state.claims.item(key).expect("a claim");
+        item["expires_at"]["N"].as_str().unwrap().parse().unwrap()
+    }
+
     /// Puts a claim with the attributes that the function's first version wrote. One in progress may be taken over at
     /// `until_ms`.
     pub fn put_claim(&self, key: &str, state: &str, until_ms: u128) {

@@ -1,6 +1,6 @@
 //! `cargo relay doctor` finds what is wrong, finds nothing where nothing is, and never shows a secret.
 //!
-//! Resources are moto's, read by the real AWS CLI. moto has no drift detection: those three operations
+//! Resources are the emulator's, read by the real AWS CLI. It detects no drift: those three operations
 //! are answered from files, in the shapes of the AWS CLI's reference.
 
 use serde_json::{Value, json};
@@ -8,11 +8,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
+use testkit::emulator;
 use testkit::harness::{ACCOUNT_ID, PASSCODE, SHARED_SECRET, World, secret_value};
 use testkit::process::{built, free_port, plain_client, repository, tool};
 use testkit::sockets::Server;
+use testkit::sockets::Server;
 use testkit::webhook::{Front, Webhook};
 use testkit::world::Ending;
+use testkit::world::Ending;
+use testkit::world::clevertap::{CleverTap, Reply};
 use testkit::world::clevertap::{CleverTap, Reply};
 use testkit::world::secrets_manager::SecretsManager;
 use time::{OffsetDateTime, format_description::well_known::Rfc2822};
@@ -30,8 +34,9 @@ if [ -f "$answer" ]; then exec /bin/cat "$answer"; fi
 exec "$REAL_AWS" "$@"
 "#;
 /// Makes a deployment without a fault, and an alarm of another stack.
-const DEPLOY: [&str; 7] = [
-    "aws cloudformation create-stack --stack-name relay --template-body file://stack.json --parameters ParameterKey=ClevertapApiUrl,ParameterValue=$CLEVERTAP ParameterKey=WebhookUrl,ParameterValue=$WEBHOOK ParameterKey=AlarmEmail,ParameterValue=a@example.com ParameterKey=NoticeTopicArn,ParameterValue=$TOPIC",
+const DEPLOY: [&str; 8] = [
+    "aws cloudformation create-stack --stack-name relay --template-body file://stack.json --capabilities CAPABILITY_IAM --parameters ParameterKey=ClevertapApiUrl,ParameterValue=$CLEVERTAP ParameterKey=WebhookUrl,ParameterValue=$WEBHOOK ParameterKey=AlarmEmail,ParameterValue=a@example.com ParameterKey=NoticeTopicArn,ParameterValue=$TOPIC",
+    "aws cloudformation wait stack-create-complete --stack-name relay",
     "aws secretsmanager create-secret --name relay --secret-string file://secret.json",
     "aws dynamodb update-time-to-live --table-name relay --time-to-live-specification AttributeName=expires_at,Enabled=true",
     "aws sns create-topic --name relay",
@@ -105,14 +110,12 @@ impl Doctor {
 
     async fn with_aws(self) -> Self {
         let real = tool("AWS_CLI", "aws");
-        self.file("aws", AWS).set(&[
-            ("REAL_AWS", real.to_str().unwrap()),
-            ("AWS_ENDPOINT_URL", &testkit::moto::endpoint().await),
-            ("AWS_REGION", "eu-west-1"),
-            ("AWS_DEFAULT_REGION", "eu-west-1"),
-            ("AWS_ACCESS_KEY_ID", "test"),
-            ("AWS_SECRET_ACCESS_KEY", "test"),
-        ])
+        self.file("aws", AWS)
+            .set(&[
+                ("REAL_AWS", real.to_str().unwrap()),
+                ("AWS_ENDPOINT_URL", &emulator::endpoint().await),
+            ])
+            .set(&emulator::VARIABLES)
     }
 
     async fn output(&self, arguments: &str) -> (i32, String) {

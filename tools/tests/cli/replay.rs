@@ -10,13 +10,16 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
+use testkit::emulator;
 use testkit::harness::{SHARED_SECRET, World, now_seconds, signed};
 use testkit::hyper::Request;
-use testkit::moto::Resources;
 use testkit::sockets::Server;
+use testkit::sockets::resources::Resources;
 use testkit::tool::{self, Finished};
 use testkit::webhook::Front;
 use testkit::world::Ending;
+use testkit::world::Ending;
+use testkit::world::clevertap::Reply;
 use testkit::world::clevertap::Reply;
 use tokio::process::Command;
 
@@ -157,7 +160,7 @@ async fn the_function_relays_what_replay_writes_to_its_queue() {
     let saved = [event("e-1", "u", 0), odd];
     let folder = Folder::of(&saved);
     folder.check(queue, "", 0, json!({ "queued": 2 })).await;
-    let mut messages = resources.letters().await;
+    let mut messages = resources.letters();
     assert_eq!(messages[0]["body"], saved[0].to_string());
     assert_eq!(messages[0]["group"], group_id(b"u"));
     assert_eq!(messages[0]["attributes"], json!({ "replayed": "true" }));
@@ -166,7 +169,7 @@ async fn the_function_relays_what_replay_writes_to_its_queue() {
     let newer = Folder::of(&[event("e-3", "u", 2)]);
     let outcomes = json!({ "queued": 1 });
     newer.check(queue, "--profiles", 0, outcomes).await;
-    messages.extend(resources.letters().await);
+    messages.extend(resources.letters());
 
     let records = messages.iter().enumerate().map(|(number, message)| {
         let mut attributes = message["attributes"].clone();
@@ -406,7 +409,7 @@ async fn retries_outlast_a_claim_in_progress() {
     let url = world.http_api().await;
     // As a lost attempt leaves it, but near its end.
     let until = u128::from(now_seconds() + 3) * 1000;
-    resources.claim_in_progress("id:e-1", until).await;
+    resources.put_claim("id:e-1", "in_progress", until);
     let folder = Folder::of(&[event("e-1", "u", 0)]);
     folder.check(&url, "", 0, json!({ "relayed": 1 })).await;
     assert_eq!(uploaded(&world).0, ["e-1"]);
@@ -433,12 +436,12 @@ async fn summary_and_exit_code_tell_delivered_ignored_and_dead_lettered_apart() 
     // It is in the queue, and not sent again.
     let again = json!({ "skipped": 1, "skipped (ignored)": 1, "skipped (dead_lettered)": 1 });
     folder.check(&url, "", 1, again).await;
-    assert_eq!(resources.letters().await.len(), 1);
+    assert_eq!(resources.letters().len(), 1);
 }
 
 #[tokio::test]
 async fn dead_letters_as_the_aws_cli_prints_them_are_replayed_with_what_is_left_of_them() {
-    let resources = Resources::make().await;
+    let resources = emulator::Resources::make().await;
     let revenue = ("REVENUE_EVENT", "Charged");
     let world = World::start(&[&resources.settings()[..], &[revenue]].concat()).await;
     let mut paid = event("e-1", "u-1", 0);
@@ -489,7 +492,7 @@ async fn dead_letters_as_the_aws_cli_prints_them_are_replayed_with_what_is_left_
     let state = folder.path("queue.replay");
     let in_queue = format!("--state {}", state.display());
     folder.check(to, &in_queue, 0, json!({ "queued": 3 })).await;
-    let mut messages = queue.letters().await;
+    let mut messages = queue.letters();
     messages.sort_by_key(|message| message["attributes"]["event_id"].to_string());
     let attribute = |number: usize, name: &str| messages[number]["attributes"][name].clone();
     assert_eq!(attribute(0, "records"), "revenue");
@@ -507,7 +510,7 @@ async fn dead_letters_as_the_aws_cli_prints_them_are_replayed_with_what_is_left_
     // SQS drops copies for five minutes, which must not lose what is replayed again on purpose.
     let again = format!("{in_queue} --restart --profiles --event TRANSACTION_PROCESSED");
     folder.check(to, &again, 0, json!({ "queued": 1 })).await;
-    assert_eq!(queue.letters().await[0]["attributes"], json!({ "records": "revenue" }));
+    assert_eq!(queue.letters()[0]["attributes"], json!({ "records": "revenue" }));
 
     folder.write("saved.ndjson", std::str::from_utf8(&without.stdout).unwrap());
     let unknown = folder.replay(&url, "").await;

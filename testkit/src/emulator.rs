@@ -1,0 +1,145 @@
+//! Ministack, an emulator of AWS that checks signatures and policies, with resources as the template creates them.
+//! It does not know what the function writes to them. [`crate::world::aws`] has the same in memory.
+//!
+//! All tests of a process share one server; each makes resources of its own in it.
+
+use crate::harness::eventually;
+use crate::process::{free_port, plain_client, tool};
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_dynamodb::types::{
+    AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
+};
+use aws_sdk_sqs::config::{Credentials, SharedCredentialsProvider};
+use aws_sdk_sqs::types::QueueAttributeName;
+use purchasely_clevertap::aws::claims::KEY;
+use purchasely_clevertap::http::SharedHttp;
+use std::collections::HashMap;
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use tokio::sync::OnceCell;
+
+/// The environment of a program that may do everything. The function has these credentials too, unless a test gives it
+/// others.
+pub const VARIABLES: [(&str, &str); 4] = [
+    ("AWS_REGION", REGION),
+    // The AWS CLI reads only this one.
+    ("AWS_DEFAULT_REGION", REGION),
+    ("AWS_ACCESS_KEY_ID", ACCESS_KEY_ID),
+    ("AWS_SECRET_ACCESS_KEY", SECRET_ACCESS_KEY),
+];
+const REGION: &str = "eu-west-1";
+const ACCESS_KEY_ID: &str = "AKIAIOSFODNN7EXAMPLE";
+const SECRET_ACCESS_KEY: &str = "not-a-secret";
+
+static SERVER: OnceCell<String> = OnceCell::const_new();
+/// Its standard input stays open as long as this process lives.
+static SHELL: Mutex<Option<Child>> = Mutex::new(None);
+static MADE: AtomicU32 = AtomicU32::new(0);
+
+/// An event queue, a dead-letter queue and a table of claims.
+pub struct Resources {
+    pub endpoint: String,
+    pub event_queue_url: String,
+    pub dead_letter_queue_url: String,
+    pub table: String,
+    pub sqs: aws_sdk_sqs::Client,
+}
+
+/// The address of the shared server.
+pub async fn endpoint() -> String {
+    SERVER.get_or_init(start).await.clone()
+}
+
+async fn start() -> String {
+    let port = free_port().await.to_string();
+    // The shell ends the server when this process, which holds its standard input, ends.
+    let script = r#""$0" & server=$!; read -r _; kill $server"#;
+    let shell = Command::new("sh")
+        .args(["-c", script])
+        .arg(tool("MINISTACK", "ministack"))
+        .envs([
+            ("BIND_HOST", "127.0.0.1"),
+            ("GATEWAY_PORT", &port),
+            ("MINISTACK_HOST", "127.0.0.1"),
+            ("MINISTACK_ACCOUNT_ID", "123456789012"),
+            ("MINISTACK_REGION", REGION),
+            ("AUTH", "true"),
+            ("IOT_MTLS_ENABLED", "0"),
+            ("SFTP_ENABLED", "0"),
+            ("LOG_LEVEL", "ERROR"),
+        ])
+        .envs(VARIABLES)
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("a shell");
+    *SHELL.lock().unwrap() = Some(shell);
+    let address = format!("127.0.0.1:{port}");
+    eventually("ministack listens", || TcpStream::connect(&address).is_ok()).await;
+    format!("http://{address}")
+}
+
+/// A client's configuration with the credentials of who may do everything.
+pub async fn config(endpoint: &str) -> SdkConfig {
+    let credentials = Credentials::new(ACCESS_KEY_ID, SECRET_ACCESS_KEY, None, None, "tests");
+    aws_config::defaults(BehaviorVersion::v2026_01_12())
+        .http_client(SharedHttp(Arc::new(plain_client())))
+        .region(Region::new(REGION))
+        .endpoint_url(endpoint)
+        .credentials_provider(SharedCredentialsProvider::new(credentials))
+        .load()
+        .await
+}
+
+impl Resources {
+    pub async fn make() -> Self {
+        let endpoint = endpoint().await;
+        let config = config(&endpoint).await;
+        let sqs = aws_sdk_sqs::Client::new(&config);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let table = format!("claims-{number}");
+        make_table(&aws_sdk_dynamodb::Client::new(&config), &table).await;
+        Self {
+            event_queue_url: make_queue(&sqs, &format!("events-{number}.fifo")).await,
+            dead_letter_queue_url: make_queue(&sqs, &format!("dead-{number}.fifo")).await,
+            endpoint,
+            table,
+            sqs,
+        }
+    }
+
+    /// The settings that make the function use them.
+    pub fn settings(&self) -> [(&str, &str); 5] {
+        [
+            ("EVENT_QUEUE_URL", &self.event_queue_url),
+            ("DEAD_LETTER_QUEUE_URL", &self.dead_letter_queue_url),
+            ("DEDUPLICATION_TABLE", &self.table),
+            ("AWS_ENDPOINT_URL_SQS", &self.endpoint),
+            ("AWS_ENDPOINT_URL_DYNAMODB", &self.endpoint),
+        ]
+    }
+}
+
+async fn make_table(dynamodb: &aws_sdk_dynamodb::Client, name: &str) {
+    let key = AttributeDefinition::builder()
+        .attribute_name(KEY)
+        .attribute_type(ScalarAttributeType::S);
+    let schema = KeySchemaElement::builder().attribute_name(KEY).key_type(KeyType::Hash);
+    let create = dynamodb
+        .create_table()
+        .table_name(name)
+        .attribute_definitions(key.build().unwrap())
+        .key_schema(schema.build().unwrap())
+        .billing_mode(BillingMode::PayPerRequest);
+    create.send().await.expect("a table");
+}
+
+async fn make_queue(sqs: &aws_sdk_sqs::Client, name: &str) -> String {
+    let create = sqs.create_queue().queue_name(name).set_attributes(Some(HashMap::from([
+        (QueueAttributeName::FifoQueue, "true".to_owned()),
+        (QueueAttributeName::DeduplicationScope, "messageGroup".to_owned()),
+        (QueueAttributeName::FifoThroughputLimit, "perMessageGroupId".to_owned()),
+    ])));
+    create.send().await.expect("a queue").queue_url.expect("its URL")
+}
