@@ -18,6 +18,7 @@ use std::time::Duration;
 use testkit::emulator;
 use testkit::harness::{PASSCODE, SHARED_SECRET, secret_value};
 use testkit::process::plain_client;
+use testkit::sockets::Server;
 use testkit::sockets::resources::Resources;
 use testkit::world::secrets_manager::SecretsManager;
 
@@ -248,10 +249,9 @@ async fn the_resources_in_memory_answer_as_expected() {
     let resources = Resources::make().await;
     let [.., (_, table), _, _] = resources.settings();
     let manager = SecretsManager::new(SECRET, &secret_value(PASSCODE, SHARED_SECRET));
-    let (listener, secrets_endpoint) = listen().await;
-    tokio::spawn(manager.serve(listener));
-    let (endpoint, queue_url) = (&resources.endpoint, &resources.event_queue_url);
-    let world = World::new(endpoint, &secrets_endpoint, table, queue_url).await;
+    let secrets = Server::start(manager).await;
+    let queue_url = &resources.event_queue_url;
+    let world = World::new(&resources.url, &secrets.url, table, queue_url).await;
     let receive = async || {
         let messages = Mutex::new(Vec::new());
         // It fails, and so deletes nothing.

@@ -11,15 +11,12 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 use testkit::emulator;
-use testkit::harness::{SHARED_SECRET, World, now_seconds, signed};
+use testkit::harness::{SHARED_SECRET, World, now_seconds};
 use testkit::hyper::Request;
 use testkit::sockets::Server;
 use testkit::sockets::resources::Resources;
 use testkit::tool::{self, Finished};
-use testkit::webhook::Front;
 use testkit::world::Ending;
-use testkit::world::Ending;
-use testkit::world::clevertap::Reply;
 use testkit::world::clevertap::Reply;
 use tokio::process::Command;
 
