@@ -282,9 +282,9 @@ impl<'s> Judged<'s> {
         let claim = claim.filter(|_| has_one_claim && is_claimed(first) && is_claimed(again));
         if let Some(claim) = claim {
             let is_replaced = |tick: &u64| (claim.sent.tick..again.sent.tick).contains(tick);
-            // Each environment has a clock of its own.
+            // Each environment has a clock of its own, and either claim may have been the first.
             let skew = |upload: &Exchange| self.state.skews_ms[&upload.environment];
-            let ahead_ms = u64::try_from(skew(again) - skew(first)).unwrap_or(0);
+            let ahead_ms = skew(again).abs_diff(skew(first));
             if !self.state.replaced.iter().any(is_replaced) {
                 let claimed =
                     (claim.sent.at + CLAIM).saturating_sub(Duration::from_millis(ahead_ms));
