@@ -151,7 +151,13 @@ pub fn cargo_variables() -> impl Iterator<Item = OsString> {
     })
 }
 
+/// A port for a program that cannot choose one itself. It is below those that systems hand out, so that nobody else is
+/// given it in between.
 pub async fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    listener.local_addr().unwrap().port()
+    loop {
+        let port = fastrand::u16(10_000..32_000);
+        if TcpListener::bind(("127.0.0.1", port)).await.is_ok() {
+            return port;
+        }
+    }
 }
