@@ -6,7 +6,7 @@ It does not know what a defect breaks, nor how the simulation finds it. tests/si
     .tools/venv/bin/python scripts/defects.py --only "claim"  # those whose name contains a text
     .tools/venv/bin/python scripts/defects.py --check         # only whether each still applies
 
-Exit codes: 0, each is found; 1, one is not found, or does not apply; 2, the simulation could not run.
+Exit codes: 0, each is found; 1, one is not found, or does not apply; 2, one does not compile, or the simulation fails.
 """
 
 import argparse
@@ -88,7 +88,7 @@ def main() -> int:
         print(f"defects: {len(defects)} apply")
         return 0
     copy_sources()
-    missed = 0
+    missed = unusable = 0
     for number, defect in enumerate(defects, 1):
         name, path, worlds = defect["name"], defect["file"], defect["worlds"]
         if sys.stderr.isatty():
@@ -101,7 +101,8 @@ def main() -> int:
             count, run = simulate(worlds)
         except (ChildProcessError, subprocess.TimeoutExpired) as error:
             print(f"{name} {error}", file=sys.stderr)
-            return 2
+            unusable += 1
+            continue
         finally:
             write(path, original.encode())
         if sys.stderr.isatty():
@@ -115,8 +116,9 @@ def main() -> int:
         else:
             print(f"found    {name} World {count}: {found_by}: {problem}" if run else f"MISSED   {name} {count} worlds", flush=True)
     if not options.json:
-        print(f"{len(defects)} defects: {len(defects) - missed} found, {missed} missed")
-    return 1 if missed else 0
+        found = len(defects) - missed - unusable
+        print(f"{len(defects)} defects: {found} found, {missed} missed, {unusable} could not be tried")
+    return 2 if unusable else 1 if missed else 0
 
 
 if __name__ == "__main__":
