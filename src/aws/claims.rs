@@ -8,13 +8,14 @@ use crate::http::WarmUp;
 use crate::telemetry;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::SdkError;
-use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
+use aws_sdk_dynamodb::operation::update_item::{UpdateItemError, UpdateItemOutput};
 use aws_sdk_dynamodb::types::{
     AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure as ReturnOnFailure,
 };
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::time::Duration;
 
 /// The table's partition key, a string.
@@ -76,6 +77,8 @@ pub fn key(event_id: Option<&str>, body: &[u8]) -> String {
     }
 }
 
+type Updated = Result<UpdateItemOutput, SdkError<UpdateItemError>>;
+
 impl Claims {
     /// `table` has the string partition key [`KEY`] and the TTL attribute [`EXPIRES_AT`].
     pub fn new(client: Client, table: String) -> Self {
@@ -117,7 +120,7 @@ impl Claims {
             .expression_attribute_values(":now", AttributeValue::N(now.to_string()))
             .return_values(ReturnValue::AllNew)
             .return_values_on_condition_check_failure(ReturnOnFailure::AllOld);
-        match update.send().await {
+        match send(update).await {
             Ok(updated) => Claim::Taken {
                 accepted: accepted(updated.attributes()),
                 first_at: first_at(updated.attributes()),
@@ -153,7 +156,7 @@ impl Claims {
     }
 
     async fn write(&self, update: UpdateItemFluentBuilder) -> bool {
-        let written = update.send().await;
+        let written = send(update).await;
         if let Err(error) = &written {
             let error = super::describe(error);
             tracing::warn!(
@@ -172,6 +175,11 @@ impl Claims {
             .expression_attribute_names("#expires", EXPIRES_AT)
             .expression_attribute_values(":expires", AttributeValue::N(expires_at.to_string()))
     }
+}
+
+/// Boxed, because the SDK's future has kilobytes, and each one around it would be moved with them.
+fn send(update: UpdateItemFluentBuilder) -> Pin<Box<dyn Future<Output = Updated> + Send>> {
+    Box::pin(update.send())
 }
 
 fn text(value: &str) -> AttributeValue {

@@ -80,7 +80,8 @@ impl Queue {
         for (name, value) in encoding.into_iter().chain(attributes).take(MAX_ATTRIBUTES) {
             send = send.message_attributes(name, text_attribute(value));
         }
-        let result = send.send().await;
+        // Boxed, because the SDK's future has kilobytes, and each one around it would be moved with them.
+        let result = Box::pin(send.send()).await;
         if let Err(error) = &result {
             tracing::error!(
                 "SQS did not store the event ({}): check {}, the permission sqs:SendMessage and the queue's MaximumMessageSize, which should be 1048576",

@@ -4,8 +4,9 @@
 use futures_util::future::join_all;
 use serde_json::json;
 use std::sync::Arc;
-use testkit::harness::with_resources;
-use testkit::harness::{World, answered, body, event, now_seconds, relayed, unavailable};
+use testkit::harness::{
+    World, answered, body, event, now_seconds, refuse, relayed, unavailable, with_resources,
+};
 use testkit::sockets::resources::Resources;
 use testkit::sockets::servers::server;
 use testkit::world::Ending;
@@ -85,6 +86,17 @@ async fn a_claim_is_kept_for_30_days_from_each_write() {
         assert!((719..=720).contains(&left), "{left} hours");
         resources.expire_claim(CLAIM);
     }
+}
+
+#[tokio::test]
+async fn a_profile_that_was_refused_is_not_sent_with_a_copy_of_its_event() {
+    let disabled = [("EVENTS_DISABLED", "SUBSCRIPTION_RENEWED")];
+    let (world, _resources) = with_resources(&disabled).await;
+    world.clevertap.script([refuse(1, 514)]);
+    for status in ["ignored", "duplicate"] {
+        assert_eq!(world.post(&body()).await.body["status"], status);
+    }
+    assert_eq!(world.clevertap.uploads().len(), 1);
 }
 
 #[tokio::test]
