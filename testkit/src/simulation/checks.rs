@@ -418,21 +418,25 @@ impl<'s> Judged<'s> {
         let arrived: BTreeSet<_> =
             self.state.profiles.iter().map(|arrival| &arrival.event_id).collect();
         for event in self.world.events.iter().filter(|event| event.has_profile()) {
-            let Some((_, relayed)) = self.first(&event.id, "event") else {
+            let Some(arrivals) = self.arrivals.get(&(&*event.id, "event")) else {
                 continue;
             };
-            let with_event = &self.state.exchanges[relayed.exchange];
-            let invocation = with_event.invocation.map(|number| &self.state.invocations[number]);
+            // A late first copy is not the one whose delivery was settled.
+            let with_event = || arrivals.iter().map(|(_, it)| &self.state.exchanges[it.exchange]);
             let is_sent_again = |upload: &Exchange| {
                 upload.profiles.iter().any(|(_, id)| *id == event.id)
-                    && upload.invocation == with_event.invocation
-                    && upload.sent.tick > with_event.sent.tick
                     && upload.events.is_empty()
+                    && with_event().any(|first| {
+                        upload.invocation == first.invocation && upload.sent.tick > first.sent.tick
+                    })
+            };
+            let is_killed = |first: &Exchange| {
+                first.invocation.is_some_and(|it| self.state.invocations[it].is_killed)
             };
             let is_settled_otherwise = arrived.contains(&event.id)
                 || self.is_redriven(event)
                 || self.is_profile_refused(event)
-                || invocation.is_some_and(|invocation| invocation.is_killed);
+                || with_event().any(is_killed);
             if !is_settled_otherwise && !self.state.exchanges.iter().any(is_sent_again) {
                 problems.push(format!("the profile of {} is lost", event.id));
             }
