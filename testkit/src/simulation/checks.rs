@@ -385,8 +385,10 @@ impl<'s> Judged<'s> {
                 |(_, arrival): &(usize, &Arrival)| invocation(arrival) == upload.invocation;
             arrivals.len() > 1 && arrivals.iter().any(is_here)
         });
+        // The message of a dead letter is deleted, so it keeps no later one waiting.
         let is_late = matches!(upload.fault, Some(Fault::Late(_)))
-            && upload.invocation.is_some_and(|number| !self.is_batch(number));
+            && (self.state.lettered.contains_key(&event.id)
+                || upload.invocation.is_some_and(|number| !self.is_batch(number)));
         // A dead letter's claim is never done. Purchasely sent it again although it was acknowledged, or the function
         // stopped before it could say that the letter is stored.
         let has_stopped = |sent: &Exchange| {
