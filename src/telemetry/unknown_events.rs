@@ -1,5 +1,5 @@
 //! Which event names outside the catalogue are new today, so that each is counted once.
-//! It does not know what becomes of such an event.
+//! It does not know how such an event is handled.
 
 use crate::clock;
 use crate::purchasely::catalogue;

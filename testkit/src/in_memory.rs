@@ -40,8 +40,8 @@ pub struct Services {
 /// An environment of the function.
 pub struct Function(Arc<Handler>);
 
-/// Runs a test in virtual time, which begins now. Its log is complete.
-pub fn run<T>(test: impl Future<Output = T>) -> T {
+/// Runs something in virtual time, which begins now, and collects what the function logs.
+pub fn run<T>(what: impl Future<Output = T>) -> T {
     capture_log();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -50,12 +50,12 @@ pub fn run<T>(test: impl Future<Output = T>) -> T {
         .expect("a runtime");
     runtime.block_on(async {
         clock::simulate(SystemTime::now());
-        test.await
+        what.await
     })
 }
 
 /// Makes this thread collect what the function logs.
-pub fn capture_log() {
+fn capture_log() {
     static START: Once = Once::new();
     START.call_once(|| {
         telemetry::start(config::log_level(|_| Some("DEBUG".to_owned())));

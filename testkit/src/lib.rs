@@ -1,4 +1,4 @@
-//! What stands in for the world: Lambda's Runtime API, CleverTap, Secrets Manager, certificates, processes.
+//! What stands in for the world: Lambda's Runtime API, CleverTap, the services of AWS, and where and when they are reached.
 //!
 //! Tests, tools and benches share it. It asserts nothing about the function; a stand-in only refuses
 //! what the service it stands for documents as wrong.

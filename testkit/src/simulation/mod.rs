@@ -22,6 +22,7 @@ pub use history::{History, Run};
 pub use purchasely::{READ_TIMEOUT, RETRIES, delay_after};
 pub use scenario::{Length, Scenario, once_failed};
 
+use crate::in_memory;
 use incidents::Incident;
 use lambda::Lambda;
 use purchasely::Purchasely;
@@ -97,12 +98,7 @@ pub fn run_all(
 }
 
 fn run_here(scenario: &Scenario) -> Run {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .expect("a runtime");
-    runtime.block_on(async {
+    in_memory::run(async {
         let world = Arc::new(World::new(scenario.clone()));
         play(&world).await;
         checks::judge(&world)

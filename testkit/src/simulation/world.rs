@@ -121,7 +121,6 @@ impl World {
         world.publish_secrets();
         world.set_clock(0);
         fastrand::seed(world.scenario.seed);
-        in_memory::capture_log();
         world
     }
 

@@ -2,7 +2,6 @@
 //! It does not know what a service answers.
 
 use crate::world::{Ending, Service};
-
 use bytes::Bytes;
 use http_body_util::{BodyExt, Either, Full};
 use hyper::Request;

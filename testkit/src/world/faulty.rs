@@ -9,7 +9,6 @@ use std::collections::VecDeque;
 use std::future::pending;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 /// How a request fails.
 #[derive(Clone, Debug)]
@@ -28,8 +27,6 @@ pub enum Fault {
     Closed,
     Reset,
     Silent,
-    /// The service's own answer, after this long.
-    Slow(Duration),
     /// 200 with a page instead of JSON.
     Html,
     /// The service's own answer without its last byte.
@@ -111,10 +108,6 @@ impl<S: Service> Service for Faulty<S> {
             Fault::Closed => Ending::Close,
             Fault::Reset => Ending::Reset,
             Fault::Silent => pending().await,
-            Fault::Slow(delay) => {
-                tokio::time::sleep(delay).await;
-                self.service.answer(request).await
-            }
             Fault::Html => Ending::answer(200, "text/html", "<html></html>"),
             Fault::CutShort => match self.service.answer(request).await {
                 Ending::Answer(response) => Ending::CutShort(response),

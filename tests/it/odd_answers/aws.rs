@@ -7,7 +7,7 @@ use super::{
 };
 use testkit::world::faulty::Fault::{
     self, Closed, CutShort, DoneThenClosed, DoneThenSilent, DoneThenStatus, Error, Html, Reset,
-    Silent, Slow,
+    Silent,
 };
 
 /// How a call is named in the table, and the texts by which its requests are known.
@@ -31,7 +31,6 @@ fn fails((call, texts): Call, fault: Fault) -> Answer {
         Silent => "no answer".to_owned(),
         Html => "200 `<html>`".to_owned(),
         CutShort => "200, cut short".to_owned(),
-        Slow(delay) => format!("after {delay:?}"),
     };
     Answer::new(format!("{call}: {what}"), Given::ByAws(texts, fault))
 }
