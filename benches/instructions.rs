@@ -85,10 +85,10 @@ fn process(verified: Verified<'_>, up_to: Step, rules: &Rules) -> Result<(), Box
     if up_to == Step::Parse {
         return Ok(());
     }
-    let mapped = mapping::map(&event, rules, Origin::Purchasely, &mut |field, outcome| {
+    let mapping = mapping::map(&event, rules, Origin::Purchasely, &mut |field, outcome| {
         black_box((field, outcome.is_adjustment()));
     });
-    let Mapped::Records { records, .. } = black_box(mapped) else {
+    let Mapped::Records { records, .. } = black_box(mapping.mapped) else {
         return Err("the webhook maps to no records".into());
     };
     if up_to == Step::Digest {

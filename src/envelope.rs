@@ -5,7 +5,7 @@
 
 use crate::json::{self, Value};
 use aws_lambda_events::event::apigw::{ApiGatewayProxyResponse, ApiGatewayV2httpResponse};
-use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
+use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent, SqsMessage, SqsMessageAttribute};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header::CONTENT_TYPE};
 use lambda_http::request::LambdaRequest;
@@ -21,7 +21,7 @@ pub enum Envelope {
     /// A request whose parts cannot be read, or one of a load balancer: nothing in it is signed. The request
     /// is empty, for the response.
     UnreadableRequest(Request),
-    Batch(Vec<SqsMessage>),
+    Batch(Vec<Message>),
     /// Records that are not SQS messages, or one without an id, which a batch response could not name.
     UnreadableBatch,
     Neither,
@@ -37,6 +37,21 @@ pub struct Request {
     /// When the gateway received it, as time since 1970; zero where unknown. Emulators send other units.
     pub received_at: Duration,
     payload: Payload,
+}
+
+/// A message of an SQS queue.
+#[derive(Debug)]
+pub struct Message {
+    pub id: String,
+    pub body: String,
+    pub receipt_handle: Option<String>,
+    /// How often SQS has delivered it, this time included.
+    pub receive_count: u32,
+    /// SQS delivers the messages of one group in their order.
+    pub group: Option<String>,
+    /// When SQS got it, as time since 1970.
+    pub sent_at: Option<Duration>,
+    attributes: HashMap<String, SqsMessageAttribute>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -80,12 +95,11 @@ impl Envelope {
                 Err(_) => Self::UnreadableRequest(Request::default()),
             };
         }
-        match serde_json::from_str::<SqsEvent>(json) {
-            Ok(batch) if batch.records.iter().all(|message| message.message_id.is_some()) => {
-                Self::Batch(batch.records)
-            }
-            _ if has("Records") => Self::UnreadableBatch,
-            _ => Self::Neither,
+        let batch = serde_json::from_str::<SqsEvent>(json).ok();
+        match batch.and_then(|batch| batch.records.into_iter().map(Message::read).collect()) {
+            Some(messages) => Self::Batch(messages),
+            None if has("Records") => Self::UnreadableBatch,
+            None => Self::Neither,
         }
     }
 }
@@ -160,6 +174,27 @@ impl From<LambdaRequest> for Request {
             // No other kind is read.
             _ => Self::default(),
         }
+    }
+}
+
+impl Message {
+    fn read(mut message: SqsMessage) -> Option<Self> {
+        let number = |attribute: &str| message.attributes.get(attribute)?.parse().ok();
+        let received: Option<u64> = number("ApproximateReceiveCount");
+        Some(Self {
+            id: message.message_id?,
+            body: message.body.unwrap_or_default(),
+            receipt_handle: message.receipt_handle,
+            receive_count: received.and_then(|count| count.try_into().ok()).unwrap_or(1),
+            sent_at: number("SentTimestamp").map(Duration::from_millis),
+            group: message.attributes.remove("MessageGroupId"),
+            attributes: message.message_attributes,
+        })
+    }
+
+    /// The text of an attribute that the sender has set.
+    pub fn attribute(&self, name: &str) -> Option<&str> {
+        self.attributes.get(name)?.string_value.as_deref()
     }
 }
 

@@ -8,21 +8,22 @@ use crate::aws::secret::{Secret, Secrets};
 use crate::clevertap::{Role, UploadFailure};
 use crate::clock;
 use crate::config::SignaturePolicy;
-use crate::envelope::{Envelope, Request, Response, json_headers};
+use crate::envelope::{Envelope, Message, Request, Response, json_headers};
 use crate::mapping::Origin;
 use crate::outcome::{Failure, Outcome, Permanent};
 use crate::purchasely::signature::{InvalidSignature, SignatureHeaders};
 use crate::purchasely::{Event, Unreadable, Verified};
-use crate::relay::{self, Budget, Delivery, Message, Relay, Relayed, Undeliverable};
+use crate::relay::{Budget, Delivery, Queued, Relay, Relayed, Undeliverable};
 use crate::report::Report;
-use crate::telemetry;
-use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsMessage};
+use crate::telemetry::{self, catch_panic};
+use aws_lambda_events::event::sqs::SqsBatchResponse;
 use futures_util::FutureExt;
 use http::header::ALLOW;
 use http::{HeaderValue, Method};
 use lambda_runtime::LambdaEvent;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -116,21 +117,17 @@ impl Handler {
                 telemetry::write(&report, summary());
                 return Ok(respond(&request, &report));
             }
-            Envelope::Neither => Err(InvocationFailed::Neither),
-            Envelope::Batch(messages) => Ok(messages),
-            Envelope::UnreadableBatch => Err(InvocationFailed::Unreadable),
+            Envelope::Batch(messages) => messages,
+            Envelope::UnreadableBatch => return Err(failed(InvocationFailed::Unreadable)),
+            Envelope::Neither => return Err(failed(InvocationFailed::Neither)),
         };
-        let batch = async {
-            let budget = Budget::start(received, Duration::ZERO);
-            self.batch(&messages?, budget).await
-        };
-        let (response, reports) = AssertUnwindSafe(batch)
+        let budget = Budget::start(received, Duration::ZERO);
+        let (response, reports) = AssertUnwindSafe(self.batch(&messages, budget))
             .catch_unwind()
             .await
             .unwrap_or(Err(InvocationFailed::Panicked))
-            .inspect_err(|error| tracing::error!("{error}"))?;
-        let failed = response.batch_item_failures.len();
-        telemetry::write_batch(&reports, failed, summary());
+            .map_err(failed)?;
+        telemetry::write_batch(&reports, response.batch_item_failures.len(), summary());
         Ok(Response::Batch(response))
     }
 
@@ -159,7 +156,7 @@ impl Handler {
                 Origin::Purchasely
             },
             records: replayed.and_then(|value| Role::read_list(value.to_str().ok()?)),
-            message: None,
+            queued: None,
         };
         match &self.webhook_queue {
             Some(queue) => self.relay.enqueue(&delivery, &secret, queue).await,
@@ -182,6 +179,9 @@ impl Handler {
                 Some((headers, tolerance))
             }
         };
+        if clock::instant() >= budget.uploads_end {
+            return Err(Outcome::Failed(Failure::Upload(UploadFailure::TooLate)));
+        }
         let secret =
             self.secret(budget).await.ok_or(Outcome::Failed(Failure::SecretUnavailable))?;
         let Some((headers, tolerance)) = signed else {
@@ -211,62 +211,65 @@ impl Handler {
     /// Relays a batch. The response names the messages that are to come again.
     async fn batch(
         &self,
-        messages: &[SqsMessage],
+        messages: &[Message],
         budget: Budget,
     ) -> Result<(SqsBatchResponse, Vec<Report>), InvocationFailed> {
-        let mut response = SqsBatchResponse::default();
         let secret = self.secret(budget).await;
         let bodies: Vec<_> = messages.iter().map(body_of).collect();
-        let deliveries: Vec<_> = messages
-            .iter()
-            .zip(&bodies)
-            .filter_map(|(message, body)| delivery_of(message, body.as_deref()))
+        let deliveries = messages.iter().zip(&bodies);
+        let deliveries: Vec<_> = deliveries
+            .map(|(message, body)| delivery_of(message, body.as_deref()))
             .collect();
         let relayed = self.relay.relay_batch(&deliveries, secret, budget).await;
-        let (failed, settled): (Vec<_>, Vec<_>) =
-            relayed.iter().partition(|relayed| relayed.comes_again);
-        let has_panicked =
-            |failed: &&Relayed<'_>| failed.report.outcome == Outcome::Failed(Failure::Panicked);
-        if settled.is_empty() && failed.iter().any(has_panicked) {
+        let (again, settled): (Vec<_>, Vec<_>) =
+            messages.iter().zip(&relayed).partition(|(_, relayed)| relayed.comes_again);
+        let has_panicked = |(_, relayed): &(_, &Relayed)| {
+            relayed.report.outcome == Outcome::Failed(Failure::Panicked)
+        };
+        if settled.is_empty() && again.iter().any(has_panicked) {
             return Err(InvocationFailed::Panicked);
         }
-        self.delay(&failed, budget).await;
-        for message in failed.iter().filter_map(|failed| failed.delivery.message) {
-            response.add_failure(message.id);
+        self.delay(&again, budget).await;
+        let mut response = SqsBatchResponse::default();
+        for (message, _) in &again {
+            response.add_failure(&message.id);
         }
         let reports = relayed.into_iter().map(|relayed| relayed.report).collect();
         Ok((response, reports))
     }
 
-    /// Delays the next delivery of what failed. The messages of a group wait as long as the first of them,
+    /// Delays the next delivery of what comes again. The messages of a group wait as long as the first of them,
     /// because SQS delivers none of a group while it hides another. What only had no turn comes again at once.
-    async fn delay(&self, failed: &[&Relayed<'_>], budget: Budget) {
-        let (Some(queue), false) = (&self.event_queue, failed.is_empty()) else {
+    async fn delay(&self, again: &[(&Message, &Relayed)], budget: Budget) {
+        let (Some(queue), false) = (&self.event_queue, again.is_empty()) else {
             return;
         };
         let mut of_group = HashMap::new();
-        let delays = failed.iter().filter_map(|failed| {
-            let message = failed.delivery.message?;
-            let delay =
-                of_group
-                    .entry(message.group.unwrap_or(message.id))
-                    .or_insert_with(|| match failed.report.outcome {
-                        Outcome::Failed(why) if why.may_be_stored() => {
-                            queues::delay_after(message.receive_count, WAIT_AFTER_UNKNOWN)
-                        }
-                        _ if failed.is_after_profile => queues::delay_after(1, WAIT_AFTER_UNKNOWN),
-                        Outcome::Waiting => Duration::ZERO,
-                        // It did not fail itself.
-                        Outcome::Failed(Failure::Upload(UploadFailure::TooLate)) => {
-                            queues::delay_after(1, Duration::ZERO)
-                        }
-                        _ => queues::delay_after(message.receive_count, Duration::ZERO),
-                    });
-            Some((message.receipt_handle?, *delay))
+        let delays = again.iter().filter_map(|(message, relayed)| {
+            let group = message.group.as_deref().unwrap_or(&message.id);
+            let delay = of_group.entry(group).or_insert_with(|| match relayed.report.outcome {
+                Outcome::Failed(why) if why.may_be_stored() => {
+                    queues::delay_after(message.receive_count, WAIT_AFTER_UNKNOWN)
+                }
+                _ if relayed.is_after_profile => queues::delay_after(1, WAIT_AFTER_UNKNOWN),
+                Outcome::Waiting => Duration::ZERO,
+                // It did not fail itself.
+                Outcome::Failed(Failure::Upload(UploadFailure::TooLate)) => {
+                    queues::delay_after(1, Duration::ZERO)
+                }
+                _ => queues::delay_after(message.receive_count, Duration::ZERO),
+            });
+            Some((message.receipt_handle.as_deref()?, *delay))
         });
         // Without it the queue's own visibility timeout applies, so it may be cut short.
         let _ = timeout_at(budget.ends, queue.delay(delays)).await;
     }
+}
+
+/// An invocation that fails says why.
+fn failed(why: InvocationFailed) -> InvocationFailed {
+    tracing::error!("{why}");
+    why
 }
 
 fn respond(request: &Request, report: &Report) -> Response {
@@ -298,12 +301,15 @@ fn respond(request: &Request, report: &Report) -> Response {
     request.response(row.http_status, headers, body)
 }
 
-/// Parses a webhook, unless it is too large to be one.
+/// Parses a verified webhook, unless it is too large to be one.
 fn parse(webhook: Verified<'_>) -> Result<Event<'_>, Undeliverable> {
     if webhook.bytes().len() > MAX_BODY_BYTES {
         return Err(Permanent::TooLarge.into());
     }
-    relay::parse(webhook)
+    match catch_panic(|| Event::parse(webhook)) {
+        Ok(parsed) => parsed.map_err(|why| Permanent::Unreadable(why).into()),
+        Err(place) => Err(Undeliverable::panicked(place)),
+    }
 }
 
 /// How long the request took to get here, as far as its time is plausible.
@@ -315,22 +321,17 @@ fn age(request: &Request) -> Duration {
 }
 
 /// The raw webhook in a message; `None` if its encoding is broken.
-fn body_of(message: &SqsMessage) -> Option<std::borrow::Cow<'_, [u8]>> {
-    let body = message.body.as_deref().unwrap_or_default();
-    queues::webhook_of(body, attribute(message, queues::ENCODING))
+fn body_of(message: &Message) -> Option<Cow<'_, [u8]>> {
+    queues::webhook_of(&message.body, message.attribute(queues::ENCODING))
 }
 
-fn delivery_of<'m>(message: &'m SqsMessage, body: Option<&'m [u8]>) -> Option<Delivery<'m>> {
-    let system = |name: &str| message.attributes.get(name).map(String::as_str);
-    let sent_at = system("SentTimestamp").and_then(|time| time.parse().ok());
-    let sent_at = sent_at.map(Duration::from_millis);
-    let is_redelivered = is_moved(attribute(message, queues::RECEIVED_AT), sent_at)
+fn delivery_of<'m>(message: &'m Message, body: Option<&'m [u8]>) -> Delivery<'m> {
+    let is_redelivered = is_moved(message.attribute(queues::RECEIVED_AT), message.sent_at)
         || [queues::REASON, queues::REPLAYED]
             .iter()
-            .any(|name| attribute(message, name).is_some());
-    let count = system("ApproximateReceiveCount").and_then(|count| count.parse().ok());
-    Some(Delivery {
-        body: body.unwrap_or(message.body.as_deref().unwrap_or_default().as_bytes()),
+            .any(|name| message.attribute(name).is_some());
+    Delivery {
+        body: body.unwrap_or(message.body.as_bytes()),
         // Only the function and its operator can write to the queue, so messages need no signature.
         event: body.map_or_else(
             || Err(Permanent::Unreadable(Unreadable::NotJson).into()),
@@ -342,15 +343,12 @@ fn delivery_of<'m>(message: &'m SqsMessage, body: Option<&'m [u8]>) -> Option<De
             Origin::Purchasely
         },
         // A text that names none says nothing: all records are sent rather than none.
-        records: attribute(message, queues::RECORDS).and_then(Role::read_list),
-        message: Some(Message {
-            id: message.message_id.as_deref()?,
-            receipt_handle: message.receipt_handle.as_deref(),
-            receive_count: count.unwrap_or(1),
-            group: system("MessageGroupId"),
-            sent_at,
+        records: message.attribute(queues::RECORDS).and_then(Role::read_list),
+        queued: Some(Queued {
+            group: message.group.as_deref(),
+            sent_at: message.sent_at,
         }),
-    })
+    }
 }
 
 /// Whether SQS itself moved a message to the dead-letter queue and somebody redrove it: both start its
@@ -362,183 +360,5 @@ fn is_moved(received_at: Option<&str>, sent_at: Option<Duration>) -> bool {
     times.is_some_and(|(sent, received)| sent.saturating_sub(received) > MAX_TIME_TO_QUEUE)
 }
 
-fn attribute<'m>(message: &'m SqsMessage, name: &str) -> Option<&'m str> {
-    let attribute = message.message_attributes.get(name)?;
-    attribute.string_value.as_deref()
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::app;
-    use crate::config::Config;
-    use crate::http::{Exchange, Http, SharedHttp};
-    use aws_sdk_sqs::config::{Credentials, SharedCredentialsProvider};
-    use bytes::Bytes;
-    use serde_json::{Value, json};
-    use std::sync::Mutex;
-
-    const FIRST_AT: u64 = 1_772_439_330;
-
-    /// CleverTap, Secrets Manager, DynamoDB and SQS, which accept almost everything, and what they received.
-    #[derive(Debug, Clone, Default)]
-    struct World {
-        uploads: Arc<Mutex<Vec<Value>>>,
-        letters: Arc<Mutex<Vec<Value>>>,
-    }
-
-    impl Http for World {
-        fn exchange(&self, request: ::http::Request<Bytes>, _: usize) -> Exchange {
-            let body: Value = serde_json::from_slice(request.body()).unwrap_or_default();
-            assert!(!body.to_string().contains("PANICS_IN_UPLOADING"));
-            let answer = match request.headers().get("x-amz-target") {
-                None => {
-                    let is_refused = body.to_string().contains("UNEXPLAINED");
-                    self.uploads.lock().unwrap().push(body);
-                    json!({ "status": if is_refused { "fail" } else { "success" } })
-                }
-                Some(operation) if operation == "AmazonSQS.SendMessage" => {
-                    self.letters.lock().unwrap().push(body);
-                    json!({})
-                }
-                Some(operation) if operation == "DynamoDB_20120810.UpdateItem" => {
-                    json!({ "Attributes": { "first_at": { "N": FIRST_AT.to_string() } } })
-                }
-                Some(_) => json!({ "SecretString": r#"{"clevertap_passcode":"p"}"# }),
-            };
-            let answer = ::http::Response::new(Some(answer.to_string().into()));
-            Box::pin(std::future::ready(Ok(answer)))
-        }
-    }
-
-    impl World {
-        fn handler(&self) -> Arc<Handler> {
-            // Through the test harness, which shows the log of a test that fails only.
-            telemetry::capture(|line| print!("{}", String::from_utf8_lossy(line)));
-            telemetry::note_panics();
-            let config = Config::from_env(|name| {
-                let value = match name {
-                    "CLEVERTAP_REGION" => "in1",
-                    "CLEVERTAP_ACCOUNT_ID" => "ABC-123-4567",
-                    "SECRET_ID" => "relay",
-                    "PURCHASELY_SIGNATURE" => "off",
-                    "DEDUPLICATION_TABLE" => "claims",
-                    "DEAD_LETTER_QUEUE_URL" => "https://sqs.eu-west-1.amazonaws.com/1/dead.fifo",
-                    _ => return None,
-                };
-                Some(value.to_owned())
-            });
-            let http = SharedHttp(Arc::new(self.clone()));
-            let aws = aws_config::SdkConfig::builder()
-                .behavior_version(aws_config::BehaviorVersion::v2026_01_12())
-                .region(aws_config::Region::new("eu-west-1"))
-                .credentials_provider(SharedCredentialsProvider::new(Credentials::for_tests()))
-                .http_client(http.clone())
-                .build();
-            Arc::new(app::handler(config.unwrap(), http, &aws).unwrap())
-        }
-
-        /// Where the function panicked over each dead letter.
-        fn panicked_at(&self) -> Vec<String> {
-            let letters = self.letters.lock().unwrap();
-            let place = |letter: &Value| {
-                let attributes = &letter["MessageAttributes"];
-                assert_eq!(attributes["reason"]["StringValue"], "panicked");
-                attributes["panicked_at"]["StringValue"].as_str().unwrap().to_owned()
-            };
-            letters.iter().map(place).collect()
-        }
-    }
-
-    fn webhook(name: &str) -> String {
-        json!({ "event_name": name, "event_id": name, "user_id": name }).to_string()
-    }
-
-    async fn invoke(handler: &Arc<Handler>, event: Value) -> Result<Value, InvocationFailed> {
-        let payload = RawValue::from_string(event.to_string()).unwrap();
-        let event = LambdaEvent::new(payload, lambda_runtime::Context::default());
-        let response = Arc::clone(handler).handle(event).await?;
-        Ok(serde_json::to_value(response).unwrap())
-    }
-
-    async fn post(handler: &Arc<Handler>, name: &str) -> (Value, Value) {
-        let context = json!({ "http": { "method": "POST" } });
-        let event = json!({ "requestContext": context, "headers": {}, "body": webhook(name) });
-        let response = invoke(handler, event).await.unwrap();
-        let body: Value = serde_json::from_str(response["body"].as_str().unwrap()).unwrap();
-        (response["statusCode"].clone(), body["reason"].clone())
-    }
-
-    async fn batch(handler: &Arc<Handler>, names: &[&str]) -> Result<Value, InvocationFailed> {
-        batch_of(handler, names, |name| name).await
-    }
-
-    async fn batch_of<'n>(
-        handler: &Arc<Handler>,
-        names: &[&'n str],
-        group: impl Fn(&'n str) -> &'n str,
-    ) -> Result<Value, InvocationFailed> {
-        let messages = names.iter().map(|name| {
-            let attributes = json!({ "MessageGroupId": group(name) });
-            json!({ "messageId": name, "body": webhook(name), "attributes": attributes })
-        });
-        invoke(handler, json!({ "Records": messages.collect::<Vec<_>>() })).await
-    }
-
-    #[tokio::test]
-    async fn a_panic_while_parsing_or_mapping_is_a_dead_letter_with_its_place() {
-        let world = World::default();
-        let handler = world.handler();
-        for name in ["PANICS_IN_PARSING", "PANICS_IN_MAPPING"] {
-            assert_eq!(post(&handler, name).await, (json!(200), json!("panicked")), "{name}");
-        }
-        let places = world.panicked_at();
-        assert!(places[0].starts_with("src/purchasely/event.rs:"), "{places:?}");
-        assert!(places[1].starts_with("src/mapping/identity.rs:"), "{places:?}");
-        assert_eq!(world.uploads.lock().unwrap().len(), 0);
-    }
-
-    #[tokio::test]
-    async fn a_panic_over_one_event_of_a_batch_is_a_dead_letter_of_that_event_only() {
-        let world = World::default();
-        let names = ["FIRST", "PANICS_IN_PARSING", "PANICS_IN_MAPPING", "LAST"];
-        let response = batch(&world.handler(), &names).await;
-        assert_eq!(response, Ok(json!({ "batchItemFailures": [] })));
-        assert_eq!(world.panicked_at().len(), 2);
-        let uploads = world.uploads.lock().unwrap();
-        let names = uploads[0]["d"].as_array().unwrap().iter().map(|record| &record["evtName"]);
-        assert_eq!(names.collect::<Vec<_>>(), ["FIRST", "LAST"]);
-        assert_eq!(uploads.len(), 1);
-    }
-
-    #[tokio::test]
-    async fn a_panic_anywhere_else_is_503_or_an_error_for_the_batch() {
-        let world = World::default();
-        let handler = world.handler();
-        assert_eq!(post(&handler, "PANICS_IN_UPLOADING").await, (json!(503), Value::Null));
-        let response = batch(&handler, &["FIRST", "PANICS_IN_UPLOADING"]).await;
-        assert_eq!(response, Err(InvocationFailed::Panicked));
-        assert_eq!(world.panicked_at(), [""; 0]);
-    }
-
-    #[tokio::test]
-    async fn a_panic_ends_the_rounds_and_what_was_settled_before_stays_settled() {
-        let names = ["FIRST", "PANICS_IN_UPLOADING", "LAST"];
-        let response = batch_of(&World::default().handler(), &names, |_| "one user").await;
-        let again = names[1..].iter().map(|name| json!({ "itemIdentifier": name }));
-        assert_eq!(response, Ok(json!({ "batchItemFailures": again.collect::<Vec<_>>() })));
-    }
-
-    #[tokio::test]
-    async fn what_is_refused_without_a_reason_is_a_dead_letter_a_day_after_its_first_claim() {
-        let world = World::default();
-        let handler = world.handler();
-        for (hours, expected) in
-            [(23, (json!(503), Value::Null)), (25, (json!(200), json!("refused")))]
-        {
-            let now = Duration::from_secs(FIRST_AT) + Duration::from_hours(hours);
-            clock::simulate(std::time::UNIX_EPOCH + now);
-            assert_eq!(post(&handler, "UNEXPLAINED").await, expected);
-        }
-    }
-}
+mod tests;

@@ -1,7 +1,7 @@
 //! The one way out: every request to CleverTap and to AWS is one call of [`Http::exchange`].
 //!
 //! TLS, root certificates, the connection pool and connection timeouts are set here and nowhere else.
-//! It does not retry and knows nothing about what is sent.
+//! It does not retry and knows nothing about what is sent. The crate of the same name is `::http` here.
 
 use ::http::{HeaderMap, Request, Response};
 use aws_smithy_runtime_api::client::http::{

@@ -68,7 +68,7 @@ pub enum Permanent {
 
 /// Why an event was not relayed this time, grouped by who must act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, IntoStaticStr)]
-#[strum(serialize_all = "snake_case")]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum Failure {
     // The event: it can never be relayed, and nothing keeps it.
     #[error(
@@ -101,7 +101,7 @@ pub enum Failure {
 
 /// How an outcome is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr)]
-#[strum(serialize_all = "UPPERCASE")]
+#[strum(serialize_all = "UPPERCASE", const_into_str)]
 pub enum Severity {
     Info,
     /// The sender's fault, or transient.
@@ -112,7 +112,7 @@ pub enum Severity {
 
 /// Who must act before a failed event can be relayed: the one dimension of the metric `Failed`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr)]
-#[strum(serialize_all = "snake_case")]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum Class {
     /// The event can never be relayed and no dead-letter queue is configured, so its user's later events wait.
     Event,
@@ -159,14 +159,14 @@ impl Outcome {
             Self::DryRun => (200, "dry_run", None, "DryRun", Info),
             Self::Duplicate => (200, "duplicate", None, "Duplicate", Info),
             Self::DeadLettered(why) => {
-                let reason = Some(why.into());
+                let reason = Some(why.reason());
                 (200, "dead_lettered", reason, "DeadLettered", Error)
             }
-            Self::Ignored(why) => (200, "ignored", Some(why.into()), "Ignored", Info),
+            Self::Ignored(why) => (200, "ignored", Some(why.into_str()), "Ignored", Info),
             Self::ProfileRefused => (200, "ignored", Some("profile_refused"), "Ignored", Warn),
             Self::Waiting => (503, "waiting", None, "Waiting", Info),
             Self::Unauthorized(why) => {
-                (401, "unauthorized", Some(why.into()), "Unauthorized", Warn)
+                (401, "unauthorized", Some(why.into_str()), "Unauthorized", Warn)
             }
             Self::UnreadableRequest => {
                 (401, "unauthorized", Some("unreadable_request"), "Unauthorized", Warn)
@@ -271,23 +271,24 @@ impl Failure {
 
     fn reason(self) -> &'static str {
         match self {
-            Self::NoDeadLetterQueue(why) => why.into(),
-            Self::Upload(why) => why.into(),
-            other => other.into(),
+            Self::NoDeadLetterQueue(why) => why.reason(),
+            Self::Upload(why) => why.into_str(),
+            other => other.into_str(),
         }
     }
 }
 
-impl From<Permanent> for &'static str {
-    fn from(why: Permanent) -> Self {
-        match why {
-            Permanent::Unreadable(why) => why.into(),
-            Permanent::Unmappable(why) => why.into(),
-            Permanent::TooLarge => "too_large",
-            Permanent::Refused(_) => "refused",
-            Permanent::Unclear => "unclear",
-            Permanent::RetriesExhausted => "retries_exhausted",
-            Permanent::Panicked => "panicked",
+impl Permanent {
+    /// In the response, the log and the letter.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Unreadable(why) => why.into_str(),
+            Self::Unmappable(why) => why.into_str(),
+            Self::TooLarge => "too_large",
+            Self::Refused(_) => "refused",
+            Self::Unclear => "unclear",
+            Self::RetriesExhausted => "retries_exhausted",
+            Self::Panicked => "panicked",
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::clock;
 use crate::mapping::identity::purchasely_id;
 use crate::mapping::{self, FieldOutcome, Mapped, Notes, Origin, Rules};
 use crate::outcome::{Failure, Outcome, Permanent};
-use crate::purchasely::{Event, Verified};
+use crate::purchasely::Event;
 use crate::report::Report;
 use crate::telemetry::{UnknownEvents, catch_panic};
 use futures_util::FutureExt;
@@ -66,8 +66,8 @@ pub struct Delivery<'d> {
     pub origin: Origin,
     /// The only records that are still to be sent; `None` is all of them.
     pub records: Option<Vec<Role>>,
-    /// How the event queue knows it; `None` for a webhook from the HTTP endpoint.
-    pub message: Option<Message<'d>>,
+    /// `None` for a webhook from the HTTP endpoint.
+    pub queued: Option<Queued<'d>>,
 }
 
 /// Why an event can never be relayed, and where the function panicked over it, if it did.
@@ -77,27 +77,23 @@ pub struct Undeliverable {
     pub panicked_at: Option<String>,
 }
 
-/// A message of the event queue.
+/// What the event queue knows of a webhook.
 #[derive(Debug, Clone, Copy)]
-pub struct Message<'d> {
-    pub id: &'d str,
-    pub receipt_handle: Option<&'d str>,
-    pub receive_count: u32,
-    /// Messages of one group are relayed in order.
+pub struct Queued<'d> {
+    /// The events of one group are relayed in order.
     pub group: Option<&'d str>,
     /// When SQS got it, as time since 1970.
     pub sent_at: Option<Duration>,
 }
 
-/// A delivery and how it ended.
+/// How a delivery of a batch ended.
 #[derive(Debug)]
-pub struct Relayed<'d> {
-    pub delivery: &'d Delivery<'d>,
+pub struct Relayed {
     pub report: Report,
     /// Whether CleverTap may still be working on its profile, or on that of an earlier event of the group.
     pub is_after_profile: bool,
     /// Whether it is to be delivered again: it is not settled, or only its message keeps the group waiting for its
-    /// profile. Then its claim makes it a duplicate.
+    /// profile.
     pub comes_again: bool,
 }
 
@@ -139,6 +135,7 @@ enum Hold {
     ClaimOpen,
     /// CleverTap may still be working on its profile.
     ProfileUnderWay,
+    Both,
 }
 
 /// What is to be done for an event.
@@ -200,29 +197,31 @@ impl Relay {
         job.report(if is_stored { Outcome::Queued } else { failed }, Some(secret))
     }
 
-    /// Relays a batch in its order, as far as the time goes, and nothing that needs an upload without a secret.
-    pub async fn relay_batch<'d>(
-        &'d self,
-        deliveries: &'d [Delivery<'d>],
+    /// Relays a batch in its order, as far as the time goes, and nothing that needs an upload without a secret. Returns how
+    /// each delivery ended, in the same order.
+    pub async fn relay_batch(
+        &self,
+        deliveries: &[Delivery<'_>],
         secret: Option<Arc<Secret>>,
         budget: Budget,
-    ) -> Vec<Relayed<'d>> {
+    ) -> Vec<Relayed> {
         let mut jobs: Vec<_> = deliveries.iter().map(|delivery| self.decide(delivery)).collect();
         self.take_turns(&mut jobs, secret.clone(), budget).await;
         let mut after_profile = HashSet::new();
         let relayed = jobs.into_iter().map(|job| {
-            let (delivery, group) = (job.delivery, job.delivery.group());
-            let is_held = job.hold == Some(Hold::ProfileUnderWay);
-            if is_held {
+            let group = job.delivery.group();
+            let hold = job.hold;
+            if matches!(hold, Some(Hold::ProfileUnderWay | Hold::Both)) {
                 after_profile.extend(group);
             }
-            let is_claimed = self.claims.is_some() && !job.dedup_unavailable;
             let report = job.report(Outcome::Waiting, secret.as_deref());
-            let is_known = report.outcome == Outcome::Relayed && is_claimed;
+            // Only a done claim makes it a duplicate.
+            let is_held = report.outcome == Outcome::Relayed
+                && hold == Some(Hold::ProfileUnderWay)
+                && self.claims.is_some();
             Relayed {
-                delivery,
                 is_after_profile: group.is_some_and(|group| after_profile.contains(group)),
-                comes_again: !report.outcome.is_settled() || is_held && is_known,
+                comes_again: !report.outcome.is_settled() || is_held,
                 report,
             }
         });
@@ -347,7 +346,11 @@ impl Relay {
         notes: &mut Notes,
     ) -> Decision<'d> {
         let on_field = &mut |field: &str, outcome: FieldOutcome<'_>| notes.add(field, &outcome);
-        match mapping::map(event, &self.rules, delivery.origin, on_field) {
+        let mapping = mapping::map(event, &self.rules, delivery.origin, on_field);
+        if mapping.lacks_revenue {
+            notes.add_missing_revenue();
+        }
+        match mapping.mapped {
             Mapped::Ignored(why) => Decision::ended(Outcome::Ignored(why)),
             Mapped::Unmappable(why) => Decision::undeliverable(Permanent::Unmappable(why).into()),
             Mapped::Records { account, mut records } => {
@@ -416,7 +419,7 @@ impl Relay {
         else {
             return true;
         };
-        let accepted: Vec<&str> = upload.accepted().into_iter().map(Into::into).collect();
+        let accepted: Vec<&str> = upload.accepted().iter().map(Role::into_str).collect();
         accepted.is_empty() || claims.add_accepted(key, &accepted).await
     }
 
@@ -431,11 +434,10 @@ impl Relay {
             Permanent::Refused(code) => Some(code.to_string().into()),
             _ => None,
         };
-        let reason: &str = why.into();
         let letter = NewMessage {
             body: job.delivery.body,
             attributes: vec![
-                (REASON, Some(reason.into())),
+                (REASON, Some(why.reason().into())),
                 ("code", code),
                 ("panicked_at", undeliverable.panicked_at.as_deref().map(Cow::from)),
                 ("event_id", event.and_then(Event::id).map(Cow::from)),
@@ -456,7 +458,7 @@ impl Relay {
 }
 
 impl Undeliverable {
-    fn panicked(place: String) -> Self {
+    pub fn panicked(place: String) -> Self {
         Self { why: Permanent::Panicked, panicked_at: Some(place) }
     }
 }
@@ -467,27 +469,19 @@ impl From<Permanent> for Undeliverable {
     }
 }
 
-/// Parses a verified webhook.
-pub fn parse(body: Verified<'_>) -> Result<Event<'_>, Undeliverable> {
-    match catch_panic(|| Event::parse(body)) {
-        Ok(parsed) => parsed.map_err(|why| Permanent::Unreadable(why).into()),
-        Err(place) => Err(Undeliverable::panicked(place)),
-    }
-}
-
 impl<'d> Delivery<'d> {
     fn group(&self) -> Option<&'d str> {
-        self.message?.group
+        self.queued?.group
     }
 
     /// When SQS got it, as time since 1970.
     fn sent_at(&self) -> Option<Duration> {
-        self.message?.sent_at
+        self.queued?.sent_at
     }
 
     /// How long ago the event happened, if Purchasely itself sends it now and it has a time.
     fn age(&self, event: &Event<'_>) -> Option<Duration> {
-        let is_new = self.origin == Origin::Purchasely && self.message.is_none();
+        let is_new = self.origin == Origin::Purchasely && self.queued.is_none();
         let happened = time_of(event).filter(|_| is_new);
         happened.map(|time| age(Some(time)))
     }
@@ -576,7 +570,7 @@ impl Job<'_> {
         self.outcome = Some(outcome);
         self.dedup_unavailable |= !is_remembered;
         if !is_remembered && outcome == Outcome::Relayed {
-            self.hold.get_or_insert(Hold::ClaimOpen);
+            self.hold = Some(self.hold.map_or(Hold::ClaimOpen, |_| Hold::Both));
         }
     }
 

@@ -125,7 +125,7 @@ fn line<'r>(report: &'r Report, invocation: Invocation<'r>, now: SystemTime) -> 
     metrics.count_if("ClaimsUnavailable", report.dedup_unavailable);
     Line {
         timestamp: timestamp(now),
-        level: report.severity().into(),
+        level: report.severity().into_str(),
         message: report.message(),
         outcome: row.word,
         reason: row.reason,

@@ -45,7 +45,7 @@ impl Events {
         let event = Event::parse(Verified::unsigned(body.as_bytes()))?;
         let rules = Rules::default();
         let Mapped::Records { records, .. } =
-            mapping::map(&event, &rules, Origin::Purchasely, &mut |_, _| {})
+            mapping::map(&event, &rules, Origin::Purchasely, &mut |_, _| {}).mapped
         else {
             return Err(format!("{SAMPLE} maps to no records").into());
         };

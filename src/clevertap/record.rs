@@ -64,7 +64,7 @@ pub enum Content<'e> {
 
 /// What a record is for. It is not uploaded; results and dead letters name records by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr, strum::EnumString)]
-#[strum(serialize_all = "snake_case")]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum Role {
     Profile,
     Event,
@@ -81,7 +81,7 @@ impl Role {
     /// Several roles in one text, as a message carries them.
     #[must_use]
     pub fn list(roles: &[Self]) -> String {
-        let words: Vec<&str> = roles.iter().map(|role| (*role).into()).collect();
+        let words: Vec<&str> = roles.iter().map(Role::into_str).collect();
         words.join(",")
     }
 

@@ -58,7 +58,7 @@ pub enum Unsettled {
 
 /// Why an upload has to be sent again later, grouped by who must act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, IntoStaticStr)]
-#[strum(serialize_all = "snake_case")]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum UploadFailure {
     // The operator.
     #[error(

@@ -2,7 +2,7 @@
 //!
 //! It does not know the rules that relate one variable to another; errors and warnings are collected.
 
-use super::{ConfigError, SignaturePolicy};
+use super::{ConfigError, SignaturePolicy, default_of};
 use crate::clevertap::{REGIONS, Region, limits::NameProblem};
 use crate::http;
 use ::http::HeaderValue;
@@ -13,13 +13,9 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
-/// 25 days: longer than Purchasely retries (20 days and 10 hours), in case it does not sign a retry again, and
-/// shorter than a claim is kept, so that a recorded webhook cannot be sent again later.
-const DEFAULT_TOLERANCE_SECONDS: u64 = 2_160_000;
-
-/// 21 days: Purchasely's retries and a reserve.
+/// 21 days: Purchasely retries for 20 days and 10 hours, and may not sign a retry again.
 const MIN_TOLERANCE_SECONDS: u64 = 21 * 86_400;
-/// How long a claim is kept.
+/// How long a claim is kept: after that, a recorded webhook could be sent again.
 const MAX_TOLERANCE_SECONDS: u64 = 30 * 86_400;
 
 pub struct Reader<'l> {
@@ -55,12 +51,16 @@ impl<'l> Reader<'l> {
         value.or_else(|| self.invalid(variable, format!("is not set; set it to {allowed}")))
     }
 
-    /// The value of the allowed word; that of the first one if the variable is not set.
+    /// The value of a variable, or its default.
+    pub fn value_or_default(&self, variable: &str) -> String {
+        self.value(variable).unwrap_or_else(|| default_of(variable).to_owned())
+    }
+
+    /// The value of the allowed word.
     pub fn choice<T: Copy>(&mut self, variable: &'static str, allowed: &[(&str, T)]) -> T {
-        let value = self.value(variable);
-        let value = value.as_deref().unwrap_or(allowed[0].0);
+        let value = self.value_or_default(variable);
         let mut choices = allowed.iter();
-        if let Some((_, choice)) = choices.find(|(word, _)| word.eq_ignore_ascii_case(value)) {
+        if let Some((_, choice)) = choices.find(|(word, _)| word.eq_ignore_ascii_case(&value)) {
             return *choice;
         }
         let words: Vec<_> = allowed.iter().map(|(word, _)| *word).collect();
@@ -161,8 +161,7 @@ impl<'l> Reader<'l> {
         const TOLERANCE: &str = "PURCHASELY_SIGNATURE_TOLERANCE_SECONDS";
         let is_required =
             self.choice("PURCHASELY_SIGNATURE", &[("required", true), ("off", false)]);
-        let value = self.value(TOLERANCE);
-        let seconds = value.map_or(Ok(DEFAULT_TOLERANCE_SECONDS), |value| value.parse());
+        let seconds = self.value_or_default(TOLERANCE).parse();
         if seconds.is_err() {
             self.error(TOLERANCE, "is not a whole number of seconds; 0 is no limit");
         }

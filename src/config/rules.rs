@@ -22,7 +22,6 @@ pub fn read(
     account_id: Option<&HeaderValue>,
     sandbox_account_id: Option<&HeaderValue>,
 ) -> Rules {
-    let defaults = IdentityRules::default();
     let event_names = event_names(reader);
     let revenue = revenue(reader, &event_names);
     Rules {
@@ -43,9 +42,7 @@ pub fn read(
                     ("clevertap_id", AnonymousUserIdAs::ClevertapId),
                 ],
             ),
-            clevertap_id_field: reader
-                .value("CLEVERTAP_ID_FIELD")
-                .unwrap_or(defaults.clevertap_id_field),
+            clevertap_id_field: reader.value_or_default("CLEVERTAP_ID_FIELD"),
         },
         properties: PropertyRules {
             omitted: omitted(reader),
@@ -278,9 +275,9 @@ fn money_event(
 
 fn revenue_currency(reader: &mut Reader<'_>) -> RevenueCurrency {
     const VARIABLE: &str = "REVENUE_CURRENCY";
-    let value = reader.value(VARIABLE).unwrap_or_default().to_lowercase();
+    let value = reader.value_or_default(VARIABLE).to_lowercase();
     match value.as_str() {
-        "" | "integration" => RevenueCurrency::Integration,
+        "integration" => RevenueCurrency::Integration,
         "customer" => RevenueCurrency::Customer,
         code if is_currency_code(code) => RevenueCurrency::Code(value),
         _ => {

@@ -34,7 +34,7 @@ pub enum Environment {
 
 /// Why a body is not an event. None of these succeeds when the webhook is sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, strum::IntoStaticStr)]
-#[strum(serialize_all = "snake_case")]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum Unreadable {
     /// Not JSON, not UTF-8 or truncated.
     #[error("the body is not valid JSON")]

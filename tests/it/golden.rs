@@ -73,7 +73,8 @@ fn variants() -> [Variant; 6] {
 
 fn upload_of(sample: &[u8], rules: &Rules) -> String {
     let event = Event::parse(Verified::unsigned(sample)).expect("a sample is an event");
-    let Mapped::Records { records, .. } = map(&event, rules, Origin::Purchasely, &mut |_, _| {})
+    let Mapped::Records { records, .. } =
+        map(&event, rules, Origin::Purchasely, &mut |_, _| {}).mapped
     else {
         panic!("a sample is relayed");
     };

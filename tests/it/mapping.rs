@@ -158,7 +158,8 @@ fn rules() -> impl Strategy<Value = Rules> {
 
 fn records(body: &[u8], rules: &Rules) -> Option<(Vec<u8>, Vec<Value>)> {
     let event = Event::parse(Verified::unsigned(body)).expect("an object with a name");
-    let Mapped::Records { records, .. } = map(&event, rules, Origin::Purchasely, &mut |_, _| {})
+    let Mapped::Records { records, .. } =
+        map(&event, rules, Origin::Purchasely, &mut |_, _| {}).mapped
     else {
         return None;
     };

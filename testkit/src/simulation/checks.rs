@@ -385,9 +385,10 @@ impl<'s> Judged<'s> {
                 |(_, arrival): &(usize, &Arrival)| invocation(arrival) == upload.invocation;
             arrivals.len() > 1 && arrivals.iter().any(is_here)
         });
-        // The message of a dead letter is deleted, so it keeps no later one waiting.
+        // The message of a dead letter is deleted, so it keeps no later one waiting, nor does one without a done claim.
         let is_late = matches!(upload.fault, Some(Fault::Late(_)))
             && (self.state.lettered.contains_key(&event.id)
+                || self.has_failed_to_write(upload, &event.id)
                 || upload.invocation.is_some_and(|number| !self.is_batch(number)));
         // A dead letter's claim is never done. Purchasely sent it again although it was acknowledged, or the function
         // stopped before it could say that the letter is stored.
@@ -399,7 +400,23 @@ impl<'s> Judged<'s> {
         let is_letter_again = self.state.lettered.contains_key(&event.id)
             && (self.state.history[event.number].is_copied
                 || self.state.exchanges.iter().any(has_stopped));
-        is_repeated || is_late || is_letter_again || self.is_misdated(event)
+        // Nothing of an event arrived whose only record was refused, so its copy is no repeat.
+        let is_refused_again = event.kind == Kind::Profile
+            && self.is_profile_refused(event)
+            && self.may_lack_claim(upload, event);
+        is_repeated || is_late || is_letter_again || is_refused_again || self.is_misdated(event)
+    }
+
+    /// Whether the claim that settled an event may be unknown to a later upload.
+    fn may_lack_claim(&self, upload: &Exchange, event: &Event) -> bool {
+        let is_lost = |call: &Exchange| {
+            let is_write = call.update.is_some_and(|update| update != Update::Claim);
+            is_write && call.events.contains(&event.id) && !call.is_intact && call.fault.is_some()
+        };
+        self.state.replaced.iter().any(|tick| *tick < upload.sent.tick)
+            || upload.sent.at >= self.state.history[event.number].sent + CLAIMS_LAST
+            || self.is_unclaimed(upload, &event.id)
+            || self.state.exchanges.iter().any(is_lost)
     }
 
     /// Whether an event was queued by an environment whose clock was so wrong that the function cannot tell whether SQS
@@ -446,14 +463,22 @@ impl<'s> Judged<'s> {
         problems
     }
 
-    /// Whether CleverTap refused an event's profile for good.
+    /// Whether CleverTap refused an event's profile for good. What would make a letter of an event ends one that has only
+    /// a profile, because a redrive writes none: an unclear answer, or 13 days in the queue.
     fn is_profile_refused(&self, event: &Event) -> bool {
-        self.state.exchanges.iter().any(|upload| {
-            let number = upload.profiles.iter().find(|(_, id)| *id == event.id);
-            number.is_some_and(|(number, _)| {
-                let is_other = matches!(upload.fault, Some(Fault::Record { number: other, .. }) if other != *number);
-                !is_other && meaning(upload) == Some(Meaning::Final)
-            })
+        let is_alone = event.kind == Kind::Profile;
+        let given_up = self.state.history[event.number].sent + QUEUE_LASTS;
+        self.state.exchanges.iter().any(|request| {
+            let number = request.profiles.iter().find(|(_, id)| *id == event.id);
+            let is_refused = number.is_some_and(|(number, _)| {
+                let is_other = matches!(request.fault, Some(Fault::Record { number: other, .. }) if other != *number);
+                let meaning = meaning(request);
+                !is_other
+                    && (meaning == Some(Meaning::Final)
+                        || is_alone && meaning == Some(Meaning::Unclear))
+            });
+            let is_late = || request.events.contains(&event.id) && request.sent.at >= given_up;
+            is_refused || is_alone && is_late()
         })
     }
 

@@ -167,10 +167,16 @@ impl Lambda {
             let mut fleet = self.fleet();
             let fleet = &mut *fleet;
             let before = fleet.idle.len();
-            fleet.idle.retain(|environment| environment.version == fleet.version);
+            let is_storm = world.is_storm();
+            fleet.idle.retain(|environment| {
+                environment.version == fleet.version && (is_storm || !is_late(environment.skew_ms))
+            });
             fleet.environments -= before - fleet.idle.len();
+            if !is_storm && is_late(fleet.skew_ms) {
+                fleet.skew_ms = 0;
+            }
             let mut state = world.state();
-            if !fleet.idle.is_empty() && (!world.is_storm() || state.rng.u8(..10) > 0) {
+            if !fleet.idle.is_empty() && (!is_storm || state.rng.u8(..10) > 0) {
                 let chosen = state.rng.usize(..fleet.idle.len());
                 return Ok(fleet.idle.swap_remove(chosen));
             }
@@ -243,6 +249,12 @@ impl Lambda {
 }
 
 /// The records that each message of a batch names, by the event's id, where there is no other message of the event.
+/// Whether an environment's clock makes each request look too old to be served (docs/architecture.md, "Time"). Such an
+/// environment ends with the storm.
+fn is_late(skew_ms: i64) -> bool {
+    (3_000..=10_000).contains(&skew_ms)
+}
+
 fn records_left(payload: &Value) -> BTreeMap<String, String> {
     let mut left = BTreeMap::<String, Option<String>>::new();
     for message in payload["Records"].as_array().into_iter().flatten() {

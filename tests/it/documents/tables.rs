@@ -7,7 +7,7 @@ use crate::template::{of_type, template};
 use purchasely_clevertap::clevertap::{REGIONS, UploadFailure};
 use purchasely_clevertap::config::SETTINGS;
 use purchasely_clevertap::mapping::profile::{self, DEFAULT_PROPERTIES};
-use purchasely_clevertap::mapping::{FieldOutcome, Ignored, Unmappable};
+use purchasely_clevertap::mapping::{FieldOutcome, Ignored, NO_AMOUNT, Unmappable};
 use purchasely_clevertap::outcome::{Failure, Outcome, Permanent};
 use purchasely_clevertap::purchasely::catalogue::{
     self, Category, EVENTS, FIELDS, Kind, MONEY_PREFIXES,
@@ -101,21 +101,16 @@ fn variables() -> BTreeMap<String, String> {
 fn settings() -> Rows {
     let mut variables = variables();
     let mut rows = Rows::new();
-    for setting in SETTINGS {
-        let parameter = variables.remove(setting.name).unwrap_or_default();
-        let same_words = setting.name.replace('_', "") == parameter.to_uppercase();
-        assert!(parameter.is_empty() || same_words, "{} and {parameter}", setting.name);
+    for (name, default) in SETTINGS {
+        let parameter = variables.remove(name).unwrap_or_default();
+        let same_words = name.replace('_', "") == parameter.to_uppercase();
+        assert!(parameter.is_empty() || same_words, "{name} and {parameter}");
         let parameter = if parameter.is_empty() {
             "–".to_owned()
         } else {
             list([&*parameter])
         };
-        rows.push(format!(
-            "`{}` | {parameter} | {} | {}",
-            setting.name,
-            value(setting.default),
-            setting.meaning
-        ));
+        rows.push(format!("`{name}` | {parameter} | {}", value(default)));
     }
     assert!(variables.is_empty(), "the function does not read {:?}", variables.keys());
     rows
@@ -238,9 +233,10 @@ fn adjustments() -> Rows {
     let name = || "name".into();
     let outcomes = each!(FieldOutcome: Sent(name()), SentAsDate(name()), Sanitized(name()), MillisecondTwin, Sensitive,
         Omitted, Unknown, Empty, WrongType, Unreadable, Placeholder, UnknownEnvironment, UnusableName,
-        Collision(name()), OverLimit, NoAmount);
+        Collision(name()), OverLimit);
     let adjustments = outcomes.iter().filter(|outcome| outcome.is_adjustment());
-    adjustments.map(|outcome| list([outcome.into()])).collect()
+    let words = adjustments.map(FieldOutcome::into_str);
+    words.chain([NO_AMOUNT]).map(|word| list([word])).collect()
 }
 
 fn events() -> Rows {

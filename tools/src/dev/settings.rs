@@ -1,10 +1,10 @@
 //! The settings with which the function on this machine maps, and what others would change for a webhook.
-//! It does not know what a setting means: the function's own table and code do.
+//! It does not know what a setting means: the function and docs/settings.md do.
 
 use crate::Unusable;
 use crate::explain::explanation::{Explanation, explain};
 use crate::explain::invalid_settings;
-use purchasely_clevertap::config::{Config, ConfigError, SETTINGS, Setting, environment};
+use purchasely_clevertap::config::{Config, ConfigError, SETTINGS, environment};
 use purchasely_clevertap::mapping::Rules;
 use serde::Serialize;
 use serde_json::json;
@@ -51,12 +51,12 @@ impl Settings {
 
     /// The settings of the mapping.
     pub fn list(&self) -> Vec<Listed> {
-        let listed = of_mapping().map(|setting| Listed {
-            name: setting.name,
-            parameter: parameter(setting.name),
-            value: self.value(setting.name).unwrap_or_default(),
-            default: setting.default,
-            about: setting.meaning,
+        let listed = of_mapping().map(|(name, default)| Listed {
+            name,
+            parameter: parameter(name),
+            value: self.value(name).unwrap_or_default(),
+            default,
+            about: meaning(name),
         });
         listed.collect()
     }
@@ -71,7 +71,7 @@ impl Settings {
         body: &[u8],
         changes: &BTreeMap<String, String>,
     ) -> Result<Comparison, String> {
-        let is_unknown = |name: &&String| of_mapping().all(|setting| setting.name != **name);
+        let is_unknown = |name: &&String| of_mapping().all(|(known, _)| known != **name);
         if let Some(name) = changes.keys().find(is_unknown) {
             return Err(format!("{name} is not a setting of the mapping; /api/state lists them"));
         }
@@ -96,9 +96,17 @@ impl Settings {
     }
 }
 
-fn of_mapping() -> impl Iterator<Item = &'static Setting> {
-    let from_first = SETTINGS.iter().skip_while(|setting| setting.name != FIRST);
-    from_first.take_while(|setting| setting.name != AFTER_LAST)
+fn of_mapping() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let from_first = SETTINGS.into_iter().skip_while(|(name, _)| *name != FIRST);
+    from_first.take_while(|(name, _)| *name != AFTER_LAST)
+}
+
+/// The last cell of a setting's row in the documentation.
+fn meaning(name: &str) -> &'static str {
+    const PAGE: &str = include_str!("../../../docs/settings.md");
+    let row = PAGE.lines().find(|line| line.starts_with(&format!("| `{name}` |")));
+    row.and_then(|row| row.trim_end_matches(" |").rsplit(" | ").next())
+        .unwrap_or_default()
 }
 
 /// The template's parameter of a variable has the same words; the generated table in docs/settings.md checks that.
@@ -118,11 +126,11 @@ mod tests {
     fn the_settings_of_the_mapping_are_parameters_of_the_template() {
         let template = testkit::process::repository().join("template.yaml");
         let template = std::fs::read_to_string(template).expect("template.yaml");
-        for setting in of_mapping() {
-            let parameter = parameter(setting.name);
+        for (name, _) in of_mapping() {
+            let parameter = parameter(name);
             assert!(template.contains(&format!("\n  {parameter}:\n")), "{parameter}");
         }
-        let names: Vec<_> = of_mapping().map(|setting| setting.name).collect();
+        let names: Vec<_> = of_mapping().map(|(name, _)| name).collect();
         assert_eq!((names[0], names[names.len() - 1]), (FIRST, "CLEVERTAP_SANDBOX_ACCOUNT_ID"));
     }
 }

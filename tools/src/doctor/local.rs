@@ -68,8 +68,9 @@ pub async fn tools(findings: &mut Findings) {
 
 /// The function's variables in this process's environment; `None` if none is set.
 pub fn environment() -> Option<Variables> {
-    let names = SETTINGS.iter().map(|setting| setting.name);
-    let set = names.filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)));
+    let set = SETTINGS
+        .iter()
+        .filter_map(|(name, _)| Some(((*name).to_owned(), std::env::var(name).ok()?)));
     let variables: Variables = set.collect();
     // Other programs read SSL_CERT_FILE too.
     let has_own = variables.keys().any(|name| name != "SSL_CERT_FILE");
@@ -114,7 +115,7 @@ fn assignment(line: &str) -> Option<(String, String)> {
 /// Reads the variables as the function does.
 pub fn settings(source: &str, variables: &Variables, findings: &mut Findings) -> Option<Config> {
     for name in variables.keys() {
-        let is_own = SETTINGS.iter().any(|known| known.name == name);
+        let is_own = SETTINGS.iter().any(|(known, _)| known == name);
         if !is_own && !FOREIGN_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
             findings.add(Id::SettingUnknown, name, format!("set in {source}"));
         }

@@ -74,7 +74,7 @@ pub fn explain(file: String, body: &[u8], rules: &Rules) -> Explanation {
     let properties = properties::of_event(&event, &rules.properties, &mut |field, outcome| {
         outcomes.push((field.to_owned(), outcome));
     });
-    let mapped = mapping::map(&event, rules, Origin::Purchasely, &mut |_, _| {});
+    let mapped = mapping::map(&event, rules, Origin::Purchasely, &mut |_, _| {}).mapped;
     let (outcome, why, account, records) = match mapped {
         Mapped::Records { account, records } => {
             let account = match account {

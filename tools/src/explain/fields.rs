@@ -74,7 +74,6 @@ fn why(field: &str, outcome: &FieldOutcome<'_>, all: &[Outcome<'_>]) -> String {
             }
         }
         FieldOutcome::OverLimit => format!("beyond CleverTap's limit of {}", limits::PROPERTIES),
-        FieldOutcome::NoAmount => "no amount with its currency".to_owned(),
     }
 }
 

@@ -103,7 +103,7 @@ impl Schema {
     }
 
     fn add(&mut self, event: &Event<'_>, rules: &Rules) {
-        let mapped = map(event, rules, Origin::Purchasely, &mut |_, _| {});
+        let mapped = map(event, rules, Origin::Purchasely, &mut |_, _| {}).mapped;
         let Mapped::Records { records, .. } = mapped else {
             return;
         };

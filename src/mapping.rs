@@ -70,6 +70,8 @@ pub struct Notes {
     pub unknown_environment: bool,
 }
 
+/// What [`Notes::adjusted`] says of a revenue event that is not raised.
+pub const NO_AMOUNT: &str = "no_amount";
 /// More adjusted properties are counted, not named.
 const MAX_ADJUSTED: usize = 20;
 /// A longer name is cut in [`Notes`].
@@ -77,17 +79,24 @@ const MAX_NOTED_BYTES: usize = 120;
 
 impl Notes {
     pub fn add(&mut self, field: &str, outcome: &FieldOutcome<'_>) {
-        self.revenue_missing |= *outcome == FieldOutcome::NoAmount;
         self.has_placeholder |= *outcome == FieldOutcome::Placeholder;
         self.unknown_environment |= *outcome == FieldOutcome::UnknownEnvironment;
-        if !outcome.is_adjustment() {
-            return;
+        if outcome.is_adjustment() {
+            self.adjust(field, outcome.into_str());
         }
+    }
+
+    /// Notes that a transaction has no amount in the currency that counts.
+    pub fn add_missing_revenue(&mut self) {
+        self.revenue_missing = true;
+        self.adjust("revenue", NO_AMOUNT);
+    }
+
+    fn adjust(&mut self, name: &str, word: &str) {
         self.adjusted_count += 1;
         if self.adjusted.len() < MAX_ADJUSTED {
-            let field = &field[..field.floor_char_boundary(MAX_NOTED_BYTES)];
-            let word: &str = outcome.into();
-            self.adjusted.push(format!("{field}: {word}"));
+            let name = &name[..name.floor_char_boundary(MAX_NOTED_BYTES)];
+            self.adjusted.push(format!("{name}: {word}"));
         }
     }
 }
@@ -99,6 +108,14 @@ pub enum Origin {
     Purchasely,
     /// The dead-letter queue or a replay. CleverTap may have newer values by now, so no profile is written.
     Redelivered,
+}
+
+/// An event as far as the rules decide about it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mapping<'e> {
+    pub mapped: Mapped<'e>,
+    /// Whether a transaction raises no revenue event, because it has no amount in the currency that counts.
+    pub lacks_revenue: bool,
 }
 
 /// What to do with an event.
@@ -119,7 +136,7 @@ pub enum Mapped<'e> {
 
 /// Why there is nothing to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
-#[strum(serialize_all = "snake_case")]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum Ignored {
     /// Excluded by `EVENTS_ENABLED` or `EVENTS_DISABLED`, and there is no profile or revenue record.
     EventDisabled,
@@ -144,7 +161,7 @@ impl Ignored {
 
 /// Why an event can never be sent as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, strum::IntoStaticStr)]
-#[strum(serialize_all = "snake_case")]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum Unmappable {
     #[error(
         "the event has no user: neither user_id, anonymous_user_id nor the CleverTap ID field has an id"
@@ -169,7 +186,7 @@ pub enum Unmappable {
 
 /// What happened to one payload field. Variants with a name carry that of the property.
 #[derive(Debug, Clone, PartialEq, Eq, strum::IntoStaticStr)]
-#[strum(serialize_all = "snake_case")]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum FieldOutcome<'e> {
     Sent(Cow<'e, str>),
     #[strum(serialize = "date")]
@@ -202,8 +219,6 @@ pub enum FieldOutcome<'e> {
     Collision(Cow<'e, str>),
     /// CleverTap's maximum number of properties was reached, or that of properties made of undocumented fields.
     OverLimit,
-    /// Of a transaction: it has no amount in the currency that counts, so there is no revenue event.
-    NoAmount,
 }
 
 impl FieldOutcome<'_> {
@@ -220,7 +235,6 @@ impl FieldOutcome<'_> {
                 | Self::UnusableName
                 | Self::Collision(_)
                 | Self::OverLimit
-                | Self::NoAmount
         )
     }
 }
@@ -231,11 +245,13 @@ pub fn map<'e>(
     rules: &'e Rules,
     origin: Origin,
     on_field: &mut dyn FnMut(&str, FieldOutcome<'e>),
-) -> Mapped<'e> {
+) -> Mapping<'e> {
     let environment = event.environment();
     let (account, is_events_only) = match (environment, rules.sandbox) {
         (Environment::Unknown, _) => (Account::Main, !rules.is_test_account),
-        (Environment::Sandbox, SandboxRule::Drop) => return Mapped::Ignored(Ignored::Sandbox),
+        (Environment::Sandbox, SandboxRule::Drop) => {
+            return Mapped::Ignored(Ignored::Sandbox).into();
+        }
         (Environment::Sandbox, SandboxRule::EventsOnly) => (Account::Main, true),
         (Environment::Sandbox, SandboxRule::OwnAccount) => (Account::Sandbox, false),
         (Environment::Sandbox, SandboxRule::Whole) | (Environment::Production, _) => {
@@ -254,8 +270,8 @@ pub fn map<'e>(
     let user = match identified {
         Identified::User(user) => Ok(user),
         Identified::Device(id) => Ok(User::ObjectId(id)),
-        Identified::Anonymous => return Mapped::Ignored(Ignored::Anonymous),
-        Identified::UnknownDevice => return Mapped::Ignored(Ignored::AnonymousStore),
+        Identified::Anonymous => return Mapped::Ignored(Ignored::Anonymous).into(),
+        Identified::UnknownDevice => return Mapped::Ignored(Ignored::AnonymousStore).into(),
         Identified::Nobody => Err(Unmappable::NoIdentity),
         Identified::TooLong => Err(Unmappable::IdentityTooLong),
         Identified::UnfitClevertapId => Err(Unmappable::UnfitClevertapId),
@@ -276,31 +292,39 @@ pub fn map<'e>(
     let is_raised = rules.events.raises(event.name());
     if is_raised {
         let Some(name) = rules.event_name(event.name()) else {
-            return Mapped::Unmappable(Unmappable::UnusableName);
+            return Mapped::Unmappable(Unmappable::UnusableName).into();
         };
         contents.push((Role::Event, Content::Event { name, properties }));
     }
+    let lacks_revenue = revenue == Revenue::NoAmount;
     match revenue {
         Revenue::Raised { name, properties } => {
             let name = Cow::Borrowed(name);
             contents.push((Role::Revenue, Content::Event { name, properties }));
         }
-        Revenue::UnfitId => return Mapped::Unmappable(Unmappable::UnfitChargedId),
-        Revenue::NoAmount => on_field("revenue", FieldOutcome::NoAmount),
-        Revenue::Off | Revenue::NotMoney | Revenue::NotPositive => {}
+        Revenue::UnfitId => return Mapped::Unmappable(Unmappable::UnfitChargedId).into(),
+        Revenue::Off | Revenue::NotMoney | Revenue::NotPositive | Revenue::NoAmount => {}
     }
-    let user = match user {
-        _ if contents.is_empty() => return Mapped::Ignored(Ignored::EventDisabled),
-        Ok(user) => user,
+    let mapped = match user {
+        _ if contents.is_empty() => Mapped::Ignored(Ignored::EventDisabled),
+        Ok(user) => {
+            let at = event.time_ms("event_created_at").map(seconds);
+            let record = |(role, content)| Record { role, user: user.clone(), at, content };
+            Mapped::Records {
+                account,
+                records: contents.into_iter().map(record).collect(),
+            }
+        }
         // The event itself is disabled, so its other records are no reason for a dead letter.
-        Err(_) if !is_raised => return Mapped::Ignored(Ignored::NoUser),
-        Err(why) => return Mapped::Unmappable(why),
+        Err(_) if !is_raised => Mapped::Ignored(Ignored::NoUser),
+        Err(why) => Mapped::Unmappable(why),
     };
-    let at = event.time_ms("event_created_at").map(seconds);
-    let record = |(role, content)| Record { role, user: user.clone(), at, content };
-    Mapped::Records {
-        account,
-        records: contents.into_iter().map(record).collect(),
+    Mapping { mapped, lacks_revenue }
+}
+
+impl<'e> From<Mapped<'e>> for Mapping<'e> {
+    fn from(mapped: Mapped<'e>) -> Self {
+        Self { mapped, lacks_revenue: false }
     }
 }
 
@@ -365,7 +389,7 @@ mod tests {
 
     /// The account, and each record as `profile` or its event's name; or why there is none.
     fn summary(rules: &Rules, origin: Origin, body: &str) -> String {
-        match map(&event(body), rules, origin, &mut |_, _| {}) {
+        match map(&event(body), rules, origin, &mut |_, _| {}).mapped {
             Mapped::Records { account, records } => {
                 let name = |record: &Record<'_>| match &record.content {
                     Content::Event { name, .. } => name.to_string(),
@@ -398,7 +422,7 @@ mod tests {
         ] {
             let (event, rules) = (event(body), without_profile());
             let Mapped::Records { records, .. } =
-                map(&event, &rules, Origin::Purchasely, &mut |_, _| {})
+                map(&event, &rules, Origin::Purchasely, &mut |_, _| {}).mapped
             else {
                 panic!("nothing to send");
             };
@@ -412,7 +436,7 @@ mod tests {
         let body = r#"{"event_name":"SUBSCRIPTION_RENEWED","user_id":"u-9"}"#;
         let (event, rules) = (event(body), Rules::default());
         let Mapped::Records { records, .. } =
-            map(&event, &rules, Origin::Purchasely, &mut |_, _| {})
+            map(&event, &rules, Origin::Purchasely, &mut |_, _| {}).mapped
         else {
             panic!("nothing to send");
         };
@@ -571,11 +595,11 @@ mod tests {
     fn a_transaction_without_an_amount_is_reported() {
         let event = event(r#"{"event_name":"TRANSACTION_PROCESSED","user_id":"u"}"#);
         let rules = with_revenue();
-        let mut last = None;
-        map(&event, &rules, Origin::Purchasely, &mut |field, outcome| {
-            last = Some((field.to_owned(), <&str>::from(outcome)));
-        });
-        assert_eq!(last, Some(("revenue".to_owned(), "no_amount")));
+        let mapping = map(&event, &rules, Origin::Purchasely, &mut |_, _| {});
+        assert!(mapping.lacks_revenue);
+        let mut notes = Notes::default();
+        notes.add_missing_revenue();
+        assert_eq!(notes.adjusted, ["revenue: no_amount"]);
     }
 
     #[test]
