@@ -45,7 +45,6 @@ pub fn tables() -> BTreeMap<&'static str, Table> {
             profile_rules,
         ),
         ("revenue", "property | value", revenue),
-        ("source", "file | what it does", source),
         ("prices", "price of | USD | per | read | source", costs::prices),
         ("fixed-costs", "per month | quantity | with | USD", costs::fixed),
         ("event-costs", "per event | quantity | with | USD for a million", costs::events),
@@ -339,15 +338,4 @@ fn revenue() -> Rows {
         .keys()
         .map(|name| list([&**name]))
         .collect()
-}
-
-fn source() -> Rows {
-    let entries = std::fs::read_dir(path("src")).unwrap().map(|entry| entry.unwrap().path());
-    let parts = entries.filter(|path| path.is_file() || !path.with_extension("rs").exists());
-    let name = |path: std::path::PathBuf| {
-        let folder = if path.is_dir() { "/" } else { "" };
-        format!("`src/{}{folder}`", path.file_name().unwrap().display())
-    };
-    let names: BTreeSet<_> = parts.map(name).filter(|name| name != "`src/lib.rs`").collect();
-    names.into_iter().collect()
 }
