@@ -12,9 +12,10 @@ use crate::world::faulty::Faulty;
 use crate::world::secrets_manager::SecretsManager;
 use bytes::Bytes;
 use hyper::Request;
+use purchasely_clevertap::clock::unix_time;
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::path::Path;
+use std::time::Duration;
 
 pub const ACCOUNT_ID: &str = "ABC-123-4567";
 pub const PASSCODE: &str = "passcode-of-the-tests";
@@ -70,16 +71,7 @@ pub fn relayed() -> Answer {
 }
 
 pub fn now_seconds() -> u64 {
-    since_1970().as_secs()
-}
-
-pub fn now_ms() -> u128 {
-    since_1970().as_millis()
-}
-
-fn since_1970() -> Duration {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.expect("a clock after 1970")
+    unix_time().as_secs()
 }
 
 /// A renewal with these ids.
@@ -121,7 +113,7 @@ impl World {
         secrets_manager: impl Into<Faulty<SecretsManager>>,
         settings: &[(&str, &str)],
     ) -> Self {
-        Self::start_binary(function_path(), secrets_manager, settings).await
+        Self::start_binary(built("purchasely-clevertap"), secrets_manager, settings).await
     }
 
     /// The same with another build of the function.
@@ -194,8 +186,4 @@ impl World {
 
 pub fn signed(body: &[u8], secret: &str) -> Webhook {
     Webhook::new(body.to_vec(), secret, now_seconds())
-}
-
-pub fn function_path() -> PathBuf {
-    built("purchasely-clevertap")
 }

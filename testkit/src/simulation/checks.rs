@@ -132,7 +132,7 @@ impl<'s> Judged<'s> {
 
     /// Events that neither arrived whole, nor are ignored by rule, nor lie in the dead-letter queue.
     fn lost(&self) -> Vec<String> {
-        let letters = self.state.dead_letters.messages();
+        let letters = &self.state.aws.dead_letters.messages;
         let letters: BTreeSet<_> = letters.iter().flat_map(|letter| ids_in(&letter.body)).collect();
         let is_lost = |event: &&Event| {
             let has = |role| self.first(&event.id, role).is_some();

@@ -5,7 +5,6 @@ use super::faults::Service;
 use super::lambda::Lambda;
 use super::scenario::Length;
 use super::world::{MAX_DRAIN, World};
-use crate::world::claims::ClaimsTable;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -86,7 +85,7 @@ impl Incident {
             Self::Redrive => world.redrive(),
             Self::TableReplaced => {
                 let mut state = world.state();
-                state.table = ClaimsTable::default();
+                state.aws.claims.0.clear();
                 let tick = state.next_tick();
                 state.replaced.push(tick);
             }

@@ -8,7 +8,6 @@ use super::http::SimulatedHttp;
 use super::world::{DEAD_LETTERS_URL, QUEUE_URL, World};
 use crate::harness::{ACCOUNT_ID, SECRET_ID};
 use crate::in_memory;
-use crate::world::event_source;
 use lambda_runtime::{Context, LambdaEvent};
 use purchasely_clevertap::app;
 use purchasely_clevertap::handler::Handler;
@@ -98,11 +97,7 @@ impl Lambda {
         let environment = self.environment().await?;
         let (invocation, mut kill_in) = {
             let mut state = world.state();
-            let rate = if world.is_storm() {
-                world.scenario.kill_rate
-            } else {
-                0.0
-            };
+            let rate = world.storm_rate(world.scenario.kill_rate);
             let kill_in = (state.rng.f64() < rate).then(|| state.rng.u32(1..14));
             state.invocations.push(Invocation {
                 environment: environment.number,
@@ -138,8 +133,7 @@ impl Lambda {
         environment.http.freeze();
         world.note(format!("environment {number} is frozen after {took:?}"));
         if took > WORK {
-            let problem = format!("invocation {invocation} took {took:?}");
-            world.state().problems.push(problem);
+            world.problem(format!("invocation {invocation} took {took:?}"));
         }
         if let Ok(Some(answer)) = served {
             self.fleet().idle.push(environment);
@@ -153,11 +147,7 @@ impl Lambda {
         self.fleet().environments -= 1;
         world.state().invocations[invocation].is_killed = true;
         world.note(format!("environment {number} ends"));
-        Err(if served.is_ok() {
-            NoAnswer::Crashed
-        } else {
-            NoAnswer::TimedOut
-        })
+        served.map_err(|_| NoAnswer::TimedOut).and(Err(NoAnswer::Crashed))
     }
 
     /// An idle environment of the current deployment, or one that starts.
@@ -226,16 +216,14 @@ impl Lambda {
             let payload = json!({ "Records": batch });
             let mut answer = self.invoke(payload.clone(), None).await;
             // Lambda itself tries again while it has no environment.
-            for _ in 0..60 {
-                if answer != Err(NoAnswer::Throttled) {
-                    break;
-                }
+            let mut tries = 1..=60;
+            while answer == Err(NoAnswer::Throttled) && tries.next().is_some() {
                 sleep(Duration::from_secs(1)).await;
                 answer = self.invoke(payload.clone(), None).await;
             }
             let now = world.now();
             let mut state = world.state();
-            event_source::settle(&mut state.queue, &batch, answer.as_ref().ok(), now);
+            state.aws.events.settle(&batch, answer.as_ref().ok(), now);
             drop(state);
             world.queue_changed.notify_waiters();
         }

@@ -121,12 +121,12 @@ async fn play(world: &Arc<World>) {
         .collect();
     for (user, task) in users.into_iter().enumerate() {
         if task.await.is_err() {
-            world.state().problems.push(format!("user {user} panicked"));
+            world.problem(format!("user {user} panicked"));
         }
     }
     let end = Instant::now() + MAX_DRAIN;
     if !matches!(timeout_at(end, incidents).await, Ok(Ok(()))) {
-        world.state().problems.push("the switch to direct never ends".to_owned());
+        world.problem("the switch to direct never ends".to_owned());
     }
     world.drain(end).await;
     sleep(CLEVERTAP_FIXED).await;

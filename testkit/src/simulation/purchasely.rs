@@ -50,8 +50,7 @@ impl Purchasely {
                 failures += 1;
                 self.world.state().history[event.number].failures = failures;
                 if failures > RETRIES {
-                    let problem = format!("Purchasely gave up on {}", event.id);
-                    self.world.state().problems.push(problem);
+                    self.world.problem(format!("Purchasely gave up on {}", event.id));
                     break;
                 }
                 sleep(delay_after(failures)).await;
@@ -92,7 +91,7 @@ impl Purchasely {
             };
             sleep(wait).await;
             let now = self.world.now();
-            self.world.state().table.expire(now.as_secs());
+            self.world.state().aws.claims.expire(now.as_secs());
             self.post(&self.world.events[number], now).await;
             self.world.drain(Instant::now() + MAX_DRAIN).await;
         }
@@ -101,11 +100,7 @@ impl Purchasely {
     /// One delivery: its status, unless there was none within Purchasely's 10 s.
     async fn post(self: &Arc<Self>, event: &Event, signed_at: Duration) -> Option<u16> {
         let (is_reached, is_answered, signed_at, front, body) = {
-            let rate = if self.world.is_storm() {
-                self.world.scenario.fault_rate / 2.0
-            } else {
-                0.0
-            };
+            let rate = self.world.storm_rate(self.world.scenario.fault_rate / 2.0);
             let mut state = self.world.state();
             let is_reached = state.rng.f64() >= rate;
             let is_answered = state.rng.f64() >= rate;
@@ -161,14 +156,13 @@ impl Purchasely {
                 Ok(Err(NoAnswer::TimedOut)) => 503,
                 Ok(Err(NoAnswer::Crashed | NoAnswer::Failed)) => 502,
                 Err(_) => {
-                    let problem = format!("API Gateway gave up on {event_id}");
-                    self.world.state().problems.push(problem);
+                    self.world.problem(format!("API Gateway gave up on {event_id}"));
                     return 503;
                 }
             };
         if is_calm && status != 200 {
             let problem = format!("{event_id} is answered {status} although everything works");
-            self.world.state().problems.push(problem);
+            self.world.problem(problem);
         }
         status
     }
@@ -176,14 +170,9 @@ impl Purchasely {
     fn status_of(&self, answer: &Value) -> u16 {
         let text = answer.to_string();
         if text.contains(PRIVATE) {
-            self.world
-                .state()
-                .problems
-                .push(format!("an answer has a secret or a user id: {text}"));
+            self.world.problem(format!("an answer has a secret or a user id: {text}"));
         }
-        answer["statusCode"]
-            .as_u64()
-            .and_then(|status| u16::try_from(status).ok())
-            .unwrap_or(0)
+        let status = answer["statusCode"].as_u64().unwrap_or(0);
+        status.try_into().unwrap_or(0)
     }
 }
