@@ -306,12 +306,11 @@ impl Process {
         if built.contestant == Contestant::Relay {
             command.envs(DEPLOYED);
         }
-        let function = Function::spawn_command(command, api);
         let mut process = Self {
-            started_at: function.started_at,
+            started_at: Instant::now(),
             cpu_before: Duration::ZERO,
             group: None,
-            function,
+            function: Function::spawn_command(command, api),
         };
         if let Some(group) = group {
             group.add(process.function.pid())?;

@@ -31,7 +31,6 @@ pub struct World {
     pub function: Function,
 }
 
-/// What the function answered to an HTTP request.
 #[derive(Debug, PartialEq)]
 pub struct Answer {
     pub status: u64,
@@ -51,7 +50,6 @@ pub fn body() -> Vec<u8> {
     .into_bytes()
 }
 
-/// The value of a secret with these two in it.
 pub fn secret_value(passcode: &str, shared_secret: &str) -> String {
     json!({ "clevertap_passcode": passcode, "purchasely_shared_secret": shared_secret }).to_string()
 }
@@ -74,7 +72,6 @@ pub fn now_seconds() -> u64 {
     unix_time().as_secs()
 }
 
-/// A renewal with these ids.
 pub fn event(id: &str, user: &str) -> Value {
     json!({ "event_name": "SUBSCRIPTION_RENEWED", "event_id": id, "user_id": user, "plan": "p" })
 }

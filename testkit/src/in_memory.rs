@@ -29,7 +29,6 @@ thread_local! {
     static LOG: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
 }
 
-/// What the function talks to.
 #[derive(Clone)]
 pub struct Services {
     pub clevertap: CleverTap,
@@ -78,9 +77,6 @@ pub fn take_log() -> Vec<String> {
 }
 
 /// The function as the deployed binary builds it, on another way out.
-///
-/// # Panics
-/// When the settings are invalid, which is a mistake in the test.
 pub fn handler(settings: &[(&str, &str)], http: SharedHttp) -> Arc<Handler> {
     let value = |name: &str| {
         let (_, value) = settings.iter().find(|(setting, _)| *setting == name)?;
@@ -137,7 +133,6 @@ pub fn received(ending: Ending) -> Result<Response<Option<Bytes>>, NoResponse> {
     }
 }
 
-/// The clock of the AWS SDK.
 #[derive(Debug)]
 struct Clock;
 

@@ -23,9 +23,7 @@ use tokio::process::{ChildStdin, Command};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 
-/// How every path of the API begins.
 const VERSION: &str = "/2018-06-01/runtime/";
-const FUNCTION_NAME: &str = "relay";
 const FUNCTION_ARN: &str = "arn:aws:lambda:eu-west-1:123456789012:function:relay";
 /// The function's timeout, from the moment it gets an event.
 const FUNCTION_TIMEOUT: Duration = Duration::from_secs(9);
@@ -36,20 +34,16 @@ const PATIENCE: Duration = Duration::from_mins(1);
 #[derive(Clone)]
 pub struct RuntimeApi(Arc<State>);
 
-/// How one invocation went.
 #[derive(Debug)]
 pub struct Invocation {
     /// The function's response, or the error that it reported or that Lambda would report for it.
     pub result: Result<Value, Value>,
     pub handed_over_at: Instant,
-    /// When the whole answer had arrived.
     pub answered_at: Instant,
 }
 
 /// The process of a function, killed on drop.
 pub struct Function {
-    /// When it was spawned.
-    pub started_at: Instant,
     /// Open as long as the function is there, if the command has it piped.
     pub stdin: Option<ChildStdin>,
     pid: u32,
@@ -60,7 +54,6 @@ pub struct Function {
 }
 
 struct State {
-    /// Host and port.
     address: String,
     queue: mpsc::UnboundedSender<Event>,
     queued: tokio::sync::Mutex<mpsc::UnboundedReceiver<Event>>,
@@ -89,7 +82,6 @@ enum Phase {
 }
 
 impl RuntimeApi {
-    /// Starts the server on a free port of the loopback interface.
     pub async fn start() -> Self {
         let (listener, url) = listen().await;
         let (queue, queued) = mpsc::unbounded_channel();
@@ -110,10 +102,9 @@ impl RuntimeApi {
         &self.0.address
     }
 
-    /// Queues an event and resolves with the function's response, or with the error that it reports.
-    ///
-    /// A [`Value`] is sent as its JSON, a text as it stands. As for Lambda's callers, a function that ends is the
-    /// error `Runtime.ExitError`, and one that has not answered within its timeout the error `Sandbox.Timedout`.
+    /// Queues an event, a JSON text or [`Value`], and resolves with the function's response, or with the error that it
+    /// reports. A function that ends is the error `Runtime.ExitError`, and one that has not answered within its timeout
+    /// the error `Sandbox.Timedout`, as for Lambda's callers.
     pub async fn invoke(&self, event: impl Display) -> Result<Value, Value> {
         self.invoke_timed(event).await.result
     }
@@ -150,9 +141,6 @@ impl RuntimeApi {
     }
 
     /// Resolves when the function first calls `next`, with the time of that.
-    ///
-    /// # Panics
-    /// When the function ends before.
     pub async fn wait_until_ready(&self) -> Instant {
         let mut phase = self.0.phase.subscribe();
         let started = phase.wait_for(|phase| *phase != Phase::Starting);
@@ -178,7 +166,6 @@ impl RuntimeApi {
         }
     }
 
-    /// Waits for an event and hands it over.
     async fn next(&self) -> Ending {
         self.0.phase.send_if_modified(|phase| {
             let is_first = !matches!(phase, Phase::Ready(_));
@@ -236,7 +223,7 @@ impl Function {
         let mut command = Command::new(binary.as_ref());
         command
             .env_clear()
-            .env("AWS_LAMBDA_FUNCTION_NAME", FUNCTION_NAME)
+            .env("AWS_LAMBDA_FUNCTION_NAME", "relay")
             .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128")
             .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
             .env("AWS_LAMBDA_RUNTIME_API", api.address())
@@ -252,7 +239,6 @@ impl Function {
     pub fn spawn_command(mut command: Command, api: &RuntimeApi) -> Self {
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         api.0.phase.send_replace(Phase::Starting);
-        let started_at = Instant::now();
         let spawned = command.spawn();
         let mut child =
             spawned.unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
@@ -272,17 +258,9 @@ impl Function {
             api.function_ended();
             exited.send_replace(Some(status.expect("a process that can be waited for")));
         });
-        Self {
-            started_at,
-            stdin,
-            pid,
-            log,
-            exit,
-            owner: owner.abort_handle(),
-        }
+        Self { stdin, pid, log, exit, owner: owner.abort_handle() }
     }
 
-    /// The id of the process, valid until it has ended.
     pub fn pid(&self) -> u32 {
         self.pid
     }
@@ -293,9 +271,6 @@ impl Function {
     }
 
     /// Resolves with the first line, past or future, that the predicate accepts.
-    ///
-    /// # Panics
-    /// When the function ends without such a line.
     pub async fn wait_for_log(&self, predicate: impl Fn(&str) -> bool) -> String {
         let find = |lines: &Vec<String>| lines.iter().find(|line| predicate(line)).cloned();
         let mut log = self.log.clone();
@@ -318,7 +293,6 @@ impl Function {
         self.signal(Signal::SIGSTOP);
     }
 
-    /// Lets a frozen process go on.
     pub fn thaw(&self) {
         self.signal(Signal::SIGCONT);
     }

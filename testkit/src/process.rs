@@ -48,7 +48,6 @@ impl Drop for Group {
     }
 }
 
-/// The root of the workspace.
 pub fn repository() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }

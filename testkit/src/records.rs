@@ -20,7 +20,6 @@ pub const TIMES: &str = "\
     auto_resume_at defer_end_at effective_next_renewal_at event_created_at grace_period_expires_at next_renewal_at \
     original_purchased_at purchased_at";
 
-/// The type of a documented field.
 #[derive(Debug, Clone, Copy)]
 pub enum Kind {
     Text,

@@ -33,7 +33,6 @@ pub enum Incident {
     Clock(i64),
 }
 
-/// Lets all incidents of a world happen.
 pub async fn happen(world: &World, lambda: &Lambda) {
     let begin = Instant::now();
     let mut drawn: Vec<_> = {
@@ -57,7 +56,6 @@ pub async fn happen(world: &World, lambda: &Lambda) {
 }
 
 impl Incident {
-    /// Lets it happen.
     pub async fn happen(self, world: &World, lambda: &Lambda) {
         let gap = Duration::from_secs(world.state().rng.u64(..90));
         match self {

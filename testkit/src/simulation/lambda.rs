@@ -43,7 +43,6 @@ struct Fleet {
     idle: Vec<Environment>,
 }
 
-/// An execution environment.
 struct Environment {
     number: usize,
     version: u32,

@@ -18,7 +18,6 @@ const GATEWAY_TIMEOUT: Duration = Duration::from_millis(9500);
 /// Purchasely's own: 25, over 20 days.
 pub const RETRIES: u64 = 25;
 
-/// What sends the webhooks.
 pub struct Purchasely {
     world: Arc<World>,
     lambda: Arc<Lambda>,

@@ -1,7 +1,6 @@
 //! How a world is set up: so many users and events, so many faults, so many incidents.
 //! It does not know what the faults do.
 
-use std::fmt::Write;
 use std::time::Duration;
 
 /// The long worlds that ever failed. In these, buyers came together and their retries met for hours, until there were not
@@ -99,7 +98,6 @@ impl Scenario {
     /// Two events of one user, the first with revenue, without any fault but those that are set.
     pub fn short(is_queue: bool, is_revenue_refused: bool) -> Self {
         Self {
-            seed: 1,
             length: Length::Short,
             users: 1,
             events_per_user: 2,
@@ -109,12 +107,10 @@ impl Scenario {
             kill_rate: 0.0,
             incidents: 0,
             environments: 2,
-            pollers: 2,
             max_receive_count: 1000,
             revenue_refused: Duration::from_secs(if is_revenue_refused { 30 } else { 0 }),
             replays: 0,
-            kill_at: None,
-            fault_at: None,
+            ..Self::of_seed(1)
         }
     }
 
@@ -144,22 +140,21 @@ impl Scenario {
 
     /// The command that runs it again and shows what happens.
     pub fn command(&self) -> String {
-        let mut command = String::from("cargo relay simulate --trace");
         let mode = self.mode();
         let set_up = match self.length {
-            Length::Short => format!(" --short {mode}"),
-            Length::Usual => format!(" --seed {}", self.seed),
-            Length::Long => format!(" --long {mode} --seed {}", self.seed),
+            Length::Short => format!("--short {mode}"),
+            Length::Usual => format!("--seed {}", self.seed),
+            Length::Long => format!("--long {mode} --seed {}", self.seed),
         };
-        command.push_str(&set_up);
+        let mut command = format!("cargo relay simulate --trace {set_up}");
         if !self.revenue_refused.is_zero() {
-            command.push_str(" --revenue-refused");
+            command += " --revenue-refused";
         }
         if let Some(poll) = self.kill_at {
-            write!(command, " --kill-at {poll}").expect("a text takes everything");
+            command += &format!(" --kill-at {poll}");
         }
         if let Some((exchange, number)) = self.fault_at {
-            write!(command, " --fault {exchange}:{number}").expect("a text takes everything");
+            command += &format!(" --fault {exchange}:{number}");
         }
         command
     }

@@ -24,7 +24,6 @@ impl Resources {
         }
     }
 
-    /// The settings that make the function use them.
     pub fn settings(&self) -> [(&str, &str); 5] {
         [
             ("EVENT_QUEUE_URL", &self.event_queue_url),

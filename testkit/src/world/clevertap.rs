@@ -33,7 +33,6 @@ pub struct CleverTap(Arc<State>);
 /// One `POST /1/upload`, whatever the answer.
 #[derive(Clone, Debug)]
 pub struct Upload {
-    /// Counted from 0.
     pub number: usize,
     pub arrived_at: SystemTime,
     pub account_id: Option<String>,
@@ -43,7 +42,6 @@ pub struct Upload {
     pub body: Bytes,
     /// The HTTP status of the answer; `None` as long as there is none.
     pub status: Option<u16>,
-    /// The body of the answer.
     pub answer: Bytes,
 }
 
@@ -158,7 +156,6 @@ impl Service for CleverTap {
 }
 
 impl CleverTap {
-    /// It knows one account.
     pub fn new(account_id: &str, passcode: &str) -> Self {
         Self(Arc::new(State {
             account_id: account_id.to_owned(),
