@@ -68,8 +68,8 @@ struct Event {
 }
 
 struct Caller {
-    handed_over: Option<oneshot::Sender<Instant>>,
-    answer: oneshot::Sender<(Instant, Result<Value, Value>)>,
+    handed_over_at: Option<Instant>,
+    answer: oneshot::Sender<Invocation>,
 }
 
 /// How far the function has come.
@@ -79,6 +79,15 @@ enum Phase {
     /// It called `next` for the first time at this moment.
     Ready(Instant),
     Ended,
+}
+
+impl Invocation {
+    /// One that ends now.
+    fn new(result: Result<Value, Value>, handed_over_at: Option<Instant>) -> Self {
+        let answered_at = Instant::now();
+        let handed_over_at = handed_over_at.unwrap_or(answered_at);
+        Self { result, handed_over_at, answered_at }
+    }
 }
 
 impl RuntimeApi {
@@ -103,8 +112,8 @@ impl RuntimeApi {
     }
 
     /// Queues an event, a JSON text or [`Value`], and resolves with the function's response, or with the error that it
-    /// reports. A function that ends is the error `Runtime.ExitError`, and one that has not answered within its timeout
-    /// the error `Sandbox.Timedout`, as for Lambda's callers.
+    /// reports. A function that ends is the error `Runtime.ExitError`, and an answer after the function's timeout the
+    /// error `Sandbox.Timedout`, as for Lambda's callers.
     pub async fn invoke(&self, event: impl Display) -> Result<Value, Value> {
         self.invoke_timed(event).await.result
     }
@@ -112,32 +121,18 @@ impl RuntimeApi {
     /// The same, with the times between which the function had the event.
     pub async fn invoke_timed(&self, event: impl Display) -> Invocation {
         let request_id = next_request_id();
-        let (handed_over, hand_over) = oneshot::channel();
         let (answer, answered) = oneshot::channel();
-        let caller = Caller { handed_over: Some(handed_over), answer };
         {
             let mut callers = self.0.callers.lock().unwrap();
             if *self.0.phase.borrow() != Phase::Ended {
+                let caller = Caller { handed_over_at: None, answer };
                 callers.insert(request_id.clone(), caller);
             }
         }
-        let event = Event {
-            request_id: request_id.clone(),
-            json: event.to_string(),
-        };
-        let _ = self.0.queue.send(event);
-        let hand_over = patiently("the function to take an event", hand_over).await;
-        let handed_over_at = hand_over.unwrap_or_else(|_| Instant::now());
-        let deadline = handed_over_at + FUNCTION_TIMEOUT;
-        let answered = tokio::time::timeout_at(deadline.into(), answered).await;
-        self.0.callers.lock().unwrap().remove(&request_id);
-        let (answered_at, result) = match answered {
-            Ok(Ok(answer)) => answer,
-            // Nobody is left who could answer.
-            Ok(Err(_)) => (Instant::now(), Err(error("Runtime.ExitError"))),
-            Err(_) => (Instant::now(), Err(error("Sandbox.Timedout"))),
-        };
-        Invocation { result, handed_over_at, answered_at }
+        let _ = self.0.queue.send(Event { request_id, json: event.to_string() });
+        let answered = patiently("the function to answer", answered).await;
+        // Without a sender nobody is left who could answer.
+        answered.unwrap_or_else(|_| Invocation::new(Err(error("Runtime.ExitError")), None))
     }
 
     /// Resolves when the function first calls `next`, with the time of that.
@@ -180,11 +175,8 @@ impl RuntimeApi {
             let mut callers = self.0.callers.lock().unwrap();
             // An invocation may have failed with the function that was there before.
             if let Some(caller) = callers.get_mut(&event.request_id) {
-                let answer = handed_over(event);
-                if let Some(sender) = caller.handed_over.take() {
-                    let _ = sender.send(Instant::now());
-                }
-                return answer;
+                caller.handed_over_at = Some(Instant::now());
+                return handed_over(event);
             }
         }
     }
@@ -195,15 +187,18 @@ impl RuntimeApi {
         kind: fn(Value) -> Result<Value, Value>,
         body: &[u8],
     ) -> Ending {
-        let answered_at = Instant::now();
         let Some(caller) = self.0.callers.lock().unwrap().remove(request_id) else {
             return refusal(400, "InvalidRequestID");
         };
-        // A body that is not JSON is a text: Lambda passes on whatever the function returns.
-        let text = |_| Value::String(String::from_utf8_lossy(body).into_owned());
-        let value = serde_json::from_slice(body).unwrap_or_else(text);
+        let timed_out = Err(error("Sandbox.Timedout"));
+        let mut invocation = Invocation::new(timed_out, caller.handed_over_at);
+        if invocation.answered_at < invocation.handed_over_at + FUNCTION_TIMEOUT {
+            // A body that is not JSON is a text: Lambda passes on whatever the function returns.
+            let text = |_| Value::String(String::from_utf8_lossy(body).into_owned());
+            invocation.result = kind(serde_json::from_slice(body).unwrap_or_else(text));
+        }
         // The test may have stopped waiting.
-        let _ = caller.answer.send((answered_at, kind(value)));
+        let _ = caller.answer.send(invocation);
         Ending::answer(202, "application/json", r#"{"status":"OK"}"#)
     }
 

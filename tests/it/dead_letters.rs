@@ -142,7 +142,7 @@ async fn a_redrive_relays_a_dead_letter_once_its_cause_is_fixed() {
     let fixed = World::start(&settings).await;
     assert_eq!(failures(&fixed, &[letter]).await, [""; 0]);
     assert_eq!(fixed.clevertap.accepted()[0]["evtName"], "Fixed");
-    assert_eq!(resources.claim("id:e-1").as_deref(), Some("done"));
+    assert_eq!(resources.claim("id:e-1", "state").as_deref(), Some("done"));
 }
 
 #[tokio::test]

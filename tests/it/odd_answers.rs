@@ -355,7 +355,7 @@ impl Setup {
 
     async fn invoke(&self, event: &Value) -> Value {
         match &self.function {
-            Function::InMemory(function) => function.invoke(event).await.expect("an answer"),
+            Function::InMemory(function) => function.invoke(event, "").await.expect("an answer"),
             Function::Process(world) => world.api.invoke(event).await.expect("an answer"),
         }
     }

@@ -36,7 +36,7 @@ async fn a_batch_is_one_upload_and_completes_each_claim() {
         assert_eq!(sent(&world), [&*ids]);
     }
     for id in ids {
-        let claim = resources.claim(&format!("id:{id}"));
+        let claim = resources.claim(&format!("id:{id}"), "state");
         assert_eq!(claim.as_deref(), Some("done"), "{id}");
     }
 }

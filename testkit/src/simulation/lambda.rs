@@ -7,11 +7,7 @@ use super::history::Invocation;
 use super::http::SimulatedHttp;
 use super::world::{DEAD_LETTERS_URL, QUEUE_URL, World};
 use crate::harness::{ACCOUNT_ID, SECRET_ID};
-use crate::in_memory;
-use lambda_runtime::{Context, LambdaEvent};
-use purchasely_clevertap::app;
-use purchasely_clevertap::handler::Handler;
-use purchasely_clevertap::http::SharedHttp;
+use crate::in_memory::Function;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::future::poll_fn;
@@ -46,7 +42,7 @@ struct Fleet {
 struct Environment {
     number: usize,
     version: u32,
-    handler: Arc<Handler>,
+    function: Function,
     http: SimulatedHttp,
     skew_ms: i64,
 }
@@ -62,10 +58,8 @@ pub enum NoAnswer {
 
 impl Lambda {
     pub fn new(world: &Arc<World>) -> Self {
-        let fleet = Mutex::new(Fleet {
-            is_queue: world.scenario.is_queue,
-            ..Fleet::default()
-        });
+        let is_queue = world.scenario.is_queue;
+        let fleet = Mutex::new(Fleet { is_queue, ..Fleet::default() });
         Self { world: Arc::clone(world), fleet }
     }
 
@@ -111,21 +105,15 @@ impl Lambda {
         environment.http.thaw(invocation);
         let number = environment.number;
         world.note(format!("environment {number} is invoked ({invocation})"));
-        let mut context = Context::default();
-        context.request_id = format!("request-{invocation}");
-        let payload = serde_json::value::to_raw_value(&payload).expect("JSON");
         let started = Instant::now();
-        let mut serving =
-            Box::pin(Arc::clone(&environment.handler).handle(LambdaEvent::new(payload, context)));
-        let serving = poll_fn(|context| {
+        let request_id = format!("request-{invocation}");
+        let mut serving = Box::pin(environment.function.invoke(&payload, &request_id));
+        let serving = poll_fn(move |context| {
             world.set_clock(environment.skew_ms);
             let polled = serving.as_mut().poll(context);
             world.set_clock(0);
-            if self.is_killed(&mut kill_in) {
-                Poll::Ready(None)
-            } else {
-                polled.map(Some)
-            }
+            let is_killed = self.is_killed(&mut kill_in);
+            if is_killed { Poll::Ready(None) } else { polled.map(Some) }
         });
         let served = timeout(TIMEOUT, serving).await;
         let took = started.elapsed();
@@ -137,7 +125,6 @@ impl Lambda {
         if let Ok(Some(answer)) = served {
             self.fleet().idle.push(environment);
             let answer = answer.map_err(|_| NoAnswer::Failed)?;
-            let answer = serde_json::to_value(answer).expect("an answer is JSON");
             if answer["statusCode"] == 401 {
                 world.state().invocations[invocation].refused = Some(world.elapsed());
             }
@@ -175,12 +162,10 @@ impl Lambda {
         world.state().skews_ms.insert(number, skew_ms);
         world.note(format!("environment {number} starts, {skew_ms} ms off"));
         let http = SimulatedHttp::new(world, number);
-        let shared = SharedHttp(Arc::new(http.clone()));
-        let handler = in_memory::handler(&settings(is_queue), shared);
+        let function = Function::start(http.clone(), &settings(is_queue));
         let version = self.fleet().version;
-        app::warm_up(&handler);
         sleep(start).await;
-        Ok(Environment { number, version, handler, http, skew_ms })
+        Ok(Environment { number, version, function, http, skew_ms })
     }
 
     fn fleet(&self) -> MutexGuard<'_, Fleet> {

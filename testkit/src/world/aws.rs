@@ -88,16 +88,11 @@ impl Aws {
         letters.iter().map(Message::letter).collect()
     }
 
-    /// The state of a claim: `None`, `in_progress` or `done`.
-    pub fn claim(&self, key: &str) -> Option<String> {
-        let word = self.resources().claims.0.get(key)?["state"]["S"].clone();
-        Some(word.as_str().expect("a claim has a state").to_owned())
-    }
-
-    /// The Unix seconds from which DynamoDB may delete a claim.
-    pub fn claim_expires_at(&self, key: &str) -> u64 {
-        let expires_at = self.resources().claims.0[key]["expires_at"]["N"].clone();
-        expires_at.as_str().unwrap().parse().unwrap()
+    /// An attribute of a claim that is a text or a number.
+    pub fn claim(&self, key: &str, attribute: &str) -> Option<String> {
+        let resources = self.resources();
+        let value = resources.claims.0.get(key)?.get(attribute)?;
+        value["S"].as_str().or(value["N"].as_str()).map(str::to_owned)
     }
 
     /// Puts a claim with the attributes that the function's first version wrote. One in progress may be taken over at
