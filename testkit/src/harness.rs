@@ -146,10 +146,9 @@ impl World {
         let answer = self.api.invoke(event).await.expect("an answer, not an error");
         assert_eq!(answer["headers"]["content-type"], "application/json");
         assert_eq!(answer["isBase64Encoded"], false);
-        Answer {
-            status: answer["statusCode"].as_u64().expect("a status"),
-            body: serde_json::from_str(answer["body"].as_str().expect("a text")).expect("JSON"),
-        }
+        let status = answer["statusCode"].as_u64().expect("a status");
+        let body = answer["body"].as_str().expect("a text");
+        answered(status, serde_json::from_str(body).expect("JSON"))
     }
 
     /// The address of the webhook in an HTTP API before the function.
@@ -161,9 +160,9 @@ impl World {
                 let (head, body) = request.into_parts();
                 let mut envelope = Webhook::new(body.to_vec(), "", 0).envelope(Front::HttpApi);
                 let headers = head.headers.iter();
-                let headers =
-                    headers.map(|(name, value)| (name.to_string(), value.to_str().unwrap().into()));
-                envelope["headers"] = Value::Object(headers.collect());
+                envelope["headers"] = headers
+                    .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+                    .collect();
                 let answer = api.invoke(envelope).await.expect("an answer, not an error");
                 let status = answer["statusCode"].as_u64().unwrap().try_into().unwrap();
                 let body = answer["body"].as_str().unwrap().to_owned();

@@ -55,6 +55,16 @@ pub enum Front {
     RestApi,
 }
 
+impl Front {
+    /// The fields with the time of a request, as a text and in milliseconds.
+    pub fn times(self) -> [&'static str; 2] {
+        match self {
+            Self::RestApi => ["requestTime", "requestTimeEpoch"],
+            Self::HttpApi | Self::HttpApiBase64 => ["time", "timeEpoch"],
+        }
+    }
+}
+
 impl Webhook {
     /// Signs a body as at `signed_at_seconds` (Unix).
     pub fn new(body: Vec<u8>, secret: &str, signed_at_seconds: u64) -> Self {
@@ -87,16 +97,12 @@ impl Webhook {
                 envelope["multiValueHeaders"][name] = json!([value]);
             }
         }
-        let times = if is_rest {
-            ["requestTime", "requestTimeEpoch"]
-        } else {
-            ["time", "timeEpoch"]
-        };
+        let [time, epoch] = front.times();
         let seconds = i64::try_from(self.signed_at_seconds).unwrap_or_default();
         let moment = OffsetDateTime::from_unix_timestamp(seconds).ok();
         let text = moment.and_then(|moment| moment.format(&Rfc3339).ok());
-        envelope["requestContext"][times[0]] = json!(text.unwrap_or_default());
-        envelope["requestContext"][times[1]] = json!(self.signed_at_seconds * 1000);
+        envelope["requestContext"][time] = json!(text.unwrap_or_default());
+        envelope["requestContext"][epoch] = json!(self.signed_at_seconds * 1000);
         let is_base64 = front == Front::HttpApiBase64;
         envelope["isBase64Encoded"] = json!(is_base64);
         envelope["body"] = if is_base64 {

@@ -496,22 +496,21 @@ impl<'s> Judged<'s> {
         let begun = || self.calls(first.invocation, id).next().map(|call| call.sent.tick);
         let since = known.map_or_else(begun, |known| Some(known.tick)).unwrap_or(0);
         let is_replaced = |tick: &u64| (since..again.sent.tick).contains(tick);
+        let is_expired = known.is_some_and(|known| again.sent.at >= known.at + CLAIMS_LAST);
         let is_unknown = known.is_none();
+        let is_unanswered = is_unknown && !first.is_intact;
         let is_unclear = meaning(first) == Some(Meaning::Unclear);
+        let is_unclaimed =
+            self.is_unclaimed(again, id) || is_unknown && self.is_unclaimed(first, id);
+        let is_unwritten = is_unknown && self.has_failed_to_write(first, id);
         let skew_ms = self.skew_ms(first).abs_diff(self.skew_ms(again));
         let causes = [
-            (
-                known.is_some_and(|known| again.sent.at >= known.at + CLAIMS_LAST),
-                "the claim had expired",
-            ),
-            (
-                self.is_unclaimed(again, id) || is_unknown && self.is_unclaimed(first, id),
-                "the event was not claimed",
-            ),
-            (is_unknown && !first.is_intact && is_unclear, "the answer was unclear"),
-            (is_unknown && !first.is_intact, "no clear answer"),
+            (is_expired, "the claim had expired"),
+            (is_unclaimed, "the event was not claimed"),
+            (is_unanswered && is_unclear, "the answer was unclear"),
+            (is_unanswered, "no clear answer"),
             (is_unknown && self.is_killed(first), "stopped before the claim was written"),
-            (is_unknown && self.has_failed_to_write(first, id), "the claim was not written"),
+            (is_unwritten, "the claim was not written"),
             (self.state.replaced.iter().any(is_replaced), "the table was replaced"),
             (skew_ms > MAX_SKEW_MS, "the clocks differed"),
             (keys.len() > 1, "the claim had another key"),

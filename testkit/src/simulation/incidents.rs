@@ -63,12 +63,9 @@ impl Incident {
                 world.state().away.insert(service, world.elapsed() + duration);
             }
             Self::Passcode { is_secret_first } | Self::SharedSecret { is_secret_first } => {
-                for is_secret in [is_secret_first, !is_secret_first] {
-                    self.rotate(world, is_secret);
-                    if is_secret == is_secret_first {
-                        sleep(gap).await;
-                    }
-                }
+                self.rotate(world, is_secret_first);
+                sleep(gap).await;
+                self.rotate(world, !is_secret_first);
             }
             Self::Mode => {
                 if lambda.is_queue() {

@@ -67,28 +67,22 @@ impl Purchasely {
             state.history[event.number].is_copied |= is_copied;
             is_copied.then(|| [0, 30, 1_000, 60_000][state.rng.usize(..4)])
         };
-        let Some(copy_after) = copy_after else {
-            return self.post(event, signed_at).await == Some(200);
-        };
-        let (purchasely, number) = (Arc::clone(self), event.number);
-        tokio::spawn(async move {
-            sleep(Duration::from_millis(copy_after)).await;
-            purchasely.post(&purchasely.world.events[number], signed_at).await;
-        });
+        if let Some(copy_after) = copy_after {
+            let (purchasely, number) = (Arc::clone(self), event.number);
+            tokio::spawn(async move {
+                sleep(Duration::from_millis(copy_after)).await;
+                purchasely.post(&purchasely.world.events[number], signed_at).await;
+            });
+        }
         self.post(event, signed_at).await == Some(200)
     }
 
     /// Sends some events once more, some of them after the table forgot their claims.
     pub async fn replay(self: &Arc<Self>) {
         for _ in 0..self.world.scenario.replays {
-            let (wait, number) = {
-                let mut state = self.world.state();
-                (
-                    Duration::from_hours(state.rng.u64(1..24 * 20)),
-                    state.rng.usize(..self.world.events.len()),
-                )
-            };
-            sleep(wait).await;
+            let hours = self.world.state().rng.u64(1..24 * 20);
+            let number = self.world.state().rng.usize(..self.world.events.len());
+            sleep(Duration::from_hours(hours)).await;
             let now = self.world.now();
             self.world.state().aws.claims.expire(now.as_secs());
             self.post(&self.world.events[number], now).await;
@@ -118,23 +112,16 @@ impl Purchasely {
         self.world.state().keys.insert(claims::key(id, &body), event.id.clone());
         let webhook = Webhook::new(body, &World::shared_secret(signed_with), signed_at.as_secs());
         let mut envelope = webhook.envelope(front);
-        let time = if front == Front::RestApi {
-            "requestTimeEpoch"
-        } else {
-            "timeEpoch"
-        };
-        envelope["requestContext"][time] =
-            json!(u64::try_from(self.world.now().as_millis()).unwrap_or(0));
+        let [_, time] = front.times();
+        let now_ms = u64::try_from(self.world.now().as_millis()).unwrap_or(0);
+        envelope["requestContext"][time] = json!(now_ms);
         let (purchasely, id) = (Arc::clone(self), event.id.clone());
         // The function goes on when nobody waits for it any longer.
         let serving =
             tokio::spawn(async move { purchasely.gateway(envelope, signed_with, &id).await });
         let status = timeout(READ_TIMEOUT, serving).await.ok()?.ok()?;
-        self.world.note(format!(
-            "{} is answered {status}{}",
-            event.id,
-            if is_answered { "" } else { ", in vain" }
-        ));
+        let in_vain = if is_answered { "" } else { ", in vain" };
+        self.world.note(format!("{} is answered {status}{in_vain}", event.id));
         is_answered.then_some(status)
     }
 

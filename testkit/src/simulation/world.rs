@@ -379,31 +379,24 @@ impl World {
         let accepted = self.clevertap.take_accepted();
         let mut state = self.state();
         for record in accepted {
-            let at = self.elapsed();
-            if let Some(id) = profile_of(&record) {
-                state.note(at, format!("CleverTap has the profile of {id} ({exchange})"));
-                let arrival = Arrival {
-                    event_id: id.to_owned(),
-                    role: "profile",
-                    exchange,
-                    at,
-                };
-                if self.is_profile_only(id) {
-                    state.arrivals.push(arrival.clone());
-                }
-                state.profiles.push(arrival);
-                continue;
-            }
-            let data = &record["evtData"];
+            let (at, data) = (self.elapsed(), &record["evtData"]);
             let transaction = data["store_transaction_id"].as_str();
-            let (role, id) = match (data["Charged ID"].as_str(), transaction) {
-                (Some(id), _) => ("revenue", id),
-                (None, Some(id)) => ("event", id),
-                (None, None) => continue,
+            let (role, id) = match (profile_of(&record), data["Charged ID"].as_str(), transaction) {
+                (Some(id), ..) => ("profile", id),
+                (_, Some(id), _) => ("revenue", id),
+                (.., Some(id)) => ("event", id),
+                _ => continue,
             };
-            let event_id = id.to_owned();
-            state.note(at, format!("CleverTap has {role} {id} ({exchange})"));
-            state.arrivals.push(Arrival { event_id, role, exchange, at });
+            let is_profile = role == "profile";
+            let what = if is_profile { "the profile of" } else { role };
+            state.note(at, format!("CleverTap has {what} {id} ({exchange})"));
+            let arrival = Arrival { event_id: id.to_owned(), role, exchange, at };
+            if !is_profile || self.is_profile_only(id) {
+                state.arrivals.push(arrival.clone());
+            }
+            if is_profile {
+                state.profiles.push(arrival);
+            }
         }
     }
 
