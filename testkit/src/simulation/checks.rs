@@ -3,7 +3,7 @@
 
 use super::events::{Event, Kind, ids_in};
 use super::faults::{Fault, Meaning, Service};
-use super::history::{Arrival, Exchange, Invocation, Moment, Run};
+use super::history::{Arrival, Exchange, History, Invocation, Moment, Run};
 use super::world::{ROLES, State, World};
 use crate::world::claims::Update;
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,51 +30,34 @@ const QUEUE_LASTS: Duration = Duration::from_hours(13 * 24);
 
 pub fn judge(world: &World) -> Run {
     let mut state = world.state();
-    let mut problems = std::mem::take(&mut state.problems);
-    let judged = Judged::new(world, &state);
-    problems.extend(judged.problems());
-    let mut duplicates = BTreeMap::new();
-    let mut repeated = BTreeMap::<String, Vec<Duration>>::new();
+    let mut run = std::mem::take(&mut state.run);
+    let history = run.history.clone();
+    let judged = Judged::new(world, &state, &history);
+    run.problems.extend(judged.problems());
+    for event in &world.events {
+        run.history[event.number].settled = judged.settled(event);
+    }
     for (first, again) in judged.pairs() {
-        repeated.entry(again.event_id.clone()).or_default().push(again.at);
+        let event = world.event(&again.event_id).expect("an event's own record");
+        run.history[event.number].repeated.push(again.at);
         match judged.cause(first, again) {
-            Some(cause) => *duplicates.entry(cause).or_default() += 1,
-            None => problems.push(format!(
+            Some(cause) => *run.duplicates.entry(cause).or_default() += 1,
+            None => run.problems.push(format!(
                 "{} {} arrived with {} and again with {}",
                 first.role, first.event_id, first.exchange, again.exchange
             )),
         }
     }
-    let settled: Vec<_> = world.events.iter().map(|event| judged.settled(event)).collect();
-    for (event, settled) in world.events.iter().zip(settled) {
-        let history = &mut state.history[event.number];
-        history.settled = settled;
-        history.repeated = repeated.remove(&*event.id).unwrap_or_default();
-    }
-    let mut faults = BTreeMap::new();
-    for fault in state.exchanges.iter().filter_map(|exchange| exchange.fault) {
-        *faults.entry(fault.kind()).or_default() += 1;
-    }
-    Run {
-        scenario: world.scenario.clone(),
-        digest: state.digest(),
-        history: std::mem::take(&mut state.history),
-        polls: state.polls,
-        requests: state.exchanges.iter().map(|exchange| exchange.service).collect(),
-        faults,
-        throttled: state.throttled,
-        kills: state.invocations.iter().filter(|invocation| invocation.is_killed).count(),
-        duplicates,
-        dead_letters: state.lettered.len(),
-        problems,
-        trace: std::mem::take(&mut state.trace),
-    }
+    run.dead_letters = state.lettered.len();
+    run.digest = state.digest();
+    run
 }
 
 /// What there is to judge, by the ids of the events.
 struct Judged<'s> {
     world: &'s World,
     state: &'s State,
+    history: &'s [History],
     /// A record's arrivals with their places among all arrivals.
     arrivals: BTreeMap<(&'s str, &'static str), Vec<(usize, &'s Arrival)>>,
     /// The events that lie in the dead-letter queue.
@@ -86,11 +69,12 @@ struct Judged<'s> {
 }
 
 impl<'s> Judged<'s> {
-    fn new(world: &'s World, state: &'s State) -> Self {
+    fn new(world: &'s World, state: &'s State, history: &'s [History]) -> Self {
         let letters = state.aws.dead_letters.messages.iter();
         let mut judged = Self {
             world,
             state,
+            history,
             arrivals: BTreeMap::new(),
             letters: letters.flat_map(|letter| ids_in(&letter.body)).collect(),
             keys: BTreeMap::new(),
@@ -203,7 +187,7 @@ impl<'s> Judged<'s> {
         let first = ["event", "profile"].iter().find_map(|role| self.first(&event.id, role));
         let arrived = first.map(|(_, arrival)| arrival.at);
         let lettered = self.state.lettered.get(&event.id).copied();
-        let ignored = self.state.history[event.number].acknowledged;
+        let ignored = self.history[event.number].acknowledged;
         arrived.or(lettered).or(ignored)
     }
 
@@ -262,7 +246,7 @@ impl<'s> Judged<'s> {
             return false;
         };
         if reason == "retries_exhausted" {
-            return letter.sent.at < self.state.history[event.number].sent + QUEUE_LASTS;
+            return letter.sent.at < self.history[event.number].sent + QUEUE_LASTS;
         }
         let refuses =
             |upload: &Exchange| matches!(meaning(upload), Some(Meaning::Final | Meaning::Unclear));
@@ -419,7 +403,7 @@ impl<'s> Judged<'s> {
             sent.letter.is_some() && sent.is_about(&event.id) && self.is_killed(sent)
         };
         let is_letter_again = is_letter
-            && (self.state.history[event.number].is_copied
+            && (self.history[event.number].is_copied
                 || self.state.exchanges.iter().any(has_stopped));
         is_repeated || is_late || is_letter_again || self.is_misdated(event)
     }

@@ -63,7 +63,7 @@ pub struct Invocation {
     pub is_killed: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Run {
     pub scenario: Scenario,
     /// Of everything that happened, in its order.
@@ -87,7 +87,7 @@ pub struct Run {
 }
 
 /// How an event fared. Times are since the world began.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct History {
     pub sent: Duration,
     /// How many attempts Purchasely saw fail.

@@ -131,7 +131,10 @@ impl Lambda {
             return Ok(answer);
         }
         self.fleet().environments -= 1;
-        world.state().invocations[invocation].is_killed = true;
+        let mut state = world.state();
+        state.invocations[invocation].is_killed = true;
+        state.run.kills += 1;
+        drop(state);
         world.note(format!("environment {number} ends"));
         served.map_err(|_| NoAnswer::TimedOut).and(Err(NoAnswer::Crashed))
     }
@@ -175,12 +178,12 @@ impl Lambda {
     /// Counts a poll, after which the environment may end.
     fn is_killed(&self, kill_in: &mut Option<u32>) -> bool {
         let mut state = self.world.state();
-        state.polls += 1;
+        state.run.polls += 1;
         if let Some(polls) = kill_in {
             *polls -= 1;
             return *polls == 0;
         }
-        self.world.scenario.kill_at == Some(state.polls)
+        self.world.scenario.kill_at == Some(state.run.polls)
     }
 
     /// Delivers the event queue's messages for ever. It runs several times, as Lambda polls.

@@ -44,17 +44,17 @@ impl Purchasely {
             sleep_until(begin + event.at).await;
             let signed_at = self.world.now();
             let mut failures = 0;
-            self.world.state().history[event.number].sent = self.world.elapsed();
+            self.world.state().run.history[event.number].sent = self.world.elapsed();
             while !self.deliver_event(event, signed_at).await {
                 failures += 1;
-                self.world.state().history[event.number].failures = failures;
+                self.world.state().run.history[event.number].failures = failures;
                 if failures > RETRIES {
                     self.world.problem(format!("Purchasely gave up on {}", event.id));
                     break;
                 }
                 sleep(delay_after(failures)).await;
             }
-            self.world.state().history[event.number].acknowledged = Some(self.world.elapsed());
+            self.world.state().run.history[event.number].acknowledged = Some(self.world.elapsed());
         }
     }
 
@@ -64,7 +64,7 @@ impl Purchasely {
             let is_storm = self.world.is_storm() && self.world.scenario.length != Length::Short;
             let mut state = self.world.state();
             let is_copied = is_storm && state.rng.u8(..30) == 0;
-            state.history[event.number].is_copied |= is_copied;
+            state.run.history[event.number].is_copied |= is_copied;
             is_copied.then(|| [0, 30, 1_000, 60_000][state.rng.usize(..4)])
         };
         if let Some(copy_after) = copy_after {
@@ -135,7 +135,7 @@ impl Purchasely {
             match timeout(GATEWAY_TIMEOUT, self.lambda.invoke(envelope, Some(signed_with))).await {
                 Ok(Ok(answer)) => self.status_of(&answer),
                 Ok(Err(NoAnswer::Throttled)) => {
-                    self.world.state().throttled += 1;
+                    self.world.state().run.throttled += 1;
                     self.world.note(format!("no environment is free for {event_id}"));
                     return 503;
                 }

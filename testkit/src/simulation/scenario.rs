@@ -10,18 +10,19 @@ pub fn once_failed() -> [Scenario; 4] {
 }
 
 /// How much happens in a world.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Length {
     /// Two events that CleverTap accepts, without any fault but those that are named.
     Short,
     /// A few users, for some minutes.
+    #[default]
     Usual,
     /// 20,000 events of 500 users in two hours, all in one mode.
     Long,
 }
 
 /// One world. A seed alone makes one, see [`Scenario::of_seed`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Scenario {
     pub seed: u64,
     pub length: Length,

@@ -3,7 +3,7 @@
 
 use super::events::{Event, Kind, PRIVATE, ids_in};
 use super::faults::{Fault, Service};
-use super::history::{Arrival, Exchange, History, Invocation, Moment};
+use super::history::{Arrival, Exchange, History, Invocation, Moment, Run};
 use super::scenario::Scenario;
 use crate::harness::{ACCOUNT_ID, SECRET_ID};
 use crate::in_memory;
@@ -48,8 +48,7 @@ pub struct World {
 pub struct State {
     pub rng: fastrand::Rng,
     digest: DefaultHasher,
-    pub trace: Vec<String>,
-    pub problems: Vec<String>,
+    pub run: Run,
     /// Orders what happens within a millisecond.
     tick: u64,
     pub aws: Resources,
@@ -66,8 +65,6 @@ pub struct State {
     pub arrivals: Vec<Arrival>,
     /// Those of all profiles, of which only the latest counts.
     pub profiles: Vec<Arrival>,
-    /// By the event's number.
-    pub history: Vec<History>,
     /// Until when a service refuses connections.
     pub away: BTreeMap<Service, Duration>,
     /// Whether CleverTap takes the events that are poison.
@@ -86,10 +83,7 @@ pub struct State {
     pub is_api_closed: bool,
     /// From when on no fault and no incident has an effect, once all have happened.
     pub calm_from: Option<Duration>,
-    /// Webhooks that Lambda refused because no environment was free.
-    pub throttled: usize,
     pub invocations: Vec<Invocation>,
-    pub polls: u64,
     /// How wrong the clock of each environment is, in milliseconds.
     pub skews_ms: BTreeMap<usize, i64>,
 }
@@ -107,7 +101,11 @@ impl World {
             queue_changed: Notify::new(),
             state: Mutex::new(State {
                 rng,
-                history: events.iter().map(|_| History::default()).collect(),
+                run: Run {
+                    scenario: scenario.clone(),
+                    history: events.iter().map(|_| History::default()).collect(),
+                    ..Run::default()
+                },
                 revenue_refused: scenario.revenue_refused,
                 shared_secrets: vec![Duration::ZERO],
                 ..State::default()
@@ -157,7 +155,7 @@ impl World {
 
     /// Notes what must not happen and did.
     pub fn problem(&self, what: String) {
-        self.state().problems.push(what);
+        self.state().run.problems.push(what);
     }
 
     /// Gives CleverTap and Secrets Manager what the state says.
@@ -179,7 +177,7 @@ impl World {
         for line in in_memory::take_log() {
             if line.contains(PRIVATE) || line.contains("\"panicked\"") {
                 let problem = format!("the log has a secret, a user id or a panic: {line}");
-                state.problems.push(problem);
+                state.run.problems.push(problem);
             }
             state.note(self.elapsed(), format!("    {line}"));
         }
@@ -248,6 +246,10 @@ impl World {
         let sent = Moment { tick: state.next_tick(), at: elapsed };
         let update = claim.map(|(_, update)| update);
         text.hash(&mut state.digest);
+        state.run.requests.push(service);
+        if let Some(fault) = fault {
+            *state.run.faults.entry(fault.kind()).or_default() += 1;
+        }
         let line = format!(
             "{number}: environment {environment} sends {target} {events:?} {profiles:?} {fault:?}"
         );
@@ -484,7 +486,7 @@ impl State {
     fn note(&mut self, elapsed: Duration, what: String) {
         let line = format!("{:>12.3} {what}", elapsed.as_secs_f64());
         line.hash(&mut self.digest);
-        self.trace.push(line);
+        self.run.trace.push(line);
     }
 
     pub fn digest(&self) -> u64 {
