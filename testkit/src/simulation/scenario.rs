@@ -147,16 +147,11 @@ impl Scenario {
             Length::Usual => format!("--seed {}", self.seed),
             Length::Long => format!("--long {mode} --seed {}", self.seed),
         };
-        let mut command = format!("cargo relay simulate --trace {set_up}");
-        if !self.revenue_refused.is_zero() {
-            command += " --revenue-refused";
-        }
-        if let Some(poll) = self.kill_at {
-            command += &format!(" --kill-at {poll}");
-        }
-        if let Some((exchange, number)) = self.fault_at {
-            command += &format!(" --fault {exchange}:{number}");
-        }
-        command
+        let is_refused = !self.revenue_refused.is_zero();
+        let revenue = if is_refused { " --revenue-refused" } else { "" };
+        let kill = self.kill_at.map(|poll| format!(" --kill-at {poll}"));
+        let fault = self.fault_at.map(|(at, number)| format!(" --fault {at}:{number}"));
+        let (kill, fault) = (kill.unwrap_or_default(), fault.unwrap_or_default());
+        format!("cargo relay simulate --trace {set_up}{revenue}{kill}{fault}")
     }
 }
