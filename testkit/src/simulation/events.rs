@@ -47,7 +47,11 @@ impl Event {
     pub fn draw_all(scenario: &Scenario, rng: &mut fastrand::Rng) -> Vec<Self> {
         let mut events = Vec::new();
         for user in 0..scenario.users {
-            let mut at = scenario.first_event(rng);
+            // In a long world buyers do not come together: the retries of all would meet as well, for hours.
+            let mut at = match scenario.length {
+                Length::Short | Length::Usual => Duration::ZERO,
+                Length::Long => scenario.storm.mul_f64(rng.f64() * 0.75),
+            };
             for number in 0..scenario.events_per_user {
                 let kind = match rng.u8(..24) {
                     _ if scenario.length == Length::Short => {

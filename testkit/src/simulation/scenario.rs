@@ -115,25 +115,6 @@ impl Scenario {
         }
     }
 
-    /// When a user's first event happens. In a long world buyers do not come together: otherwise the retries of all
-    /// would meet as well, for hours.
-    pub fn first_event(&self, rng: &mut fastrand::Rng) -> Duration {
-        match self.length {
-            Length::Short | Length::Usual => Duration::ZERO,
-            Length::Long => self.storm.mul_f64(rng.f64() * 0.75),
-        }
-    }
-
-    #[must_use]
-    pub fn killed_at(self, poll: u64) -> Self {
-        Self { kill_at: Some(poll), ..self }
-    }
-
-    #[must_use]
-    pub fn with_fault(self, exchange: usize, number: usize) -> Self {
-        Self { fault_at: Some((exchange, number)), ..self }
-    }
-
     /// The mode in which it begins.
     pub fn mode(&self) -> &'static str {
         if self.is_queue { "queue" } else { "direct" }
