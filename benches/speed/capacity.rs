@@ -133,7 +133,7 @@ impl Stage {
             ("CLEVERTAP_ACCOUNT_ID", ACCOUNT_ID.to_owned()),
             ("CLEVERTAP_API_URL", clevertap.url.clone()),
             ("CLEVERTAP_REGION", "in1".to_owned()),
-            ("DEAD_LETTER_QUEUE_URL", format!("{}/123456789012/dead.fifo", sqs.url)),
+            ("DEAD_LETTER_QUEUE_URL", format!("{}/123456789012/dead-letters.fifo", sqs.url)),
             ("DEDUPLICATION_TABLE", "claims".to_owned()),
             ("DELIVERY", delivery.to_owned()),
             ("EVENT_QUEUE_URL", format!("{}/123456789012/events.fifo", sqs.url)),

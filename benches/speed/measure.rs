@@ -8,9 +8,9 @@ use crate::report::{Cold, Traffic, Warm, ms};
 use crate::spread::Spread;
 use std::env;
 use std::error::Error;
-use std::io;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
+use std::{fs, io};
 use tempfile::NamedTempFile;
 use testkit::harness::{ACCOUNT_ID, PASSCODE, SECRET_ID, SHARED_SECRET, secret_value};
 use testkit::lambda::{Function, Invocation, RuntimeApi};
@@ -180,7 +180,7 @@ pub async fn warm(contestants: &[Built], count: u32) -> Result<Vec<Warm>, Box<dy
 
 impl World {
     async fn start(latencies: Latencies) -> Result<Self, Box<dyn Error>> {
-        let authority = Authority::new();
+        let authority = Authority::default();
         let clevertap = authority.serve(CleverTap::new(ACCOUNT_ID, PASSCODE)).await;
         clevertap.set_latency(latencies.clevertap);
         let secret = secret_value(PASSCODE, SHARED_SECRET);
@@ -306,17 +306,16 @@ impl Process {
         if built.contestant == Contestant::Relay {
             command.envs(DEPLOYED);
         }
-        let function = Function::spawn_command(command, api);
         let mut process = Self {
-            started_at: function.started_at,
+            started_at: Instant::now(),
             cpu_before: Duration::ZERO,
             group: None,
-            function,
+            function: Function::spawn_command(command, api),
         };
         if let Some(group) = group {
             group.add(process.function.pid())?;
             process.group = Some(group);
-            process.cpu_before = process.function.cpu_time()?;
+            process.cpu_before = cpu_time(process.function.pid())?;
             process.started_at = Instant::now();
             let stdin = process.function.stdin.as_mut().ok_or("the shell has no standard input")?;
             stdin.write_all(b"\n").await?;
@@ -325,11 +324,15 @@ impl Process {
     }
 
     fn cpu_time(&self) -> io::Result<Duration> {
-        Ok(self.function.cpu_time()?.saturating_sub(self.cpu_before))
+        Ok(cpu_time(self.function.pid())?.saturating_sub(self.cpu_before))
     }
 
+    /// The most memory that it has had at once.
     fn peak_mib(&self) -> Result<f64, Box<dyn Error>> {
-        let kibibytes = u32::try_from(self.function.peak_memory()? / 1024)?;
+        let status = fs::read_to_string(format!("/proc/{}/status", self.function.pid()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        let kibibytes: u32 = kibibytes.ok_or("its status has no VmHWM")?.parse()?;
         Ok(f64::from(kibibytes) / 1024.0)
     }
 
@@ -381,6 +384,18 @@ impl Lane {
             traffic: self.traffic,
         })
     }
+}
+
+/// How long the threads of a process have run. The kernel counts it in nanoseconds.
+fn cpu_time(pid: u32) -> io::Result<Duration> {
+    let mut nanoseconds = 0;
+    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+        // A thread may end while it is read.
+        let times = fs::read_to_string(thread?.path().join("schedstat")).unwrap_or_default();
+        let ran = times.split(' ').next().and_then(|ran| ran.parse().ok());
+        nanoseconds += ran.unwrap_or(0);
+    }
+    Ok(Duration::from_nanos(nanoseconds))
 }
 
 fn count(number: usize) -> u32 {

@@ -22,7 +22,6 @@ pub const PATH: &str = "/webhooks/purchasely";
 /// A `cargo lambda watch` and all that it started, killed on drop.
 pub struct Watched {
     group: Group,
-    /// Where it serves the function over HTTP.
     pub url: String,
 }
 

@@ -38,7 +38,6 @@ static SERVER: OnceCell<String> = OnceCell::const_new();
 static SHELL: Mutex<Option<Child>> = Mutex::new(None);
 static MADE: AtomicU32 = AtomicU32::new(0);
 
-/// An event queue, a dead-letter queue and a table of claims.
 pub struct Resources {
     pub endpoint: String,
     pub event_queue_url: String,
@@ -47,7 +46,6 @@ pub struct Resources {
     pub sqs: aws_sdk_sqs::Client,
 }
 
-/// The address of the shared server.
 pub async fn endpoint() -> String {
     SERVER.get_or_init(start).await.clone()
 }
@@ -109,7 +107,6 @@ impl Resources {
         }
     }
 
-    /// The settings that make the function use them.
     pub fn settings(&self) -> [(&str, &str); 5] {
         [
             ("EVENT_QUEUE_URL", &self.event_queue_url),

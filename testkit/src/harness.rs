@@ -12,9 +12,10 @@ use crate::world::faulty::Faulty;
 use crate::world::secrets_manager::SecretsManager;
 use bytes::Bytes;
 use hyper::Request;
+use purchasely_clevertap::clock::unix_time;
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::path::Path;
+use std::time::Duration;
 
 pub const ACCOUNT_ID: &str = "ABC-123-4567";
 pub const PASSCODE: &str = "passcode-of-the-tests";
@@ -30,7 +31,6 @@ pub struct World {
     pub function: Function,
 }
 
-/// What the function answered to an HTTP request.
 #[derive(Debug, PartialEq)]
 pub struct Answer {
     pub status: u64,
@@ -50,7 +50,6 @@ pub fn body() -> Vec<u8> {
     .into_bytes()
 }
 
-/// The value of a secret with these two in it.
 pub fn secret_value(passcode: &str, shared_secret: &str) -> String {
     json!({ "clevertap_passcode": passcode, "purchasely_shared_secret": shared_secret }).to_string()
 }
@@ -70,19 +69,9 @@ pub fn relayed() -> Answer {
 }
 
 pub fn now_seconds() -> u64 {
-    since_1970().as_secs()
+    unix_time().as_secs()
 }
 
-pub fn now_ms() -> u128 {
-    since_1970().as_millis()
-}
-
-fn since_1970() -> Duration {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.expect("a clock after 1970")
-}
-
-/// A renewal with these ids.
 pub fn event(id: &str, user: &str) -> Value {
     json!({ "event_name": "SUBSCRIPTION_RENEWED", "event_id": id, "user_id": user, "plan": "p" })
 }
@@ -121,7 +110,7 @@ impl World {
         secrets_manager: impl Into<Faulty<SecretsManager>>,
         settings: &[(&str, &str)],
     ) -> Self {
-        Self::start_binary(function_path(), secrets_manager, settings).await
+        Self::start_binary(built("purchasely-clevertap"), secrets_manager, settings).await
     }
 
     /// The same with another build of the function.
@@ -157,10 +146,9 @@ impl World {
         let answer = self.api.invoke(event).await.expect("an answer, not an error");
         assert_eq!(answer["headers"]["content-type"], "application/json");
         assert_eq!(answer["isBase64Encoded"], false);
-        Answer {
-            status: answer["statusCode"].as_u64().expect("a status"),
-            body: serde_json::from_str(answer["body"].as_str().expect("a text")).expect("JSON"),
-        }
+        let status = answer["statusCode"].as_u64().expect("a status");
+        let body = answer["body"].as_str().expect("a text");
+        answered(status, serde_json::from_str(body).expect("JSON"))
     }
 
     /// The address of the webhook in an HTTP API before the function.
@@ -172,9 +160,9 @@ impl World {
                 let (head, body) = request.into_parts();
                 let mut envelope = Webhook::new(body.to_vec(), "", 0).envelope(Front::HttpApi);
                 let headers = head.headers.iter();
-                let headers =
-                    headers.map(|(name, value)| (name.to_string(), value.to_str().unwrap().into()));
-                envelope["headers"] = Value::Object(headers.collect());
+                envelope["headers"] = headers
+                    .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+                    .collect();
                 let answer = api.invoke(envelope).await.expect("an answer, not an error");
                 let status = answer["statusCode"].as_u64().unwrap().try_into().unwrap();
                 let body = answer["body"].as_str().unwrap().to_owned();
@@ -194,8 +182,4 @@ impl World {
 
 pub fn signed(body: &[u8], secret: &str) -> Webhook {
     Webhook::new(body.to_vec(), secret, now_seconds())
-}
-
-pub fn function_path() -> PathBuf {
-    built("purchasely-clevertap")
 }

@@ -29,7 +29,6 @@ thread_local! {
     static LOG: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
 }
 
-/// What the function talks to.
 #[derive(Clone)]
 pub struct Services {
     pub clevertap: CleverTap,
@@ -37,7 +36,7 @@ pub struct Services {
     pub aws: Faulty<Aws>,
 }
 
-/// An environment of the function.
+/// An environment of the function, as the deployed binary makes it, on another way out.
 pub struct Function(Arc<Handler>);
 
 /// Runs something in virtual time, which begins now, and collects what the function logs.
@@ -77,31 +76,27 @@ pub fn take_log() -> Vec<String> {
     LOG.take()
 }
 
-/// The function as the deployed binary builds it, on another way out.
-///
-/// # Panics
-/// When the settings are invalid, which is a mistake in the test.
-pub fn handler(settings: &[(&str, &str)], http: SharedHttp) -> Arc<Handler> {
-    let value = |name: &str| {
-        let (_, value) = settings.iter().find(|(setting, _)| *setting == name)?;
-        Some((*value).to_owned())
-    };
-    let config = Config::from_env(value).expect("valid settings");
-    Arc::new(app::handler(config, http.clone(), &aws_config(http)).expect("a valid URL"))
-}
-
 impl Function {
     /// It starts with what the first event needs.
-    pub fn start(services: Services, settings: &[(&str, &str)]) -> Self {
-        let handler = handler(settings, SharedHttp(Arc::new(services)));
+    pub fn start(http: impl Http + 'static, settings: &[(&str, &str)]) -> Self {
+        let value = |name: &str| {
+            let (_, value) = settings.iter().find(|(setting, _)| *setting == name)?;
+            Some((*value).to_owned())
+        };
+        let config = Config::from_env(value).expect("valid settings");
+        let http = SharedHttp(Arc::new(http));
+        let handler = app::handler(config, http.clone(), &aws_config(http));
+        let handler = Arc::new(handler.expect("a valid URL"));
         app::warm_up(&handler);
         Self(handler)
     }
 
     /// Invokes it as Lambda does; `Err` is an error of the invocation.
-    pub async fn invoke(&self, event: &Value) -> Result<Value, String> {
+    pub async fn invoke(&self, event: &Value, request_id: &str) -> Result<Value, String> {
         let payload = serde_json::value::to_raw_value(event).expect("JSON");
-        let event = LambdaEvent::new(payload, Context::default());
+        let mut context = Context::default();
+        context.request_id = request_id.to_owned();
+        let event = LambdaEvent::new(payload, context);
         let answer = Arc::clone(&self.0).handle(event).await.map_err(|error| error.to_string())?;
         Ok(serde_json::to_value(answer).expect("an answer is JSON"))
     }
@@ -137,7 +132,6 @@ pub fn received(ending: Ending) -> Result<Response<Option<Bytes>>, NoResponse> {
     }
 }
 
-/// The clock of the AWS SDK.
 #[derive(Debug)]
 struct Clock;
 

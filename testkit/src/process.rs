@@ -1,4 +1,4 @@
-//! Where programs are, how to end one with all that it started, and what one has used.
+//! Where programs are, and how to end one with all that it started.
 //! It does not know what a program does.
 
 use nix::sys::signal::{Signal, killpg};
@@ -48,7 +48,6 @@ impl Drop for Group {
     }
 }
 
-/// The root of the workspace.
 pub fn repository() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
@@ -106,40 +105,14 @@ fn build(profile: &Path) -> Result<(), String> {
 
 /// A tool that `make` installs. There is no test without it.
 pub fn tool(variable: &str, name: &str) -> PathBuf {
-    find_tool(variable, name).unwrap_or_else(|problem| panic!("{problem}"))
-}
-
-/// A tool that `make` installs, or what to do without it.
-pub fn find_tool(variable: &str, name: &str) -> Result<PathBuf, String> {
     let installed = repository().join(".tools/venv/bin").join(name);
     let path = std::env::var_os(variable).map_or(installed, PathBuf::from);
-    let missing = || format!("{} is missing: `make tools` installs it", path.display());
-    if path.exists() { Ok(path) } else { Err(missing()) }
+    assert!(path.exists(), "{} is missing: `make tools` installs it", path.display());
+    path
 }
 
 pub fn plain_client() -> reqwest::Client {
     crate::webhook::http_client().unwrap().build().unwrap()
-}
-
-/// How long the threads of a process have run. The kernel counts it in nanoseconds.
-pub fn cpu_time(pid: u32) -> io::Result<Duration> {
-    let mut nanoseconds = 0;
-    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
-        // A thread may end while it is read.
-        let times = fs::read_to_string(thread?.path().join("schedstat")).unwrap_or_default();
-        let ran = times.split(' ').next().and_then(|ran| ran.parse().ok());
-        nanoseconds += ran.unwrap_or(0);
-    }
-    Ok(Duration::from_nanos(nanoseconds))
-}
-
-/// The most memory that a process has had at once, in bytes.
-pub fn peak_memory(pid: u32) -> io::Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-    let kibibytes = kibibytes.ok_or_else(|| io::Error::other("its status has no VmHWM"))?;
-    Ok(kibibytes * 1024)
 }
 
 /// Variables that cargo sets for a test; in a cargo that a test starts they would cause needless compiling.

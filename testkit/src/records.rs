@@ -20,7 +20,6 @@ pub const TIMES: &str = "\
     auto_resume_at defer_end_at effective_next_renewal_at event_created_at grace_period_expires_at next_renewal_at \
     original_purchased_at purchased_at";
 
-/// The type of a documented field.
 #[derive(Debug, Clone, Copy)]
 pub enum Kind {
     Text,
@@ -33,19 +32,18 @@ pub enum Kind {
 /// The type of a field, if Purchasely documents a simple one.
 pub fn kind(field: &str) -> Option<Kind> {
     let money = ["amount_in_", "plan_price_in_", "cumulated_revenues_in_"];
-    let is_code =
-        |code: &str| code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_lowercase());
-    let is_money = |prefix: &&str| {
-        let currency = field.strip_prefix(prefix);
-        currency.is_some_and(|currency| currency == "customer_currency" || is_code(currency))
+    let is_currency = |code: &str| {
+        code == "customer_currency"
+            || code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_lowercase())
     };
+    let mut currency = money.iter().filter_map(|prefix| field.strip_prefix(prefix));
     match field {
         "api_version" => Some(Kind::Integer),
         "is_family_shared" => Some(Kind::Boolean),
         field if TEXTS.split(' ').any(|text| text == field) => Some(Kind::Text),
         field if TIMES.split(' ').any(|time| time == field) => Some(Kind::Time),
         field if field.starts_with("attribution_utm_") => Some(Kind::Text),
-        _ => money.iter().any(is_money).then_some(Kind::Decimal),
+        _ => currency.any(is_currency).then_some(Kind::Decimal),
     }
 }
 

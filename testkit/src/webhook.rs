@@ -4,11 +4,16 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use purchasely_clevertap::http::roots;
 use purchasely_clevertap::purchasely::signature::{SIGNATURE_HEADER, TIMESTAMP_HEADER, sign};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// The shared secret of `cargo relay dev` and of the envelopes in `events/api-gateway`. It protects nothing.
 pub const SAMPLE_SHARED_SECRET: &str = "sample-shared-secret";
+
+/// A sample of each payload version, of which [`Webhook::envelope`] keeps what is the same for all webhooks.
+const HTTP_API: &str = include_str!("../../events/api-gateway/TRIAL_STARTED.http-api.json");
+const REST_API: &str =
+    include_str!("../../events/api-gateway/SUBSCRIPTION_TERMINATED.rest-api.json");
 
 /// A raw body with the two headers that go with it.
 pub struct Webhook {
@@ -50,6 +55,16 @@ pub enum Front {
     RestApi,
 }
 
+impl Front {
+    /// The fields with the time of a request, as a text and in milliseconds.
+    pub fn times(self) -> [&'static str; 2] {
+        match self {
+            Self::RestApi => ["requestTime", "requestTimeEpoch"],
+            Self::HttpApi | Self::HttpApiBase64 => ["time", "timeEpoch"],
+        }
+    }
+}
+
 impl Webhook {
     /// Signs a body as at `signed_at_seconds` (Unix).
     pub fn new(body: Vec<u8>, secret: &str, signed_at_seconds: u64) -> Self {
@@ -73,12 +88,29 @@ impl Webhook {
 
     /// The event that the service in front would invoke the function with. Deterministic.
     pub fn envelope(&self, front: Front) -> Value {
-        let text = String::from_utf8_lossy(&self.body);
-        match front {
-            Front::HttpApi => self.payload_2(&text, false),
-            Front::HttpApiBase64 => self.payload_2(&STANDARD.encode(&self.body), true),
-            Front::RestApi => self.payload_1(&text),
+        let is_rest = front == Front::RestApi;
+        let sample = if is_rest { REST_API } else { HTTP_API };
+        let mut envelope: Value = serde_json::from_str(sample).expect("JSON");
+        for (name, value) in self.headers() {
+            envelope["headers"][name] = json!(value);
+            if is_rest {
+                envelope["multiValueHeaders"][name] = json!([value]);
+            }
         }
+        let [time, epoch] = front.times();
+        let seconds = i64::try_from(self.signed_at_seconds).unwrap_or_default();
+        let moment = OffsetDateTime::from_unix_timestamp(seconds).ok();
+        let text = moment.and_then(|moment| moment.format(&Rfc3339).ok());
+        envelope["requestContext"][time] = json!(text.unwrap_or_default());
+        envelope["requestContext"][epoch] = json!(self.signed_at_seconds * 1000);
+        let is_base64 = front == Front::HttpApiBase64;
+        envelope["isBase64Encoded"] = json!(is_base64);
+        envelope["body"] = if is_base64 {
+            json!(STANDARD.encode(&self.body))
+        } else {
+            json!(String::from_utf8_lossy(&self.body))
+        };
+        envelope
     }
 
     /// Posts it; the client decides on the timeout.
@@ -90,83 +122,4 @@ impl Webhook {
         let response = request.send().await?;
         Ok((response.status().as_u16(), response.text().await?))
     }
-
-    fn payload_2(&self, body: &str, in_base64: bool) -> Value {
-        let domain = "abc123.execute-api.eu-west-1.amazonaws.com";
-        let mut headers: Map<_, _> = self.headers().map(named).into_iter().collect();
-        headers.insert("host".to_owned(), json!(domain));
-        json!({
-            "version": "2.0",
-            "routeKey": "POST /webhooks/purchasely",
-            "rawPath": "/webhooks/purchasely",
-            "rawQueryString": "",
-            "headers": headers,
-            "requestContext": {
-                "accountId": "123456789012",
-                "apiId": "abc123",
-                "domainName": domain,
-                "domainPrefix": "abc123",
-                "http": {
-                    "method": "POST",
-                    "path": "/webhooks/purchasely",
-                    "protocol": "HTTP/1.1",
-                    "sourceIp": "192.0.2.1",
-                    "userAgent": "sample",
-                },
-                "requestId": "sample-request",
-                "routeKey": "POST /webhooks/purchasely",
-                "stage": "$default",
-                "time": self.signed_at(),
-                "timeEpoch": self.signed_at_seconds * 1000,
-            },
-            "body": body,
-            "isBase64Encoded": in_base64,
-        })
-    }
-
-    fn payload_1(&self, body: &str) -> Value {
-        let headers: Map<_, _> = self.headers().map(named).into_iter().collect();
-        let multi_value_headers: Map<_, _> = self
-            .headers()
-            .map(|(name, value)| (name.to_owned(), json!([value])))
-            .into_iter()
-            .collect();
-        json!({
-            "version": "1.0",
-            "resource": "/webhooks/purchasely",
-            "path": "/webhooks/purchasely",
-            "httpMethod": "POST",
-            "headers": headers,
-            "multiValueHeaders": multi_value_headers,
-            "queryStringParameters": null,
-            "multiValueQueryStringParameters": null,
-            "pathParameters": null,
-            "stageVariables": null,
-            "requestContext": {
-                "accountId": "123456789012",
-                "apiId": "abc123",
-                "httpMethod": "POST",
-                "identity": { "sourceIp": "192.0.2.1", "userAgent": "sample" },
-                "path": "/prod/webhooks/purchasely",
-                "protocol": "HTTP/1.1",
-                "requestId": "sample-request",
-                "requestTime": self.signed_at(),
-                "requestTimeEpoch": self.signed_at_seconds * 1000,
-                "resourcePath": "/webhooks/purchasely",
-                "stage": "prod",
-            },
-            "body": body,
-            "isBase64Encoded": false,
-        })
-    }
-
-    fn signed_at(&self) -> String {
-        let seconds = i64::try_from(self.signed_at_seconds).unwrap_or_default();
-        let moment = OffsetDateTime::from_unix_timestamp(seconds);
-        moment.ok().and_then(|moment| moment.format(&Rfc3339).ok()).unwrap_or_default()
-    }
-}
-
-fn named((name, value): (&'static str, &str)) -> (String, Value) {
-    (name.to_owned(), json!(value))
 }

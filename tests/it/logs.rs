@@ -133,7 +133,7 @@ async fn no_failure_of_aws_logs_or_answers_a_secret_a_body_or_a_user() {
         ("AWS_ENDPOINT_URL_DYNAMODB", &refusing),
     ];
     let manager = |passcode| {
-        Faulty::new(SecretsManager::new("relay", &secret_value(passcode, SHARED_SECRET)))
+        Faulty::from(SecretsManager::new("relay", &secret_value(passcode, SHARED_SECRET)))
     };
     let invalid = manager("hunter2 with spaces");
     let failing = manager(PASSCODE);

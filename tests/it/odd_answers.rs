@@ -245,7 +245,7 @@ struct Setup {
 
 enum Function {
     InMemory(in_memory::Function),
-    Process(World),
+    Process(Box<World>),
 }
 
 const SETTINGS: [(&str, &str); 2] = [("REVENUE_EVENT", "Charged"), ("EVENTS_DISABLED", DISABLED)];
@@ -255,7 +255,7 @@ impl Setup {
         let services = Services {
             clevertap: CleverTap::new(ACCOUNT_ID, PASSCODE),
             secrets_manager: secrets_manager(row),
-            aws: Faulty::new(Aws::default()),
+            aws: Faulty::from(Aws::default()),
         };
         let required = [
             ("CLEVERTAP_REGION", "in1"),
@@ -264,7 +264,7 @@ impl Setup {
         ];
         let resources = [
             ("EVENT_QUEUE_URL", "https://sqs.example/123456789012/events.fifo"),
-            ("DEAD_LETTER_QUEUE_URL", "https://sqs.example/123456789012/dead.fifo"),
+            ("DEAD_LETTER_QUEUE_URL", "https://sqs.example/123456789012/dead-letters.fifo"),
             ("DEDUPLICATION_TABLE", "claims"),
         ];
         let resources = if has_resources(row) { &resources[..] } else { &[] };
@@ -288,7 +288,10 @@ impl Setup {
             secrets_manager: (*world.secrets_manager).clone(),
             aws: (**resources).clone(),
         };
-        Self { services, function: Function::Process(world) }
+        Self {
+            services,
+            function: Function::Process(Box::new(world)),
+        }
     }
 
     /// Delivers the rows of one webhook or batch one after another, and compares what was uploaded, answered, logged and
@@ -352,7 +355,7 @@ impl Setup {
 
     async fn invoke(&self, event: &Value) -> Value {
         match &self.function {
-            Function::InMemory(function) => function.invoke(event).await.expect("an answer"),
+            Function::InMemory(function) => function.invoke(event, "").await.expect("an answer"),
             Function::Process(world) => world.api.invoke(event).await.expect("an answer"),
         }
     }
@@ -425,7 +428,7 @@ fn secrets_manager(row: &Row) -> Faulty<SecretsManager> {
         _ => None,
     });
     let valid = secret_value(PASSCODE, SHARED_SECRET);
-    let manager = Faulty::new(SecretsManager::new(SECRET_ID, text.unwrap_or(&valid)));
+    let manager = Faulty::from(SecretsManager::new(SECRET_ID, text.unwrap_or(&valid)));
     script(&manager, row);
     manager
 }

@@ -16,7 +16,7 @@ use testkit::world::secrets_manager::SecretsManager;
 /// A Secrets Manager that answers its next requests by `script`.
 fn scripted(script: impl IntoIterator<Item = Fault>) -> Faulty<SecretsManager> {
     let secret = secret_value(PASSCODE, SHARED_SECRET);
-    let manager = Faulty::new(SecretsManager::new("relay", &secret));
+    let manager = Faulty::from(SecretsManager::new("relay", &secret));
     manager.script(script);
     manager
 }

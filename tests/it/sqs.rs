@@ -1,12 +1,11 @@
 //! The SQS consumer: which messages of a batch are relayed, and which come again.
 //! It does not know SQS itself; the batches are written as Lambda delivers them.
 
+use purchasely_clevertap::clock::unix_time;
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use testkit::harness::{
-    PASSCODE, SHARED_SECRET, World, event, now_ms, refuse, signed, with_resources,
-};
+use testkit::harness::{PASSCODE, SHARED_SECRET, World, event, refuse, signed, with_resources};
 use testkit::messages::{failures, message};
 use testkit::sockets::servers::aws_service;
 use testkit::webhook::Front;
@@ -38,7 +37,7 @@ async fn a_batch_is_one_upload_and_completes_each_claim() {
         assert_eq!(sent(&world), [&*ids]);
     }
     for id in ids {
-        let claim = resources.claim(&format!("id:{id}"));
+        let claim = resources.claim(&format!("id:{id}"), "state");
         assert_eq!(claim.as_deref(), Some("done"), "{id}");
     }
 }
@@ -46,7 +45,7 @@ async fn a_batch_is_one_upload_and_completes_each_claim() {
 #[tokio::test]
 async fn an_event_in_progress_elsewhere_blocks_only_its_user() {
     let (world, resources) = with_resources(&[]).await;
-    resources.put_claim("id:e-1", "in_progress", now_ms() + 600_000);
+    resources.put_claim("id:e-1", "in_progress", unix_time().as_millis() + 600_000);
     let users = [("e-1", "ann"), ("e-2", "bob"), ("e-3", "ann")];
     let messages = users.map(|(id, user)| message(&event(id, user), &[]));
     assert_eq!(failures(&world, &messages).await, ["e-1", "e-3"]);
@@ -241,7 +240,8 @@ async fn a_message_that_fails_after_13_days_is_a_dead_letter_and_releases_its_us
     let day = 24 * 60 * 60 * 1000;
     let of_age = |id: &str, days: u128| {
         let mut message = message(&event(id, "ann"), &[]);
-        message["attributes"]["SentTimestamp"] = json!((now_ms() - days * day).to_string());
+        message["attributes"]["SentTimestamp"] =
+            json!((unix_time().as_millis() - days * day).to_string());
         message
     };
     let batch = [of_age("e-1", 14), of_age("e-2", 12)];
@@ -325,7 +325,7 @@ async fn what_clevertap_refuses_without_saying_why_is_a_dead_letter_after_a_day(
     let (world, seen) = with_noted_calls().await;
     for (id, hours, again) in [("e-1", 23, &["e-1"][..]), ("e-2", 25, &[])] {
         let mut message = message(&event(id, id), &[]);
-        let sent_at = now_ms() - hours * 60 * 60 * 1000;
+        let sent_at = unix_time().as_millis() - hours * 60 * 60 * 1000;
         message["attributes"]["SentTimestamp"] = json!(sent_at.to_string());
         // As it is, again, and without its profile.
         world.clevertap.script(vec![Reply::FailWithoutReasons; 3]);

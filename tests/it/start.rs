@@ -3,8 +3,9 @@
 
 use serde_json::Value;
 use std::future::pending;
-use testkit::harness::{ACCOUNT_ID, PASSCODE, World, body, eventually, function_path, relayed};
+use testkit::harness::{ACCOUNT_ID, PASSCODE, World, body, eventually, relayed};
 use testkit::lambda::{Function, RuntimeApi};
+use testkit::process::built;
 use testkit::sockets::{Server, listen};
 use testkit::world::clevertap::CleverTap;
 
@@ -67,7 +68,7 @@ async fn every_configuration_error_is_reported_in_one_line() {
         ("SECRET_ID", "relay"),
         ("CLEVERTAP_API_URL", "http://example.com"),
     ];
-    let function = Function::spawn(function_path(), &api, &settings);
+    let function = Function::spawn(built("purchasely-clevertap"), &api, &settings);
     assert_eq!(function.wait_for_exit().await.code(), Some(78));
     let log = function.log();
     assert_eq!(log.len(), 1, "{log:?}");

@@ -2,15 +2,16 @@
 //! It does not know AWS's certificates; all clients share one TLS configuration.
 
 use tempfile::NamedTempFile;
-use testkit::harness::{ACCOUNT_ID, PASSCODE, World, body, function_path, relayed, unavailable};
+use testkit::harness::{ACCOUNT_ID, PASSCODE, World, body, relayed, unavailable};
 use testkit::lambda::{Function, RuntimeApi};
+use testkit::process::built;
 use testkit::sockets::Server;
 use testkit::sockets::tls::Authority;
 use testkit::world::clevertap::CleverTap;
 
 /// A CleverTap under TLS, and the file of the authority behind it.
 async fn clevertap_under_tls() -> (Server<CleverTap>, NamedTempFile) {
-    let authority = Authority::new();
+    let authority = Authority::default();
     let clevertap = authority.serve(CleverTap::new(ACCOUNT_ID, PASSCODE)).await;
     (clevertap, authority.pem_file())
 }
@@ -44,7 +45,7 @@ async fn an_unusable_certificate_file_is_a_configuration_error() {
             ("SECRET_ID", "relay"),
             ("SSL_CERT_FILE", file),
         ];
-        let function = Function::spawn(function_path(), &api, &settings);
+        let function = Function::spawn(built("purchasely-clevertap"), &api, &settings);
         assert_eq!(function.wait_for_exit().await.code(), Some(78));
         let log = function.log().concat();
         assert!(log.contains("SSL_CERT_FILE") && log.contains(file), "{log}");

@@ -14,7 +14,8 @@ fn check(scenarios: impl IntoIterator<Item = Scenario, IntoIter: Send>) {
     let (mut count, mut failures) = (0, Vec::new());
     run_all(scenarios, |run| {
         count += 1;
-        failures.extend(run.problems.first().map(|problem| format!("{}: {problem}", run.command)));
+        let command = run.scenario.command();
+        failures.extend(run.problems.first().map(|problem| format!("{command}: {problem}")));
         ControlFlow::Continue(())
     });
     assert!(

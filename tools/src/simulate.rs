@@ -185,7 +185,7 @@ fn print(run: &Run, is_json: bool) {
     let (events, requests) = (run.history.len(), run.requests.len());
     if is_json {
         let line = json!({
-            "command": run.command, "digest": format!("{:016x}", run.digest), "problems": run.problems,
+            "command": run.scenario.command(), "digest": format!("{:016x}", run.digest), "problems": run.problems,
             "events": events, "requests": requests, "faults": faults, "kills": run.kills,
             "dead_letters": run.dead_letters, "duplicates": run.duplicates,
         });
@@ -196,7 +196,7 @@ fn print(run: &Run, is_json: bool) {
         } else {
             run.problems.join("; ")
         };
-        println!("{}: {problems}", run.command);
+        println!("{}: {problems}", run.scenario.command());
     }
 }
 

@@ -3,10 +3,11 @@
 
 use super::events::{Event, Kind, ids_in};
 use super::faults::{Fault, Meaning, Service};
-use super::history::{Arrival, Exchange, Invocation, Moment, Run};
+use super::history::{Arrival, Exchange, History, Invocation, Moment, Run};
 use super::world::{ROLES, State, World};
 use crate::world::claims::Update;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::time::Duration;
 
 /// After that, the table forgets a claim.
@@ -29,65 +30,38 @@ const QUEUE_LASTS: Duration = Duration::from_hours(13 * 24);
 
 pub fn judge(world: &World) -> Run {
     let mut state = world.state();
-    let mut problems = std::mem::take(&mut state.problems);
-    let judged = Judged::new(world, &state);
-    problems.extend(judged.lost());
-    problems.extend(judged.not_ignored());
-    problems.extend(judged.out_of_order());
-    problems.extend(judged.needless_letters());
-    problems.extend(judged.needless_uploads());
-    problems.extend(judged.early_uploads());
-    problems.extend(judged.late_uploads());
-    problems.extend(judged.needless_refusals());
-    problems.extend(judged.not_left());
-    problems.extend(judged.old_profiles());
-    problems.extend(judged.missing_profiles());
-    let mut duplicates = BTreeMap::new();
-    let mut repeated = BTreeMap::<String, Vec<Duration>>::new();
+    let mut run = std::mem::take(&mut state.run);
+    let history = run.history.clone();
+    let judged = Judged::new(world, &state, &history);
+    run.problems.extend(judged.problems());
+    for event in &world.events {
+        run.history[event.number].settled = judged.settled(event);
+    }
     for (first, again) in judged.pairs() {
-        repeated.entry(again.event_id.clone()).or_default().push(again.at);
+        let event = world.event(&again.event_id).expect("an event's own record");
+        run.history[event.number].repeated.push(again.at);
         match judged.cause(first, again) {
-            Some(cause) => *duplicates.entry(cause).or_default() += 1,
-            None => problems.push(format!(
+            Some(cause) => *run.duplicates.entry(cause).or_default() += 1,
+            None => run.problems.push(format!(
                 "{} {} arrived with {} and again with {}",
                 first.role, first.event_id, first.exchange, again.exchange
             )),
         }
     }
-    let settled: Vec<_> = world.events.iter().map(|event| judged.settled(event)).collect();
-    for (event, settled) in world.events.iter().zip(settled) {
-        let history = &mut state.history[event.number];
-        history.settled = settled;
-        history.repeated = repeated.remove(&*event.id).unwrap_or_default();
-    }
-    let mut faults = BTreeMap::new();
-    for fault in state.exchanges.iter().filter_map(|exchange| exchange.fault) {
-        *faults.entry(fault.kind()).or_default() += 1;
-    }
-    Run {
-        command: world.scenario.command(),
-        length: world.scenario.length,
-        mode: world.scenario.mode(),
-        digest: state.digest(),
-        history: std::mem::take(&mut state.history),
-        polls: state.polls,
-        requests: state.exchanges.iter().map(|exchange| exchange.service).collect(),
-        faults,
-        throttled: state.throttled,
-        kills: state.invocations.iter().filter(|invocation| invocation.is_killed).count(),
-        duplicates,
-        dead_letters: state.lettered.len(),
-        problems,
-        trace: std::mem::take(&mut state.trace),
-    }
+    run.dead_letters = state.lettered.len();
+    run.digest = state.digest();
+    run
 }
 
 /// What there is to judge, by the ids of the events.
 struct Judged<'s> {
     world: &'s World,
     state: &'s State,
+    history: &'s [History],
     /// A record's arrivals with their places among all arrivals.
     arrivals: BTreeMap<(&'s str, &'static str), Vec<(usize, &'s Arrival)>>,
+    /// The events that lie in the dead-letter queue.
+    letters: BTreeSet<String>,
     /// The claims' keys. Only an event without an id may have several.
     keys: BTreeMap<&'s str, Vec<&'s str>>,
     /// The function's requests in their order, by the invocation.
@@ -95,11 +69,14 @@ struct Judged<'s> {
 }
 
 impl<'s> Judged<'s> {
-    fn new(world: &'s World, state: &'s State) -> Self {
+    fn new(world: &'s World, state: &'s State, history: &'s [History]) -> Self {
+        let letters = state.aws.dead_letters.messages.iter();
         let mut judged = Self {
             world,
             state,
+            history,
             arrivals: BTreeMap::new(),
+            letters: letters.flat_map(|letter| ids_in(&letter.body)).collect(),
             keys: BTreeMap::new(),
             requests: BTreeMap::new(),
         };
@@ -116,9 +93,93 @@ impl<'s> Judged<'s> {
         judged
     }
 
+    /// What must not happen and did.
+    fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut judge = |what: fmt::Arguments, verdicts: &[(bool, &str)]| {
+            let broken = verdicts.iter().filter(|(is_broken, _)| *is_broken);
+            problems.extend(broken.map(|(_, verdict)| format!("{what} {verdict}")));
+        };
+        let profiles = self.state.profiles.iter().map(|arrival| &*arrival.event_id);
+        let profiles: BTreeSet<_> = profiles.collect();
+        for event in &self.world.events {
+            let has_profile = profiles.contains(&*event.id);
+            let verdicts = [
+                (self.is_lost(event), "is lost"),
+                (self.is_not_ignored(event), "is not ignored"),
+                (!has_profile && self.is_profile_lost(event), "has lost its profile"),
+            ];
+            judge(format_args!("{}", event.id), &verdicts);
+        }
+        for it in &self.state.exchanges {
+            let verdicts = [
+                (self.is_needless_letter(it), "is a dead letter without a cause"),
+                (self.is_late(it), "is awaited for too long"),
+            ];
+            judge(format_args!("{:?}, sent at {:?},", it.events, it.sent.at), &verdicts);
+        }
+        for it in &self.state.invocations {
+            let verdict = (self.is_needless_refusal(it), "refuses a valid webhook");
+            judge(format_args!("the invocation at {:?}", it.started), &[verdict]);
+        }
+        for it in &self.state.arrivals {
+            let verdict = (self.is_not_left(it), "is not left and arrives");
+            let what = format_args!("{} of {} with {}", it.role, it.event_id, it.exchange);
+            judge(what, &[verdict]);
+        }
+        problems.extend(self.out_of_order());
+        problems.extend(self.needless_uploads());
+        problems.extend(self.early_uploads());
+        problems.extend(self.old_profiles());
+        problems
+    }
+
+    fn arrivals<'a>(&'a self, event_id: &'a str, role: &'static str) -> &'a [(usize, &'s Arrival)] {
+        self.arrivals.get(&(event_id, role)).map_or(&[], Vec::as_slice)
+    }
+
     /// The first arrival of a record, with its place.
     fn first(&self, event_id: &str, role: &'static str) -> Option<(usize, &'s Arrival)> {
-        self.arrivals.get(&(event_id, role))?.first().copied()
+        self.arrivals(event_id, role).first().copied()
+    }
+
+    fn exchange(&self, arrival: &Arrival) -> &'s Exchange {
+        &self.state.exchanges[arrival.exchange]
+    }
+
+    fn invocation(&self, exchange: &Exchange) -> Option<&'s Invocation> {
+        exchange.invocation.map(|number| &self.state.invocations[number])
+    }
+
+    fn is_killed(&self, exchange: &Exchange) -> bool {
+        self.invocation(exchange).is_some_and(|invocation| invocation.is_killed)
+    }
+
+    fn is_of_batch(&self, exchange: &Exchange) -> bool {
+        self.invocation(exchange)
+            .is_some_and(|invocation| invocation.signed_with.is_none())
+    }
+
+    fn skew_ms(&self, exchange: &Exchange) -> i64 {
+        self.state.skews_ms[&exchange.environment]
+    }
+
+    /// The requests about an event in an invocation.
+    fn calls(&self, invocation: Option<usize>, id: &str) -> impl Iterator<Item = &'s Exchange> {
+        let requests = self.requests.get(&invocation).into_iter().flatten().copied();
+        requests.filter(move |request| request.is_about(id))
+    }
+
+    /// The uploads of an event in an invocation.
+    fn uploads(&self, invocation: Option<usize>, id: &str) -> impl Iterator<Item = &'s Exchange> {
+        let calls = self.calls(invocation, id);
+        calls.filter(|request| request.service == Service::CleverTap)
+    }
+
+    /// The claims of an event in the invocation of an upload.
+    fn claims(&self, upload: &Exchange, id: &str) -> impl Iterator<Item = &'s Exchange> {
+        let calls = self.calls(upload.invocation, id);
+        calls.filter(|call| call.update == Some(Update::Claim))
     }
 
     /// When an event first was where it belongs.
@@ -126,43 +187,31 @@ impl<'s> Judged<'s> {
         let first = ["event", "profile"].iter().find_map(|role| self.first(&event.id, role));
         let arrived = first.map(|(_, arrival)| arrival.at);
         let lettered = self.state.lettered.get(&event.id).copied();
-        let ignored = self.state.history[event.number].acknowledged;
+        let ignored = self.history[event.number].acknowledged;
         arrived.or(lettered).or(ignored)
     }
 
-    /// Events that neither arrived whole, nor are ignored by rule, nor lie in the dead-letter queue.
-    fn lost(&self) -> Vec<String> {
-        let letters = self.state.dead_letters.messages();
-        let letters: BTreeSet<_> = letters.iter().flat_map(|letter| ids_in(&letter.body)).collect();
-        let is_lost = |event: &&Event| {
-            let has = |role| self.first(&event.id, role).is_some();
-            let is_letter = letters.contains(&event.id);
-            match event.kind {
-                Kind::Anonymous | Kind::Sandbox => false,
-                Kind::Unreadable => !is_letter,
-                Kind::Poison | Kind::WithoutId => !is_letter && !has("event"),
-                Kind::Profile => {
-                    !has("profile") && !self.is_profile_refused(event) && !self.is_redriven(event)
-                }
-                Kind::Plain { is_transaction } => {
-                    !is_letter && !(has("event") && (!is_transaction || has("revenue")))
-                }
+    /// Whether an event neither arrived whole, nor is ignored by rule, nor lies in the dead-letter queue.
+    fn is_lost(&self, event: &Event) -> bool {
+        let has = |role| self.first(&event.id, role).is_some();
+        let is_letter = self.letters.contains(&event.id);
+        match event.kind {
+            Kind::Anonymous | Kind::Sandbox => false,
+            Kind::Unreadable => !is_letter,
+            Kind::Poison | Kind::WithoutId => !is_letter && !has("event"),
+            Kind::Profile => {
+                !has("profile") && !self.is_profile_refused(event) && !self.is_redriven(event)
             }
-        };
-        self.world
-            .events
-            .iter()
-            .filter(is_lost)
-            .map(|event| format!("{} is lost", event.id))
-            .collect()
+            Kind::Plain { is_transaction } => {
+                !is_letter && !(has("event") && (!is_transaction || has("revenue")))
+            }
+        }
     }
 
-    /// Events that the rules ignore and that arrived nevertheless.
-    fn not_ignored(&self) -> Vec<String> {
-        let mut ignored = Vec::from_iter(&self.world.events);
-        ignored.retain(|event| matches!(event.kind, Kind::Anonymous | Kind::Sandbox));
-        let arrived = ignored.iter().filter(|event| self.first(&event.id, "event").is_some());
-        arrived.map(|event| format!("{} is not ignored", event.id)).collect()
+    /// Whether the rules ignore an event that arrived nevertheless.
+    fn is_not_ignored(&self, event: &Event) -> bool {
+        let is_ignored = matches!(event.kind, Kind::Anonymous | Kind::Sandbox);
+        is_ignored && self.first(&event.id, "event").is_some()
     }
 
     /// Events of one user whose first arrival comes before that of an earlier one. Dead letters leave the order, and
@@ -174,60 +223,50 @@ impl<'s> Judged<'s> {
                 let Some((place, arrival)) = self.first(&later.id, "event") else {
                     continue;
                 };
-                let upload = &self.state.exchanges[arrival.exchange];
-                for earlier in &user[..position] {
-                    if self.state.lettered.contains_key(&earlier.id)
-                        || upload.events.contains(&earlier.id)
-                    {
-                        continue;
-                    }
+                let upload = self.exchange(arrival);
+                let is_after = |earlier: &&Event| {
                     let firsts = ["event", "revenue"].map(|role| self.first(&earlier.id, role));
-                    if firsts.into_iter().flatten().any(|(first, _)| first > place) {
-                        problems.push(format!("{} arrives before {}", later.id, earlier.id));
-                    }
-                }
+                    let is_out = self.state.lettered.contains_key(&earlier.id)
+                        || upload.is_about(&earlier.id);
+                    !is_out && firsts.into_iter().flatten().any(|(first, _)| first > place)
+                };
+                let before = user[..position].iter().filter(is_after);
+                let problem =
+                    |earlier: &Event| format!("{} arrives before {}", later.id, earlier.id);
+                problems.extend(before.map(problem));
             }
         }
         problems
     }
 
-    /// Dead letters of events that nothing has refused.
-    fn needless_letters(&self) -> Vec<String> {
-        let is_needless = |letter: &&Exchange| {
-            let Some(event) = letter.events.iter().find_map(|id| self.world.event(id)) else {
-                return false;
-            };
-            if letter.letter.as_deref() == Some("retries_exhausted") {
-                let sent = self.state.history[event.number].sent;
-                return letter.sent.at < sent + QUEUE_LASTS;
-            }
-            if event.kind == Kind::Profile {
-                return true;
-            }
-            let refuses = |upload: &Exchange| {
-                matches!(meaning(upload), Some(Meaning::Final | Meaning::Unclear))
-            };
-            !matches!(event.kind, Kind::Unreadable | Kind::Poison)
-                && !self.uploads(letter.invocation, &event.id).any(refuses)
+    /// Whether a request is a dead letter of an event that nothing has refused.
+    fn is_needless_letter(&self, letter: &Exchange) -> bool {
+        let event = letter.events.iter().find_map(|id| self.world.event(id));
+        let (Some(reason), Some(event)) = (&letter.letter, event) else {
+            return false;
         };
-        let letters = self.state.exchanges.iter().filter(|exchange| exchange.letter.is_some());
-        let needless = letters.filter(is_needless);
-        needless
-            .map(|letter| format!("{:?} is a dead letter without a cause", letter.events))
-            .collect()
+        if reason == "retries_exhausted" {
+            return letter.sent.at < self.history[event.number].sent + QUEUE_LASTS;
+        }
+        let refuses =
+            |upload: &Exchange| matches!(meaning(upload), Some(Meaning::Final | Meaning::Unclear));
+        match event.kind {
+            Kind::Profile => true,
+            Kind::Unreadable | Kind::Poison => false,
+            _ => !self.uploads(letter.invocation, &event.id).any(refuses),
+        }
     }
 
     /// Uploads after one in the same invocation whose records CleverTap may have. One that it probably has not may be
     /// repeated once.
     fn needless_uploads(&self) -> Vec<String> {
         let mut problems = Vec::new();
-        for invocation in (0..self.state.invocations.len()).map(Some) {
-            let requests = self.requests.get(&invocation).into_iter().flatten();
-            let ids: BTreeSet<_> = requests.flat_map(|request| &request.events).collect();
+        for (invocation, requests) in &self.requests {
+            let ids: BTreeSet<_> = requests.iter().flat_map(|request| &request.events).collect();
             for id in ids {
                 let mut repeated = 0;
                 let mut is_over = false;
-                for upload in self.uploads(invocation, id) {
+                for upload in self.uploads(*invocation, id) {
                     if is_over {
                         problems.push(format!("{id} is uploaded again at {:?}", upload.sent.at));
                     }
@@ -251,10 +290,9 @@ impl<'s> Judged<'s> {
         let mut problems = Vec::new();
         for (id, uploads) in uploads {
             for pair in uploads.windows(2) {
-                let (first, again) = (pair[0], pair[1]);
-                if first.invocation != again.invocation
-                    && again.sent.at < self.earliest(first, again, id)
-                {
+                let [first, again] = [pair[0], pair[1]];
+                let is_another = first.invocation != again.invocation;
+                if is_another && again.sent.at < self.earliest(first, again, id) {
                     problems.push(format!("{id} is uploaded too soon at {:?}", again.sent.at));
                 }
             }
@@ -265,26 +303,23 @@ impl<'s> Judged<'s> {
     /// When an event may be uploaded again in another invocation.
     fn earliest(&self, first: &Exchange, again: &Exchange, id: &str) -> Duration {
         let mut earliest = Duration::ZERO;
-        let is_batch = |upload: &Exchange| upload.invocation.is_some_and(|it| self.is_batch(it));
         let meaning = meaning(first).filter(|_| !first.is_intact);
         let may_be_stored = matches!(meaning, Some(Meaning::Unknown | Meaning::ProbablyNothing));
-        if may_be_stored && is_batch(first) && is_batch(again) {
+        if may_be_stored && self.is_of_batch(first) && self.is_of_batch(again) {
             earliest = first.awaited.unwrap_or(first.sent.at) + WAIT;
         }
-        let is_claim = |call: &&Exchange| call.update == Some(Update::Claim);
         let is_claimed = |upload: &Exchange| {
-            let mut claims = self.calls(upload, id).filter(is_claim);
+            let mut claims = self.claims(upload, id);
             claims.any(|claim| claim.is_intact && claim.status == Some(200))
         };
         // Without an id, other bytes have another claim.
         let has_one_claim = self.keys.get(id).is_some_and(|keys| keys.len() == 1);
-        let claim = self.calls(first, id).find(is_claim);
+        let claim = self.claims(first, id).next();
         let claim = claim.filter(|_| has_one_claim && is_claimed(first) && is_claimed(again));
         if let Some(claim) = claim {
             let is_replaced = |tick: &u64| (claim.sent.tick..again.sent.tick).contains(tick);
             // Each environment has a clock of its own, and either claim may have been the first.
-            let skew = |upload: &Exchange| self.state.skews_ms[&upload.environment];
-            let ahead_ms = skew(again).abs_diff(skew(first));
+            let ahead_ms = self.skew_ms(again).abs_diff(self.skew_ms(first));
             if !self.state.replaced.iter().any(is_replaced) {
                 let claimed =
                     (claim.sent.at + CLAIM).saturating_sub(Duration::from_millis(ahead_ms));
@@ -294,66 +329,39 @@ impl<'s> Judged<'s> {
         earliest
     }
 
-    /// Webhooks that were refused although Secrets Manager had their shared secret: the environment knew it, or did not
+    /// Whether a webhook was refused although Secrets Manager had its shared secret: the environment knew it, or did not
     /// ask.
-    fn needless_refusals(&self) -> Vec<String> {
-        let mut reads = Vec::from_iter(&self.state.exchanges);
-        reads.retain(|exchange| exchange.service == Service::SecretsManager);
+    fn is_needless_refusal(&self, invocation: &Invocation) -> bool {
+        let (Some(number), Some(at)) = (invocation.signed_with, invocation.refused) else {
+            return false;
+        };
         let secrets = &self.state.shared_secrets;
-        let is_needless = |invocation: &&Invocation| {
-            let (Some(number), Some(at)) = (invocation.signed_with, invocation.refused) else {
-                return false;
-            };
-            let Some(since) = secrets.get(number).filter(|since| **since < at) else {
-                return false;
-            };
-            let is_removed = secrets.get(number + 2).is_some_and(|removed| *removed <= at);
-            let mut reads = reads.iter().filter(|read| read.environment == invocation.environment);
-            let is_known = |read: &&&Exchange| read.sent.at > *since && read.awaited <= Some(at);
-            let knows = reads.clone().filter(is_known).any(|read| read.is_intact);
-            !is_removed
-                && (knows || !reads.any(|read| (read.sent.at..read.sent.at + ASKED).contains(&at)))
+        let Some(since) = secrets.get(number).filter(|since| **since < at) else {
+            return false;
         };
-        let needless = self.state.invocations.iter().filter(is_needless);
-        let refused = needless.map(|it| format!("a valid webhook is refused at {:?}", it.started));
-        refused.collect()
+        let is_removed = secrets.get(number + 2).is_some_and(|removed| *removed <= at);
+        let mut reads = self.state.exchanges.iter().filter(|read| {
+            read.service == Service::SecretsManager && read.environment == invocation.environment
+        });
+        let is_known =
+            |read: &Exchange| read.is_intact && read.sent.at > *since && read.awaited <= Some(at);
+        let is_asked = |read: &Exchange| (read.sent.at..read.sent.at + ASKED).contains(&at);
+        !is_removed && (reads.clone().any(is_known) || !reads.any(is_asked))
     }
 
-    fn is_batch(&self, invocation: usize) -> bool {
-        self.state.invocations[invocation].signed_with.is_none()
+    /// Whether an upload leaves too little time for what follows it.
+    fn is_late(&self, upload: &Exchange) -> bool {
+        let invocation = self.invocation(upload).filter(|invocation| !invocation.is_killed);
+        upload.service == Service::CleverTap
+            && !upload.events.is_empty()
+            && invocation.is_some_and(|it| upload.awaited > Some(it.started + UPLOADS))
     }
 
-    /// Uploads that leave too little time for what follows them.
-    fn late_uploads(&self) -> Vec<String> {
-        let is_late = |upload: &&Exchange| {
-            let invocation = upload.invocation.map(|number| &self.state.invocations[number]);
-            let invocation = invocation.filter(|invocation| !invocation.is_killed);
-            upload.service == Service::CleverTap
-                && !upload.events.is_empty()
-                && invocation.is_some_and(|it| upload.awaited > Some(it.started + UPLOADS))
-        };
-        let late = self.state.exchanges.iter().filter(is_late);
-        late.map(|upload| format!("{:?} is awaited until {:?}", upload.events, upload.awaited))
-            .collect()
-    }
-
-    /// Records that came with a dead letter which names others as those that are left.
-    fn not_left(&self) -> Vec<String> {
-        let is_not_left = |arrival: &&Arrival| {
-            let invocation = self.state.exchanges[arrival.exchange].invocation;
-            let left = invocation
-                .and_then(|number| self.state.invocations[number].left.get(&arrival.event_id));
-            left.is_some_and(|left| !left.split(',').any(|role| role == arrival.role))
-        };
-        let arrived = self.state.arrivals.iter().filter(is_not_left);
-        arrived
-            .map(|it| {
-                format!(
-                    "{} of {} is not left and arrives with {}",
-                    it.role, it.event_id, it.exchange
-                )
-            })
-            .collect()
+    /// Whether a record came with a dead letter which names others as those that are left.
+    fn is_not_left(&self, arrival: &Arrival) -> bool {
+        let invocation = self.invocation(self.exchange(arrival));
+        let left = invocation.and_then(|invocation| invocation.left.get(&arrival.event_id));
+        left.is_some_and(|left| !left.split(',').any(|role| role == arrival.role))
     }
 
     /// Profiles that CleverTap took after a newer one of the same user's, unless their event is repeated, too.
@@ -377,28 +385,27 @@ impl<'s> Judged<'s> {
 
     /// Whether a profile may be older than the one that it replaces (docs/architecture.md, "Duplicates").
     fn is_documented(&self, arrival: &Arrival, event: &Event) -> bool {
-        let upload = &self.state.exchanges[arrival.exchange];
-        let invocation = |arrival: &Arrival| self.state.exchanges[arrival.exchange].invocation;
+        let upload = self.exchange(arrival);
         let is_repeated = ROLES.iter().any(|role| {
-            let arrivals = self.arrivals.get(&(&*event.id, *role)).map_or(&[][..], Vec::as_slice);
-            let is_here =
-                |(_, arrival): &(usize, &Arrival)| invocation(arrival) == upload.invocation;
+            let arrivals = self.arrivals(&event.id, role);
+            let is_here = |(_, arrival): &(usize, &Arrival)| {
+                self.exchange(arrival).invocation == upload.invocation
+            };
             arrivals.len() > 1 && arrivals.iter().any(is_here)
         });
+        let is_letter = self.state.lettered.contains_key(&event.id);
         // The message of a dead letter is deleted, so it keeps no later one waiting, nor does one without a done claim.
         let is_late = matches!(upload.fault, Some(Fault::Late(_)))
-            && (self.state.lettered.contains_key(&event.id)
+            && (is_letter
                 || self.has_failed_to_write(upload, &event.id)
-                || upload.invocation.is_some_and(|number| !self.is_batch(number)));
+                || upload.invocation.is_some() && !self.is_of_batch(upload));
         // A dead letter's claim is never done. Purchasely sent it again although it was acknowledged, or the function
         // stopped before it could say that the letter is stored.
         let has_stopped = |sent: &Exchange| {
-            sent.letter.is_some()
-                && sent.events.contains(&event.id)
-                && sent.invocation.is_some_and(|number| self.state.invocations[number].is_killed)
+            sent.letter.is_some() && sent.is_about(&event.id) && self.is_killed(sent)
         };
-        let is_letter_again = self.state.lettered.contains_key(&event.id)
-            && (self.state.history[event.number].is_copied
+        let is_letter_again = is_letter
+            && (self.history[event.number].is_copied
                 || self.state.exchanges.iter().any(has_stopped));
         // Nothing of an event arrived whose only record was refused, so its copy is no repeat.
         let is_refused_again = event.kind == Kind::Profile
@@ -411,10 +418,10 @@ impl<'s> Judged<'s> {
     fn may_lack_claim(&self, upload: &Exchange, event: &Event) -> bool {
         let is_lost = |call: &Exchange| {
             let is_write = call.update.is_some_and(|update| update != Update::Claim);
-            is_write && call.events.contains(&event.id) && !call.is_intact && call.fault.is_some()
+            is_write && call.is_about(&event.id) && !call.is_intact && call.fault.is_some()
         };
         self.state.replaced.iter().any(|tick| *tick < upload.sent.tick)
-            || upload.sent.at >= self.state.history[event.number].sent + CLAIMS_LAST
+            || upload.sent.at >= self.history[event.number].sent + CLAIMS_LAST
             || self.is_unclaimed(upload, &event.id)
             || self.state.exchanges.iter().any(is_lost)
     }
@@ -425,49 +432,38 @@ impl<'s> Judged<'s> {
         self.state.exchanges.iter().any(|sent| {
             sent.service == Service::Sqs
                 && sent.letter.is_none()
-                && sent.events.contains(&event.id)
-                && self.state.skews_ms[&sent.environment].unsigned_abs() > MISDATED_MS
+                && sent.is_about(&event.id)
+                && self.skew_ms(sent).unsigned_abs() > MISDATED_MS
         })
     }
 
-    /// Profiles that CleverTap does not have, although their events were relayed and nothing refused them for good: it
-    /// must have been sent once more, without its event.
-    fn missing_profiles(&self) -> Vec<String> {
-        let mut problems = Vec::new();
-        let arrived: BTreeSet<_> =
-            self.state.profiles.iter().map(|arrival| &arrival.event_id).collect();
-        for event in self.world.events.iter().filter(|event| event.has_profile()) {
-            let Some(arrivals) = self.arrivals.get(&(&*event.id, "event")) else {
-                continue;
-            };
-            // A late first copy is not the one whose delivery was settled.
-            let with_event = || arrivals.iter().map(|(_, it)| &self.state.exchanges[it.exchange]);
-            let is_sent_again = |upload: &Exchange| {
-                upload.profiles.iter().any(|(_, id)| *id == event.id)
-                    && upload.events.is_empty()
-                    && with_event().any(|first| {
-                        upload.invocation == first.invocation && upload.sent.tick > first.sent.tick
-                    })
-            };
-            let is_killed = |first: &Exchange| {
-                first.invocation.is_some_and(|it| self.state.invocations[it].is_killed)
-            };
-            let is_settled_otherwise = arrived.contains(&event.id)
-                || self.is_redriven(event)
+    /// Whether CleverTap's not having a profile has no reason, although its event was relayed and nothing refused it for
+    /// good: it must have been sent once more, without its event.
+    fn is_profile_lost(&self, event: &Event) -> bool {
+        // A late first copy is not the one whose delivery was settled.
+        let arrivals = self.arrivals(&event.id, "event");
+        let with_event = || arrivals.iter().map(|(_, arrival)| self.exchange(arrival));
+        let is_sent_again = |upload: &Exchange| {
+            upload.profiles.iter().any(|(_, id)| *id == event.id)
+                && upload.events.is_empty()
+                && with_event().any(|first| {
+                    upload.invocation == first.invocation && upload.sent.tick > first.sent.tick
+                })
+        };
+        let is_settled_otherwise = || {
+            self.is_redriven(event)
                 || self.is_profile_refused(event)
-                || with_event().any(is_killed);
-            if !is_settled_otherwise && !self.state.exchanges.iter().any(is_sent_again) {
-                problems.push(format!("the profile of {} is lost", event.id));
-            }
-        }
-        problems
+                || with_event().any(|first| self.is_killed(first))
+                || self.state.exchanges.iter().any(is_sent_again)
+        };
+        event.has_profile() && !arrivals.is_empty() && !is_settled_otherwise()
     }
 
     /// Whether CleverTap refused an event's profile for good. What would make a letter of an event ends one that has only
     /// a profile, because a redrive writes none: an unclear answer, or 13 days in the queue.
     fn is_profile_refused(&self, event: &Event) -> bool {
         let is_alone = event.kind == Kind::Profile;
-        let given_up = self.state.history[event.number].sent + QUEUE_LASTS;
+        let given_up = self.history[event.number].sent + QUEUE_LASTS;
         self.state.exchanges.iter().any(|request| {
             let number = request.profiles.iter().find(|(_, id)| *id == event.id);
             let is_refused = number.is_some_and(|(number, _)| {
@@ -477,7 +473,7 @@ impl<'s> Judged<'s> {
                     && (meaning == Some(Meaning::Final)
                         || is_alone && meaning == Some(Meaning::Unclear))
             });
-            let is_late = || request.events.contains(&event.id) && request.sent.at >= given_up;
+            let is_late = || request.is_about(&event.id) && request.sent.at >= given_up;
             is_refused || is_alone && is_late()
         })
     }
@@ -493,7 +489,7 @@ impl<'s> Judged<'s> {
         for arrivals in self.arrivals.values() {
             let mut copies: Vec<_> = arrivals.iter().map(|(_, arrival)| *arrival).collect();
             // A late request was sent early.
-            copies.sort_by_key(|arrival| self.state.exchanges[arrival.exchange].sent.tick);
+            copies.sort_by_key(|arrival| self.exchange(arrival).sent.tick);
             pairs.extend(copies.windows(2).map(|pair| (pair[0], pair[1])));
         }
         pairs
@@ -502,44 +498,34 @@ impl<'s> Judged<'s> {
     /// Why a record arrived again (docs/architecture.md, "Duplicates").
     fn cause(&self, first: &Arrival, again: &Arrival) -> Option<&'static str> {
         let (id, role) = (&*first.event_id, first.role);
-        let (first, again) =
-            (&self.state.exchanges[first.exchange], &self.state.exchanges[again.exchange]);
+        let (first, again) = (self.exchange(first), self.exchange(again));
         let keys = self.keys.get(id).map_or(&[][..], Vec::as_slice);
-        let is_killed = |number: usize| self.state.invocations[number].is_killed;
         // What the table knew as the second copy was claimed; the first may be completed after that.
-        let mut claims = self.calls(again, id).filter(|call| call.update == Some(Update::Claim));
-        let asked = claims.find(|call| call.is_intact).map_or(again.sent, |call| call.sent).tick;
-        let known = self.known_before(keys, role, asked);
-        let mut begun = self.calls(first, id).map(|call| call.sent.tick);
-        let since = known.map_or_else(|| begun.next(), |known| Some(known.tick));
-        let is_replaced = |tick: &u64| (since.unwrap_or(0)..again.sent.tick).contains(tick);
-        if known.is_some_and(|known| again.sent.at >= known.at + CLAIMS_LAST) {
-            return Some("the claim had expired");
-        }
-        if self.is_unclaimed(again, id) || known.is_none() && self.is_unclaimed(first, id) {
-            return Some("the event was not claimed");
-        }
-        if known.is_none() && !first.is_intact {
-            return Some(if meaning(first) == Some(Meaning::Unclear) {
-                "the answer was unclear"
-            } else {
-                "no clear answer"
-            });
-        }
-        if known.is_none() && first.invocation.is_some_and(is_killed) {
-            return Some("stopped before the claim was written");
-        }
-        if known.is_none() && self.has_failed_to_write(first, id) {
-            return Some("the claim was not written");
-        }
-        if self.state.replaced.iter().any(is_replaced) {
-            return Some("the table was replaced");
-        }
-        let skew = |upload: &Exchange| self.state.skews_ms[&upload.environment];
-        if skew(first).abs_diff(skew(again)) > MAX_SKEW_MS {
-            return Some("the clocks differed");
-        }
-        (keys.len() > 1).then_some("the claim had another key")
+        let claim = self.claims(again, id).find(|claim| claim.is_intact);
+        let known = self.known_before(keys, role, claim.unwrap_or(again).sent.tick);
+        let begun = || self.calls(first.invocation, id).next().map(|call| call.sent.tick);
+        let since = known.map_or_else(begun, |known| Some(known.tick)).unwrap_or(0);
+        let is_replaced = |tick: &u64| (since..again.sent.tick).contains(tick);
+        let is_expired = known.is_some_and(|known| again.sent.at >= known.at + CLAIMS_LAST);
+        let is_unknown = known.is_none();
+        let is_unanswered = is_unknown && !first.is_intact;
+        let is_unclear = meaning(first) == Some(Meaning::Unclear);
+        let is_unclaimed =
+            self.is_unclaimed(again, id) || is_unknown && self.is_unclaimed(first, id);
+        let is_unwritten = is_unknown && self.has_failed_to_write(first, id);
+        let skew_ms = self.skew_ms(first).abs_diff(self.skew_ms(again));
+        let causes = [
+            (is_expired, "the claim had expired"),
+            (is_unclaimed, "the event was not claimed"),
+            (is_unanswered && is_unclear, "the answer was unclear"),
+            (is_unanswered, "no clear answer"),
+            (is_unknown && self.is_killed(first), "stopped before the claim was written"),
+            (is_unwritten, "the claim was not written"),
+            (self.state.replaced.iter().any(is_replaced), "the table was replaced"),
+            (skew_ms > MAX_SKEW_MS, "the clocks differed"),
+            (keys.len() > 1, "the claim had another key"),
+        ];
+        causes.into_iter().find_map(|(is_so, cause)| is_so.then_some(cause))
     }
 
     /// The last update before a tick that left one of the claims knowing of a record.
@@ -551,33 +537,16 @@ impl<'s> Judged<'s> {
 
     /// Whether faults kept an event from being claimed in the invocation of an upload.
     fn is_unclaimed(&self, upload: &Exchange, id: &str) -> bool {
-        let claims = self.calls(upload, id).filter(|call| call.update == Some(Update::Claim));
-        let mut claims = claims.peekable();
+        let mut claims = self.claims(upload, id).peekable();
         claims.peek().is_some() && claims.all(|claim| !claim.is_intact && claim.fault.is_some())
     }
 
     /// Whether an update after an upload was not answered.
     fn has_failed_to_write(&self, upload: &Exchange, id: &str) -> bool {
-        self.calls(upload, id).any(|call| {
+        self.calls(upload.invocation, id).any(|call| {
             let is_write = call.update.is_some_and(|update| update != Update::Claim);
             let is_lost = !call.is_intact && call.fault.is_some();
             is_write && call.sent.tick > upload.sent.tick && is_lost
-        })
-    }
-
-    /// The requests about an event in the invocation of an upload.
-    fn calls(&self, upload: &Exchange, id: &str) -> impl Iterator<Item = &'s Exchange> {
-        let requests = self.requests[&upload.invocation].iter();
-        requests
-            .copied()
-            .filter(move |request| request.events.iter().any(|event| event == id))
-    }
-
-    /// The uploads of an event in an invocation.
-    fn uploads(&self, invocation: Option<usize>, id: &str) -> impl Iterator<Item = &'s Exchange> {
-        let requests = self.requests.get(&invocation).into_iter().flatten().copied();
-        requests.filter(move |request| {
-            request.service == Service::CleverTap && request.events.iter().any(|event| event == id)
         })
     }
 }

@@ -4,7 +4,6 @@
 use Meaning::{Final, ForNow, ProbablyNothing, Unclear, Unknown};
 use std::time::Duration;
 
-/// What a request is sent to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Service {
     CleverTap,
@@ -16,7 +15,6 @@ pub enum Service {
 /// What happens to a request or to its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// No connection.
     Refused,
     /// The connection closes before the request has an effect.
     LostBefore,
@@ -29,7 +27,10 @@ pub enum Fault {
     /// The request has its effect at once, and the answer arrives this much later.
     LateAnswer(Duration),
     /// CleverTap refuses the record with this number, counted from 1, and takes the others.
-    Record { number: usize, code: u16 },
+    Record {
+        number: usize,
+        code: u16,
+    },
     /// One of the service's own answers instead.
     Odd(usize),
 }

@@ -2,7 +2,7 @@
 //! It does not know why it happened.
 
 use super::faults::{Fault, Service};
-use super::scenario::Length;
+use super::scenario::Scenario;
 use crate::world::claims::Update;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -26,14 +26,18 @@ pub struct Exchange {
     /// Of an upload, the ids of the events with a profile in it, in their order.
     pub profiles: Vec<(usize, String)>,
     pub update: Option<Update>,
-    /// The reason of a dead letter.
     pub letter: Option<String>,
     /// Until when the function waited for the answer.
     pub awaited: Option<Duration>,
-    /// The status that the function got.
     pub status: Option<u16>,
     /// Whether the function got the service's own answer.
     pub is_intact: bool,
+}
+
+impl Exchange {
+    pub fn is_about(&self, event_id: &str) -> bool {
+        self.events.iter().any(|id| id == event_id)
+    }
 }
 
 /// A record that CleverTap accepted.
@@ -59,21 +63,14 @@ pub struct Invocation {
     pub is_killed: bool,
 }
 
-/// What happened in a run.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Run {
-    /// What runs it again.
-    pub command: String,
-    pub length: Length,
-    /// The mode in which it begins.
-    pub mode: &'static str,
+    pub scenario: Scenario,
     /// Of everything that happened, in its order.
     pub digest: u64,
     /// What must not happen and did.
     pub problems: Vec<String>,
-    /// One line for each thing that happened.
     pub trace: Vec<String>,
-    /// How each event fared.
     pub history: Vec<History>,
     /// How often the function's invocations were polled: each poll may be the last.
     pub polls: u64,
@@ -90,13 +87,12 @@ pub struct Run {
 }
 
 /// How an event fared. Times are since the world began.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct History {
     pub sent: Duration,
     /// How many attempts Purchasely saw fail.
     pub failures: u64,
     pub acknowledged: Option<Duration>,
-    /// Whether it was sent twice.
     pub is_copied: bool,
     /// When CleverTap or the dead-letter queue first had it, or when it was ignored.
     pub settled: Option<Duration>,

@@ -8,45 +8,51 @@ use super::world::World;
 use bytes::Bytes;
 use hyper::Request;
 use purchasely_clevertap::http::{Exchange, Http, NoResponse};
+use std::fmt;
 use std::future::pending;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::sync::oneshot;
 
-#[derive(Clone, Debug)]
-pub struct SimulatedHttp(Arc<Shared>);
-
-#[derive(Debug)]
-struct Shared {
+#[derive(Clone)]
+pub struct SimulatedHttp {
     world: Arc<World>,
     environment: usize,
-    /// Whether the environment's processor runs; between invocations it is frozen.
-    is_running: AtomicBool,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct State {
+    /// Between invocations the environment's processor does not run.
+    is_frozen: bool,
     /// Connections do not outlive a freeze.
-    freezes: AtomicU32,
-    invocation: Mutex<Option<usize>>,
+    freezes: u32,
+    invocation: Option<usize>,
 }
 
 impl SimulatedHttp {
     pub fn new(world: &Arc<World>, environment: usize) -> Self {
-        Self(Arc::new(Shared {
+        Self {
             world: Arc::clone(world),
             environment,
-            is_running: AtomicBool::new(true),
-            freezes: AtomicU32::new(0),
-            invocation: Mutex::new(None),
-        }))
+            state: Arc::default(),
+        }
     }
 
     pub fn thaw(&self, invocation: usize) {
-        *self.0.invocation.lock().expect("no panic") = Some(invocation);
-        self.0.is_running.store(true, Ordering::Relaxed);
+        let mut state = self.state.lock().expect("no panic");
+        state.invocation = Some(invocation);
+        state.is_frozen = false;
     }
 
     /// Also for an environment that ends: nothing of it runs again.
     pub fn freeze(&self) {
-        self.0.is_running.store(false, Ordering::Relaxed);
-        self.0.freezes.fetch_add(1, Ordering::Relaxed);
+        let mut state = self.state.lock().expect("no panic");
+        state.is_frozen = true;
+        state.freezes += 1;
+    }
+
+    fn state(&self) -> State {
+        *self.state.lock().expect("no panic")
     }
 }
 
@@ -61,43 +67,45 @@ impl Drop for Waiting<'_> {
 
 impl Http for SimulatedHttp {
     fn exchange(&self, request: Request<Bytes>, _: usize) -> Exchange {
-        let shared = Arc::clone(&self.0);
+        let http = self.clone();
         Box::pin(async move {
             // The function may be killed between two requests that it sends at once.
             tokio::task::yield_now().await;
-            if !shared.is_running.load(Ordering::Relaxed) {
+            let State { is_frozen, freezes, invocation } = http.state();
+            if is_frozen {
                 return pending().await;
             }
             let (sender, answer) = oneshot::channel();
-            let invocation = *shared.invocation.lock().expect("no panic");
-            let (number, fault) = shared.world.send(shared.environment, invocation, &request);
-            let freezes = shared.freezes.load(Ordering::Relaxed);
-            let world = Arc::clone(&shared.world);
+            let (number, fault) = http.world.send(http.environment, invocation, &request);
+            let world = Arc::clone(&http.world);
             let _waiting = Waiting(&world, number);
             tokio::spawn(async move {
-                let world = &shared.world;
-                let answer = world.carry(number, request, fault).await;
-                let is_connected = shared.freezes.load(Ordering::Relaxed) == freezes;
+                let answer = http.world.carry(number, request, fault).await;
+                let is_connected = http.state().freezes == freezes;
                 let answer = if is_connected { answer } else { Err(NoResponse::Lost) };
                 let status = answer.as_ref().map(|answer| answer.status().as_u16());
-                let (summary, status) = (format!("{number}: {status:?}"), status.ok());
+                let (mut summary, status) = (format!("{number}: {status:?}"), status.ok());
                 let is_delivered = sender.send(answer).is_ok() && is_connected;
-                let is_own = fault.is_none_or(Fault::keeps_answer);
-                let mut state = world.state();
+                let mut state = http.world.state();
                 let exchange = &mut state.exchanges[number];
                 exchange.status = status.filter(|_| is_delivered);
-                exchange.is_intact = is_delivered && is_own;
+                exchange.is_intact = is_delivered && fault.is_none_or(Fault::keeps_answer);
                 drop(state);
-                world.note(if is_delivered {
-                    summary
-                } else {
-                    format!("{summary}, to nobody")
-                });
+                if !is_delivered {
+                    summary.push_str(", to nobody");
+                }
+                http.world.note(summary);
             });
             match answer.await {
                 Ok(answer) => answer,
                 Err(_) => pending().await,
             }
         })
+    }
+}
+
+impl fmt::Debug for SimulatedHttp {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("SimulatedHttp")
     }
 }

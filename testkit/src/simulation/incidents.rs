@@ -5,7 +5,6 @@ use super::faults::Service;
 use super::lambda::Lambda;
 use super::scenario::Length;
 use super::world::{MAX_DRAIN, World};
-use crate::world::claims::ClaimsTable;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -34,7 +33,6 @@ pub enum Incident {
     Clock(i64),
 }
 
-/// Lets all incidents of a world happen.
 pub async fn happen(world: &World, lambda: &Lambda) {
     let begin = Instant::now();
     let mut drawn: Vec<_> = {
@@ -58,7 +56,6 @@ pub async fn happen(world: &World, lambda: &Lambda) {
 }
 
 impl Incident {
-    /// Lets it happen.
     pub async fn happen(self, world: &World, lambda: &Lambda) {
         let gap = Duration::from_secs(world.state().rng.u64(..90));
         match self {
@@ -66,12 +63,9 @@ impl Incident {
                 world.state().away.insert(service, world.elapsed() + duration);
             }
             Self::Passcode { is_secret_first } | Self::SharedSecret { is_secret_first } => {
-                for is_secret in [is_secret_first, !is_secret_first] {
-                    self.rotate(world, is_secret);
-                    if is_secret == is_secret_first {
-                        sleep(gap).await;
-                    }
-                }
+                self.rotate(world, is_secret_first);
+                sleep(gap).await;
+                self.rotate(world, !is_secret_first);
             }
             Self::Mode => {
                 if lambda.is_queue() {
@@ -86,7 +80,7 @@ impl Incident {
             Self::Redrive => world.redrive(),
             Self::TableReplaced => {
                 let mut state = world.state();
-                state.table = ClaimsTable::default();
+                state.aws.claims.0.clear();
                 let tick = state.next_tick();
                 state.replaced.push(tick);
             }

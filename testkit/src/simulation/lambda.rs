@@ -7,12 +7,7 @@ use super::history::Invocation;
 use super::http::SimulatedHttp;
 use super::world::{DEAD_LETTERS_URL, QUEUE_URL, World};
 use crate::harness::{ACCOUNT_ID, SECRET_ID};
-use crate::in_memory;
-use crate::world::event_source;
-use lambda_runtime::{Context, LambdaEvent};
-use purchasely_clevertap::app;
-use purchasely_clevertap::handler::Handler;
-use purchasely_clevertap::http::SharedHttp;
+use crate::in_memory::Function;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::future::poll_fn;
@@ -44,11 +39,10 @@ struct Fleet {
     idle: Vec<Environment>,
 }
 
-/// An execution environment.
 struct Environment {
     number: usize,
     version: u32,
-    handler: Arc<Handler>,
+    function: Function,
     http: SimulatedHttp,
     skew_ms: i64,
 }
@@ -64,10 +58,8 @@ pub enum NoAnswer {
 
 impl Lambda {
     pub fn new(world: &Arc<World>) -> Self {
-        let fleet = Mutex::new(Fleet {
-            is_queue: world.scenario.is_queue,
-            ..Fleet::default()
-        });
+        let is_queue = world.scenario.is_queue;
+        let fleet = Mutex::new(Fleet { is_queue, ..Fleet::default() });
         Self { world: Arc::clone(world), fleet }
     }
 
@@ -98,11 +90,7 @@ impl Lambda {
         let environment = self.environment().await?;
         let (invocation, mut kill_in) = {
             let mut state = world.state();
-            let rate = if world.is_storm() {
-                world.scenario.kill_rate
-            } else {
-                0.0
-            };
+            let rate = world.storm_rate(world.scenario.kill_rate);
             let kill_in = (state.rng.f64() < rate).then(|| state.rng.u32(1..14));
             state.invocations.push(Invocation {
                 environment: environment.number,
@@ -117,47 +105,38 @@ impl Lambda {
         environment.http.thaw(invocation);
         let number = environment.number;
         world.note(format!("environment {number} is invoked ({invocation})"));
-        let mut context = Context::default();
-        context.request_id = format!("request-{invocation}");
-        let payload = serde_json::value::to_raw_value(&payload).expect("JSON");
         let started = Instant::now();
-        let mut serving =
-            Box::pin(Arc::clone(&environment.handler).handle(LambdaEvent::new(payload, context)));
-        let serving = poll_fn(|context| {
+        let request_id = format!("request-{invocation}");
+        let mut serving = Box::pin(environment.function.invoke(&payload, &request_id));
+        let serving = poll_fn(move |context| {
             world.set_clock(environment.skew_ms);
             let polled = serving.as_mut().poll(context);
             world.set_clock(0);
-            if self.is_killed(&mut kill_in) {
-                Poll::Ready(None)
-            } else {
-                polled.map(Some)
-            }
+            let is_killed = self.is_killed(&mut kill_in);
+            if is_killed { Poll::Ready(None) } else { polled.map(Some) }
         });
         let served = timeout(TIMEOUT, serving).await;
         let took = started.elapsed();
         environment.http.freeze();
         world.note(format!("environment {number} is frozen after {took:?}"));
         if took > WORK {
-            let problem = format!("invocation {invocation} took {took:?}");
-            world.state().problems.push(problem);
+            world.problem(format!("invocation {invocation} took {took:?}"));
         }
         if let Ok(Some(answer)) = served {
             self.fleet().idle.push(environment);
             let answer = answer.map_err(|_| NoAnswer::Failed)?;
-            let answer = serde_json::to_value(answer).expect("an answer is JSON");
             if answer["statusCode"] == 401 {
                 world.state().invocations[invocation].refused = Some(world.elapsed());
             }
             return Ok(answer);
         }
         self.fleet().environments -= 1;
-        world.state().invocations[invocation].is_killed = true;
+        let mut state = world.state();
+        state.invocations[invocation].is_killed = true;
+        state.run.kills += 1;
+        drop(state);
         world.note(format!("environment {number} ends"));
-        Err(if served.is_ok() {
-            NoAnswer::Crashed
-        } else {
-            NoAnswer::TimedOut
-        })
+        served.map_err(|_| NoAnswer::TimedOut).and(Err(NoAnswer::Crashed))
     }
 
     /// An idle environment of the current deployment, or one that starts.
@@ -192,12 +171,10 @@ impl Lambda {
         world.state().skews_ms.insert(number, skew_ms);
         world.note(format!("environment {number} starts, {skew_ms} ms off"));
         let http = SimulatedHttp::new(world, number);
-        let shared = SharedHttp(Arc::new(http.clone()));
-        let handler = in_memory::handler(&settings(is_queue), shared);
+        let function = Function::start(http.clone(), &settings(is_queue));
         let version = self.fleet().version;
-        app::warm_up(&handler);
         sleep(start).await;
-        Ok(Environment { number, version, handler, http, skew_ms })
+        Ok(Environment { number, version, function, http, skew_ms })
     }
 
     fn fleet(&self) -> MutexGuard<'_, Fleet> {
@@ -207,12 +184,12 @@ impl Lambda {
     /// Counts a poll, after which the environment may end.
     fn is_killed(&self, kill_in: &mut Option<u32>) -> bool {
         let mut state = self.world.state();
-        state.polls += 1;
+        state.run.polls += 1;
         if let Some(polls) = kill_in {
             *polls -= 1;
             return *polls == 0;
         }
-        self.world.scenario.kill_at == Some(state.polls)
+        self.world.scenario.kill_at == Some(state.run.polls)
     }
 
     /// Delivers the event queue's messages for ever. It runs several times, as Lambda polls.
@@ -232,29 +209,27 @@ impl Lambda {
             let payload = json!({ "Records": batch });
             let mut answer = self.invoke(payload.clone(), None).await;
             // Lambda itself tries again while it has no environment.
-            for _ in 0..60 {
-                if answer != Err(NoAnswer::Throttled) {
-                    break;
-                }
+            let mut tries = 1..=60;
+            while answer == Err(NoAnswer::Throttled) && tries.next().is_some() {
                 sleep(Duration::from_secs(1)).await;
                 answer = self.invoke(payload.clone(), None).await;
             }
             let now = world.now();
             let mut state = world.state();
-            event_source::settle(&mut state.queue, &batch, answer.as_ref().ok(), now);
+            state.aws.events.settle(&batch, answer.as_ref().ok(), now);
             drop(state);
             world.queue_changed.notify_waiters();
         }
     }
 }
 
-/// The records that each message of a batch names, by the event's id, where there is no other message of the event.
 /// Whether an environment's clock makes each request look too old to be served (docs/architecture.md, "Time"). Such an
 /// environment ends with the storm.
 fn is_late(skew_ms: i64) -> bool {
     (3_000..=10_000).contains(&skew_ms)
 }
 
+/// The records that each message of a batch names, by the event's id, where there is no other message of the event.
 fn records_left(payload: &Value) -> BTreeMap<String, String> {
     let mut left = BTreeMap::<String, Option<String>>::new();
     for message in payload["Records"].as_array().into_iter().flatten() {

@@ -48,6 +48,7 @@ pub fn run(scenario: &Scenario) -> Run {
 pub fn short_runs() -> Vec<Scenario> {
     // A lost answer, a refused connection, and the longest delay of an answer.
     const BESIDE_A_KILL: [usize; 3] = [0, 1, 6];
+    let killed = |scenario: &Scenario, poll| Scenario { kill_at: Some(poll), ..scenario.clone() };
     let mut scenarios = Vec::new();
     for (is_queue, is_revenue_refused) in
         [(false, false), (true, false), (false, true), (true, true)]
@@ -55,13 +56,13 @@ pub fn short_runs() -> Vec<Scenario> {
         let short = Scenario::short(is_queue, is_revenue_refused);
         let calm = run(&short);
         scenarios.push(short.clone());
-        scenarios.extend((1..=calm.polls).map(|poll| short.clone().killed_at(poll)));
+        scenarios.extend((1..=calm.polls).map(|poll| killed(&short, poll)));
         for (request, service) in calm.requests.iter().enumerate() {
             for fault in 0..service.faults().len() {
-                let faulty = short.clone().with_fault(request, fault);
+                let faulty = Scenario { fault_at: Some((request, fault)), ..short.clone() };
                 if !is_revenue_refused && BESIDE_A_KILL.contains(&fault) {
                     let polls = calm.polls + 2;
-                    scenarios.extend((1..=polls).map(|poll| faulty.clone().killed_at(poll)));
+                    scenarios.extend((1..=polls).map(|poll| killed(&faulty, poll)));
                 }
                 scenarios.push(faulty);
             }
@@ -121,12 +122,12 @@ async fn play(world: &Arc<World>) {
         .collect();
     for (user, task) in users.into_iter().enumerate() {
         if task.await.is_err() {
-            world.state().problems.push(format!("user {user} panicked"));
+            world.problem(format!("user {user} panicked"));
         }
     }
     let end = Instant::now() + MAX_DRAIN;
     if !matches!(timeout_at(end, incidents).await, Ok(Ok(()))) {
-        world.state().problems.push("the switch to direct never ends".to_owned());
+        world.problem("the switch to direct never ends".to_owned());
     }
     world.drain(end).await;
     sleep(CLEVERTAP_FIXED).await;

@@ -18,7 +18,6 @@ const GATEWAY_TIMEOUT: Duration = Duration::from_millis(9500);
 /// Purchasely's own: 25, over 20 days.
 pub const RETRIES: u64 = 25;
 
-/// What sends the webhooks.
 pub struct Purchasely {
     world: Arc<World>,
     lambda: Arc<Lambda>,
@@ -45,18 +44,17 @@ impl Purchasely {
             sleep_until(begin + event.at).await;
             let signed_at = self.world.now();
             let mut failures = 0;
-            self.world.state().history[event.number].sent = self.world.elapsed();
+            self.world.state().run.history[event.number].sent = self.world.elapsed();
             while !self.deliver_event(event, signed_at).await {
                 failures += 1;
-                self.world.state().history[event.number].failures = failures;
+                self.world.state().run.history[event.number].failures = failures;
                 if failures > RETRIES {
-                    let problem = format!("Purchasely gave up on {}", event.id);
-                    self.world.state().problems.push(problem);
+                    self.world.problem(format!("Purchasely gave up on {}", event.id));
                     break;
                 }
                 sleep(delay_after(failures)).await;
             }
-            self.world.state().history[event.number].acknowledged = Some(self.world.elapsed());
+            self.world.state().run.history[event.number].acknowledged = Some(self.world.elapsed());
         }
     }
 
@@ -66,33 +64,27 @@ impl Purchasely {
             let is_storm = self.world.is_storm() && self.world.scenario.length != Length::Short;
             let mut state = self.world.state();
             let is_copied = is_storm && state.rng.u8(..30) == 0;
-            state.history[event.number].is_copied |= is_copied;
+            state.run.history[event.number].is_copied |= is_copied;
             is_copied.then(|| [0, 30, 1_000, 60_000][state.rng.usize(..4)])
         };
-        let Some(copy_after) = copy_after else {
-            return self.post(event, signed_at).await == Some(200);
-        };
-        let (purchasely, number) = (Arc::clone(self), event.number);
-        tokio::spawn(async move {
-            sleep(Duration::from_millis(copy_after)).await;
-            purchasely.post(&purchasely.world.events[number], signed_at).await;
-        });
+        if let Some(copy_after) = copy_after {
+            let (purchasely, number) = (Arc::clone(self), event.number);
+            tokio::spawn(async move {
+                sleep(Duration::from_millis(copy_after)).await;
+                purchasely.post(&purchasely.world.events[number], signed_at).await;
+            });
+        }
         self.post(event, signed_at).await == Some(200)
     }
 
     /// Sends some events once more, some of them after the table forgot their claims.
     pub async fn replay(self: &Arc<Self>) {
         for _ in 0..self.world.scenario.replays {
-            let (wait, number) = {
-                let mut state = self.world.state();
-                (
-                    Duration::from_hours(state.rng.u64(1..24 * 20)),
-                    state.rng.usize(..self.world.events.len()),
-                )
-            };
-            sleep(wait).await;
+            let hours = self.world.state().rng.u64(1..24 * 20);
+            let number = self.world.state().rng.usize(..self.world.events.len());
+            sleep(Duration::from_hours(hours)).await;
             let now = self.world.now();
-            self.world.state().table.expire(now.as_secs());
+            self.world.state().aws.claims.expire(now.as_secs());
             self.post(&self.world.events[number], now).await;
             self.world.drain(Instant::now() + MAX_DRAIN).await;
         }
@@ -101,11 +93,7 @@ impl Purchasely {
     /// One delivery: its status, unless there was none within Purchasely's 10 s.
     async fn post(self: &Arc<Self>, event: &Event, signed_at: Duration) -> Option<u16> {
         let (is_reached, is_answered, signed_at, front, body) = {
-            let rate = if self.world.is_storm() {
-                self.world.scenario.fault_rate / 2.0
-            } else {
-                0.0
-            };
+            let rate = self.world.storm_rate(self.world.scenario.fault_rate / 2.0);
             let mut state = self.world.state();
             let is_reached = state.rng.f64() >= rate;
             let is_answered = state.rng.f64() >= rate;
@@ -124,23 +112,16 @@ impl Purchasely {
         self.world.state().keys.insert(claims::key(id, &body), event.id.clone());
         let webhook = Webhook::new(body, &World::shared_secret(signed_with), signed_at.as_secs());
         let mut envelope = webhook.envelope(front);
-        let time = if front == Front::RestApi {
-            "requestTimeEpoch"
-        } else {
-            "timeEpoch"
-        };
-        envelope["requestContext"][time] =
-            json!(u64::try_from(self.world.now().as_millis()).unwrap_or(0));
+        let [_, time] = front.times();
+        let now_ms = u64::try_from(self.world.now().as_millis()).unwrap_or(0);
+        envelope["requestContext"][time] = json!(now_ms);
         let (purchasely, id) = (Arc::clone(self), event.id.clone());
         // The function goes on when nobody waits for it any longer.
         let serving =
             tokio::spawn(async move { purchasely.gateway(envelope, signed_with, &id).await });
         let status = timeout(READ_TIMEOUT, serving).await.ok()?.ok()?;
-        self.world.note(format!(
-            "{} is answered {status}{}",
-            event.id,
-            if is_answered { "" } else { ", in vain" }
-        ));
+        let in_vain = if is_answered { "" } else { ", in vain" };
+        self.world.note(format!("{} is answered {status}{in_vain}", event.id));
         is_answered.then_some(status)
     }
 
@@ -154,21 +135,20 @@ impl Purchasely {
             match timeout(GATEWAY_TIMEOUT, self.lambda.invoke(envelope, Some(signed_with))).await {
                 Ok(Ok(answer)) => self.status_of(&answer),
                 Ok(Err(NoAnswer::Throttled)) => {
-                    self.world.state().throttled += 1;
+                    self.world.state().run.throttled += 1;
                     self.world.note(format!("no environment is free for {event_id}"));
                     return 503;
                 }
                 Ok(Err(NoAnswer::TimedOut)) => 503,
                 Ok(Err(NoAnswer::Crashed | NoAnswer::Failed)) => 502,
                 Err(_) => {
-                    let problem = format!("API Gateway gave up on {event_id}");
-                    self.world.state().problems.push(problem);
+                    self.world.problem(format!("API Gateway gave up on {event_id}"));
                     return 503;
                 }
             };
         if is_calm && status != 200 {
             let problem = format!("{event_id} is answered {status} although everything works");
-            self.world.state().problems.push(problem);
+            self.world.problem(problem);
         }
         status
     }
@@ -176,14 +156,9 @@ impl Purchasely {
     fn status_of(&self, answer: &Value) -> u16 {
         let text = answer.to_string();
         if text.contains(PRIVATE) {
-            self.world
-                .state()
-                .problems
-                .push(format!("an answer has a secret or a user id: {text}"));
+            self.world.problem(format!("an answer has a secret or a user id: {text}"));
         }
-        answer["statusCode"]
-            .as_u64()
-            .and_then(|status| u16::try_from(status).ok())
-            .unwrap_or(0)
+        let status = answer["statusCode"].as_u64().unwrap_or(0);
+        status.try_into().unwrap_or(0)
     }
 }

@@ -1,7 +1,6 @@
 //! How a world is set up: so many users and events, so many faults, so many incidents.
 //! It does not know what the faults do.
 
-use std::fmt::Write;
 use std::time::Duration;
 
 /// The long worlds that ever failed. In these, buyers came together and their retries met for hours, until there were not
@@ -11,18 +10,19 @@ pub fn once_failed() -> [Scenario; 4] {
 }
 
 /// How much happens in a world.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Length {
     /// Two events that CleverTap accepts, without any fault but those that are named.
     Short,
     /// A few users, for some minutes.
+    #[default]
     Usual,
     /// 20,000 events of 500 users in two hours, all in one mode.
     Long,
 }
 
 /// One world. A seed alone makes one, see [`Scenario::of_seed`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Scenario {
     pub seed: u64,
     pub length: Length,
@@ -99,7 +99,6 @@ impl Scenario {
     /// Two events of one user, the first with revenue, without any fault but those that are set.
     pub fn short(is_queue: bool, is_revenue_refused: bool) -> Self {
         Self {
-            seed: 1,
             length: Length::Short,
             users: 1,
             events_per_user: 2,
@@ -109,32 +108,11 @@ impl Scenario {
             kill_rate: 0.0,
             incidents: 0,
             environments: 2,
-            pollers: 2,
             max_receive_count: 1000,
             revenue_refused: Duration::from_secs(if is_revenue_refused { 30 } else { 0 }),
             replays: 0,
-            kill_at: None,
-            fault_at: None,
+            ..Self::of_seed(1)
         }
-    }
-
-    /// When a user's first event happens. In a long world buyers do not come together: otherwise the retries of all
-    /// would meet as well, for hours.
-    pub fn first_event(&self, rng: &mut fastrand::Rng) -> Duration {
-        match self.length {
-            Length::Short | Length::Usual => Duration::ZERO,
-            Length::Long => self.storm.mul_f64(rng.f64() * 0.75),
-        }
-    }
-
-    #[must_use]
-    pub fn killed_at(self, poll: u64) -> Self {
-        Self { kill_at: Some(poll), ..self }
-    }
-
-    #[must_use]
-    pub fn with_fault(self, exchange: usize, number: usize) -> Self {
-        Self { fault_at: Some((exchange, number)), ..self }
     }
 
     /// The mode in which it begins.
@@ -144,23 +122,17 @@ impl Scenario {
 
     /// The command that runs it again and shows what happens.
     pub fn command(&self) -> String {
-        let mut command = String::from("cargo relay simulate --trace");
         let mode = self.mode();
         let set_up = match self.length {
-            Length::Short => format!(" --short {mode}"),
-            Length::Usual => format!(" --seed {}", self.seed),
-            Length::Long => format!(" --long {mode} --seed {}", self.seed),
+            Length::Short => format!("--short {mode}"),
+            Length::Usual => format!("--seed {}", self.seed),
+            Length::Long => format!("--long {mode} --seed {}", self.seed),
         };
-        command.push_str(&set_up);
-        if !self.revenue_refused.is_zero() {
-            command.push_str(" --revenue-refused");
-        }
-        if let Some(poll) = self.kill_at {
-            write!(command, " --kill-at {poll}").expect("a text takes everything");
-        }
-        if let Some((exchange, number)) = self.fault_at {
-            write!(command, " --fault {exchange}:{number}").expect("a text takes everything");
-        }
-        command
+        let is_refused = !self.revenue_refused.is_zero();
+        let revenue = if is_refused { " --revenue-refused" } else { "" };
+        let kill = self.kill_at.map(|poll| format!(" --kill-at {poll}"));
+        let fault = self.fault_at.map(|(at, number)| format!(" --fault {at}:{number}"));
+        let (kill, fault) = (kill.unwrap_or_default(), fault.unwrap_or_default());
+        format!("cargo relay simulate --trace {set_up}{revenue}{kill}{fault}")
     }
 }

@@ -3,22 +3,21 @@
 
 use super::events::{Event, Kind, PRIVATE, ids_in};
 use super::faults::{Fault, Service};
-use super::history::{Arrival, Exchange, History, Invocation, Moment};
+use super::history::{Arrival, Exchange, History, Invocation, Moment, Run};
 use super::scenario::Scenario;
-use crate::harness::{ACCOUNT_ID, SECRET_ID, secret_value};
+use crate::harness::{ACCOUNT_ID, SECRET_ID};
 use crate::in_memory;
-use crate::world::Service as _;
-use crate::world::claims::{self, ClaimsTable, Update};
+use crate::world::aws::Resources;
+use crate::world::claims::{self, Update};
 use crate::world::clevertap::{CleverTap, Reply};
-use crate::world::queues::Queue;
 use crate::world::secrets_manager::SecretsManager;
+use crate::world::{Ending, Service as _, operation};
 use bytes::Bytes;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response};
 use purchasely_clevertap::clock;
 use purchasely_clevertap::http::NoResponse;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, UNIX_EPOCH};
@@ -49,19 +48,16 @@ pub struct World {
 pub struct State {
     pub rng: fastrand::Rng,
     digest: DefaultHasher,
-    pub trace: Vec<String>,
-    pub problems: Vec<String>,
+    pub run: Run,
     /// Orders what happens within a millisecond.
     tick: u64,
-    pub table: ClaimsTable,
+    pub aws: Resources,
     /// When an update left the table knowing that CleverTap has a record, by the claim's key and the record's role.
     pub known: BTreeMap<(String, &'static str), Vec<Moment>>,
     /// When the table lost all items.
     pub replaced: Vec<u64>,
     /// The event of each claim's key. Without an `event_id`, other bytes have another key.
     pub keys: BTreeMap<String, String>,
-    pub queue: Queue,
-    pub dead_letters: Queue,
     /// When an event first was in the dead-letter queue, by the event's id.
     pub lettered: BTreeMap<String, Duration>,
     pub exchanges: Vec<Exchange>,
@@ -69,8 +65,6 @@ pub struct State {
     pub arrivals: Vec<Arrival>,
     /// Those of all profiles, of which only the latest counts.
     pub profiles: Vec<Arrival>,
-    /// By the event's number.
-    pub history: Vec<History>,
     /// Until when a service refuses connections.
     pub away: BTreeMap<Service, Duration>,
     /// Whether CleverTap takes the events that are poison.
@@ -89,10 +83,7 @@ pub struct State {
     pub is_api_closed: bool,
     /// From when on no fault and no incident has an effect, once all have happened.
     pub calm_from: Option<Duration>,
-    /// Webhooks that Lambda refused because no environment was free.
-    pub throttled: usize,
     pub invocations: Vec<Invocation>,
-    pub polls: u64,
     /// How wrong the clock of each environment is, in milliseconds.
     pub skews_ms: BTreeMap<usize, i64>,
 }
@@ -110,7 +101,11 @@ impl World {
             queue_changed: Notify::new(),
             state: Mutex::new(State {
                 rng,
-                history: events.iter().map(|_| History::default()).collect(),
+                run: Run {
+                    scenario: scenario.clone(),
+                    history: events.iter().map(|_| History::default()).collect(),
+                    ..Run::default()
+                },
                 revenue_refused: scenario.revenue_refused,
                 shared_secrets: vec![Duration::ZERO],
                 ..State::default()
@@ -149,20 +144,30 @@ impl World {
         self.elapsed() < self.scenario.storm
     }
 
+    /// A rate in a storm; nothing happens afterwards.
+    pub fn storm_rate(&self, rate: f64) -> f64 {
+        if self.is_storm() { rate } else { 0.0 }
+    }
+
     pub fn shared_secret(number: usize) -> String {
         format!("{PRIVATE}-shared-secret-{number}")
+    }
+
+    /// Notes what must not happen and did.
+    pub fn problem(&self, what: String) {
+        self.state().run.problems.push(what);
     }
 
     /// Gives CleverTap and Secrets Manager what the state says.
     pub fn publish_secrets(&self) {
         let state = self.state();
         self.clevertap.set_passcode(&format!("{PRIVATE}-passcode-{}", state.passcode));
-        let passcode = format!("{PRIVATE}-passcode-{}", state.secret_passcode);
         let current = state.shared_secrets.len() - 1;
-        let secret = secret_value(&passcode, &Self::shared_secret(current));
-        let mut secret: Value = serde_json::from_str(&secret).expect("JSON");
-        secret["purchasely_shared_secret_previous"] =
-            json!(Self::shared_secret(current.saturating_sub(1)));
+        let secret = json!({
+            "clevertap_passcode": format!("{PRIVATE}-passcode-{}", state.secret_passcode),
+            "purchasely_shared_secret": Self::shared_secret(current),
+            "purchasely_shared_secret_previous": Self::shared_secret(current.saturating_sub(1)),
+        });
         self.secrets_manager.set_value(&secret.to_string());
     }
 
@@ -171,9 +176,8 @@ impl World {
         let mut state = self.state();
         for line in in_memory::take_log() {
             if line.contains(PRIVATE) || line.contains("\"panicked\"") {
-                state
-                    .problems
-                    .push(format!("the log has a secret, a user id or a panic: {line}"));
+                let problem = format!("the log has a secret, a user id or a panic: {line}");
+                state.run.problems.push(problem);
             }
             state.note(self.elapsed(), format!("    {line}"));
         }
@@ -187,12 +191,17 @@ impl World {
         invocation: Option<usize>,
         request: &Request<Bytes>,
     ) -> (usize, Option<Fault>) {
-        let target = operation(request);
-        let service = match target.split('.').next().unwrap_or_default() {
+        let operation = operation(request);
+        let service = match operation.split('.').next().unwrap_or_default() {
             "secretsmanager" => Service::SecretsManager,
             "DynamoDB_20120810" => Service::DynamoDb,
             "AmazonSQS" => Service::Sqs,
             _ => Service::CleverTap,
+        };
+        let target = if operation.is_empty() {
+            request.uri().path()
+        } else {
+            operation
         };
         let body: Value = serde_json::from_slice(request.body()).unwrap_or_default();
         let (is_storm, elapsed) = (self.is_storm(), self.elapsed());
@@ -237,6 +246,10 @@ impl World {
         let sent = Moment { tick: state.next_tick(), at: elapsed };
         let update = claim.map(|(_, update)| update);
         text.hash(&mut state.digest);
+        state.run.requests.push(service);
+        if let Some(fault) = fault {
+            *state.run.faults.entry(fault.kind()).or_default() += 1;
+        }
         let line = format!(
             "{number}: environment {environment} sends {target} {events:?} {profiles:?} {fault:?}"
         );
@@ -299,7 +312,12 @@ impl World {
                 sleep(delay).await;
                 Ok(answer)
             }
-            _ => Ok(odd.map_or(answer, |odd| response(odd.status, odd.body.into()))),
+            _ => match odd {
+                Some(odd) => {
+                    in_memory::received(Ending::answer(odd.status, "application/json", odd.body))
+                }
+                None => Ok(answer),
+            },
         }
     }
 
@@ -313,8 +331,7 @@ impl World {
         let service = self.state().exchanges[number].service;
         let ending = match service {
             Service::CleverTap => {
-                let is_upload = *request.method() == Method::POST;
-                if is_upload {
+                if *request.method() == Method::POST {
                     self.clevertap.script([self.reply_to(&request, fault, processing)]);
                 }
                 let ending = self.clevertap.clone().answer(request).await;
@@ -322,20 +339,7 @@ impl World {
                 ending
             }
             Service::SecretsManager => self.secrets_manager.clone().answer(request).await,
-            Service::DynamoDb | Service::Sqs => {
-                let body: Value = serde_json::from_slice(request.body()).unwrap_or_default();
-                let (status, body) = match operation(&request) {
-                    "DynamoDB_20120810.UpdateItem" => self.update_item(&body),
-                    "AmazonSQS.SendMessage" => self.send_message(&body),
-                    "AmazonSQS.ChangeMessageVisibilityBatch" => {
-                        let changed = self.state().queue.change_visibility(&body, self.now());
-                        self.queue_changed.notify_waiters();
-                        changed
-                    }
-                    _ => (400, json!({ "__type": "UnknownOperationException" })),
-                };
-                return response(status, body.to_string().into());
-            }
+            Service::DynamoDb | Service::Sqs => self.answer_as_aws(&request),
         };
         in_memory::received(ending).expect("no script ends a connection")
     }
@@ -377,85 +381,69 @@ impl World {
         let accepted = self.clevertap.take_accepted();
         let mut state = self.state();
         for record in accepted {
-            let at = self.elapsed();
-            if let Some(id) = profile_of(&record) {
-                state.note(at, format!("CleverTap has the profile of {id} ({exchange})"));
-                let arrival = Arrival {
-                    event_id: id.to_owned(),
-                    role: "profile",
-                    exchange,
-                    at,
-                };
-                if self.is_profile_only(id) {
-                    state.arrivals.push(arrival.clone());
-                }
-                state.profiles.push(arrival);
-                continue;
-            }
-            let data = &record["evtData"];
+            let (at, data) = (self.elapsed(), &record["evtData"]);
             let transaction = data["store_transaction_id"].as_str();
-            let (role, id) = match (data["Charged ID"].as_str(), transaction) {
-                (Some(id), _) => ("revenue", id),
-                (None, Some(id)) => ("event", id),
-                (None, None) => continue,
+            let (role, id) = match (profile_of(&record), data["Charged ID"].as_str(), transaction) {
+                (Some(id), ..) => ("profile", id),
+                (_, Some(id), _) => ("revenue", id),
+                (.., Some(id)) => ("event", id),
+                _ => continue,
             };
-            let event_id = id.to_owned();
-            state.note(at, format!("CleverTap has {role} {id} ({exchange})"));
-            state.arrivals.push(Arrival { event_id, role, exchange, at });
+            let is_profile = role == "profile";
+            let what = if is_profile { "the profile of" } else { role };
+            state.note(at, format!("CleverTap has {what} {id} ({exchange})"));
+            let arrival = Arrival { event_id: id.to_owned(), role, exchange, at };
+            if !is_profile || self.is_profile_only(id) {
+                state.arrivals.push(arrival.clone());
+            }
+            if is_profile {
+                state.profiles.push(arrival);
+            }
         }
     }
 
-    fn update_item(&self, input: &Value) -> (u16, Value) {
+    fn answer_as_aws(&self, request: &Request<Bytes>) -> Ending {
+        let input: Value = serde_json::from_slice(request.body()).unwrap_or_default();
+        let (now, at) = (self.now(), self.elapsed());
         let mut state = self.state();
-        let answer = state.table.update(input);
-        let moment = Moment { tick: state.next_tick(), at: self.elapsed() };
-        if let Some((key, update)) = claims::read(input).filter(|_| answer.0 == 200) {
-            for role in ROLES {
-                if update != Update::Claim && state.table.knows(key, role) {
-                    state.known.entry((key.to_owned(), role)).or_default().push(moment);
+        let answer = |aws: &mut Resources| aws.answer(operation(request), &input, now);
+        let (status, body) = state.noting_letters(at, answer);
+        if input["QueueUrl"] == QUEUE_URL {
+            self.queue_changed.notify_waiters();
+        } else if input["TableName"].is_string() {
+            let moment = Moment { tick: state.next_tick(), at };
+            let written = claims::read(&input).filter(|(_, it)| *it != Update::Claim);
+            if let Some((key, _)) = written.filter(|_| status == 200) {
+                for role in ROLES {
+                    if state.aws.claims.knows(key, role) {
+                        state.known.entry((key.to_owned(), role)).or_default().push(moment);
+                    }
                 }
             }
         }
-        answer
-    }
-
-    fn send_message(&self, input: &Value) -> (u16, Value) {
-        let now = self.now();
-        let mut state = self.state();
-        if input["QueueUrl"] == QUEUE_URL {
-            let sent = state.queue.send(input, now);
-            self.queue_changed.notify_waiters();
-            return sent;
-        }
-        state.noting_letters(self.elapsed(), |_, dead_letters| dead_letters.send(input, now))
+        Ending::aws(status, &body)
     }
 
     /// A batch of the event queue, and when the next message may become visible.
     pub fn receive(&self) -> (Vec<Value>, Option<Duration>) {
-        let now = self.now();
+        let (now, max) = (self.now(), self.scenario.max_receive_count);
         let mut state = self.state();
-        let max = self.scenario.max_receive_count;
-        let batch = state.noting_letters(self.elapsed(), |queue, dead_letters| {
-            queue.receive(now, max, dead_letters)
-        });
-        (batch, state.queue.next_visible(now).map(|next| next.saturating_sub(now)))
+        let batch = state.noting_letters(self.elapsed(), |aws| aws.receive(now, max));
+        (batch, state.aws.events.next_visible(now).map(|next| next.saturating_sub(now)))
     }
 
     /// Moves the dead letters into the event queue.
     pub fn redrive(&self) {
         let now = self.now();
-        let mut state = self.state();
-        let state = &mut *state;
-        state.dead_letters.redrive(&mut state.queue, now);
+        self.state().aws.redrive(now);
         self.queue_changed.notify_waiters();
     }
 
     /// Waits until the event queue is empty.
     pub async fn drain(&self, end: Instant) {
-        while !self.state().queue.messages().is_empty() {
+        while !self.state().aws.events.messages.is_empty() {
             if Instant::now() > end {
-                self.state().problems.push("the event queue is never empty".to_owned());
-                return;
+                return self.problem("the event queue is never empty".to_owned());
             }
             sleep(Duration::from_secs(20)).await;
         }
@@ -479,15 +467,15 @@ impl State {
         self.tick
     }
 
-    /// Changes the two queues, and notes which events come into the dead-letter queue, at its end.
+    /// Notes which events come into the dead-letter queue, at its end.
     fn noting_letters<T>(
         &mut self,
         elapsed: Duration,
-        change: impl FnOnce(&mut Queue, &mut Queue) -> T,
+        change: impl FnOnce(&mut Resources) -> T,
     ) -> T {
-        let before = self.dead_letters.messages().len();
-        let result = change(&mut self.queue, &mut self.dead_letters);
-        for letter in &self.dead_letters.messages()[before..] {
+        let before = self.aws.dead_letters.messages.len();
+        let result = change(&mut self.aws);
+        for letter in &self.aws.dead_letters.messages[before..] {
             for id in ids_in(&letter.body) {
                 self.lettered.entry(id).or_insert(elapsed);
             }
@@ -498,7 +486,7 @@ impl State {
     fn note(&mut self, elapsed: Duration, what: String) {
         let line = format!("{:>12.3} {what}", elapsed.as_secs_f64());
         line.hash(&mut self.digest);
-        self.trace.push(line);
+        self.run.trace.push(line);
     }
 
     pub fn digest(&self) -> u64 {
@@ -506,24 +494,7 @@ impl State {
     }
 }
 
-impl fmt::Debug for World {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("World")
-    }
-}
-
 /// The id of the event whose profile a record is.
 fn profile_of(record: &Value) -> Option<&str> {
     record["profileData"]["product"].as_str()
-}
-
-fn operation(request: &Request<Bytes>) -> &str {
-    let target = request.headers().get("x-amz-target").and_then(|target| target.to_str().ok());
-    target.unwrap_or_else(|| request.uri().path())
-}
-
-fn response(status: u16, body: Bytes) -> Response<Option<Bytes>> {
-    let mut response = Response::new(Some(body));
-    *response.status_mut() = StatusCode::from_u16(status).expect("a status");
-    response
 }

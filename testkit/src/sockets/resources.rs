@@ -15,7 +15,7 @@ pub struct Resources {
 
 impl Resources {
     pub async fn make() -> Self {
-        let server = Server::start(Faulty::new(Aws::default())).await;
+        let server = Server::start(Faulty::from(Aws::default())).await;
         let queue_url = |name| format!("{}/123456789012/{name}", server.url);
         Self {
             event_queue_url: queue_url(EVENT_QUEUE),
@@ -24,7 +24,6 @@ impl Resources {
         }
     }
 
-    /// The settings that make the function use them.
     pub fn settings(&self) -> [(&str, &str); 5] {
         [
             ("EVENT_QUEUE_URL", &self.event_queue_url),

@@ -3,7 +3,8 @@
 
 use crate::world::{Ending, Service};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Either, Full};
+use futures_util::{StreamExt, stream};
+use http_body_util::{BodyExt, Either, Full, StreamBody};
 use hyper::Request;
 use hyper::body::{Body, Frame, Incoming};
 use hyper::server::conn::http1;
@@ -12,10 +13,8 @@ use hyper_util::rt::TokioIo;
 use socket2::{SockRef, Socket};
 use std::io;
 use std::ops::Deref;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
@@ -42,15 +41,12 @@ pub struct Listener {
 pub struct Server<S> {
     pub url: String,
     service: S,
-    connections: Connections,
+    connections: Arc<Connections>,
 }
 
-#[derive(Clone, Default)]
-struct Connections(Arc<Shared>);
-
 #[derive(Default)]
-struct Shared {
-    connections: AtomicUsize,
+struct Connections {
+    accepted: AtomicUsize,
     requests: AtomicUsize,
     latency: Mutex<Latency>,
     closing: watch::Sender<()>,
@@ -73,34 +69,35 @@ impl<S: Service> Server<S> {
 
     /// Serves for ever; each connection runs in its own task.
     pub fn start_at(listener: impl Into<Listener>, url: String, service: S) -> Self {
-        let server = Self { url, service, connections: Connections::default() };
-        tokio::spawn(server.connections.clone().serve(listener.into(), server.service.clone()));
+        let server = Self { url, service, connections: Arc::default() };
+        let (connections, service) = (Arc::clone(&server.connections), server.service.clone());
+        tokio::spawn(connections.serve(listener.into(), service));
         server
     }
 
     /// Connections accepted so far, closed ones included.
     pub fn connections(&self) -> usize {
-        self.connections.0.connections.load(Ordering::SeqCst)
+        self.connections.accepted.load(Ordering::SeqCst)
     }
 
     /// Requests whose whole body has arrived so far.
     pub fn requests(&self) -> usize {
-        self.connections.0.requests.load(Ordering::SeqCst)
+        self.connections.requests.load(Ordering::SeqCst)
     }
 
     pub fn set_latency(&self, latency: Latency) {
-        *self.connections.0.latency.lock().unwrap() = latency;
+        *self.connections.latency.lock().unwrap() = latency;
     }
 
     /// Closes every open connection, as a server does to idle ones; requests in progress get no answer.
     pub fn close_connections(&self) {
-        self.connections.0.closing.send_replace(());
+        self.connections.closing.send_replace(());
     }
 
     /// Resets every connection that is open now at its next request: an environment that was frozen finds its
     /// connections like that.
     pub fn lose_connections(&self) {
-        self.connections.0.first_alive.store(self.connections(), Ordering::SeqCst);
+        self.connections.first_alive.store(self.connections(), Ordering::SeqCst);
     }
 }
 
@@ -120,15 +117,15 @@ pub async fn listen() -> (TcpListener, String) {
 }
 
 impl Connections {
-    async fn serve(self, listener: Listener, service: impl Service) {
+    async fn serve(self: Arc<Self>, listener: Listener, service: impl Service) {
         let Listener { tcp, tls } = listener;
         loop {
             // A failed accept concerns one peer that has already gone, never the listener.
             let Ok((stream, _)) = tcp.accept().await else {
                 continue;
             };
-            let number = self.0.connections.fetch_add(1, Ordering::SeqCst);
-            let (connections, tls, service) = (self.clone(), tls.clone(), service.clone());
+            let number = self.accepted.fetch_add(1, Ordering::SeqCst);
+            let (connections, tls, service) = (Arc::clone(&self), tls.clone(), service.clone());
             tokio::spawn(async move {
                 // Without it small answers wait for the peer's acknowledgement.
                 let _ = stream.set_nodelay(true);
@@ -155,14 +152,14 @@ impl Connections {
         socket: Option<Socket>,
         service: impl Service,
     ) {
-        let mut closing = self.0.closing.subscribe();
+        let mut closing = self.closing.subscribe();
         let (socket, service) = (socket.as_ref(), &service);
         let answering = service_fn(move |request: Request<Incoming>| async move {
             let (head, body) = request.into_parts();
             let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
-            self.0.requests.fetch_add(1, Ordering::SeqCst);
+            self.requests.fetch_add(1, Ordering::SeqCst);
             sleep(self.latency().request).await;
-            let is_dead = number < self.0.first_alive.load(Ordering::SeqCst);
+            let is_dead = number < self.first_alive.load(Ordering::SeqCst);
             let ending = if is_dead {
                 Ending::Reset
             } else {
@@ -171,7 +168,7 @@ impl Connections {
             match ending {
                 Ending::Answer(response) => Ok(response.map(|body| Either::Left(Full::new(body)))),
                 Ending::CutShort(response) => {
-                    Ok(response.map(|body| Either::Right(Truncated::new(body))))
+                    Ok(response.map(|body| Either::Right(cut_short(body))))
                 }
                 // A service that fails makes hyper drop the connection without an answer.
                 Ending::Close => Err(io::Error::other("closed before the answer")),
@@ -195,39 +192,19 @@ impl Connections {
     }
 
     fn latency(&self) -> Latency {
-        *self.0.latency.lock().unwrap()
+        *self.latency.lock().unwrap()
     }
 }
 
 /// A body without its last byte, followed by an error.
-struct Truncated {
-    data: Option<Bytes>,
-    /// The server must have written the data before the connection closes.
-    delay: Pin<Box<tokio::time::Sleep>>,
-}
-
-impl Truncated {
-    fn new(mut data: Bytes) -> Self {
-        data.truncate(data.len().saturating_sub(1));
-        let delay = Box::pin(tokio::time::sleep(Duration::from_millis(50)));
-        Self { data: Some(data), delay }
-    }
-}
-
-impl Body for Truncated {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        if let Some(data) = self.data.take() {
-            return Poll::Ready(Some(Ok(Frame::data(data))));
-        }
-        ready!(self.delay.as_mut().poll(context));
-        Poll::Ready(Some(Err(io::Error::other("cut short"))))
-    }
+fn cut_short(mut data: Bytes) -> impl Body<Data = Bytes, Error = io::Error> {
+    data.truncate(data.len().saturating_sub(1));
+    let end = async {
+        // The server must have written the data before the connection closes.
+        sleep(Duration::from_millis(50)).await;
+        Err(io::Error::other("cut short"))
+    };
+    StreamBody::new(stream::iter([Ok(Frame::data(data))]).chain(stream::once(end)))
 }
 
 /// tokio's own sleep may take a millisecond for nothing.

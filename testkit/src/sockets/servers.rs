@@ -25,11 +25,6 @@ where
     Server::start(numbered).await.url
 }
 
-/// A server that takes every request and answers none.
-pub async fn silent_server() -> String {
-    server(|_, _| std::future::pending()).await
-}
-
 /// A port that refuses every connection, and that no other test is given while the socket lives.
 pub fn refusing_port() -> (TcpSocket, String) {
     let socket = TcpSocket::new_v4().unwrap();

@@ -2,8 +2,7 @@
 //! It does not know what the function writes to them.
 
 use super::claims::ClaimsTable;
-use super::event_source;
-use super::queues::Queue;
+use super::queues::{Message, Queue};
 use super::service::{Ending, Service, operation};
 use bytes::Bytes;
 use hyper::Request;
@@ -20,7 +19,7 @@ const MAX_RECEIVE_COUNT: u32 = 1000;
 const POLLING: Duration = Duration::from_millis(50);
 pub const TABLE: &str = "claims";
 pub const EVENT_QUEUE: &str = "events.fifo";
-pub const DEAD_LETTER_QUEUE: &str = "dead.fifo";
+pub const DEAD_LETTER_QUEUE: &str = "dead-letters.fifo";
 
 /// The three resources. Clones are the same ones.
 #[derive(Clone, Default)]
@@ -28,34 +27,31 @@ pub struct Aws(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
-    state: Mutex<State>,
+    resources: Mutex<Resources>,
     /// A message may be visible now.
     changed: Notify,
 }
 
 #[derive(Default)]
-struct State {
-    claims: ClaimsTable,
-    events: Queue,
-    dead_letters: Queue,
+pub struct Resources {
+    pub claims: ClaimsTable,
+    pub events: Queue,
+    pub dead_letters: Queue,
 }
 
 impl Aws {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().expect("nothing panics while it has the state")
+    fn resources(&self) -> MutexGuard<'_, Resources> {
+        self.0.resources.lock().expect("nothing panics while it has them")
     }
 
     /// Delivers one batch of the event queue to a function, if a message is visible, and returns how many it had.
     pub async fn poll(&self, invoke: impl AsyncFn(Value) -> Result<Value, Value>) -> usize {
-        let batch = {
-            let state = &mut *self.state();
-            state.events.receive(unix_time(), MAX_RECEIVE_COUNT, &mut state.dead_letters)
-        };
+        let batch = self.resources().receive(unix_time(), MAX_RECEIVE_COUNT);
         if batch.is_empty() {
             return 0;
         }
         let answer = invoke(json!({ "Records": batch })).await;
-        event_source::settle(&mut self.state().events, &batch, answer.as_ref().ok(), unix_time());
+        self.resources().events.settle(&batch, answer.as_ref().ok(), unix_time());
         self.0.changed.notify_one();
         batch.len()
     }
@@ -73,7 +69,8 @@ impl Aws {
     /// Delivers batches until the queue is empty, as if no message had to wait.
     pub async fn drain(&self, invoke: impl AsyncFn(Value) -> Result<Value, Value>) {
         while self.depth() > 0 {
-            self.state().events.show_all();
+            let show = |message: &mut Message| message.hidden_until = Duration::ZERO;
+            self.resources().events.messages.iter_mut().for_each(show);
             if self.poll(&invoke).await == 0 {
                 sleep(POLLING).await;
             }
@@ -82,84 +79,83 @@ impl Aws {
 
     /// How many messages the event queue has, visible or not.
     pub fn depth(&self) -> usize {
-        self.state().events.messages().len()
+        self.resources().events.messages.len()
     }
 
     /// Takes the dead letters out, each as its body, group and attributes.
     pub fn letters(&self) -> Vec<Value> {
-        self.state().dead_letters.take_letters()
+        let letters = std::mem::take(&mut self.resources().dead_letters.messages);
+        letters.iter().map(Message::letter).collect()
     }
 
-    /// The state of a claim: `None`, `in_progress` or `done`.
-    pub fn claim(&self, key: &str) -> Option<String> {
-        let state = self.state();
-        let word = state.claims.item(key)?["state"]["S"].as_str();
-        Some(word.expect("a claim has a state").to_owned())
-    }
-
-    /// The Unix seconds from which DynamoDB may delete a claim.
-    pub fn claim_expires_at(&self, key: &str) -> u64 {
-        let state = self.state();
-        let item = state.claims.item(key).expect("a claim");
-        item["expires_at"]["N"].as_str().unwrap().parse().unwrap()
+    /// An attribute of a claim that is a text or a number.
+    pub fn claim(&self, key: &str, attribute: &str) -> Option<String> {
+        let resources = self.resources();
+        let value = resources.claims.0.get(key)?.get(attribute)?;
+        value["S"].as_str().or(value["N"].as_str()).map(str::to_owned)
     }
 
     /// Puts a claim with the attributes that the function's first version wrote. One in progress may be taken over at
     /// `until_ms`.
     pub fn put_claim(&self, key: &str, state: &str, until_ms: u128) {
-        let item = json!({
-            "event_id": { "S": key },
-            "state": { "S": state },
-            "until_ms": { "N": until_ms.to_string() },
-            "expires_at": { "N": "4102444800" },
-        });
-        self.state().claims.put(key, item);
+        let item = [
+            ("event_id", json!({ "S": key })),
+            ("state", json!({ "S": state })),
+            ("until_ms", json!({ "N": until_ms.to_string() })),
+            ("expires_at", json!({ "N": "4102444800" })),
+        ];
+        let item = item.map(|(name, value)| (name.to_owned(), value)).into_iter().collect();
+        self.resources().claims.0.insert(key.to_owned(), item);
     }
 
     /// Lets a claim in progress be taken over, as time would. A claim that could not be written needs no end.
     pub fn expire_claim(&self, key: &str) {
-        self.state().claims.release(key);
+        if let Some(item) = self.resources().claims.0.get_mut(key) {
+            item.insert("until_ms".to_owned(), json!({ "N": "0" }));
+        }
     }
 }
 
 impl Service for Aws {
     async fn answer(self, request: Request<Bytes>) -> Ending {
         let input = serde_json::from_slice(request.body()).unwrap_or_default();
-        let (status, body) = self.state().answer(operation(&request), &input);
+        let (status, body) = self.resources().answer(operation(&request), &input, unix_time());
         self.0.changed.notify_one();
         Ending::aws(status, &body)
     }
 }
 
-impl State {
-    fn answer(&mut self, operation: &str, input: &Value) -> (u16, Value) {
-        match operation {
-            "DynamoDB_20120810.UpdateItem" if input["TableName"] == TABLE => {
-                self.claims.update(input)
-            }
-            "DynamoDB_20120810.UpdateItem" => error("ResourceNotFoundException"),
-            "AmazonSQS.SendMessage" => self.change(input, Queue::send),
-            "AmazonSQS.ChangeMessageVisibilityBatch" => {
-                self.change(input, Queue::change_visibility)
-            }
-            _ => error("UnknownOperationException"),
-        }
-    }
-
-    fn change(
-        &mut self,
-        input: &Value,
-        change: fn(&mut Queue, &Value, Duration) -> (u16, Value),
-    ) -> (u16, Value) {
+impl Resources {
+    /// Makes the change that a request asks for.
+    pub fn answer(&mut self, operation: &str, input: &Value, now: Duration) -> (u16, Value) {
         let url = input["QueueUrl"].as_str().unwrap_or_default();
-        match url.rsplit_once('/').map(|(_, name)| name) {
-            Some(EVENT_QUEUE) => change(&mut self.events, input, unix_time()),
-            Some(DEAD_LETTER_QUEUE) => change(&mut self.dead_letters, input, unix_time()),
-            _ => error("QueueDoesNotExist"),
-        }
+        let queue = match url.rsplit_once('/').map(|(_, name)| name) {
+            Some(EVENT_QUEUE) => Ok(&mut self.events),
+            Some(DEAD_LETTER_QUEUE) => Ok(&mut self.dead_letters),
+            _ => Err("QueueDoesNotExist"),
+        };
+        let answer = match operation {
+            "DynamoDB_20120810.UpdateItem" if input["TableName"] == TABLE => {
+                Ok(self.claims.update(input))
+            }
+            "DynamoDB_20120810.UpdateItem" => Err("ResourceNotFoundException"),
+            "AmazonSQS.SendMessage" => queue.map(|queue| queue.send(input, now)),
+            "AmazonSQS.ChangeMessageVisibilityBatch" => {
+                queue.map(|queue| queue.change_visibility(input, now))
+            }
+            _ => Err("UnknownOperationException"),
+        };
+        let error = |code| (400, json!({ "__type": code, "message": "as the service says" }));
+        answer.unwrap_or_else(error)
     }
-}
 
-fn error(code: &str) -> (u16, Value) {
-    (400, json!({ "__type": code, "message": "as the service says" }))
+    /// A batch of the event queue, as Lambda hands it to a function.
+    pub fn receive(&mut self, now: Duration, max_receive_count: u32) -> Vec<Value> {
+        self.events.receive(now, max_receive_count, &mut self.dead_letters)
+    }
+
+    /// Moves the dead letters into the event queue.
+    pub fn redrive(&mut self, now: Duration) {
+        self.dead_letters.redrive(&mut self.events, now);
+    }
 }

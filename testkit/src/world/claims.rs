@@ -8,9 +8,9 @@ const CLAIM: &str = "SET #state = :in_progress, #until = :until, #owner = :owner
 const COMPLETE: &str = "SET #state = :done, #expires = :expires";
 const ADD: &str = "ADD #accepted :accepted SET #expires = :expires";
 
-/// The items by their keys.
+/// The items by their keys, each as DynamoDB's JSON.
 #[derive(Default)]
-pub struct ClaimsTable(BTreeMap<String, Map<String, Value>>);
+pub struct ClaimsTable(pub BTreeMap<String, Map<String, Value>>);
 
 /// What an `UpdateItem` is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,32 +42,12 @@ impl ClaimsTable {
         })
     }
 
-    /// An item, as DynamoDB's JSON.
-    pub fn item(&self, key: &str) -> Option<&Map<String, Value>> {
-        self.0.get(key)
-    }
-
-    /// Replaces an item.
-    pub fn put(&mut self, key: &str, item: Value) {
-        let Value::Object(item) = item else {
-            panic!("an item is an object");
-        };
-        self.0.insert(key.to_owned(), item);
-    }
-
-    /// Lets the claim of an item be taken over at once.
-    pub fn release(&mut self, key: &str) {
-        if let Some(item) = self.0.get_mut(key) {
-            item.insert("until_ms".to_owned(), json!({ "N": "0" }));
-        }
-    }
-
     /// Deletes every second item that has expired: DynamoDB takes days for it.
     pub fn expire(&mut self, now_seconds: u64) {
         let mut is_late = true;
         self.0.retain(|_, item| {
-            let expires_at = item["expires_at"]["N"].as_str().and_then(|text| text.parse().ok());
-            let is_expired = expires_at.is_some_and(|at: u64| at <= now_seconds);
+            let expires_at = item.get("expires_at").and_then(number);
+            let is_expired = expires_at.is_some_and(|at| at <= now_seconds);
             is_late ^= is_expired;
             !is_expired || is_late
         });
@@ -78,25 +58,24 @@ impl ClaimsTable {
         let Some((key, update)) = read(input) else {
             return (400, json!({ "__type": "ValidationException", "message": "unknown update" }));
         };
-        let values = &input["ExpressionAttributeValues"];
         let current = self.0.get(key);
         if update == Update::Claim && !may_claim(input, current) {
             let code = "ConditionalCheckFailedException";
             return (400, json!({ "__type": code, "message": "no", "Item": current }));
         }
+        let values = &input["ExpressionAttributeValues"];
         let item = self.0.entry(key.to_owned()).or_default();
-        item.insert("event_id".to_owned(), json!({ "S": key }));
-        item.insert("expires_at".to_owned(), values[":expires"].clone());
+        let mut set = |name: &str, value: &Value| drop(item.insert(name.to_owned(), value.clone()));
+        set("event_id", &json!({ "S": key }));
+        set("expires_at", &values[":expires"]);
         match update {
             Update::Claim => {
-                item.insert("state".to_owned(), values[":in_progress"].clone());
-                item.insert("until_ms".to_owned(), values[":until"].clone());
-                item.insert("owner".to_owned(), values[":owner"].clone());
+                set("state", &values[":in_progress"]);
+                set("until_ms", &values[":until"]);
+                set("owner", &values[":owner"]);
                 item.entry("first_at").or_insert_with(|| values[":first"].clone());
             }
-            Update::Complete => {
-                item.insert("state".to_owned(), values[":done"].clone());
-            }
+            Update::Complete => set("state", &values[":done"]),
             Update::AddAccepted => {
                 let set = item.entry("accepted").or_insert_with(|| json!({ "SS": [] }));
                 let known = set["SS"].as_array_mut().expect("a set");
@@ -119,17 +98,18 @@ fn may_claim(input: &Value, item: Option<&Map<String, Value>>) -> bool {
         rest, "(#state = :in_progress AND (#until < :now OR #owner = :owner))",
         "the table knows this condition only"
     );
-    let name = first
-        .strip_prefix("attribute_not_exists(")
-        .and_then(|name| name.strip_suffix(')'));
-    let name = &input["ExpressionAttributeNames"][name.expect("the first alternative")];
-    let name = name.as_str().expect("the name of an attribute");
+    let name = first.strip_prefix("attribute_not_exists(");
+    let name = name.and_then(|name| name.strip_suffix(')')).expect("the first alternative");
+    let name = input["ExpressionAttributeNames"][name].as_str().expect("an attribute's name");
     let Some(item) = item.filter(|item| item.contains_key(name)) else {
         return true;
     };
     let values = &input["ExpressionAttributeValues"];
-    let number = |value: &Value| value["N"].as_str().and_then(|text| text.parse::<u64>().ok());
     let has_expired = item.get("until_ms").and_then(number) < number(&values[":now"]);
     item.get("state") == Some(&values[":in_progress"])
         && (has_expired || item.get("owner") == Some(&values[":owner"]))
+}
+
+fn number(value: &Value) -> Option<u64> {
+    value["N"].as_str()?.parse().ok()
 }

@@ -33,7 +33,6 @@ pub struct CleverTap(Arc<State>);
 /// One `POST /1/upload`, whatever the answer.
 #[derive(Clone, Debug)]
 pub struct Upload {
-    /// Counted from 0.
     pub number: usize,
     pub arrived_at: SystemTime,
     pub account_id: Option<String>,
@@ -43,7 +42,6 @@ pub struct Upload {
     pub body: Bytes,
     /// The HTTP status of the answer; `None` as long as there is none.
     pub status: Option<u16>,
-    /// The body of the answer.
     pub answer: Bytes,
 }
 
@@ -79,14 +77,27 @@ pub enum Reply {
 struct State {
     account_id: String,
     passcode: Mutex<String>,
-    script: Mutex<VecDeque<Reply>>,
-    /// How requests are answered for which there is no script.
-    usual: Mutex<Reply>,
-    /// Replies to the uploads that contain a text.
-    scripts: Mutex<Vec<(String, VecDeque<Reply>)>>,
+    script: Mutex<Script>,
     uploads: watch::Sender<Log<Upload>>,
-    accepted: watch::Sender<Log<Value>>,
+    accepted: Mutex<Log<Value>>,
     slots: Semaphore,
+}
+
+struct Script {
+    next: VecDeque<Reply>,
+    /// How requests are answered afterwards.
+    usual: Reply,
+    /// Replies to the requests that contain a text, before all others.
+    by_text: Vec<(String, VecDeque<Reply>)>,
+}
+
+impl Script {
+    fn reply_to(&mut self, request: &Request<Bytes>) -> Reply {
+        let body = String::from_utf8_lossy(request.body());
+        let mut own = self.by_text.iter_mut().filter(|(text, _)| body.contains(text.as_str()));
+        let reply = own.find_map(|(_, replies)| replies.pop_front());
+        reply.or_else(|| self.next.pop_front()).unwrap_or_else(|| self.usual.clone())
+    }
 }
 
 /// The latest entries of a list that only grows.
@@ -134,8 +145,7 @@ impl Service for CleverTap {
         match (request.method(), request.uri().path()) {
             (&Method::POST, UPLOAD_PATH) => self.upload(&request).await,
             (&Method::GET, PROFILE_PATH) => {
-                let reply = self.0.script.lock().unwrap().pop_front();
-                let reply = reply.unwrap_or_else(|| self.0.usual.lock().unwrap().clone());
+                let reply = self.0.script.lock().unwrap().reply_to(&request);
                 answer_by(reply, |_| self.read_profile(&request)).await
             }
             (&Method::GET | &Method::HEAD, "/") => json_answer(200, &json!({})),
@@ -146,16 +156,17 @@ impl Service for CleverTap {
 }
 
 impl CleverTap {
-    /// It knows one account.
     pub fn new(account_id: &str, passcode: &str) -> Self {
         Self(Arc::new(State {
             account_id: account_id.to_owned(),
             passcode: Mutex::new(passcode.to_owned()),
-            script: Mutex::default(),
-            usual: Mutex::new(Reply::Normal),
-            scripts: Mutex::default(),
+            script: Mutex::new(Script {
+                next: VecDeque::new(),
+                usual: Reply::Normal,
+                by_text: Vec::new(),
+            }),
             uploads: watch::Sender::default(),
-            accepted: watch::Sender::default(),
+            accepted: Mutex::default(),
             slots: Semaphore::new(MAX_CONCURRENT_UPLOADS),
         }))
     }
@@ -167,28 +178,28 @@ impl CleverTap {
 
     /// Answers the next uploads and reads by `replies`, one each, before any check; afterwards by the rules again.
     pub fn script(&self, replies: impl IntoIterator<Item = Reply>) {
-        self.0.script.lock().unwrap().extend(replies);
+        self.0.script.lock().unwrap().next.extend(replies);
     }
 
     /// Replaces what is left of the script, and how uploads and reads are answered after it.
     pub fn set_script(&self, replies: impl IntoIterator<Item = Reply>, usual: Reply) {
         let mut script = self.0.script.lock().unwrap();
-        *script = replies.into_iter().collect();
-        *self.0.usual.lock().unwrap() = usual;
-    }
-
-    /// Keeps only so many uploads and records from here on, the latest ones.
-    pub fn keep_latest(&self, uploads: usize, records: usize) {
-        self.0.uploads.send_modify(|log| log.max = uploads);
-        self.0.accepted.send_modify(|log| log.max = records);
+        script.next = replies.into_iter().collect();
+        script.usual = usual;
     }
 
     /// The same for the next uploads that contain `text`, whatever arrives in between. It replaces what is left of
     /// an earlier script for that text.
     pub fn script_for(&self, text: &str, replies: impl IntoIterator<Item = Reply>) {
-        let mut scripts = self.0.scripts.lock().unwrap();
-        scripts.retain(|(other, _)| other != text);
-        scripts.push((text.to_owned(), replies.into_iter().collect()));
+        let mut script = self.0.script.lock().unwrap();
+        script.by_text.retain(|(other, _)| other != text);
+        script.by_text.push((text.to_owned(), replies.into_iter().collect()));
+    }
+
+    /// Keeps only so many uploads and records from here on, the latest ones.
+    pub fn keep_latest(&self, uploads: usize, records: usize) {
+        self.0.uploads.send_modify(|log| log.max = uploads);
+        self.0.accepted.lock().unwrap().max = records;
     }
 
     /// Every `POST /1/upload` so far, in the order of arrival.
@@ -211,27 +222,18 @@ impl CleverTap {
 
     /// The records accepted so far, in order; those of dry runs are not among them.
     pub fn accepted(&self) -> Vec<Value> {
-        self.0.accepted.borrow().entries.clone()
+        self.0.accepted.lock().unwrap().entries.clone()
     }
 
     /// The accepted records from this one on, counted from 0, and the number of the next.
     pub fn accepted_since(&self, number: usize) -> (Vec<Value>, usize) {
-        let log = self.0.accepted.borrow();
+        let log = self.0.accepted.lock().unwrap();
         (log.since(number), log.next())
     }
 
     /// Returns the records accepted since the last call.
     pub(crate) fn take_accepted(&self) -> Vec<Value> {
-        let mut taken = Vec::new();
-        self.0.accepted.send_modify(|log| taken = log.take());
-        taken
-    }
-
-    /// Resolves as soon as at least `n` uploads have arrived, answered or not.
-    pub async fn wait_for_uploads(&self, n: usize) {
-        let mut uploads = self.0.uploads.subscribe();
-        let enough = uploads.wait_for(|uploads| uploads.entries.len() >= n);
-        enough.await.expect("the sender lives as long as self");
+        self.0.accepted.lock().unwrap().take()
     }
 
     async fn upload(&self, request: &Request<Bytes>) -> Ending {
@@ -247,12 +249,10 @@ impl CleverTap {
         };
         let ending = answer_by(reply, judge).await;
         if let Ending::Answer(response) = &ending {
-            let status = response.status().as_u16();
-            let answer = response.body().clone();
             self.0.uploads.send_modify(|uploads| {
                 if let Some(upload) = uploads.get_mut(number) {
-                    upload.status = Some(status);
-                    upload.answer = answer;
+                    upload.status = Some(response.status().as_u16());
+                    upload.answer = response.body().clone();
                 }
             });
         }
@@ -262,9 +262,8 @@ impl CleverTap {
     /// Notes the upload and takes its scripted reply, in one step, so that replies follow the order of arrival.
     fn receive(&self, request: &Request<Bytes>) -> (usize, Reply) {
         let mut script = self.0.script.lock().unwrap();
-        let mut number = 0;
+        let number = self.0.uploads.borrow().next();
         self.0.uploads.send_modify(|uploads| {
-            number = uploads.next();
             uploads.extend([Upload {
                 number,
                 arrived_at: clock::now(),
@@ -276,12 +275,7 @@ impl CleverTap {
                 answer: Bytes::new(),
             }]);
         });
-        let body = String::from_utf8_lossy(request.body());
-        let mut scripts = self.0.scripts.lock().unwrap();
-        let own = scripts.iter_mut().filter(|(text, _)| body.contains(text.as_str()));
-        let reply = own.map(|(_, replies)| replies).find_map(VecDeque::pop_front);
-        let reply = reply.or_else(|| script.pop_front());
-        (number, reply.unwrap_or_else(|| self.0.usual.lock().unwrap().clone()))
+        (number, script.reply_to(request))
     }
 
     fn authenticates(&self, request: &Request<Bytes>) -> bool {
@@ -303,23 +297,16 @@ impl CleverTap {
         let url =
             Url::parse(&format!("http://localhost{}", request.uri())).expect("a URI is a URL");
         let parameters: Vec<_> = url.query_pairs().collect();
-        let [(key, id)] = parameters.as_slice() else {
-            return failure(400, "Query is not one id");
+        let (key, id) = match parameters.as_slice() {
+            [(key, id)] if PROFILE_KEYS.contains(&&**key) => (&**key, &**id),
+            _ => return failure(400, "Query is not one id"),
         };
-        if !PROFILE_KEYS.contains(&key.as_ref()) {
-            return failure(400, "Query is not one id");
-        }
-        let accepted = self.0.accepted.borrow();
-        let own = accepted
-            .entries
-            .iter()
-            .filter(|record| record[key.as_ref()].as_str() == Some(id));
-        let profile = own.fold(None, |profile, record| {
-            let mut profile: Map<String, Value> = profile.unwrap_or_default();
+        let mut profile = None;
+        for record in self.accepted().iter().filter(|record| record[key] == *id) {
+            let profile = profile.get_or_insert_with(Map::new);
             let changes = record["profileData"].as_object().into_iter().flatten();
-            changes.for_each(|(name, change)| apply(&mut profile, name, change));
-            Some(profile)
-        });
+            changes.for_each(|(name, change)| apply(profile, name, change));
+        }
         let record = profile.map(|profile| json!({ "profileData": profile }));
         json_answer(200, &json!({ "status": "success", "record": record }))
     }
@@ -339,13 +326,13 @@ impl CleverTap {
             Some("dryRun=1") => true,
             Some(_) => return failure(400, "Query is not known"),
         };
-        let Some(judged) = rules::judge(request.body(), forced) else {
+        let Some((accepted, answer)) = rules::judge(request.body(), forced) else {
             return failure(400, "Payload is not {\"d\":[1 to 1000 records]}");
         };
         if !dry_run {
-            self.0.accepted.send_modify(|all| all.extend(judged.accepted));
+            self.0.accepted.lock().unwrap().extend(accepted);
         }
-        json_answer(200, &judged.answer)
+        json_answer(200, &answer)
     }
 }
 
@@ -363,10 +350,7 @@ async fn answer_by(reply: Reply, judge: impl FnOnce(Option<(usize, u16)>) -> End
             tokio::time::sleep(delay).await;
             judge(None)
         }
-        Reply::CutShort => match json_answer(200, &rules::answer(1, &[])) {
-            Ending::Answer(response) => Ending::CutShort(response),
-            other => other,
-        },
+        Reply::CutShort => json_answer(200, &rules::answer(1, &[])).cut_short(),
         Reply::CloseBeforeAnswer => Ending::Close,
         Reply::AcceptThenClose => {
             judge(None);
@@ -418,75 +402,31 @@ mod tests {
     use super::*;
     use tokio::task::JoinSet;
 
-    const ACCOUNT_ID: &str = "account";
-    const PASSCODE: &str = "passcode";
-
-    fn clevertap() -> CleverTap {
-        CleverTap::new(ACCOUNT_ID, PASSCODE)
-    }
-
-    fn request(passcode: &str, path: &str) -> Request<Bytes> {
-        let request = Request::get(path).header("x-clevertap-account-id", ACCOUNT_ID);
-        request.header("x-clevertap-passcode", passcode).body(Bytes::new()).unwrap()
-    }
-
-    fn upload(records: &Value) -> Request<Bytes> {
-        let mut upload = request(PASSCODE, UPLOAD_PATH);
-        *upload.method_mut() = Method::POST;
-        upload.headers_mut().insert(CONTENT_TYPE, JSON.parse().unwrap());
-        *upload.body_mut() = json!({ "d": records }).to_string().into();
-        upload
-    }
-
-    async fn answer(clevertap: &CleverTap, request: Request<Bytes>) -> (u16, String) {
-        let Ending::Answer(response) = clevertap.clone().answer(request).await else {
-            panic!("no answer");
-        };
-        let body = String::from_utf8(response.body().to_vec()).unwrap();
-        (response.status().as_u16(), body)
-    }
-
     #[tokio::test]
     async fn refuses_the_sixteenth_concurrent_upload() {
-        let clevertap = clevertap();
-        let event = json!([{ "identity": "u", "type": "event", "evtName": "e", "evtData": {} }]);
+        let clevertap = CleverTap::new("account", "passcode");
+        let upload = || {
+            let event = json!({ "identity": "u", "type": "event", "evtName": "e", "evtData": {} });
+            let request = Request::post(UPLOAD_PATH)
+                .header(CONTENT_TYPE, JSON)
+                .header("x-clevertap-account-id", "account")
+                .header("x-clevertap-passcode", "passcode")
+                .body(json!({ "d": [event] }).to_string().into());
+            clevertap.clone().answer(request.unwrap())
+        };
+        let status = |ending: Ending| match ending {
+            Ending::Answer(response) => response.status().as_u16(),
+            other => panic!("{other:?}"),
+        };
         clevertap.script(vec![Reply::Silent; MAX_CONCURRENT_UPLOADS]);
-        let mut waiting = JoinSet::new();
-        for _ in 0..MAX_CONCURRENT_UPLOADS {
-            waiting.spawn(clevertap.clone().answer(upload(&event)));
+        let mut waiting: JoinSet<_> = (0..MAX_CONCURRENT_UPLOADS).map(|_| upload()).collect();
+        while clevertap.uploads().len() < MAX_CONCURRENT_UPLOADS {
+            tokio::task::yield_now().await;
         }
-        clevertap.wait_for_uploads(MAX_CONCURRENT_UPLOADS).await;
-        assert_eq!(answer(&clevertap, upload(&event)).await.0, 429);
-        assert_eq!(clevertap.accepted(), Vec::<Value>::new());
+        assert_eq!(status(upload().await), 429);
+        assert_eq!(clevertap.accepted(), [Value::Null; 0]);
 
         waiting.shutdown().await;
-        assert_eq!(answer(&clevertap, upload(&event)).await.0, 200);
-    }
-
-    #[tokio::test]
-    async fn returns_a_profile_by_one_id_as_the_accepted_records_made_it() {
-        let clevertap = clevertap();
-        let profile =
-            |data: Value| json!({ "objectId": "__h1", "type": "profile", "profileData": data });
-        let records = json!([
-            profile(
-                json!({ "has_active_subscription": true, "active_plans": { "$add": ["yearly"] } })
-            ),
-            profile(json!({ "active_plans": { "$remove": ["yearly"] } })),
-        ]);
-        assert_eq!(answer(&clevertap, upload(&records)).await.0, 200);
-        let read = async |passcode, query| {
-            answer(&clevertap, request(passcode, &format!("{PROFILE_PATH}?{query}"))).await
-        };
-        let profile =
-            json!({ "profileData": { "has_active_subscription": true, "active_plans": [] } });
-        for (query, record) in [("objectId=__h1", profile), ("identity=a%20b", Value::Null)] {
-            let expected = json!({ "status": "success", "record": record });
-            assert_eq!(read(PASSCODE, query).await, (200, expected.to_string()));
-        }
-        assert_eq!(read("another", "identity=u").await.0, 401);
-        for query in ["", "name=u", "identity=u&email=u"] {
-            assert_eq!(read(PASSCODE, query).await.0, 400, "{query}");
-        }
+        assert_eq!(status(upload().await), 200);
     }
 }

@@ -10,25 +10,22 @@ use std::future::pending;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex};
 
-/// How a request fails.
+/// How a request fails. In the last five cases the service has done what it was called for.
 #[derive(Clone, Debug)]
 pub enum Fault {
-    /// An error of the service, which has done nothing.
+    /// An error of the service.
     Error {
         status: u16,
         code: &'static str,
     },
-    /// The service has done what it was called for, and this status is answered.
-    DoneThenStatus(u16),
-    /// The service has done what it was called for, and the connection closes.
-    DoneThenClosed,
-    /// The service has done what it was called for, and no answer comes.
-    DoneThenSilent,
     Closed,
     Reset,
     Silent,
     /// 200 with a page instead of JSON.
     Html,
+    DoneThenStatus(u16),
+    DoneThenClosed,
+    DoneThenSilent,
     /// The service's own answer without its last byte.
     CutShort,
 }
@@ -52,15 +49,11 @@ impl Fault {
 
 impl<S> From<S> for Faulty<S> {
     fn from(service: S) -> Self {
-        Self::new(service)
+        Self { service, scripts: Arc::default() }
     }
 }
 
 impl<S> Faulty<S> {
-    pub fn new(service: S) -> Self {
-        Self { service, scripts: Arc::default() }
-    }
-
     /// Fails the next requests, one for each fault.
     pub fn script(&self, faults: impl IntoIterator<Item = Fault>) {
         self.script_for(&[], faults);
@@ -88,31 +81,22 @@ impl<S> Faulty<S> {
 
 impl<S: Service> Service for Faulty<S> {
     async fn answer(self, request: Request<Bytes>) -> Ending {
-        let Some(fault) = self.fault(&request) else {
-            return self.service.answer(request).await;
-        };
+        let fault = self.fault(&request);
         match fault {
-            Fault::Error { status, code } => error(status, code),
-            Fault::DoneThenStatus(status) => {
-                self.service.answer(request).await;
-                error(status, "InternalServerError")
-            }
-            Fault::DoneThenClosed => {
-                self.service.answer(request).await;
-                Ending::Close
-            }
-            Fault::DoneThenSilent => {
-                self.service.answer(request).await;
-                pending().await
-            }
-            Fault::Closed => Ending::Close,
-            Fault::Reset => Ending::Reset,
-            Fault::Silent => pending().await,
-            Fault::Html => Ending::answer(200, "text/html", "<html></html>"),
-            Fault::CutShort => match self.service.answer(request).await {
-                Ending::Answer(response) => Ending::CutShort(response),
-                other => other,
-            },
+            Some(Fault::Error { status, code }) => return error(status, code),
+            Some(Fault::Closed) => return Ending::Close,
+            Some(Fault::Reset) => return Ending::Reset,
+            Some(Fault::Silent) => return pending().await,
+            Some(Fault::Html) => return Ending::answer(200, "text/html", "<html></html>"),
+            _ => {}
+        }
+        let ending = self.service.answer(request).await;
+        match fault {
+            Some(Fault::DoneThenStatus(status)) => error(status, "InternalServerError"),
+            Some(Fault::DoneThenClosed) => Ending::Close,
+            Some(Fault::DoneThenSilent) => pending().await,
+            Some(Fault::CutShort) => ending.cut_short(),
+            _ => ending,
         }
     }
 }

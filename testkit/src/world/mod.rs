@@ -5,7 +5,6 @@
 pub mod aws;
 pub mod claims;
 pub mod clevertap;
-pub mod event_source;
 pub mod faulty;
 pub mod queues;
 pub mod secrets_manager;

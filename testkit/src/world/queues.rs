@@ -1,5 +1,5 @@
 //! A FIFO queue of SQS in memory, with the rules that emulators leave out: locked groups, five minutes of
-//! de-duplication, visibility, receive counts and the redrive policy.
+//! de-duplication, visibility, receive counts and the redrive policy. And Lambda's event source mapping.
 //! It does not know who sends and who receives.
 
 use serde_json::{Map, Value, json};
@@ -20,83 +20,61 @@ const VISIBILITY_TIMEOUT: Duration = Duration::from_mins(5);
 #[derive(Default)]
 pub struct Queue {
     /// Those that are not deleted, in the order of their arrival.
-    messages: Vec<Message>,
+    pub messages: Vec<Message>,
     /// When a de-duplication id came first.
     ids: BTreeMap<String, Duration>,
     sent: u64,
     received: u64,
 }
 
-#[derive(Clone)]
+#[derive(Default)]
 pub struct Message {
-    id: String,
-    group: String,
+    pub id: String,
+    pub group: String,
     pub body: String,
-    attributes: Value,
-    sent_at: Duration,
+    /// As in `SendMessage`.
+    pub attributes: Map<String, Value>,
+    pub sent_at: Duration,
     /// Before SQS itself moved it to the dead-letter queue, which starts `sent_at` again.
-    moved_from: Option<Duration>,
-    receive_count: u32,
-    receipt_handle: String,
+    pub moved_from: Option<Duration>,
+    pub receive_count: u32,
+    pub receipt_handle: String,
     /// Until when it is hidden; its group is locked as long.
-    hidden_until: Duration,
+    pub hidden_until: Duration,
 }
 
 impl Queue {
-    pub fn messages(&self) -> &[Message] {
-        &self.messages
-    }
-
-    /// Ends the waiting of every message.
-    pub fn show_all(&mut self) {
-        for message in &mut self.messages {
-            message.hidden_until = Duration::ZERO;
-        }
-    }
-
-    /// Takes all messages out, each as its body, group and attributes.
-    pub fn take_letters(&mut self) -> Vec<Value> {
-        let letter = |message: Message| {
-            let attributes = message.attributes.as_object().into_iter().flatten();
-            let attributes =
-                attributes.map(|(name, value)| (name.clone(), value["StringValue"].clone()));
-            let attributes: Map<_, _> = attributes.collect();
-            json!({ "body": message.body, "group": message.group, "attributes": attributes })
-        };
-        self.messages.drain(..).map(letter).collect()
-    }
-
     /// Stores the message of a `SendMessage`, unless it repeats one of the last five minutes.
     pub fn send(&mut self, input: &Value, now: Duration) -> (u16, Value) {
         let text = |name: &str| input[name].as_str().unwrap_or_default().to_owned();
-        let (body, group) = (text("MessageBody"), text("MessageGroupId"));
-        let attributes = input.get("MessageAttributes").cloned().unwrap_or_else(|| json!({}));
+        let message = Message {
+            group: text("MessageGroupId"),
+            body: text("MessageBody"),
+            attributes: input["MessageAttributes"].as_object().cloned().unwrap_or_default(),
+            ..Message::default()
+        };
         let id = text("MessageDeduplicationId");
-        if let Some(problem) = problem_of(&body, &attributes, &[&group, &id]) {
+        if let Some(problem) = message.problem(&id) {
             return (400, json!({ "__type": "InvalidParameterValue", "message": problem }));
         }
         self.ids.retain(|_, first| now < *first + DEDUPLICATION);
         // The scope is the group.
-        if self.ids.insert(format!("{group} {id}"), now).is_some() {
+        if self.ids.insert(format!("{} {id}", message.group), now).is_some() {
             return (200, json!({ "MessageId": "known" }));
         }
-        self.push(Message {
-            id: String::new(),
-            group,
-            body,
-            attributes,
-            sent_at: now,
-            moved_from: None,
-            receive_count: 0,
-            receipt_handle: String::new(),
-            hidden_until: Duration::ZERO,
-        });
+        self.push(message, now);
         (200, json!({ "MessageId": format!("m-{}", self.sent) }))
     }
 
-    fn push(&mut self, message: Message) {
+    fn push(&mut self, message: Message, now: Duration) {
         self.sent += 1;
-        self.messages.push(Message { id: format!("m-{}", self.sent), ..message });
+        self.messages.push(Message {
+            id: format!("m-{}", self.sent),
+            sent_at: now,
+            receive_count: 0,
+            hidden_until: Duration::ZERO,
+            ..message
+        });
     }
 
     /// Moves the messages to another queue, where they count as sent now. What SQS itself moved here stays for some
@@ -105,22 +83,14 @@ impl Queue {
         let is_ready =
             |message: &mut Message| message.moved_from.is_none_or(|sent| now > sent + MOVED_AFTER);
         for message in self.messages.extract_if(.., is_ready) {
-            to.push(Message {
-                sent_at: now,
-                receive_count: 0,
-                hidden_until: Duration::ZERO,
-                ..message
-            });
+            to.push(message, now);
         }
     }
 
     /// When the next message may become visible.
     pub fn next_visible(&self, now: Duration) -> Option<Duration> {
-        self.messages
-            .iter()
-            .map(|message| message.hidden_until)
-            .filter(|until| *until > now)
-            .min()
+        let hidden = self.messages.iter().map(|message| message.hidden_until);
+        hidden.filter(|until| *until > now).min()
     }
 
     /// A batch as Lambda hands it to a function. What was received `max_receive_count` times goes to
@@ -138,12 +108,7 @@ impl Queue {
         };
         for message in self.messages.extract_if(.., is_exhausted) {
             let moved_from = Some(message.sent_at);
-            dead_letters.push(Message {
-                sent_at: now,
-                receive_count: 0,
-                moved_from,
-                ..message
-            });
+            dead_letters.push(Message { moved_from, ..message }, now);
         }
         let free = self.messages.iter_mut().filter(|message| !locked.contains(&message.group));
         let taken = free.take(BATCH_SIZE).map(|message| {
@@ -156,6 +121,21 @@ impl Queue {
         taken.collect()
     }
 
+    /// What a function's answer does to a batch: it deletes the messages that it does not name, none where the function
+    /// failed, all where the answer has no list. After its visibility timeout, a FIFO queue deletes no message.
+    pub fn settle(&mut self, batch: &[Value], answer: Option<&Value>, now: Duration) {
+        let Some(answer) = answer else {
+            return;
+        };
+        let failures = answer["batchItemFailures"].as_array().into_iter().flatten();
+        let failed: Vec<_> = failures.map(|failure| &failure["itemIdentifier"]).collect();
+        for record in batch.iter().filter(|record| !failed.contains(&&record["messageId"])) {
+            let is_done =
+                |message: &mut Message| message.is_in_flight(&record["receiptHandle"], now);
+            self.messages.extract_if(.., is_done).for_each(drop);
+        }
+    }
+
     /// Applies a `ChangeMessageVisibilityBatch`.
     pub fn change_visibility(&mut self, input: &Value, now: Duration) -> (u16, Value) {
         let entries = input["Entries"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -165,7 +145,8 @@ impl Queue {
         let (mut successful, mut failed) = (Vec::new(), Vec::new());
         for entry in entries {
             let seconds = entry["VisibilityTimeout"].as_u64().unwrap_or_default();
-            match self.in_flight(&entry["ReceiptHandle"], now) {
+            let mut messages = self.messages.iter_mut();
+            match messages.find(|message| message.is_in_flight(&entry["ReceiptHandle"], now)) {
                 Some(message) => {
                     message.hidden_until = now + Duration::from_secs(seconds);
                     successful.push(json!({ "Id": entry["Id"] }));
@@ -177,29 +158,22 @@ impl Queue {
         }
         (200, json!({ "Successful": successful, "Failed": failed }))
     }
-
-    /// Deletes a message whose visibility timeout has not ended; afterwards a FIFO queue refuses to.
-    pub fn delete(&mut self, receipt_handle: &Value, now: Duration) {
-        if let Some(id) = self.in_flight(receipt_handle, now).map(|message| message.id.clone()) {
-            self.messages.retain(|message| message.id != id);
-        }
-    }
-
-    fn in_flight(&mut self, receipt_handle: &Value, now: Duration) -> Option<&mut Message> {
-        self.messages.iter_mut().find(|message| {
-            *receipt_handle == *message.receipt_handle && message.hidden_until > now
-        })
-    }
 }
 
 impl Message {
-    fn record(&self) -> Value {
-        let attribute = |(name, value): (&String, &Value)| {
-            let value = json!({ "stringValue": value["StringValue"], "dataType": "String" });
-            (name.clone(), value)
-        };
-        let attributes: Map<_, _> =
-            self.attributes.as_object().into_iter().flatten().map(attribute).collect();
+    fn is_in_flight(&self, receipt_handle: &Value, now: Duration) -> bool {
+        *receipt_handle == *self.receipt_handle && self.hidden_until > now
+    }
+
+    /// Its body, group and attributes.
+    pub fn letter(&self) -> Value {
+        let attributes = self.attributes(Value::clone);
+        json!({ "body": self.body, "group": self.group, "attributes": attributes })
+    }
+
+    /// As Lambda hands it to a function.
+    pub fn record(&self) -> Value {
+        let attribute = |text: &Value| json!({ "stringValue": text, "dataType": "String" });
         json!({
             "messageId": self.id,
             "receiptHandle": self.receipt_handle,
@@ -209,52 +183,48 @@ impl Message {
                 "MessageGroupId": self.group,
                 "SentTimestamp": self.sent_at.as_millis().to_string(),
             },
-            "messageAttributes": attributes,
+            "messageAttributes": self.attributes(attribute),
             "eventSource": "aws:sqs",
             "eventSourceARN": "arn:aws:sqs:eu-west-1:123456789012:events.fifo",
             "awsRegion": "eu-west-1",
         })
+    }
+
+    fn attributes(&self, shown: impl Fn(&Value) -> Value) -> Map<String, Value> {
+        let attributes = self.attributes.iter();
+        attributes.map(|(name, it)| (name.clone(), shown(&it["StringValue"]))).collect()
+    }
+
+    /// Why SQS refuses it, if it does.
+    fn problem(&self, deduplication_id: &str) -> Option<&'static str> {
+        let is_xml =
+            |c: char| c >= ' ' && !matches!(c, '\u{fffe}' | '\u{ffff}') || "\t\n\r".contains(c);
+        let is_id = |id: &str| {
+            (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
+        };
+        let text = |value: &Value, key: &str| value[key].as_str().map_or(0, str::len);
+        let attributes = self.attributes.iter();
+        let bytes = attributes
+            .map(|(name, it)| name.len() + text(it, "DataType") + text(it, "StringValue"));
+        let has_empty = self.attributes.values().any(|it| text(it, "StringValue") == 0);
+        let problems = [
+            (self.body.len() + bytes.sum::<usize>() > MAX_BYTES, "the length"),
+            (self.body.is_empty() || !self.body.chars().all(is_xml), "the body"),
+            (self.attributes.len() > 10 || has_empty, "the attributes"),
+            (!is_id(&self.group) || !is_id(deduplication_id), "an id"),
+        ];
+        problems.into_iter().find_map(|(is_so, problem)| is_so.then_some(problem))
     }
 }
 
 /// Why SQS refuses a batch of changes, if it does.
 fn problem_of_batch(entries: &[Value]) -> Option<&'static str> {
     let ids: BTreeSet<_> = entries.iter().map(|entry| entry["Id"].as_str()).collect();
-    let seconds = |entry: &Value| entry["VisibilityTimeout"].as_u64();
+    let is_too_long = |entry: &Value| entry["VisibilityTimeout"].as_u64() > Some(MAX_VISIBILITY);
     match entries.len() {
         0 => Some("EmptyBatchRequest"),
-        1..=BATCH_SIZE if ids.len() < entries.len() => Some("BatchEntryIdsNotDistinct"),
-        1..=BATCH_SIZE if !entries.iter().all(|it| seconds(it) <= Some(MAX_VISIBILITY)) => {
-            Some("InvalidParameterValue")
-        }
-        1..=BATCH_SIZE => None,
-        _ => Some("TooManyEntriesInBatchRequest"),
-    }
-}
-
-/// Why SQS refuses a message, if it does.
-fn problem_of(body: &str, attributes: &Value, ids: &[&str]) -> Option<&'static str> {
-    let is_xml =
-        |c: char| c >= ' ' && !matches!(c, '\u{fffe}' | '\u{ffff}') || "\t\n\r".contains(c);
-    let is_id =
-        |id: &str| (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
-    let attributes = attributes.as_object()?;
-    let mut values = attributes.values().map(|value| value["StringValue"].as_str());
-    let bytes = |(name, value): (&String, &Value)| {
-        let text = |key: &str| value[key].as_str().map_or(0, str::len);
-        name.len() + text("DataType") + text("StringValue")
-    };
-    let length = body.len() + attributes.iter().map(bytes).sum::<usize>();
-    if length > MAX_BYTES {
-        Some("the length")
-    } else if body.is_empty() || !body.chars().all(is_xml) {
-        Some("the body")
-    } else if attributes.len() > 10 || !values.all(|text| text.is_some_and(|text| !text.is_empty()))
-    {
-        Some("the attributes")
-    } else if !ids.iter().all(|id| is_id(id)) {
-        Some("an id")
-    } else {
-        None
+        11.. => Some("TooManyEntriesInBatchRequest"),
+        all if ids.len() < all => Some("BatchEntryIdsNotDistinct"),
+        _ => entries.iter().any(is_too_long).then_some("InvalidParameterValue"),
     }
 }

@@ -28,10 +28,7 @@ impl Ending {
     pub fn answer(status: u16, content_type: &'static str, body: impl Into<Bytes>) -> Self {
         let mut response = Response::new(body.into());
         *response.status_mut() = StatusCode::from_u16(status).expect("an HTTP status");
-        response
-            .headers_mut()
-            .insert(CONTENT_TYPE, content_type.parse().expect("a header value"));
-        Self::Answer(response)
+        Self::Answer(response).with_header(CONTENT_TYPE.as_str(), content_type)
     }
 
     /// An answer in AWS's JSON 1.0, as SQS and DynamoDB give it.
@@ -47,6 +44,15 @@ impl Ending {
             response.headers_mut().insert(name, value);
         }
         self
+    }
+
+    /// An answer becomes one that is cut short.
+    #[must_use]
+    pub fn cut_short(self) -> Self {
+        match self {
+            Self::Answer(response) => Self::CutShort(response),
+            other => other,
+        }
     }
 }
 

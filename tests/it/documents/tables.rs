@@ -2,7 +2,7 @@
 
 pub mod costs;
 
-use super::{Table, path, read};
+use super::{Table, read};
 use crate::template::{of_type, template};
 use purchasely_clevertap::clevertap::{REGIONS, UploadFailure};
 use purchasely_clevertap::config::SETTINGS;

@@ -47,8 +47,9 @@ impl Report {
         self.worlds += 1;
         self.events += run.history.len();
         self.failed += usize::from(!run.problems.is_empty());
+        let command = run.scenario.command();
         self.problems
-            .extend(run.problems.iter().map(|problem| format!("{}: {problem}", run.command)));
+            .extend(run.problems.iter().map(|problem| format!("{command}: {problem}")));
         self.requests += run.requests.len();
         self.kills += run.kills;
         self.throttled += run.throttled;
@@ -65,9 +66,10 @@ impl Report {
         let curves = Curves::of(&run.history);
         let deepest = curves.in_flight.iter().copied().max().unwrap_or_default();
         self.deepest_backlog = self.deepest_backlog.max(deepest);
-        if run.length == Length::Long {
-            *self.long_events.entry(run.mode).or_default() += run.history.len();
-            self.curves.entry(run.mode).or_insert(curves);
+        if run.scenario.length == Length::Long {
+            let mode = run.scenario.mode();
+            *self.long_events.entry(mode).or_default() += run.history.len();
+            self.curves.entry(mode).or_insert(curves);
         }
     }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use testkit::harness::{body, function_path};
+use testkit::harness::body;
 use testkit::lambda::{Function, RuntimeApi};
 use testkit::process::{built, repository};
 use testkit::sockets::Server;
@@ -176,7 +176,7 @@ async fn dev_names_the_settings_with_which_the_signed_samples_are_relayed() {
     }
     let settings: Vec<_> = settings.iter().map(|(name, value)| (&**name, &**value)).collect();
     let api = RuntimeApi::start().await;
-    let _function = Function::spawn(function_path(), &api, &settings);
+    let _function = Function::spawn(built("purchasely-clevertap"), &api, &settings);
     api.wait_until_ready().await;
     for entry in std::fs::read_dir(repository().join("events/api-gateway")).unwrap() {
         let path = entry.unwrap().path();
