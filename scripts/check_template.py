@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
+ROOT = Path(__file__).parent.parent
 REQUIRED = {"ClevertapRegion": "in1", "ClevertapAccountId": "ABC-DEF-GHIJ", "RevenueEvent": "none", "AnonymousUserIdAs": "ignore"}
 TOPIC = "arn:aws:sns:eu-west-1:123456789012:on-call"
 OTHER_ACCOUNT = {"ClevertapSandboxAccountId": "TEST-DEF-GHIJ"}
@@ -407,6 +408,70 @@ def check_the_dashboard(template):
             for metric in (metric for widget in widgets for metric in widget.get("metrics", [])):
                 texts = [part for part in metric if isinstance(part, str)]
                 assert len(texts) % 2 == 0, f"{texts}: a dimension without a value"
+
+
+def check_the_queues(template):
+    stack = Stack(template)
+    fourteen_days = 14 * 24 * 60 * 60
+    (function,) = stack.of_type("AWS::Lambda::Function").values()
+    for name, queue in stack.of_type("AWS::SQS::Queue").items():
+        expected = {
+            "FifoQueue": True,
+            "ContentBasedDeduplication": False,
+            "DeduplicationScope": "messageGroup",
+            "FifoThroughputLimit": "perMessageGroupId",
+            "MessageRetentionPeriod": fourteen_days,
+            # The largest webhook in base64 has 342 KiB.
+            "MaximumMessageSize": 1024 * 1024,
+        }
+        equal({property: queue.get(property) for property in expected}, expected, name)
+    queue = stack.of_type("AWS::SQS::Queue")["EventQueue"]
+    # Lambda needs six times its timeout; a claim in progress lasts 10 s.
+    equal(queue["VisibilityTimeout"], 300, "the visibility of EventQueue")
+    assert queue["VisibilityTimeout"] >= max(6 * function["Timeout"], 10)
+    redrive = queue["RedrivePolicy"]
+    equal(redrive["deadLetterTargetArn"], "DeadLetterQueue.Arn", "where SQS moves messages of EventQueue")
+    # 1000 is the most that SQS allows; a failed message waits for up to 20 minutes.
+    attempts = redrive["maxReceiveCount"]
+    assert attempts <= 1000 and attempts * (20 * 60 + function["Timeout"]) < fourteen_days, "a message expires before its last attempt"
+    (mapping,) = stack.of_type("AWS::Lambda::EventSourceMapping").values()
+    expected = {"EventSourceArn": "EventQueue.Arn", "FunctionResponseTypes": ["ReportBatchItemFailures"], "BatchSize": 10}
+    equal({property: mapping.get(property) for property in expected}, expected, "the event source mapping")
+
+
+def check_what_raises_each_alarm(template):
+    # The function's tests check that these situations are counted so.
+    situations = json.loads((ROOT / "tests/it/situations.json").read_text())
+    alarms = {}
+    for keep in ("true", "false"):
+        alarms |= Stack(template, KeepEvents=keep).of_type("AWS::CloudWatch::Alarm")
+    own = {name for name, alarm in alarms.items() if {"PurchaselyClevertap", "FunctionName"} <= set(re.findall(r"\w+", str(alarm)))}
+    for situation, row in situations.items():
+        raised = {name for name in own if is_raised(alarms[name], row["counts"])}
+        equal(raised, set(row["alarms"]), f"the alarms if {situation}")
+    equal(own - {name for row in situations.values() for name in row["alarms"]}, set(), "the alarms that no situation raises")
+
+
+def is_raised(alarm, counts):
+    """Whether a period with these counts of the function counts towards the alarm."""
+
+    def value(metric, statistic):
+        equal(statistic, "SampleCount" if metric["MetricName"] == "EventAge" else "Sum", f"the statistic of {metric['MetricName']}")
+        classes = [dimension["Value"] for dimension in metric["Dimensions"] if dimension["Name"] != "FunctionName"]
+        return counts.get(" ".join([metric["MetricName"], *classes]))
+
+    # CloudWatch's functions, as far as the template uses them. What has no data is missing, and so is what needs it.
+    names = {"FILL": lambda count, default: default if count is None else count, "IF": lambda test, then, other: then if test else other}
+    names |= {metric["Id"]: value(metric["MetricStat"]["Metric"], metric["MetricStat"]["Stat"]) for metric in alarm.get("Metrics", []) if "MetricStat" in metric}
+    expressions = [metric["Expression"] for metric in alarm.get("Metrics", []) if "Expression" in metric]
+    try:
+        count = eval(expressions[0].strip(), {"__builtins__": {}}, names) if expressions else value(alarm, alarm["Statistic"])
+    except (TypeError, ZeroDivisionError):
+        count = None
+    if count is None:
+        return alarm["TreatMissingData"] == "breaching"
+    is_below = count < float(alarm["Threshold"])
+    return {"LessThanThreshold": is_below, "GreaterThanOrEqualToThreshold": not is_below}[alarm["ComparisonOperator"]]
 
 
 def main():

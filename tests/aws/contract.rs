@@ -127,7 +127,11 @@ impl World {
         clock::simulate(clock::now() + LATER);
         let second = claims.claim("id:1").await;
         note("once it has expired", text(&second));
-        note("as first claimed", (first_at(&first) == first_at(&second)).to_string());
+        let first_at = |claim| match claim {
+            Claim::Taken { first_at, .. } => first_at,
+            _ => None,
+        };
+        note("as first claimed", (first_at(first) == first_at(second)).to_string());
         note("complete", claims.complete("id:1").await.to_string());
         clock::simulate(clock::now() + LATER);
         note("a claim that is done", text(&claims.claim("id:1").await));
@@ -207,13 +211,6 @@ fn text(claim: &Claim) -> String {
             format!("taken {accepted:?}")
         }
         other => format!("{other:?}"),
-    }
-}
-
-fn first_at(claim: &Claim) -> Option<Duration> {
-    match claim {
-        Claim::Taken { first_at, .. } => *first_at,
-        _ => None,
     }
 }
 

@@ -84,7 +84,7 @@ async fn the_function_works_with_the_actions_of_its_role_and_with_none_fewer() {
 
     let resources = Resources::make().await;
     let secret_arn = create_secret(&resources.endpoint).await;
-    let user = User::create(&resources.endpoint).await;
+    let key = create_user(&resources.endpoint).await;
     for (number, left_out) in left_out.enumerate() {
         let statements: Vec<_> = granted
             .iter()
@@ -93,12 +93,17 @@ async fn the_function_works_with_the_actions_of_its_role_and_with_none_fewer() {
                 statement(&arn(resource, &resources, &secret_arn), actions)
             })
             .collect();
-        user.may(&statements).await;
+        permit(&resources.endpoint, &statements).await;
         let receipt = receive_a_message(&resources, number).await;
-        let world = start(&resources, &user).await;
+        let world = start(&resources, &key).await;
         let answers = use_everything(&world, number, &receipt).await;
         let log = world.function.log();
-        let problems: Vec<_> = log.iter().filter(|line| is_problem(line)).collect();
+        let log = log.iter().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+        // A warning or error that is not the outcome of an event: a call to AWS failed.
+        let is_problem = |line: &Value| {
+            line["outcome"].is_null() && (line["level"] == "WARN" || line["level"] == "ERROR")
+        };
+        let problems: Vec<_> = log.filter(is_problem).collect();
         if let Some(action) = left_out {
             assert!(!problems.is_empty(), "nothing fails without {action}");
             continue;
@@ -112,37 +117,23 @@ async fn the_function_works_with_the_actions_of_its_role_and_with_none_fewer() {
     }
 }
 
-/// A warning or error that is not the outcome of an event: a call to AWS failed.
-fn is_problem(line: &str) -> bool {
-    let line: Value = serde_json::from_str(line).expect("a line is JSON");
-    line["outcome"].is_null() && (line["level"] == "WARN" || line["level"] == "ERROR")
+/// Creates a user of the emulator's, because a role would take one request more; policies are the same. The id and the
+/// secret of its key.
+async fn create_user(endpoint: &str) -> [String; 2] {
+    iam(endpoint, &["create-user"]).await;
+    let key = iam(endpoint, &["create-access-key"]).await;
+    ["AccessKeyId", "SecretAccessKey"]
+        .map(|name| key["AccessKey"][name].as_str().unwrap().to_owned())
 }
 
-/// A user of the emulator's, because a role would take one request more. Policies are the same.
-struct User {
-    endpoint: String,
-    key_id: String,
-    secret_key: String,
-}
-
-impl User {
-    async fn create(endpoint: &str) -> Self {
-        iam(endpoint, &["create-user"]).await;
-        let key = iam(endpoint, &["create-access-key"]).await;
-        let text = |name: &str| key["AccessKey"][name].as_str().unwrap().to_owned();
-        Self {
-            endpoint: endpoint.to_owned(),
-            key_id: text("AccessKeyId"),
-            secret_key: text("SecretAccessKey"),
-        }
-    }
-
-    /// Replaces what it may do.
-    async fn may(&self, statements: &[Value]) {
-        let policy = json!({ "Version": "2012-10-17", "Statement": statements }).to_string();
-        let put = ["put-user-policy", "--policy-name", "role", "--policy-document", &policy];
-        iam(&self.endpoint, &put).await;
-    }
+/// Replaces what the user may do.
+async fn permit(endpoint: &str, statements: &[Value]) {
+    let policy = json!({ "Version": "2012-10-17", "Statement": statements }).to_string();
+    iam(
+        endpoint,
+        &["put-user-policy", "--policy-name", "role", "--policy-document", &policy],
+    )
+    .await;
 }
 
 /// Runs the AWS CLI, because the function has no SDK of this service.
@@ -205,11 +196,11 @@ async fn receive_a_message(resources: &Resources, number: usize) -> String {
     received[0].receipt_handle.clone().expect("a handle")
 }
 
-async fn start(resources: &Resources, user: &User) -> World {
+async fn start(resources: &Resources, [key_id, secret_key]: &[String; 2]) -> World {
     let settings = [
         ("AWS_ENDPOINT_URL_SECRETS_MANAGER", resources.endpoint.as_str()),
-        ("AWS_ACCESS_KEY_ID", &user.key_id),
-        ("AWS_SECRET_ACCESS_KEY", &user.secret_key),
+        ("AWS_ACCESS_KEY_ID", key_id),
+        ("AWS_SECRET_ACCESS_KEY", secret_key),
     ];
     // The secret is the emulator's: this one is never read.
     let unused = SecretsManager::new(SECRET_ID, "");
@@ -218,18 +209,17 @@ async fn start(resources: &Resources, user: &User) -> World {
 
 /// Sends what makes the function call each of AWS's services, and returns the answers to three webhooks.
 async fn use_everything(world: &World, number: usize, receipt: &str) -> [Answer; 3] {
-    let event = json!({ "event_name": "ACTIVATE", "event_id": event_id(number), "user_id": "u" });
+    let event = |id: String| json!({ "event_name": "ACTIVATE", "event_id": id, "user_id": "u" });
+    let first = event(event_id(number)).to_string();
     let without_user = json!({ "event_name": "ACTIVATE", "event_id": "e-dead" });
     let answers = [
-        world.post(event.to_string().as_bytes()).await,
-        world.post(event.to_string().as_bytes()).await,
+        world.post(first.as_bytes()).await,
+        world.post(first.as_bytes()).await,
         world.post(without_user.to_string().as_bytes()).await,
     ];
     // A message that fails is delayed by its visibility timeout.
     world.clevertap.script([Reply::Status(408)]);
-    let event =
-        json!({ "event_name": "ACTIVATE", "event_id": format!("m-{number}"), "user_id": "u" });
-    let mut message = message(&event, &[]);
+    let mut message = message(&event(format!("m-{number}")), &[]);
     message["receiptHandle"] = receipt.into();
     world.api.invoke(json!({ "Records": [message] })).await.expect("an answer");
     answers

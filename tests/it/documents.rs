@@ -3,12 +3,13 @@
 
 mod tables;
 
+use crate::start;
 use crate::template::template;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use tables::{costs, tables};
-use testkit::harness::World;
+use testkit::harness::{World, answered};
 use testkit::sockets::resources::Resources;
 use testkit::sockets::servers::aws_service;
 use testkit::world::clevertap::Reply;
@@ -184,7 +185,7 @@ fn every_link_leads_somewhere() {
 #[tokio::test]
 async fn the_pages_explain_every_part_of_a_log_line_and_of_a_dead_letter() {
     let resources = Resources::make().await;
-    let world = World::start(&resources.settings()).await;
+    let world = start(&resources.settings()).await;
     let refused = json!({
         "event_name": "TRANSACTION_PROCESSED",
         "event_id": "e-1",
@@ -214,11 +215,45 @@ async fn the_pages_explain_every_part_of_a_log_line_and_of_a_dead_letter() {
     assert!(unexplained.is_empty(), "docs/operations.md does not explain {unexplained:?}");
 }
 
+/// In a comment below a command that sends a sample, with `"..."` for the id: `# 200  FILE  {"status":"relayed"}`.
+#[tokio::test]
+async fn the_answers_that_the_pages_show_are_the_functions() {
+    // With the default settings, as the pages say.
+    let world = World::start(&[]).await;
+    let mut count = 0;
+    for page in PAGES {
+        let mut sample = String::new();
+        for line in read(page).lines() {
+            let mut words = line.split_whitespace();
+            if let Some(path) = words.find(|word| word.starts_with("events/")) {
+                let is_sandbox = line.contains("s/PRODUCTION/SANDBOX/");
+                let environment = if is_sandbox { "SANDBOX" } else { "PRODUCTION" };
+                sample = std::fs::read_to_string(self::path(path)).unwrap_or_default();
+                sample = sample.replace("PRODUCTION", environment);
+            }
+            let shown = line.strip_prefix("# ").and_then(|shown| {
+                let (status, body) = shown.split_once("  ")?;
+                Some((status.parse().ok()?, &body[body.find('{').expect(line)..]))
+            });
+            if let Some((status, body)) = shown {
+                let shown: Value = serde_json::from_str(body).expect(line);
+                let mut answer = world.post(sample.as_bytes()).await;
+                if shown["event_id"] == "..." {
+                    answer.body["event_id"] = json!("...");
+                }
+                assert_eq!(answer, answered(status, shown), "{page}");
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 0);
+}
+
 #[tokio::test]
 async fn the_costs_count_what_the_function_writes() {
     let (url, seen) = aws_service(|_| None).await;
     let settings = [("DEDUPLICATION_TABLE", "claims"), ("AWS_ENDPOINT_URL_DYNAMODB", &*url)];
-    let world = World::start(&settings).await;
+    let world = start(&settings).await;
     let warm_up = json!({ "event_name": "ACTIVATE", "event_id": "e-0", "user_id": "u" });
     world.post(warm_up.to_string().as_bytes()).await;
     seen.lock().unwrap().clear();

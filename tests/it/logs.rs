@@ -1,9 +1,10 @@
 //! The log: JSON lines that say how each event ended, without a secret, a body or a user in them.
 //! It does not know the metrics in these lines; `monitoring.rs` does.
 
+use crate::{UNDOCUMENTED, post, start, start_with, with_resources};
 use serde_json::{Value, json};
 use testkit::harness::{
-    PASSCODE, SHARED_SECRET, World, answered, event, refuse, secret_value, signed, with_resources,
+    PASSCODE, SECRET_ID, SHARED_SECRET, World, answered, event, refuse, secret_value, signed,
 };
 use testkit::messages::message;
 use testkit::sockets::servers::refusing_port;
@@ -11,6 +12,7 @@ use testkit::webhook::Front;
 use testkit::world::clevertap::Reply;
 use testkit::world::faulty::{Fault, Faulty};
 use testkit::world::secrets_manager::SecretsManager;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// In the place of everything that identifies a user or is a property's value.
 const PRIVATE: &str = "private-value";
@@ -21,7 +23,10 @@ async fn check_log(world: World) {
     world.function.wait_for_exit().await;
     for line in world.function.log() {
         let parsed: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("{line}"));
-        assert!(parsed["level"].is_string() && parsed["timestamp"].is_string(), "{line}");
+        // Lambda filters by these two; a line without them counts as INFO.
+        let [timestamp, level] = ["timestamp", "level"].map(|name| parsed[name].as_str().unwrap());
+        assert!(OffsetDateTime::parse(timestamp, &Rfc3339).is_ok(), "{line}");
+        assert!(["TRACE", "DEBUG", "INFO", "WARN", "ERROR"].contains(&level), "{line}");
         check(&line);
     }
 }
@@ -48,75 +53,93 @@ fn envelope(webhook: impl ToString) -> Value {
     signed(webhook.to_string().as_bytes(), SHARED_SECRET).envelope(Front::HttpApi)
 }
 
+/// Invokes the function, and returns how that ended: the reason or the word of the answer, or the failed messages, or
+/// `error`.
+async fn invoke(world: &World, event: &Value) -> String {
+    let answer = match world.api.invoke(event).await {
+        Ok(answer) => answer,
+        Err(error) => {
+            check(&error.to_string());
+            return "error".to_owned();
+        }
+    };
+    check(&answer.to_string());
+    let Some(body) = answer["body"].as_str() else {
+        return answer["batchItemFailures"].to_string();
+    };
+    let body: Value = serde_json::from_str(body).unwrap();
+    let words = ["reason", "status", "error"].map(|name| body[name].as_str());
+    words.into_iter().flatten().next().unwrap().to_owned()
+}
+
 #[tokio::test]
 async fn no_outcome_logs_or_answers_a_secret_a_body_or_a_user() {
     let (world, _resources) = with_resources(&[("AWS_LAMBDA_LOG_LEVEL", "TRACE")]).await;
-    let echo = |status| Reply::Answer { status, body: webhook("echo").to_string() };
+    let echo = |status| vec![Reply::Answer { status, body: webhook("echo").to_string() }];
     let location = format!("http://{PRIVATE}/");
-    let redirect = Reply::Redirect { status: 302, location };
     // The whole way to CleverTap, and each way that it can end.
-    for (number, replies) in [
-        vec![],
-        vec![refuse(2, 513)],
-        vec![refuse(1, 516)],
-        vec![refuse(2, 555)],
-        vec![Reply::FailWithoutReasons],
-        vec![Reply::Status(400); 2],
-        vec![Reply::Status(401)],
-        vec![Reply::Status(500)],
-        vec![Reply::Status(408)],
-        vec![echo(200)],
-        vec![echo(418)],
-        vec![redirect],
-        vec![Reply::CloseBeforeAnswer; 2],
-        vec![Reply::Silent],
+    for (number, (replies, expected)) in [
+        (vec![], "relayed"),
+        (vec![refuse(2, 513)], "refused"),
+        (vec![refuse(1, 516)], "relayed"),
+        (vec![refuse(2, 555)], "relayed"),
+        (vec![Reply::FailWithoutReasons], "relayed"),
+        (vec![Reply::Status(400); 2], "refused"),
+        (vec![Reply::Status(401)], "unavailable"),
+        (vec![Reply::Status(500)], "unavailable"),
+        (echo(200), "unavailable"),
+        (echo(UNDOCUMENTED), "unavailable"),
+        (vec![Reply::Redirect { status: 302, location }], "unavailable"),
+        (vec![Reply::CloseBeforeAnswer; 2], "unavailable"),
+        (vec![Reply::Silent], "unavailable"),
     ]
     .into_iter()
     .enumerate()
     {
         world.clevertap.script(replies);
-        let answer = world.invoke(&envelope(webhook(&format!("e-{number}")))).await;
-        check(&answer.body.to_string());
+        let outcome = invoke(&world, &envelope(webhook(&format!("e-{number}")))).await;
+        assert_eq!(outcome, expected, "{number}");
     }
     let with = |field: &str, value: Value| {
         let mut webhook = webhook("e");
         webhook[field] = value;
         envelope(webhook)
     };
-    let transport = |change: &dyn Fn(&mut Value)| {
-        let mut event = envelope(webhook("e"));
-        change(&mut event);
+    let transport = |pointer: &str, value: Value| {
+        let mut event = envelope(webhook("e-t"));
+        *event.pointer_mut(pointer).unwrap() = value;
         event
     };
-    for event in [
+    let message = json!({ "messageId": "m", "eventSource": "aws:sqs", "body": PRIVATE });
+    #[rustfmt::skip]
+    let events = [
         // Refused, ignored, or never to be relayed.
-        with("event_id", json!("e-0")),
-        with("event_id", json!(format!("{PRIVATE} {PRIVATE}"))),
-        with("environment", json!("SANDBOX")),
-        with("user_id", json!(PRIVATE.repeat(200))),
-        with("user_id", Value::Null),
-        with("event_name", Value::Null),
-        with("event_name", json!("$$$")),
-        envelope(json!({ "name": "ACTIVATE", "user": { "vendor_id": PRIVATE } })),
-        envelope(format!("{{ {PRIVATE}")),
-        envelope(PRIVATE.repeat(20_000)),
-        signed(webhook("e").to_string().as_bytes(), PRIVATE).envelope(Front::HttpApi),
-        transport(&|event| event["headers"] = json!({ "x-user": PRIVATE })),
-        transport(&|event| event["headers"]["host"] = json!(format!("{PRIVATE} host"))),
-        transport(&|event| event["rawQueryString"] = json!(format!("<{PRIVATE}>"))),
-        transport(&|event| event["isBase64Encoded"] = json!(true)),
-        transport(&|event| event["requestContext"]["http"]["method"] = json!(PRIVATE)),
-        transport(&|event| event["requestContext"] = json!(PRIVATE)),
+        (with("event_id", json!("e-0")), "duplicate"),
+        (with("event_id", json!(format!("{PRIVATE} {PRIVATE}"))), "relayed"),
+        (with("environment", json!("SANDBOX")), "sandbox"),
+        (with("user_id", json!(PRIVATE.repeat(200))), "identity_too_long"),
+        (with("user_id", Value::Null), "anonymous"),
+        (with("event_name", Value::Null), "no_event_name"),
+        (with("event_name", json!("$$$")), "unusable_name"),
+        (envelope(json!({ "name": "ACTIVATE", "user": { "vendor_id": PRIVATE } })), "payload_version_two"),
+        (envelope(format!("{{ {PRIVATE}")), "not_json"),
+        (envelope(PRIVATE.repeat(21_000)), "too_large"),
+        (signed(webhook("e").to_string().as_bytes(), PRIVATE).envelope(Front::HttpApi), "unauthorized"),
+        (transport("/headers", json!({ "x-user": PRIVATE })), "unauthorized"),
+        (transport("/headers/host", json!(format!("{PRIVATE} host"))), "relayed"),
+        (transport("/rawQueryString", json!(format!("<{PRIVATE}>"))), "duplicate"),
+        (transport("/isBase64Encoded", json!(true)), "duplicate"),
+        (transport("/requestContext/http/method", json!(PRIVATE)), "method_not_allowed"),
+        (transport("/requestContext", json!(PRIVATE)), "unauthorized"),
         // Neither a request nor a readable batch.
-        json!({ "user": PRIVATE }),
-        json!(PRIVATE),
-        json!({ "Records": PRIVATE }),
-        json!({ "Records": [{ "body": PRIVATE }] }),
-        json!({ "Records": [{ "messageId": "m", "eventSource": "aws:sqs", "body": PRIVATE }] }),
-    ] {
-        match world.api.invoke(&event).await {
-            Ok(answer) | Err(answer) => check(&answer.to_string()),
-        }
+        (json!({ "user": PRIVATE }), "error"),
+        (json!(PRIVATE), "error"),
+        (json!({ "Records": PRIVATE }), "error"),
+        (json!({ "Records": [{ "body": PRIVATE }] }), "error"),
+        (json!({ "Records": [message] }), "[]"),
+    ];
+    for (event, expected) in events {
+        assert_eq!(invoke(&world, &event).await, expected, "{event}");
     }
     check_log(world).await;
 }
@@ -132,21 +155,21 @@ async fn no_failure_of_aws_logs_or_answers_a_secret_a_body_or_a_user() {
         ("AWS_ENDPOINT_URL_SQS", &refusing),
         ("AWS_ENDPOINT_URL_DYNAMODB", &refusing),
     ];
-    let manager = |passcode| {
-        Faulty::from(SecretsManager::new("relay", &secret_value(passcode, SHARED_SECRET)))
-    };
-    let invalid = manager("hunter2 with spaces");
-    let failing = manager(PASSCODE);
-    failing.script(vec![Fault::status(500); 9]);
-    let working = manager(PASSCODE);
-    for manager in [invalid, failing, working] {
-        let world = World::start_with(manager, &settings).await;
-        let message = message(&webhook("e-2"), &[]);
-        for event in [envelope(webhook("e-1")), envelope(PRIVATE), json!({ "Records": [message] })]
+    let again = r#"[{"itemIdentifier":"e-2"}]"#;
+    for (passcode, faults, expected) in [
+        ("hunter2 with spaces", 0, ["unavailable", "unavailable", again]),
+        (PASSCODE, 99, ["unavailable", "unavailable", again]),
+        (PASSCODE, 0, ["relayed", "unavailable", "[]"]),
+    ] {
+        let secret = secret_value(passcode, SHARED_SECRET);
+        let manager = Faulty::from(SecretsManager::new(SECRET_ID, &secret));
+        manager.script(vec![Fault::status(500); faults]);
+        let world = start_with(manager, &settings).await;
+        let batch = json!({ "Records": [message(&webhook("e-2"), &[])] });
+        for (event, expected) in
+            [envelope(webhook("e-1")), envelope(PRIVATE), batch].iter().zip(expected)
         {
-            match world.api.invoke(&event).await {
-                Ok(answer) | Err(answer) => check(&answer.to_string()),
-            }
+            assert_eq!(invoke(&world, event).await, expected, "{passcode} {faults}: {event}");
         }
         check_log(world).await;
     }
@@ -154,12 +177,11 @@ async fn no_failure_of_aws_logs_or_answers_a_secret_a_body_or_a_user() {
 
 #[tokio::test]
 async fn the_line_of_an_event_says_what_was_done_and_how_long_it_took() {
-    let world = World::start(&[]).await;
+    let world = start(&[("AWS_LAMBDA_LOG_LEVEL", "DEBUG")]).await;
     let mut long = event("e-77", "u");
     long["presentation"] = json!("x".repeat(600));
-    let answer = world.post(long.to_string().as_bytes()).await;
     let expected = json!({ "status": "relayed", "event_id": "e-77" });
-    assert_eq!(answer, answered(200, expected));
+    assert_eq!(post(&world, &long).await, answered(200, expected));
     let line = world.line(|line| line["outcome"] == "relayed").await;
     for (field, value) in [
         ("level", json!("INFO")),
@@ -171,23 +193,27 @@ async fn the_line_of_an_event_says_what_was_done_and_how_long_it_took() {
     ] {
         assert_eq!(line[field], value, "{field}");
     }
-    for field in ["timestamp", "request_id", "trace_id", "upload_ms", "duration_ms"] {
-        assert!(!line[field].is_null(), "{field}");
+    let is_attempt = |line: &Value| !line["request_id"].is_null() && line["outcome"].is_null();
+    let attempt = world.line(is_attempt).await;
+    for field in ["request_id", "trace_id"] {
+        assert!(line[field].is_string() && line[field] == attempt[field], "{field}");
     }
+    assert!(line["upload_ms"].is_u64() && line["duration_ms"].is_u64(), "{line}");
     let started = world.line(|line| line["message"] == "started").await;
-    let upload_url = started["upload_url"].as_str().unwrap();
-    assert!(upload_url.starts_with("http://127.0.0.1:"), "{started}");
+    assert!(
+        started["upload_url"].as_str().unwrap().starts_with("http://127.0.0.1:"),
+        "{started}"
+    );
     assert_eq!(started["region"], "in1 (India)");
 }
 
 #[tokio::test]
 async fn an_answer_of_clevertap_that_contradicts_itself_is_logged() {
-    let world = World::start(&[]).await;
+    let world = start(&[]).await;
     let body = json!({ "status": "success", "processed": 1, "unprocessed": [] }).to_string();
     world.clevertap.script([Reply::Answer { status: 200, body }]);
-    assert_eq!(world.invoke(&envelope(webhook("e-1"))).await.status, 200);
+    assert_eq!(post(&world, &event("e-1", "u")).await.status, 200);
     let line = world.line(|line| line["processed"].is_u64()).await;
     assert_eq!((&line["level"], &line["processed"]), (&json!("WARN"), &json!(1)));
     assert_eq!(line["accepted"], 2);
-    check_log(world).await;
 }

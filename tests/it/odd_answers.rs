@@ -1,204 +1,148 @@
-//! What the function does with each answer of CleverTap and of AWS. The expectations are written by hand;
-//! `odd_answers/tables.md` shows them to a reviewer.
-//! It does not know how the function decides: it counts uploads and reads answers, log lines and dead letters.
+//! What the function does with each answer of CleverTap and of AWS, by the rows of `odd_answers/tables.md`.
+//! It does not know sockets (`connections.rs` does), nor how the function decides: it counts uploads and reads answers,
+//! log lines and dead letters.
 
-mod aws;
-mod clevertap;
-
+use crate::{STATED, UNDOCUMENTED};
 use purchasely_clevertap::clock::unix_time;
 use serde_json::{Value, json};
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fmt::Write;
 use std::time::Duration;
-use testkit::harness::{
-    ACCOUNT_ID, PASSCODE, SECRET_ID, SHARED_SECRET, World, event, eventually, secret_value, signed,
-};
-use testkit::in_memory::{self, Services};
+use testkit::harness::{ACCOUNT_ID, PASSCODE, SECRET_ID, SHARED_SECRET, event, secret_value};
+use testkit::in_memory::{self, Function, Services};
 use testkit::messages::message;
-use testkit::sockets::resources::Resources;
-use testkit::webhook::Front as Gateway;
+use testkit::webhook::{Front, Webhook};
 use testkit::world::aws::Aws;
 use testkit::world::clevertap::{CleverTap, Reply};
 use testkit::world::faulty::{Fault, Faulty};
 use testkit::world::secrets_manager::SecretsManager;
+use tokio::time::Instant;
 
-/// All rows as tables.
-const TABLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/odd_answers/tables.md");
-const INTRODUCTION: &str = "\
-# What the function does with each answer
-
-The tests of `odd_answers.rs` deliver each row to the function's own code. `make docs` writes this page.
-
-- **delivered:** without `profile` in it, an event that writes none.
-- **uploads:** the records of each upload to CleverTap, in their order. In a batch from the event queue, the number of the event.
-- **answers:** those to the first requests. After them, everything succeeds. `closed` and `reset` are connections that end before an answer.
-- **HTTP answer:** for a batch, the messages that SQS delivers again.
-- **outcome:** `reason` in the log, or `outcome` where there is no reason. `profile` is followed by the code with which CleverTap refused the profile.
-- **dead letter:** its attributes `reason`, `code` and `records`.
-- A line that starts with `…` delivers the event of the line before once more.
-";
-const HEADER: &str = "| delivered | answers | uploads | HTTP answer | outcome | dead letter |\n|---|---|---|---|---|---|\n";
+const TABLES: &str = include_str!("odd_answers/tables.md");
 /// A switched-off event, which has only a profile.
 const DISABLED: &str = "SUBSCRIPTION_PAUSED";
 /// More often than anything is tried.
 const ALWAYS: usize = 99;
-
+/// In the template.
+const LAMBDA_TIMEOUT: Duration = Duration::from_secs(9);
+const SETTINGS: [(&str, &str); 3] = [
+    ("REVENUE_EVENT", "Charged"),
+    ("REFUND_EVENT", "Refunded"),
+    ("EVENTS_DISABLED", DISABLED),
+];
 /// One delivery of a webhook or a batch.
 struct Row {
-    /// What is delivered; what starts with [`AGAIN`] or [`REDRIVEN`] is the webhook of the row before.
+    line: &'static str,
     delivered: &'static str,
     /// To the first requests, in their order; afterwards everything succeeds.
     answers: Vec<Answer>,
-    /// The records of each upload.
-    uploads: &'static str,
-    answer: &'static str,
-    outcome: &'static str,
-    letter: &'static str,
+    /// Uploads, HTTP answer, outcome and dead letter.
+    expected: [&'static str; 4],
 }
 
-const EVENT: &str = "event";
-const PROFILE: &str = "profile of a switched-off event";
-const WITH_PROFILE: &str = "profile+event";
-const WITH_REVENUE: &str = "event+revenue";
-const UNMAPPABLE: &str = "event without a usable name";
-const BATCH: &str = "batch: three users";
-const ONE_USER: &str = "batch: three events of a user";
-const AGAIN: &str = "… again";
-const AT_ONCE: &str = "… again within 10 s";
-const REDRIVEN: &str = "… redriven";
-const EXPIRED: &str = "event, claim expired";
-const OLD_IN_PROGRESS: &str = "event, claim in progress elsewhere";
-const OLD_DONE: &str = "event, claim done";
-const NO_QUEUE: &str = "event, no dead-letter queue";
-const SECRET: &str = "event, secret not read before";
-
-/// An answer, as the table says it and as a stand-in gives it.
-#[derive(Clone)]
-struct Answer {
-    text: String,
-    times: usize,
-    given: Given,
-}
-
-#[derive(Clone)]
-enum Given {
-    ByCleverTap(Reply),
+enum Answer {
+    OfCleverTap(Vec<Reply>),
     /// To the requests that contain these texts.
-    ByAws(&'static [&'static str], Fault),
-    /// The secret's text.
+    OfAws(&'static [&'static str], Vec<Fault>),
     Secret(&'static str),
 }
 
-impl Answer {
-    fn new(text: impl Into<String>, given: Given) -> Self {
-        Self { text: text.into(), times: 1, given }
-    }
-
-    fn times(self, times: usize) -> Self {
-        Self { times, ..self }
-    }
-}
-
-fn row(
-    delivered: &'static str,
-    answers: impl IntoIterator<Item = Answer>,
-    uploads: &'static str,
-    answer: &'static str,
-    outcome: &'static str,
-    letter: &'static str,
-) -> Row {
-    Row {
-        delivered,
-        answers: answers.into_iter().collect(),
-        uploads,
-        answer,
-        outcome,
-        letter,
-    }
-}
-
-fn cells(rows: &[Row]) -> Vec<String> {
-    let cell = |text: String| if text.is_empty() { "–".to_owned() } else { text };
-    let row = |row: &Row| {
-        let answers = row.answers.iter().map(|answer| match answer.times {
-            1 => answer.text.clone(),
-            ALWAYS => format!("always {}", answer.text),
-            times => format!("{} ×{times}", answer.text),
-        });
-        let answers = cell(answers.collect::<Vec<_>>().join(", "));
-        let uploads = cell(row.uploads.to_owned());
-        let letter = cell(row.letter.to_owned());
-        format!(
-            "{} | {answers} | {uploads} | {} | {} | {letter}",
-            row.delivered, row.answer, row.outcome
-        )
-    };
-    rows.iter().map(row).collect()
-}
-
-#[test]
-fn the_tables_show_every_row() {
-    let table = |heading: &str, rows: &[Row]| {
-        let rows = cells(rows).into_iter().map(|row| format!("| {row} |\n"));
-        format!("\n## {heading}\n\n{HEADER}{}", rows.collect::<String>())
-    };
-    let clevertap = table("CleverTap", &clevertap::rows());
-    let aws = table("Secrets Manager, DynamoDB and SQS", &aws::rows());
-    let note = "\n`claim`, `completion` and `accepted` are the writes to the claims table before the uploads, after acceptance, and after acceptance of a part of the event.\n";
-    let page = [INTRODUCTION, &clevertap, &aws, note].concat();
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(TABLES, &page).expect(TABLES);
-    } else {
-        let written = std::fs::read_to_string(TABLES).unwrap_or_default();
-        assert!(written == page, "{TABLES} is stale: run `make docs`");
-    }
-}
-
-#[test]
-fn each_answer_of_clevertap_has_the_documented_consequence() {
-    check(clevertap::rows());
-}
-
-#[test]
-fn each_answer_of_aws_has_the_documented_consequence() {
-    check(aws::rows());
-}
-
-/// One chain for each thing that only a real client shows.
-#[tokio::test]
-async fn each_end_of_a_connection_is_the_same_over_sockets() {
-    let rows = clevertap::rows().into_iter().chain(aws::rows());
-    let (mut seen, mut problems) = (HashSet::new(), String::new());
-    for chain in chains(rows) {
-        let ends = chain
-            .iter()
-            .flat_map(|row| &row.answers)
-            .filter_map(|answer| answer.given.end());
-        let before = seen.len();
-        seen.extend(ends);
-        if seen.len() > before {
-            Setup::over_sockets(&chain[0]).await.check(&chain, &mut problems).await;
+impl Row {
+    fn parse(line: &'static str) -> Self {
+        let cells = line.trim_matches('|').split('|').map(str::trim);
+        let cells: Vec<_> = cells.map(|cell| if cell == "–" { "" } else { cell }).collect();
+        let [delivered, answers, expected @ ..] = &cells[..] else {
+            panic!("{line}");
+        };
+        let answers = answers.split(", ").filter(|answer| !answer.is_empty()).map(Answer::parse);
+        let expected = expected.try_into().expect(line);
+        Self {
+            line,
+            delivered,
+            answers: answers.collect(),
+            expected,
         }
     }
-    assert_eq!(seen.len(), 12, "{seen:?}");
-    assert!(problems.is_empty(), "{problems}");
 }
 
-/// Runs all rows in virtual time.
-fn check(rows: Vec<Row>) {
-    let mut problems = String::new();
-    for chain in chains(rows) {
-        in_memory::run(async {
-            Setup::in_memory(&chain[0]).await.check(&chain, &mut problems).await;
+impl Answer {
+    fn parse(text: &'static str) -> Self {
+        let (text, times) = match (text.strip_prefix("always "), text.rsplit_once(" ×")) {
+            (Some(text), _) => (text, ALWAYS),
+            (None, Some((text, times))) => (text, times.parse().expect(text)),
+            (None, None) => (text, 1),
+        };
+        if let Some(secret) = text.strip_prefix("the secret is ") {
+            return Self::Secret(secret.trim_matches('`'));
+        }
+        let call = text.split_once(": ").and_then(|(call, answer)| {
+            let texts: &[_] = match call {
+                "claim" => &["UpdateItem", ":owner"],
+                "completion" => &["UpdateItem", ":done"],
+                "accepted" => &["UpdateItem", ":accepted"],
+                "SendMessage" => &["SendMessage"],
+                "ChangeMessageVisibility" => &["ChangeMessageVisibility"],
+                "GetSecretValue" => &["GetSecretValue"],
+                _ => return None,
+            };
+            Some((texts, answer))
         });
+        match call {
+            Some((texts, answer)) => Self::OfAws(texts, vec![fault(answer); times]),
+            None => Self::OfCleverTap(vec![reply(text); times]),
+        }
     }
-    assert!(problems.is_empty(), "{problems}");
+}
+
+fn reply(text: &str) -> Reply {
+    let status = |status: &str| status.parse().expect(text);
+    match (text, text.split_once(' ')) {
+        ("accepted", _) => Reply::Normal,
+        ("closed", _) => Reply::CloseBeforeAnswer,
+        ("reset", _) => Reply::ResetBeforeAnswer,
+        ("no answer", _) => Reply::Silent,
+        ("an undocumented status", _) => Reply::Status(UNDOCUMENTED),
+        (_, Some(("accepted", after))) => {
+            let seconds = after.trim_start_matches("after ").trim_end_matches(" s");
+            Reply::Slow(Duration::from_secs(seconds.parse().expect(text)))
+        }
+        ("200 cut short", _) => Reply::CutShort,
+        ("200 with 3 MB", _) => Reply::Answer { status: 200, body: "x".repeat(3 << 20) },
+        (_, Some((code, "with a `Location`"))) => {
+            let location = "http://127.0.0.1:9/1/upload".to_owned();
+            Reply::Redirect { status: status(code), location }
+        }
+        (_, Some((code, body))) => Reply::Answer {
+            status: status(code),
+            body: body.trim_matches('`').to_owned(),
+        },
+        (_, None) => Reply::Status(status(text)),
+    }
+}
+
+fn fault(text: &'static str) -> Fault {
+    let status = |status: &str| status.parse().expect(text);
+    match (text, text.split_once(' ')) {
+        ("closed", _) => Fault::Closed,
+        ("reset", _) => Fault::Reset,
+        ("no answer", _) => Fault::Silent,
+        ("200 `<html>`", _) => Fault::Html,
+        ("200 cut short", _) => Fault::CutShort,
+        ("done but closed", _) => Fault::DoneThenClosed,
+        ("done but no answer", _) => Fault::DoneThenSilent,
+        (_, Some(("done", but))) => Fault::DoneThenStatus(status(&but["but ".len()..])),
+        (_, Some((code, name))) => {
+            Fault::Error { status: status(code), code: name.trim_matches('`') }
+        }
+        (_, None) => panic!("{text}"),
+    }
 }
 
 /// Each first row with those that deliver its webhook again.
-fn chains(rows: impl IntoIterator<Item = Row>) -> Vec<Vec<Row>> {
+fn chains() -> Vec<Vec<Row>> {
     let mut chains: Vec<Vec<Row>> = Vec::new();
-    for row in rows {
+    let lines = TABLES.lines().filter(|line| line.starts_with("| "));
+    for row in lines.filter(|line| !line.starts_with("| delivered |")).map(Row::parse) {
         match chains.last_mut() {
             Some(chain) if row.delivered.starts_with('…') => chain.push(row),
             _ => chains.push(vec![row]),
@@ -207,34 +151,15 @@ fn chains(rows: impl IntoIterator<Item = Row>) -> Vec<Vec<Row>> {
     chains
 }
 
-impl Given {
-    /// What only a real client shows: how the connection ends, where that is not with a whole answer, or that it follows
-    /// no redirect.
-    fn end(&self) -> Option<String> {
-        match self {
-            Self::ByCleverTap(
-                reply @ (Reply::CloseBeforeAnswer
-                | Reply::AcceptThenClose
-                | Reply::ResetBeforeAnswer
-                | Reply::CutShort
-                | Reply::Silent),
-            ) => Some(format!("CleverTap: {reply:?}")),
-            Self::ByCleverTap(Reply::Redirect { .. }) => Some("CleverTap: a redirect".to_owned()),
-            Self::ByCleverTap(Reply::Answer { body, .. }) if body.len() > 1 << 20 => {
-                Some("CleverTap: a long body".to_owned())
-            }
-            Self::ByAws(
-                _,
-                fault @ (Fault::DoneThenClosed
-                | Fault::Closed
-                | Fault::Reset
-                | Fault::Silent
-                | Fault::CutShort
-                | Fault::Html),
-            ) => Some(format!("AWS: {fault:?}")),
-            _ => None,
-        }
+#[test]
+fn each_answer_has_the_documented_consequence() {
+    let mut problems = String::new();
+    for chain in chains() {
+        in_memory::run(async {
+            Setup::new(&chain[0]).await.check(&chain, &mut problems).await;
+        });
     }
+    assert!(problems.is_empty(), "{problems}");
 }
 
 /// A function of its own, and what its services are.
@@ -243,15 +168,8 @@ struct Setup {
     function: Function,
 }
 
-enum Function {
-    InMemory(in_memory::Function),
-    Process(Box<World>),
-}
-
-const SETTINGS: [(&str, &str); 2] = [("REVENUE_EVENT", "Charged"), ("EVENTS_DISABLED", DISABLED)];
-
 impl Setup {
-    async fn in_memory(row: &Row) -> Self {
+    async fn new(row: &Row) -> Self {
         let services = Services {
             clevertap: CleverTap::new(ACCOUNT_ID, PASSCODE),
             secrets_manager: secrets_manager(row),
@@ -268,30 +186,20 @@ impl Setup {
             ("DEDUPLICATION_TABLE", "claims"),
         ];
         let resources = if has_resources(row) { &resources[..] } else { &[] };
-        let settings = [&required[..], resources, &SETTINGS].concat();
+        let mode: &[_] = match row.delivered.split_once(", ") {
+            Some((_, "queue mode")) => &[("DELIVERY", "queue")],
+            Some((_, "dry run")) => &[("CLEVERTAP_DRY_RUN", "true")],
+            _ => &[],
+        };
+        // The first of a name is taken.
+        let settings = [&required[..], resources, mode, &SETTINGS, &STATED].concat();
         in_memory::take_log();
-        let function = in_memory::Function::start(services.clone(), &settings);
-        if row.delivered != SECRET {
-            // The start is over.
+        let function = Function::start(services.clone(), &settings);
+        if !row.delivered.contains("secret") {
+            // The start is over, and has read the secret.
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
-        Self { services, function: Function::InMemory(function) }
-    }
-
-    async fn over_sockets(row: &Row) -> Self {
-        let resources = Resources::make().await;
-        let own = resources.settings();
-        let settings = [if has_resources(row) { &own[..] } else { &[] }, &SETTINGS].concat();
-        let world = World::start_with(secrets_manager(row), &settings).await;
-        let services = Services {
-            clevertap: (*world.clevertap).clone(),
-            secrets_manager: (*world.secrets_manager).clone(),
-            aws: (**resources).clone(),
-        };
-        Self {
-            services,
-            function: Function::Process(Box::new(world)),
-        }
+        Self { services, function }
     }
 
     /// Delivers the rows of one webhook or batch one after another, and compares what was uploaded, answered, logged and
@@ -299,144 +207,156 @@ impl Setup {
     async fn check(&self, chain: &[Row], problems: &mut String) {
         let kind = chain[0].delivered;
         let is_batch = kind.starts_with("batch");
-        let events: Vec<_> = match kind {
-            BATCH => (1..=3).map(|n| webhook(n, n, EVENT)).collect(),
-            ONE_USER => (1..=3).map(|n| webhook(n, 1, EVENT)).collect(),
-            _ => vec![webhook(1, 1, kind)],
-        };
-        let mut observed = Vec::new();
-        for (delivery, row) in chain.iter().enumerate() {
+        let events = events(kind);
+        let mut bodies = HashMap::new();
+        for row in chain {
             self.prepare(row);
-            let answer = match row.delivered.strip_prefix(REDRIVEN) {
+            let age = if row.delivered.ends_with("5 s old") { 5 } else { 0 };
+            let answer = match row.delivered.strip_prefix("… redriven") {
                 Some(records) => {
                     let records = records.strip_prefix(", records ").unwrap_or("event,revenue");
                     let attributes = [("reason", "refused"), ("records", records)];
                     self.deliver_batch(&events, &attributes).await
                 }
                 None if is_batch => self.deliver_batch(&events, &[]).await,
-                None => self.deliver(&events[0]).await,
+                None => self.deliver(&events[0], age).await,
             };
-            let uploads = self.services.clevertap.take_uploads();
-            let uploads: Vec<_> =
-                uploads.iter().map(|upload| records(&upload.body, is_batch)).collect();
-            let outcomes = self.outcomes(&events, delivery + 1, kind == SECRET).await;
+            let mut uploads = Vec::new();
+            for upload in self.services.clevertap.take_uploads() {
+                let records = records(&upload.body, is_batch);
+                let first = bodies.entry(records.clone()).or_insert(upload.body.clone());
+                assert_eq!(*first, upload.body, "{} is not repeated byte for byte", row.line);
+                uploads.push(records);
+            }
+            let outcomes = Self::outcomes(&events);
             let letters = self.services.aws.letters();
             let mut letters: Vec<_> =
                 letters.iter().map(|letter| letter_text(letter, is_batch)).collect();
             letters.sort();
-            observed.push([repeated(&uploads), answer, repeated(&outcomes), repeated(&letters)]);
-        }
-        let expected = chain.iter().map(|row| [row.uploads, row.answer, row.outcome, row.letter]);
-        if !expected.eq(observed.iter().map(|row| row.each_ref().map(String::as_str))) {
-            let shown = cells(chain).join("\n  ");
-            writeln!(problems, "  {shown}\n    was {observed:?}").unwrap();
+            let observed = [repeated(uploads), answer, repeated(outcomes), repeated(letters)];
+            if observed != row.expected {
+                writeln!(problems, "  {}\n    was {observed:?}", row.line).unwrap();
+            }
         }
     }
 
     /// What the row says about claims and answers comes true.
     fn prepare(&self, row: &Row) {
-        let Services { clevertap, aws, .. } = &self.services;
-        let replies = row.answers.iter().filter_map(|answer| match &answer.given {
-            Given::ByCleverTap(reply) => Some(vec![reply.clone(); answer.times]),
+        let Services { clevertap, aws, secrets_manager } = &self.services;
+        let replies = row.answers.iter().filter_map(|answer| match answer {
+            Answer::OfCleverTap(replies) => Some(replies.clone()),
             _ => None,
         });
         clevertap.set_script(replies.flatten(), Reply::Normal);
         aws.forget();
         script(aws, row);
+        secrets_manager.forget();
+        script(secrets_manager, row);
         let (claim, now) = ("id:e-1", unix_time().as_millis());
-        match row.delivered {
-            EXPIRED => aws.put_claim(claim, "in_progress", now - 1),
-            OLD_IN_PROGRESS => aws.put_claim(claim, "in_progress", now + 600_000),
-            OLD_DONE => aws.put_claim(claim, "done", 0),
-            again if again.starts_with('…') && again != AT_ONCE => aws.expire_claim(claim),
+        match row.delivered.split_once(", ") {
+            Some((_, "claim expired")) => aws.put_claim(claim, "in_progress", now - 1),
+            Some((_, "claim in progress elsewhere")) => {
+                aws.put_claim(claim, "in_progress", now + 600_000);
+            }
+            Some((_, "claim done")) => aws.put_claim(claim, "done", 0),
+            Some((_, passcode @ ("passcode revoked" | "passcode rotated"))) => {
+                clevertap.set_passcode("the-next-passcode");
+                if passcode == "passcode rotated" {
+                    let rotated = secret_value("the-next-passcode", SHARED_SECRET);
+                    secrets_manager.set_value(&rotated);
+                }
+            }
+            _ if row.delivered == "… again" || row.delivered.starts_with("… redriven") => {
+                aws.expire_claim(claim);
+            }
             _ => {}
         }
     }
 
     async fn invoke(&self, event: &Value) -> Value {
-        match &self.function {
-            Function::InMemory(function) => function.invoke(event, "").await.expect("an answer"),
-            Function::Process(world) => world.api.invoke(event).await.expect("an answer"),
-        }
+        let started = Instant::now();
+        let answer = self.function.invoke(event, "").await.expect("an answer");
+        assert!(started.elapsed() < LAMBDA_TIMEOUT, "{:?}: {event}", started.elapsed());
+        answer
     }
 
-    async fn deliver(&self, event: &Value) -> String {
-        let webhook = signed(event.to_string().as_bytes(), SHARED_SECRET);
-        let answer = self.invoke(&webhook.envelope(Gateway::HttpApi)).await;
+    async fn deliver(&self, event: &Value, age: u64) -> String {
+        let (body, now) = (event.to_string().into_bytes(), unix_time().as_secs() - age);
+        let webhook = Webhook::new(body, SHARED_SECRET, now);
+        let answer = self.invoke(&webhook.envelope(Front::HttpApi)).await;
         let body: Value = serde_json::from_str(answer["body"].as_str().unwrap()).unwrap();
-        match body["status"].as_str() {
-            Some(word) => format!("{} {word}", answer["statusCode"]),
-            None => answer["statusCode"].to_string(),
-        }
+        let words = format!("{} {}", answer["statusCode"], body["status"].as_str().unwrap_or(""));
+        words.trim().to_owned()
     }
 
     async fn deliver_batch(&self, events: &[Value], attributes: &[(&str, &str)]) -> String {
-        let messages: Vec<_> = events.iter().map(|event| message(event, attributes)).collect();
+        let messages = events.iter().zip(1..).map(|(event, number)| {
+            let mut message = message(event, attributes);
+            message["messageId"] = json!(format!("m-{number}"));
+            message
+        });
+        let messages: Vec<_> = messages.collect();
         let answer = self.invoke(&json!({ "Records": messages })).await;
         let failures = answer["batchItemFailures"].as_array().expect("a list").iter();
-        let number = |failure: &Value| number(failure["itemIdentifier"].as_str().unwrap());
-        let mut numbers: Vec<_> = failures.map(number).collect();
+        let mut numbers: Vec<_> =
+            failures.map(|failure| number(&failure["itemIdentifier"])).collect();
         numbers.sort();
         match numbers.len() {
             0 => "none again".to_owned(),
-            3 => "all again".to_owned(),
+            failed if failed == events.len() => "all again".to_owned(),
             _ => format!("{} again", numbers.join(", ")),
         }
     }
 
-    /// How each event ended in its latest delivery, by its line in the log.
-    async fn outcomes(&self, events: &[Value], deliveries: usize, is_alone: bool) -> Vec<String> {
-        let log = match &self.function {
-            Function::InMemory(_) => in_memory::take_log(),
-            Function::Process(world) => {
-                let is_outcome = |line: &&String| line.contains(r#""outcome""#);
-                let count = || world.function.log().iter().filter(is_outcome).count();
-                eventually("a line for each delivery", || count() >= deliveries * events.len())
-                    .await;
-                world.function.log()
-            }
-        };
+    /// How each event ended in the latest delivery, by its line in the log.
+    fn outcomes(events: &[Value]) -> Vec<String> {
+        let lines = in_memory::take_log().into_iter();
         let lines: Vec<Value> =
-            log.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
+            lines.map(|line| serde_json::from_str(&line).expect("JSON")).collect();
         let outcome = |event: &Value| {
+            // Without the secret, the body is not read.
             let is_it = |line: &&Value| {
-                !line["outcome"].is_null() && (is_alone || line["event_id"] == event["event_id"])
+                let id = &line["event_id"];
+                !line["outcome"].is_null() && (id.is_null() || *id == event["event_id"])
             };
             let line = lines.iter().rfind(is_it).expect("a line for each event");
             let word = line["reason"].as_str().or(line["outcome"].as_str()).unwrap();
-            let mut outcome = word.to_owned();
-            if let Some(code) = line["profile_refused"].as_u64() {
-                write!(outcome, ", profile {code}").unwrap();
-            }
-            if line["ClaimsUnavailable"] == 1 {
-                outcome.push_str(", ClaimsUnavailable");
-            }
-            outcome
+            let profile = line["profile_refused"].as_u64();
+            let profile = profile.map_or(String::new(), |code| format!(", profile {code}"));
+            let claims = if line["ClaimsUnavailable"] == 1 {
+                ", ClaimsUnavailable"
+            } else {
+                ""
+            };
+            format!("{word}{profile}{claims}")
         };
         events.iter().map(outcome).collect()
     }
 }
 
 fn has_resources(row: &Row) -> bool {
-    !matches!(row.delivered, NO_QUEUE | SECRET)
+    let (_, without) = row.delivered.split_once(", ").unwrap_or_default();
+    !["no dead-letter queue", "secret not read before"].contains(&without)
 }
 
 /// One whose first reads are answered as the row says.
 fn secrets_manager(row: &Row) -> Faulty<SecretsManager> {
-    let text = row.answers.iter().find_map(|answer| match answer.given {
-        Given::Secret(text) => Some(text),
+    let text = row.answers.iter().find_map(|answer| match answer {
+        Answer::Secret(text) => Some((*text).to_owned()),
         _ => None,
     });
-    let valid = secret_value(PASSCODE, SHARED_SECRET);
-    let manager = Faulty::from(SecretsManager::new(SECRET_ID, text.unwrap_or(&valid)));
-    script(&manager, row);
+    let text = text.unwrap_or_else(|| secret_value(PASSCODE, SHARED_SECRET));
+    let manager = Faulty::from(SecretsManager::new(SECRET_ID, &text));
+    if row.delivered.contains("secret") {
+        script(&manager, row);
+    }
     manager
 }
 
 fn script<S>(service: &Faulty<S>, row: &Row) {
     for answer in &row.answers {
-        if let Given::ByAws(texts, fault) = &answer.given {
-            service.script_for(texts, vec![fault.clone(); answer.times]);
+        if let Answer::OfAws(texts, faults) = answer {
+            service.script_for(texts, faults.clone());
         }
     }
 }
@@ -446,53 +366,86 @@ fn records(body: &[u8], is_batch: bool) -> String {
     let body: Value = serde_json::from_slice(body).unwrap();
     let name = |record: &Value| match (record["type"].as_str(), record["evtName"].as_str()) {
         (Some("profile"), _) => "profile".to_owned(),
-        (_, Some("Charged")) => "revenue".to_owned(),
-        _ if is_batch => number(record["evtData"]["event_id"].as_str().unwrap()),
+        (_, Some("Charged" | "Refunded")) => "revenue".to_owned(),
+        _ if is_batch => number(&record["evtData"]["event_id"]),
         _ => "event".to_owned(),
     };
     body["d"].as_array().unwrap().iter().map(name).collect::<Vec<_>>().join("+")
 }
 
+fn events(delivered: &str) -> Vec<Value> {
+    let (kind, _) = delivered.split_once(", ").unwrap_or((delivered, ""));
+    let of_users = |users: &[u32], kind| -> Vec<_> {
+        users
+            .iter()
+            .zip(1..)
+            .map(|(user, number)| webhook(number, *user, kind))
+            .collect()
+    };
+    match kind {
+        "batch: three users" => of_users(&[1, 2, 3], "event"),
+        "batch: three events of a user" => of_users(&[1, 1, 1], "event"),
+        "batch: three events of two users" => of_users(&[1, 2, 1], "event"),
+        "batch: two profiles of a user" => of_users(&[1, 1], "profile+event"),
+        "batch: a profile" => of_users(&[1], "profile+event"),
+        "batch: an event and its copy" => vec![webhook(1, 1, "event"); 2],
+        "batch: an event and one without a usable name" => {
+            vec![webhook(1, 1, "event"), webhook(2, 1, "event without a usable name")]
+        }
+        kind => of_users(&[1], kind),
+    }
+}
+
 fn webhook(number: u32, user: u32, kind: &str) -> Value {
     let mut webhook = event(&format!("e-{number}"), &format!("u-{user}"));
+    let mut set = |field: &str, value: Value| webhook[field] = value;
     match kind {
-        WITH_PROFILE => {}
-        PROFILE => webhook["event_name"] = json!(DISABLED),
-        UNMAPPABLE => webhook["event_name"] = json!("$$$"),
-        WITH_REVENUE => {
-            webhook["event_name"] = json!("TRANSACTION_PROCESSED");
-            webhook["amount_in_usd"] = json!(5.0);
-            webhook["store_transaction_id"] = json!("t-1");
+        "profile+event" => {}
+        "profile of a switched-off event" => set("event_name", json!(DISABLED)),
+        "event without a usable name" => set("event_name", json!("$$$")),
+        "event+revenue" | "event+refund" => {
+            set("event_name", json!("TRANSACTION_PROCESSED"));
+            set("amount_in_usd", json!(if kind == "event+refund" { -5.0 } else { 5.0 }));
+            set("store_transaction_id", json!("t-1"));
         }
-        // It writes no profile.
-        _ => webhook["event_name"] = json!("RETENTION_MESSAGE_REQUESTED"),
+        "anonymous event" => {
+            set("user_id", Value::Null);
+            set("anonymous_user_id", json!("a-1"));
+        }
+        "event" | "event without an id" => {
+            // It writes no profile.
+            set("event_name", json!("RETENTION_MESSAGE_REQUESTED"));
+            if kind != "event" {
+                set("event_id", Value::Null);
+            }
+        }
+        _ => panic!("{kind}"),
     }
     webhook
 }
 
-fn number(id: &str) -> String {
-    id.rsplit_once('-').unwrap().1.to_owned()
+fn number(id: &Value) -> String {
+    id.as_str().unwrap().rsplit_once('-').unwrap().1.to_owned()
 }
 
 /// A dead letter in a few words.
 fn letter_text(letter: &Value, is_batch: bool) -> String {
-    let attribute = |name: &str| letter["attributes"][name].as_str();
-    let mut text = String::new();
-    if is_batch {
-        write!(text, "{}: ", number(attribute("event_id").unwrap())).unwrap();
-    }
-    text.push_str(attribute("reason").unwrap());
-    if let Some(code) = attribute("code") {
-        write!(text, " {code}").unwrap();
-    }
-    if let Some(records) = attribute("records") {
-        write!(text, ", records {records}").unwrap();
-    }
-    text
+    let attributes = &letter["attributes"];
+    let attribute = |name: &str, before: &str| {
+        let value = attributes[name].as_str();
+        value.map_or(String::new(), |value| format!("{before}{value}"))
+    };
+    let event = if is_batch {
+        number(&attributes["event_id"]) + ": "
+    } else {
+        String::new()
+    };
+    let [reason, code] = [attribute("reason", ""), attribute("code", " ")];
+    format!("{event}{reason}{code}{}", attribute("records", ", records "))
 }
 
 /// A list in which neighbours that are equal are counted.
-fn repeated(items: &[String]) -> String {
+fn repeated(items: Vec<String>) -> String {
     let groups = items.chunk_by(|left, right| left == right);
     let groups = groups.map(|group| match group.len() {
         1 => group[0].clone(),

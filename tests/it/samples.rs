@@ -1,11 +1,20 @@
-//! The sample webhooks in `events/`, and the envelopes that are made of some of them.
-//! It does not know what each sample becomes in CleverTap; `golden.rs` does.
+//! The sample webhooks in `events/`, the envelopes that are made of some of them, and the exact upload of each, committed
+//! in `tests/golden` to be reviewed as a diff.
+//! It does not know which values of an upload are right; whoever reviews the diff does.
+//!
+//! `make golden` writes the uploads again.
 
+use crate::start_with;
+use purchasely_clevertap::clevertap::{Record, Upload};
+use purchasely_clevertap::mapping::identity::{AnonymousUserIdAs, IdentityRules};
+use purchasely_clevertap::mapping::revenue::{CHARGED, RevenueCurrency, RevenueRules};
+use purchasely_clevertap::mapping::{Mapped, Origin, Rules, map};
 use purchasely_clevertap::purchasely::catalogue::{EVENTS, FIELDS};
-use serde_json::{Value, json};
+use purchasely_clevertap::purchasely::{Event, Verified};
+use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use testkit::harness::{PASSCODE, World, secret_value};
+use testkit::harness::{PASSCODE, SECRET_ID, secret_value};
 use testkit::records::{Kind, kind};
 use testkit::webhook::{Front, SAMPLE_SHARED_SECRET, Webhook};
 use testkit::world::secrets_manager::SecretsManager;
@@ -19,19 +28,19 @@ const ENVELOPES: [(&str, Front); 5] = [
     ("TRIAL_STARTED.http-api", Front::HttpApi),
 ];
 
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("events")
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
-fn sample(name: &str) -> (Vec<u8>, Value) {
-    let raw = std::fs::read(folder().join(format!("{name}.json"))).expect(name);
-    let value = serde_json::from_slice(&raw).expect(name);
-    (raw, value)
+fn sample(name: &str) -> (Vec<u8>, Map<String, Value>) {
+    let raw = std::fs::read(folder("events").join(format!("{name}.json"))).expect(name);
+    let fields = serde_json::from_slice(&raw).expect(name);
+    (raw, fields)
 }
 
 /// The names of the JSON files in a folder, without the ending.
-fn names(folder: &Path) -> BTreeSet<String> {
-    let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+fn names(name: &str) -> BTreeSet<String> {
+    let paths = std::fs::read_dir(folder(name)).unwrap().map(|entry| entry.unwrap().path());
     let files = paths.filter(|path| path.is_file());
     files
         .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
@@ -39,14 +48,10 @@ fn names(folder: &Path) -> BTreeSet<String> {
 }
 
 #[test]
-fn there_is_one_for_every_event_of_the_catalogue_and_no_other() {
+fn each_event_has_a_sample_and_together_they_have_every_documented_field_in_its_type() {
     let catalogue = EVENTS.iter().map(|(name, _)| (*name).to_owned());
-    assert_eq!(names(&folder()), catalogue.collect());
-}
-
-#[test]
-fn each_is_a_production_event_named_after_its_file_whose_times_agree() {
-    let mut ids = BTreeSet::new();
+    assert_eq!(names("events"), catalogue.collect());
+    let (mut ids, mut seen) = (BTreeSet::new(), BTreeSet::new());
     for (name, _) in EVENTS {
         let (_, body) = sample(name);
         assert_eq!(body["event_name"], *name);
@@ -54,28 +59,14 @@ fn each_is_a_production_event_named_after_its_file_whose_times_agree() {
         assert_eq!(body["api_version"], 3, "{name}");
         assert!(body["user_id"].is_string(), "{name}");
         assert!(ids.insert(body["event_id"].to_string()), "{name}");
-        for (field, value) in body.as_object().unwrap() {
-            if field.ends_with("_at") {
-                let time = OffsetDateTime::parse(value.as_str().unwrap(), &Rfc3339).unwrap();
-                let ms = body[format!("{field}_ms")].as_i64().unwrap();
-                assert_eq!(
-                    time.unix_timestamp_nanos(),
-                    i128::from(ms) * 1_000_000,
-                    "{name}: {field}"
-                );
-            }
-        }
-    }
-}
-
-#[test]
-fn together_they_hold_every_documented_field_in_its_type() {
-    let mut seen = BTreeSet::new();
-    for (name, _) in EVENTS {
-        let (_, body) = sample(name);
-        for (field, value) in body.as_object().unwrap() {
+        for (field, value) in &body {
             let has_its_type = match kind(field) {
-                Some(Kind::Text | Kind::Time) => value.is_string(),
+                Some(Kind::Text) => value.is_string(),
+                Some(Kind::Time) => {
+                    let time = OffsetDateTime::parse(value.as_str().unwrap(), &Rfc3339).unwrap();
+                    let ms = body[&format!("{field}_ms")].as_i64().unwrap();
+                    time.unix_timestamp_nanos() == i128::from(ms) * 1_000_000
+                }
                 Some(Kind::Integer) => value.is_i64(),
                 Some(Kind::Decimal) => value.is_number(),
                 Some(Kind::Boolean) => value.is_boolean(),
@@ -85,59 +76,118 @@ fn together_they_hold_every_documented_field_in_its_type() {
             seen.insert(field.clone());
         }
     }
-    for (field, _) in FIELDS {
-        assert!(seen.contains(*field), "{field}");
-    }
-}
-
-#[tokio::test]
-async fn every_sample_reaches_clevertap_as_its_golden_upload_and_an_unknown_event_too() {
-    let world = World::start(&[("REVENUE_EVENT", "Charged")]).await;
-    let golden = |name: &str| {
-        let path = folder().join(format!("../tests/golden/{name}.json"));
-        let upload: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
-        upload["d"].as_array().unwrap().clone()
-    };
-    let mut expected = Vec::new();
-    for (name, _) in EVENTS {
-        let (raw, body) = sample(name);
-        assert_eq!(world.post(&raw).await.body["status"], "relayed", "{name}");
-        let records = golden(name);
-        let event = records.iter().find(|record| record["evtName"] == *name);
-        // Only the twins in milliseconds and Google's token are never sent.
-        for field in body.as_object().unwrap().keys() {
-            let is_sent = !field.ends_with("_at_ms") && field != "purchase_token";
-            let property = field.replace("attribution", "attribution_utm_source");
-            let property = &event.unwrap()["evtData"][property];
-            assert_eq!(!property.is_null(), is_sent, "{name}: {field}");
-        }
-        expected.extend(records);
-    }
-    assert_eq!(world.clevertap.accepted(), expected);
-    let mut unknown = testkit::harness::event("e", "u");
-    unknown["event_name"] = json!("SOMETHING_NEW");
-    let answer = world.post(unknown.to_string().as_bytes()).await;
-    assert_eq!(answer.body["status"], "relayed");
-    assert_eq!(world.clevertap.accepted()[expected.len()]["evtName"], "SOMETHING_NEW");
+    let missing: Vec<_> = FIELDS.iter().filter(|(field, _)| !seen.contains(*field)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }
 
 /// Written again by `cargo relay send events/NAME.json --envelope FRONT --at SECONDS`.
 #[tokio::test]
-async fn the_envelopes_are_those_of_the_samples_and_are_relayed() {
-    let secret = secret_value(PASSCODE, SAMPLE_SHARED_SECRET);
+async fn the_envelopes_are_those_of_the_samples_and_reach_clevertap_as_the_golden_uploads() {
+    let manager = SecretsManager::new(SECRET_ID, &secret_value(PASSCODE, SAMPLE_SHARED_SECRET));
     // As in a local run, so that they are valid for years.
     let no_limit = ("PURCHASELY_SIGNATURE_TOLERANCE_SECONDS", "0");
-    let world = World::start_with(SecretsManager::new("relay", &secret), &[no_limit]).await;
-    let folder = folder().join("api-gateway");
-    assert_eq!(names(&folder), ENVELOPES.map(|(name, _)| name.to_owned()).into());
+    let world = start_with(manager, &[no_limit, ("REVENUE_EVENT", CHARGED)]).await;
+    assert_eq!(names("events/api-gateway"), ENVELOPES.map(|(name, _)| name.to_owned()).into());
     for (file, front) in ENVELOPES {
         let (name, _) = file.split_once('.').unwrap();
         let (raw, body) = sample(name);
         // Signed when the event happened.
         let signed_at = body["event_created_at_ms"].as_u64().unwrap() / 1000;
         let envelope = Webhook::new(raw, SAMPLE_SHARED_SECRET, signed_at).envelope(front);
-        let committed = std::fs::read_to_string(folder.join(format!("{file}.json"))).unwrap();
+        let path = folder("events/api-gateway").join(format!("{file}.json"));
+        let committed = std::fs::read_to_string(path).unwrap();
         assert_eq!(committed, format!("{envelope:#}\n"), "{file} differs from its sample");
         assert_eq!(world.invoke(&envelope).await.status, 200, "{file}");
+        let golden = std::fs::read(folder("tests/golden").join(format!("{name}.json"))).unwrap();
+        let uploaded = world.clevertap.take_uploads().remove(0);
+        let [golden, uploaded]: [Value; 2] =
+            [&golden[..], &uploaded.body].map(|json| serde_json::from_slice(json).unwrap());
+        assert_eq!(uploaded, golden, "{file}");
     }
+}
+
+fn rules(refund_event: Option<&str>, currency: RevenueCurrency) -> Rules {
+    let refund_event = refund_event.map(str::to_owned);
+    // So that the revenue record is seen.
+    let revenue = RevenueRules {
+        event: Some(CHARGED.to_owned()),
+        refund_event,
+        currency,
+    };
+    Rules { revenue, ..Rules::default() }
+}
+
+/// Samples as they would be for another user, in another currency or as a refund: each with its name, the fields that
+/// differ, of which null is an absent one, and the settings that decide on it.
+fn variants() -> [(&'static str, &'static str, Value, Rules); 6] {
+    let device = |sample, name, store| {
+        let anonymous_user_id_as = AnonymousUserIdAs::ClevertapId;
+        let identity = IdentityRules { anonymous_user_id_as, ..IdentityRules::default() };
+        let rules = Rules {
+            identity,
+            ..rules(None, RevenueCurrency::Integration)
+        };
+        (sample, name, json!({ "user_id": null, "store": store }), rules)
+    };
+    let payment = |name, fields, refund_event, currency| {
+        ("TRANSACTION_PROCESSED", name, fields, rules(refund_event, currency))
+    };
+    let refund = json!({ "amount_in_usd": -10.84, "amount_in_customer_currency": -9.99 });
+    let euro = json!({ "amount_in_eur": 9.98, "cumulated_revenues_in_eur": 19.96 });
+    [
+        device("TRIAL_STARTED", "anonymous-android", "GOOGLE_PLAY_STORE"),
+        device("TRIAL_STARTED", "anonymous-ios", "APPLE_APP_STORE"),
+        device("SUBSCRIPTION_TRANSFERRED", "anonymous", "APPLE_APP_STORE"),
+        payment("refund", refund, Some("Refunded"), RevenueCurrency::Integration),
+        payment("two-currencies", euro, None, RevenueCurrency::Integration),
+        payment("customer-in-eur", json!({}), None, RevenueCurrency::Code("eur".to_owned())),
+    ]
+}
+
+fn upload_of(sample: &[u8], rules: &Rules) -> String {
+    let event = Event::parse(Verified::unsigned(sample)).expect("a sample is an event");
+    let Mapped::Records { records, .. } =
+        map(&event, rules, Origin::Purchasely, &mut |_, _| {}).mapped
+    else {
+        panic!("a sample is relayed");
+    };
+    let records: Vec<&Record<'_>> = records.iter().collect();
+    serde_json::to_string_pretty(&Upload(&records)).expect("JSON") + "\n"
+}
+
+#[test]
+fn every_sample_becomes_its_golden_upload() {
+    let mut uploads = Vec::new();
+    for (name, _) in EVENTS {
+        let (raw, body) = sample(name);
+        let upload = upload_of(&raw, &rules(None, RevenueCurrency::Integration));
+        let records: Value = serde_json::from_str(&upload).unwrap();
+        let mut records = records["d"].as_array().unwrap().iter();
+        let event = records.find(|record| record["evtName"] == *name).expect("its event");
+        // Only the twins in milliseconds and Google's token are never sent.
+        for field in body.keys() {
+            let is_sent = !field.ends_with("_at_ms") && field != "purchase_token";
+            let property = field.replace("attribution", "attribution_utm_source");
+            assert_eq!(!event["evtData"][property].is_null(), is_sent, "{name}: {field}");
+        }
+        uploads.push(((*name).to_owned(), upload));
+    }
+    for (name, variant, fields, rules) in variants() {
+        let (_, mut body) = sample(name);
+        body.extend(fields.as_object().expect("fields").clone());
+        let body = serde_json::to_vec(&body).expect("JSON");
+        uploads.push((format!("{name}.{variant}"), upload_of(&body, &rules)));
+    }
+    let is_writing = std::env::var_os("WRITE_GOLDEN").is_some();
+    let mut changed = Vec::new();
+    for (name, upload) in &uploads {
+        let path = folder("tests/golden").join(format!("{name}.json"));
+        if is_writing {
+            std::fs::write(&path, upload).expect(name);
+        } else if std::fs::read_to_string(&path).unwrap_or_default() != *upload {
+            changed.push(name);
+        }
+    }
+    assert!(changed.is_empty(), "run `make golden` and review the diff: {changed:?}");
+    assert_eq!(names("tests/golden").len(), uploads.len());
 }

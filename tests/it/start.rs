@@ -1,34 +1,25 @@
 //! A start: the configuration it refuses, and what it prepares before the first event.
 //! It does not know how long that takes; `make bench` measures it.
 
+use crate::start;
 use serde_json::Value;
 use std::future::pending;
-use testkit::harness::{ACCOUNT_ID, PASSCODE, World, body, eventually, relayed};
+use tempfile::NamedTempFile;
+use testkit::harness::{ACCOUNT_ID, PASSCODE, SECRET_ID, body, eventually, relayed};
 use testkit::lambda::{Function, RuntimeApi};
 use testkit::process::built;
 use testkit::sockets::{Server, listen};
 use testkit::world::clevertap::CleverTap;
 
-/// A function whose start has read the secret and opened a connection.
-async fn started() -> World {
-    let world = World::start(&[]).await;
+#[tokio::test]
+async fn a_start_reads_the_secret_and_connects_so_that_an_event_needs_nothing_but_its_upload() {
+    let world = start(&[]).await;
     eventually("the start reads the secret and opens a connection", || {
         world.secrets_manager.requests() > 0 && world.clevertap.requests() > 0
     })
     .await;
-    world
-}
-
-#[tokio::test]
-async fn a_start_reads_the_secret_and_opens_a_connection_before_the_first_event() {
-    let world = started().await;
     assert_eq!(world.clevertap.uploads().len(), 0);
     assert_eq!(world.clevertap.connections(), 1);
-}
-
-#[tokio::test]
-async fn a_later_event_needs_nothing_but_its_upload() {
-    let world = started().await;
     assert_eq!(world.post(&body()).await, relayed());
     let connections = world.clevertap.connections();
     let requests = world.clevertap.requests();
@@ -53,36 +44,36 @@ async fn a_first_connection_that_never_answers_delays_no_event() {
         pending::<()>().await;
         drop(silent);
     });
-    let world = World::start(&[("CLEVERTAP_API_URL", &url)]).await;
+    let world = start(&[("CLEVERTAP_API_URL", &url)]).await;
     assert_eq!(world.post(&body()).await, relayed());
     assert_eq!(clevertap.uploads().len(), 1);
 }
 
 #[tokio::test]
+#[rustfmt::skip]
 async fn every_configuration_error_is_reported_in_one_line() {
-    let api = RuntimeApi::start().await;
-    let settings = [
-        ("CLEVERTAP_REGION", "mars"),
-        ("USER_ID_AS", "email"),
-        ("UNKNOWN_FIELDS", "keep"),
-        ("SECRET_ID", "relay"),
-        ("CLEVERTAP_API_URL", "http://example.com"),
-    ];
-    let function = Function::spawn(built("purchasely-clevertap"), &api, &settings);
-    assert_eq!(function.wait_for_exit().await.code(), Some(78));
-    let log = function.log();
-    assert_eq!(log.len(), 1, "{log:?}");
-    let line: Value = serde_json::from_str(&log[0]).unwrap();
-    assert_eq!(line["level"], "ERROR");
-    let message = line["message"].as_str().unwrap();
-    for variable in [
-        "CLEVERTAP_REGION",
-        "CLEVERTAP_ACCOUNT_ID",
-        "USER_ID_AS",
-        "UNKNOWN_FIELDS",
-        "CLEVERTAP_API_URL",
+    let empty = NamedTempFile::new().unwrap();
+    let empty = empty.path().to_str().unwrap();
+    let invalid = [("CLEVERTAP_REGION", "mars"), ("USER_ID_AS", "email"), ("UNKNOWN_FIELDS", "keep"), ("CLEVERTAP_API_URL", "http://example.com")];
+    let roots = |file| [("CLEVERTAP_ACCOUNT_ID", ACCOUNT_ID), ("CLEVERTAP_REGION", "in1"), ("SSL_CERT_FILE", file)];
+    for (settings, expected) in [
+        (&invalid[..], "CLEVERTAP_REGION:,CLEVERTAP_ACCOUNT_ID:,USER_ID_AS:,UNKNOWN_FIELDS:,CLEVERTAP_API_URL:"),
+        (&roots(empty), &format!("SSL_CERT_FILE,{empty}")),
+        (&roots("/no.pem"), "SSL_CERT_FILE,/no.pem"),
     ] {
-        let problem = format!("{variable}: ");
-        assert_eq!(message.matches(&problem).count(), 1, "{variable} in {message}");
+        let api = RuntimeApi::start().await;
+        let settings = [settings, &[("SECRET_ID", SECRET_ID)]].concat();
+        let function = Function::spawn(built("purchasely-clevertap"), &api, &settings);
+        assert_eq!(function.wait_for_exit().await.code(), Some(78));
+        let log = function.log();
+        let [line] = &log[..] else {
+            panic!("{log:?}");
+        };
+        let line: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(line["level"], "ERROR");
+        for text in expected.split(',') {
+            let message = line["message"].as_str().unwrap();
+            assert_eq!(message.matches(text).count(), 1, "{text} in {message}");
+        }
     }
 }

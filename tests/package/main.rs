@@ -65,38 +65,31 @@ fn it_is_not_too_large() {
 }
 
 #[test]
-fn it_is_a_program_for_the_architecture_in_its_name() {
-    let binary = binary();
-    let header = FileHeader64::<Endianness>::parse(&binary[..]).expect("an ELF file");
-    let machine = header.e_machine(header.endian().unwrap());
+fn it_is_for_the_architecture_in_its_name_and_needs_no_newer_c_library_than_lambdas() {
+    let binary = &binary()[..];
+    let header = FileHeader64::<Endianness>::parse(binary).expect("an ELF file");
+    let endian = header.endian().unwrap();
     let name = path().file_stem().unwrap().to_str().unwrap().to_owned();
     let expected = match name.strip_prefix("purchasely-clevertap-") {
         Some("arm64") => EM_AARCH64,
         Some("x86_64") => EM_X86_64,
         other => panic!("{other:?} is not an architecture of Lambda"),
     };
-    assert_eq!(machine, expected);
-}
+    assert_eq!(header.e_machine(endian), expected);
 
-#[test]
-fn it_needs_no_newer_c_library_than_lambdas() {
-    let binary = binary();
-    let header = FileHeader64::<Endianness>::parse(&binary[..]).expect("an ELF file");
-    let endian = header.endian().unwrap();
-    let sections = header.sections(endian, &binary[..]).unwrap();
-    let (mut needs, link) = sections
-        .gnu_verneed(endian, &binary[..])
-        .unwrap()
-        .expect("versions of the C library");
-    let strings = sections.strings(endian, &binary[..], link).unwrap();
+    let sections = header.sections(endian, binary).unwrap();
+    let needs = sections.gnu_verneed(endian, binary).unwrap();
+    let (mut needs, link) = needs.expect("versions of the C library");
+    let strings = sections.strings(endian, binary, link).unwrap();
     let mut needed = Vec::new();
     while let Some((_, mut versions)) = needs.next().unwrap() {
         while let Some(version) = versions.next().unwrap() {
-            let name = version.name(endian, strings).unwrap();
-            let name = String::from_utf8_lossy(name).into_owned();
-            if let Some(number) = name.strip_prefix("GLIBC_") {
-                let mut parts = number.split('.').map(|part| part.parse().unwrap());
-                needed.push((parts.next().unwrap(), parts.next().unwrap()));
+            let name = String::from_utf8_lossy(version.name(endian, strings).unwrap());
+            if let Some((major, minor)) =
+                name.strip_prefix("GLIBC_").and_then(|number| number.split_once('.'))
+            {
+                let minor = minor.split('.').next().unwrap();
+                needed.push((major.parse().unwrap(), minor.parse().unwrap()));
             }
         }
     }

@@ -21,6 +21,7 @@ use std::fmt::Debug;
 
 type Rows = Vec<String>;
 
+#[rustfmt::skip]
 pub fn tables() -> BTreeMap<&'static str, Table> {
     let all: [(_, _, fn() -> Rows); _] = [
         ("settings", "variable | parameter | default | meaning", settings),
@@ -34,31 +35,15 @@ pub fn tables() -> BTreeMap<&'static str, Table> {
         ("adjustments", "outcome | meaning", adjustments),
         ("events", "category | events", events),
         ("fields", "type | fields", fields),
-        (
-            "profile-properties",
-            "profile property | type | meaning | when it changes",
-            profile_properties,
-        ),
-        (
-            "profile-rules",
-            "row | event | has_active_subscription | others | active_plans | condition",
-            profile_rules,
-        ),
+        ("profile-properties", "profile property | type | meaning | when it changes", profile_properties),
+        ("profile-rules", "row | event | has_active_subscription | others | active_plans | condition", profile_rules),
         ("revenue", "property | value", revenue),
         ("prices", "price of | USD | per | read | source", costs::prices),
         ("fixed-costs", "per month | quantity | with | USD", costs::fixed),
         ("event-costs", "per event | quantity | with | USD for a million", costs::events),
-        (
-            "cost-examples",
-            "events a month | default settings | `Monitoring=false` | X-Ray, at most | `DELIVERY=queue`, at most",
-            costs::examples,
-        ),
+        ("cost-examples", "events a month | default settings | `Monitoring=false` | X-Ray, at most | `DELIVERY=queue`, at most", costs::examples),
         ("limits", "limit | default | beyond it", costs::limits),
-        (
-            "after-an-outage",
-            "outage | first minute: times the usual requests | tenth minute | a retry refused then waits up to",
-            costs::after_an_outage,
-        ),
+        ("after-an-outage", "outage | first minute: times the usual requests | tenth minute | a retry refused then waits up to", costs::after_an_outage),
     ];
     all.map(|(name, header, rows)| (name, Table { header, rows: rows() })).into()
 }
@@ -183,25 +168,19 @@ fn outcomes() -> Vec<Outcome> {
         SecretUnavailable, InProgress, Panicked);
     let all = each!(Outcome: Relayed, Queued, Duplicate, DeadLettered(permanent[2]), DryRun, Ignored(ignored[0]),
         ProfileRefused, Waiting, Unauthorized(unauthorized[0]), UnreadableRequest, MethodNotAllowed, PayloadTooLarge, Failed(failed[0]));
+    let letters = unreadable.map(Permanent::Unreadable).into_iter();
+    let letters = letters.chain(unmappable.map(Permanent::Unmappable));
+    let letters = letters.chain(permanent[2..].iter().copied());
+    // The reasons of these two are those of others.
+    let others = failed
+        .into_iter()
+        .filter(|failure| !matches!(failure, Failure::NoDeadLetterQueue(_) | Failure::Upload(_)));
+    let others = others.chain(upload.map(Failure::Upload));
     let expand = |outcome| match outcome {
-        Outcome::DeadLettered(_) => {
-            let unreadable = unreadable.map(Permanent::Unreadable).into_iter();
-            let unmappable = unmappable.map(Permanent::Unmappable).into_iter();
-            unreadable
-                .chain(unmappable)
-                .chain(permanent[2..].iter().copied())
-                .map(Outcome::DeadLettered)
-                .collect()
-        }
+        Outcome::DeadLettered(_) => letters.clone().map(Outcome::DeadLettered).collect(),
         Outcome::Ignored(_) => ignored.map(Outcome::Ignored).to_vec(),
         Outcome::Unauthorized(_) => unauthorized.map(Outcome::Unauthorized).to_vec(),
-        // The reasons of the first are those of the dead letters.
-        Outcome::Failed(_) => {
-            let others = failed.into_iter().filter(|failure| {
-                !matches!(failure, Failure::NoDeadLetterQueue(_) | Failure::Upload(_))
-            });
-            others.chain(upload.map(Failure::Upload)).map(Outcome::Failed).collect()
-        }
+        Outcome::Failed(_) => others.clone().map(Outcome::Failed).collect(),
         outcome => vec![outcome],
     };
     all.into_iter().flat_map(expand).collect()
@@ -248,11 +227,8 @@ fn events() -> Rows {
 
 fn fields() -> Rows {
     let row = |kind| {
-        let mut names: Vec<_> = FIELDS
-            .iter()
-            .filter(|(_, of)| *of == kind)
-            .map(|(name, _)| (*name).to_owned())
-            .collect();
+        let names = FIELDS.iter().filter(|(_, of)| *of == kind);
+        let mut names: Vec<_> = names.map(|(name, _)| (*name).to_owned()).collect();
         match kind {
             Kind::Decimal => {
                 names.extend(MONEY_PREFIXES.iter().map(|prefix| format!("{prefix}<currency>")));
@@ -286,12 +262,8 @@ type ByStatus = BTreeMap<&'static str, String>;
 
 /// What each row of the profile rules does, by the status where that makes a difference.
 fn profile_rules() -> Rows {
-    let statuses = [
-        ("active", "AUTO_RENEWING"),
-        ("inactive", "CANCELED"),
-        ("inactive", "ON_HOLD"),
-        ("unknown", ""),
-    ];
+    let [active, unknown] = [("active", "AUTO_RENEWING"), ("unknown", "")];
+    let statuses = [active, ("inactive", "CANCELED"), ("inactive", "ON_HOLD"), unknown];
     let mut rows: BTreeMap<u8, (Vec<&str>, [ByStatus; 3])> = BTreeMap::new();
     for (name, _) in EVENTS {
         for (kind, status) in statuses {
