@@ -123,9 +123,10 @@ impl RuntimeApi {
         let request_id = next_request_id();
         let (answer, answered) = oneshot::channel();
         {
+            // It is dropped where the function has ended.
+            let caller = Caller { handed_over_at: None, answer };
             let mut callers = self.0.callers.lock().unwrap();
             if *self.0.phase.borrow() != Phase::Ended {
-                let caller = Caller { handed_over_at: None, answer };
                 callers.insert(request_id.clone(), caller);
             }
         }

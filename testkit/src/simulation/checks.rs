@@ -38,8 +38,9 @@ pub fn judge(world: &World) -> Run {
         run.history[event.number].settled = judged.settled(event);
     }
     for (first, again) in judged.pairs() {
-        let event = world.event(&again.event_id).expect("an event's own record");
-        run.history[event.number].repeated.push(again.at);
+        if let Some(event) = world.event(&again.event_id) {
+            run.history[event.number].repeated.push(again.at);
+        }
         match judged.cause(first, again) {
             Some(cause) => *run.duplicates.entry(cause).or_default() += 1,
             None => run.problems.push(format!(
