@@ -2,6 +2,7 @@
 //! It does not know how a world is judged.
 
 use crate::Unusable;
+use crate::svg::{self, LEFT, TOP, WIDTH};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
@@ -164,28 +165,10 @@ fn grouped(number: usize) -> String {
     groups.collect::<Vec<_>>().join(",")
 }
 
-/// Colours follow the reader's preference for light or dark.
-const STYLE: &str = r#"<style>
-text { font: 13px system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif; fill: #1f2328; }
-.title { font-weight: 600; }
-.note { font-size: 12px; fill: #59636e; }
-polyline { fill: none; stroke-width: 1.5; }
-.direct { stroke: #d9622b; }
-.queue { stroke: #3a78b5; stroke-dasharray: 5 2; }
-line { stroke: #d1d9e0; }
-@media (prefers-color-scheme: dark) {
-  text { fill: #f0f6fc; }
-  .note { fill: #9198a1; }
-  .direct { stroke: #f08250; }
-  .queue { stroke: #6aa9e9; }
-  line { stroke: #3d444d; }
-}
-</style>"#;
-const WIDTH: usize = 860;
-const LEFT: usize = 60;
-const PANEL: usize = 130;
+/// The lower edge of the panels.
+const BOTTOM: u32 = TOP + 160;
 
-/// Three panels above each other, one line for each mode.
+/// One line for each mode in each panel.
 fn plot(curves: &BTreeMap<&'static str, Curves>) -> String {
     type Values = fn(&Curves) -> &Vec<usize>;
     let panels: [(&str, Values); 3] = [
@@ -193,58 +176,37 @@ fn plot(curves: &BTreeMap<&'static str, Curves>) -> String {
         ("Blocked users", |curves| &curves.blocked_users),
         ("Duplicate records until then", |curves| &curves.duplicates),
     ];
-    let steps = curves.values().map(|curves| curves.in_flight.len()).max().unwrap_or(1).max(2);
-    let x = |step: usize| LEFT + step * (WIDTH - LEFT - 20) / (steps - 1);
-    let mut drawn = String::new();
-    let mut words = Vec::new();
-    for (number, (title, values)) in panels.iter().enumerate() {
-        let (top, bottom) = (number * PANEL + 56, number * PANEL + PANEL + 26);
-        let greatest = curves.values().flat_map(values).copied().max().unwrap_or(0).max(1);
-        let mut lines = String::new();
-        for (mode, curves) in curves {
-            let point = |(step, value): (usize, &usize)| {
-                format!("{},{}", x(step), bottom - value * (bottom - top) / greatest)
-            };
-            let points: Vec<_> = values(curves).iter().enumerate().map(point).collect();
-            let points = points.join(" ");
-            writeln!(lines, r#"<polyline class="{mode}" points="{points}"/>"#)
-                .expect("a text takes everything");
-            let most = values(curves).iter().max().copied().unwrap_or(0);
-            words.push(format!("{title}, {mode} mode: at most {}", grouped(most)));
-        }
-        let greatest = grouped(greatest);
-        write!(
-            drawn,
-            r#"<text x="{LEFT}" y="{}" class="title">{title}</text>
-<text x="{}" y="{}" text-anchor="end" class="note">{greatest}</text>
-<line x1="{LEFT}" y1="{bottom}" x2="{}" y2="{bottom}"/>
-{lines}"#,
-            top - 10,
-            LEFT - 8,
-            top + 5,
-            WIDTH - 20,
-        )
-        .expect("a text takes everything");
-    }
-    let height = panels.len() * PANEL + 60;
-    let hours = (0..steps).step_by(60).map(|step| {
-        format!(
-            r#"<text x="{}" y="{}" class="note">{} h</text>"#,
-            x(step),
-            height - 14,
-            step / 60
-        )
+    let class = |mode: &str| if mode == "queue" { "theirs" } else { "ours" };
+    let names = curves.keys().zip([TOP + 13, TOP + 43]).flat_map(|(mode, y)| {
+        let points = format!("20,{y} 60,{y}");
+        [
+            format!(r#"<polyline class="{}" points="{points}"/>"#, class(mode)),
+            svg::name(y + 4, class(mode), mode),
+        ]
     });
-    let (hours, words) = (hours.collect::<Vec<_>>().join("\n"), words.join(". "));
-    format!(
-        r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" role="img" aria-labelledby="title">
-<title id="title">{words}</title>
-{STYLE}
-<text x="{LEFT}" y="20" class="note">20,000 events in each mode. In the first two hours, services fail.</text>
-<polyline class="direct" points="600,16 630,16"/><text x="636" y="20" class="note">direct</text>
-<polyline class="queue" points="700,16 730,16"/><text x="736" y="20" class="note">queue</text>
-{drawn}{hours}
-</svg>
-"#
-    )
+    let steps = curves.values().map(|curves| curves.in_flight.len()).max().unwrap_or(1).max(2);
+    let end = format!("{} h", steps / 60);
+    let panels = [0, 1, 2].map(|place| {
+        let ((title, values), left) = (panels[place], LEFT[place]);
+        let most = |curves: &Curves| values(curves).iter().max().copied().unwrap_or(0);
+        let greatest = curves.values().map(most).max().unwrap_or(0).max(1);
+        let scaled = |value: usize, of: usize, pixels: u32| value * pixels as usize / of;
+        let point = |(step, value): (usize, &usize)| {
+            let x = left as usize + scaled(step, steps - 1, WIDTH);
+            format!("{x},{}", BOTTOM as usize - 20 - scaled(*value, greatest, BOTTOM - TOP - 30))
+        };
+        let curve = |(mode, curves): (&&str, &Curves)| {
+            let points: Vec<_> = values(curves).iter().enumerate().map(point).collect();
+            let (class, points) = (class(mode), points.join(" "));
+            format!(r#"<polyline class="{class}" points="{points}"/>"#)
+        };
+        let words = curves.iter().map(|(mode, curves)| format!("{mode} {}", grouped(most(curves))));
+        svg::Panel {
+            title: title.to_owned(),
+            note: format!("at most {} in {end}", grouped(greatest)),
+            in_words: words.collect::<Vec<_>>().join(", "),
+            drawn: curves.iter().map(curve).collect(),
+        }
+    });
+    svg::draw(names.collect(), panels, BOTTOM)
 }
