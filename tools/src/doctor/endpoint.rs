@@ -2,7 +2,7 @@
 //! answer is compared with this machine's clock. It does not know what serves an address.
 
 use super::finding::{Findings, Id};
-use crate::send::with_causes;
+use crate::destination::with_causes;
 use http::{HeaderMap, HeaderValue, header};
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
