@@ -1,4 +1,4 @@
-//! CleverTap, Secrets Manager and SQS on this machine, for `demo` and `dev`, and what CleverTap accepted in few words.
+//! CleverTap, Secrets Manager and SQS on this machine, and what CleverTap accepted in few words.
 //! It does not know who uses them.
 
 use crate::Unusable;
@@ -92,11 +92,6 @@ impl StandIns {
         self.secrets_manager.set_value(&secret_value(passcode, SAMPLE_SHARED_SECRET));
     }
 
-    /// How many messages the event queue has, if there is one.
-    pub fn depth(&self) -> Option<usize> {
-        self.resources.as_ref().map(|resources| resources.depth())
-    }
-
     /// Delivers what the event queue has; what failed waits.
     pub async fn deliver_queued(&self, invoke: impl AsyncFn(Value) -> Result<Value, Value>) {
         if let Some(resources) = &self.resources {
@@ -129,8 +124,16 @@ pub fn user(record: &Value) -> &str {
     id.unwrap_or_default()
 }
 
-/// A record in few words, without its user.
-pub fn describe(record: &Value) -> String {
+/// The records of one webhook, without their user; the event's name only where it is another one.
+pub fn in_words(records: &[Value], event: &str) -> String {
+    let mut records: Vec<&Value> = records.iter().collect();
+    records.sort_by_key(|record| Kind::of(record));
+    let name = format!("event {event} ");
+    let words = records.into_iter().map(|record| describe(record).replace(&name, "event "));
+    words.collect::<Vec<_>>().join(", ")
+}
+
+fn describe(record: &Value) -> String {
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let name = text(&record["evtName"]);
     let data = &record["evtData"];

@@ -1,6 +1,6 @@
 //! The page and its API, for this machine's browser only. It does not know how anything is done.
 
-use super::live::{Change, Live};
+use super::live::Live;
 use super::purchasely::{self, fresh};
 use axum::extract::{Path, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
@@ -19,7 +19,6 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 use testkit::world::clevertap::Reply;
-use tokio::sync::broadcast::error::RecvError;
 
 const PAGE: &str = include_str!("page.html");
 const POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; img-src data:";
@@ -39,9 +38,6 @@ const FAULTS: [(&str, &str, Reply); 8] = [
     ("silent", "No answer at all", Reply::Silent),
 ];
 const SPEEDS: [u32; 3] = [1, 60, 3600];
-/// Of a flood. Each attempt takes the function a few milliseconds.
-const MAX_PER_SECOND: u32 = 200;
-const MAX_SECONDS: u32 = 600;
 const MAX_TIMES: usize = 1000;
 /// How long the secret lags behind CleverTap's passcode.
 const SECRET_LAG: Duration = Duration::from_secs(5);
@@ -76,7 +72,6 @@ pub fn router(live: Arc<Live>, samples: Vec<Sample>, port: u16) -> Router {
         .route("/api/fault", post(fault))
         .route("/api/passcode", post(passcode))
         .route("/api/speed", post(speed))
-        .route("/api/flood", post(flood))
         .route("/api/clear", post(clear))
         .route("/api/users", get(users))
         .route("/api/users/{user}", get(user))
@@ -133,22 +128,15 @@ async fn events(
     State(Context { live, .. }): State<Context>,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let (present, changes) = live.subscribe();
-    let start = (live, VecDeque::from(present), changes);
-    let stream = unfold(start, |(live, mut waiting, mut changes)| async move {
+    let start = (VecDeque::from(present), changes);
+    let stream = unfold(start, |(mut waiting, mut changes)| async move {
         let change = match waiting.pop_front() {
             Some(change) => change,
-            None => match changes.recv().await {
-                Ok(change) => change,
-                Err(RecvError::Lagged(_)) => {
-                    let (present, later) = live.subscribe();
-                    (waiting, changes) = (present.into(), later);
-                    Change { event: "reset", data: "{}".to_owned() }
-                }
-                Err(RecvError::Closed) => return None,
-            },
+            // A page that is slow to read them connects again, and gets everything.
+            None => changes.recv().await.ok()?,
         };
         let event = Event::default().event(change.event).data(change.data);
-        Some((Ok(event), (live, waiting, changes)))
+        Some((Ok(event), (waiting, changes)))
     });
     Sse::new(stream).keep_alive(KeepAlive::default())
 }
@@ -227,22 +215,6 @@ async fn speed(State(Context { live, .. }): State<Context>, body: Bytes) -> Answ
         return Err(bad(format!("speed is one of {SPEEDS:?}")));
     }
     live.purchasely.set_speed(speed);
-    Ok(Json(json!({})).into_response())
-}
-
-async fn flood(State(Context { live, samples, .. }): State<Context>, body: Bytes) -> Answer {
-    #[derive(Deserialize)]
-    struct Flood {
-        per_second: u32,
-        seconds: u32,
-    }
-    let Flood { per_second, seconds } = parse(&body)?;
-    if per_second > MAX_PER_SECOND || seconds > MAX_SECONDS {
-        let most = format!("at most {MAX_PER_SECOND} per second for {MAX_SECONDS} seconds");
-        return Err(bad(most));
-    }
-    let bodies = samples.iter().map(|sample| sample.body.clone()).collect();
-    live.purchasely.flood(&live, bodies, per_second, seconds);
     Ok(Json(json!({})).into_response())
 }
 

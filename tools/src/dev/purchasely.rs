@@ -14,19 +14,15 @@ use testkit::simulation::{READ_TIMEOUT, RETRIES, delay_after};
 use testkit::webhook::{SAMPLE_SHARED_SECRET, Webhook};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::sync::watch;
-use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
 
 const SPEED: u32 = 60;
-/// Users of a flood.
-const FLOOD_USERS: usize = 200;
 
 pub struct Purchasely {
     /// The deliveries of each user that are not acknowledged, in their order.
     queues: Mutex<HashMap<String, VecDeque<u64>>>,
     /// How many times faster than the published schedule it retries.
     speed: watch::Sender<u32>,
-    flood: Mutex<Option<AbortHandle>>,
 }
 
 impl Default for Purchasely {
@@ -34,7 +30,6 @@ impl Default for Purchasely {
         Self {
             queues: Mutex::default(),
             speed: watch::Sender::new(SPEED),
-            flood: Mutex::default(),
         }
     }
 }
@@ -52,13 +47,6 @@ impl Purchasely {
     /// Wakes what waits: deliveries that do not exist are not continued.
     pub fn forget(&self) {
         self.speed.send_modify(|_| {});
-    }
-
-    /// Replaces the flood: `per_second` events of many users for `seconds`.
-    pub fn flood(&self, live: &Arc<Live>, samples: Vec<String>, per_second: u32, seconds: u32) {
-        let task = tokio::spawn(flood(Arc::clone(live), samples, per_second, seconds));
-        let before = self.flood.lock().expect("no thread panics").replace(task.abort_handle());
-        before.inspect(AbortHandle::abort);
     }
 }
 
@@ -172,7 +160,7 @@ async fn post(live: &Live, id: u64, body: Bytes) -> Option<u16> {
         webhook = webhook.header(name, value);
     }
     let webhook = webhook.body(body).expect("the headers of a signature are valid");
-    let answer = live.attempt(id, webhook, READ_TIMEOUT).await;
+    let answer = live.attempt(id, live.forward(webhook), READ_TIMEOUT).await;
     answer.ok().map(|answer| answer.status().as_u16())
 }
 
@@ -200,18 +188,6 @@ fn open_body(live: &Live, id: u64) -> Option<Bytes> {
         let delivery = deliveries.get(id)?;
         (!delivery.is_acknowledged()).then(|| delivery.body().clone())
     })
-}
-
-async fn flood(live: Arc<Live>, samples: Vec<String>, per_second: u32, seconds: u32) {
-    let mut ticks = tokio::time::interval(Duration::from_secs(1) / per_second.max(1));
-    for _ in 0..per_second * seconds {
-        ticks.tick().await;
-        let user = format!("flood-{}", fastrand::usize(..FLOOD_USERS));
-        if let Some(sample) = fastrand::choice(&samples) {
-            let body = with_field(&fresh(sample), "user_id", &json!(user));
-            send(&live, body.into());
-        }
-    }
 }
 
 impl Purchasely {
