@@ -319,7 +319,7 @@ impl Failure {
 }
 
 /// Text from elsewhere, without control characters for the terminal.
-fn printable(text: &str) -> String {
+pub fn printable(text: &str) -> String {
     let characters = text.trim().chars().filter(|c| !c.is_control());
     characters.take(MAX_DETAIL_CHARACTERS).collect()
 }

@@ -6,7 +6,7 @@ mod run;
 mod state;
 
 use crate::destination::{Destination, Settled, endpoint};
-use crate::saved::{Input, NO_WEBHOOK, Saved, read};
+use crate::saved::{Input, NO_WEBHOOK, Saved, iso8601, read};
 use crate::{Unusable, print};
 use filter::Filter;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -17,7 +17,6 @@ use state::{Replay, State};
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::sync::watch;
 
 const INTERRUPTED: u8 = 130;
@@ -221,12 +220,6 @@ fn plan(events: &[Saved], state: &State, left_out: Value, as_json: bool) -> Stri
 fn merged<const N: usize>(objects: [Value; N]) -> Value {
     let fields = objects.iter().filter_map(Value::as_object).flatten();
     fields.map(|(name, value)| (name.clone(), value.clone())).collect()
-}
-
-fn iso8601(milliseconds: i64) -> Option<String> {
-    let nanoseconds = i128::from(milliseconds) * 1_000_000;
-    let time = OffsetDateTime::from_unix_timestamp_nanos(nanoseconds).ok()?;
-    time.format(&Rfc3339).ok()
 }
 
 /// The receiver's name in the state file: its URL without user and password.

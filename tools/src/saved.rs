@@ -13,6 +13,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// Some editors write it at the beginning of a file; it is not part of the webhook.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -238,6 +239,12 @@ impl Reader {
             None => self.input.invalid.push(format!("{source}: its Body is not in its `encoding`")),
         }
     }
+}
+
+pub fn iso8601(milliseconds: i64) -> Option<String> {
+    let nanoseconds = i128::from(milliseconds) * 1_000_000;
+    let time = OffsetDateTime::from_unix_timestamp_nanos(nanoseconds).ok()?;
+    time.format(&Rfc3339).ok()
 }
 
 /// The JSON values of a file, each with the number of the line where it starts.

@@ -2,6 +2,7 @@
 //! It does not know who uses them.
 
 use crate::Unusable;
+use purchasely_clevertap::clevertap::Role;
 use serde_json::{Value, json};
 use testkit::harness::secret_value;
 use testkit::sockets::Server;
@@ -34,14 +35,6 @@ pub struct StandIns {
 pub enum Delivery {
     Direct,
     Queue,
-}
-
-/// What a record is to a reader of the output.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    Event,
-    Revenue,
-    Profile,
 }
 
 impl StandIns {
@@ -108,13 +101,12 @@ impl StandIns {
     }
 }
 
-impl Kind {
-    pub fn of(record: &Value) -> Self {
-        match record["evtName"].as_str() {
-            None => Self::Profile,
-            Some(REVENUE_EVENT) => Self::Revenue,
-            Some(_) => Self::Event,
-        }
+/// What an uploaded record is for.
+pub fn role(record: &Value) -> Role {
+    match record["evtName"].as_str() {
+        None => Role::Profile,
+        Some(REVENUE_EVENT) => Role::Revenue,
+        Some(_) => Role::Event,
     }
 }
 
@@ -127,7 +119,7 @@ pub fn user(record: &Value) -> &str {
 /// The records of one webhook, without their user; the event's name only where it is another one.
 pub fn in_words(records: &[Value], event: &str) -> String {
     let mut records: Vec<&Value> = records.iter().collect();
-    records.sort_by_key(|record| Kind::of(record));
+    records.sort_by_key(|record| role(record) == Role::Profile);
     let name = format!("event {event} ");
     let words = records.into_iter().map(|record| describe(record).replace(&name, "event "));
     words.collect::<Vec<_>>().join(", ")
@@ -137,13 +129,13 @@ fn describe(record: &Value) -> String {
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let name = text(&record["evtName"]);
     let data = &record["evtData"];
-    match Kind::of(record) {
-        Kind::Event => {
+    match role(record) {
+        Role::Event => {
             let properties = data.as_object().map_or(0, serde_json::Map::len);
             format!("event {name} ({properties} properties)")
         }
-        Kind::Revenue => format!("revenue {name} {} {}", data["Amount"], text(&data["Currency"])),
-        Kind::Profile => {
+        Role::Revenue => format!("revenue {name} {} {}", data["Amount"], text(&data["Currency"])),
+        Role::Profile => {
             let properties = record["profileData"].as_object().into_iter().flatten();
             let mut names: Vec<&str> = properties.map(|(name, _)| name.as_str()).collect();
             names.sort_by_key(|name| !SHOWN_FIRST.contains(name));
@@ -160,7 +152,7 @@ fn describe(record: &Value) -> String {
 /// A record as JSON with several properties in a line.
 pub fn json_lines(record: &Value) -> String {
     let entry = |key: &str, value: &Value| format!("{}: {value}", json!(key));
-    let is_profile = Kind::of(record) == Kind::Profile;
+    let is_profile = role(record) == Role::Profile;
     let data_key = if is_profile { "profileData" } else { "evtData" };
     let keys = ["type", "evtName", "identity", "objectId", "ts"].into_iter();
     let head: Vec<String> = keys.filter_map(|key| Some(entry(key, record.get(key)?))).collect();

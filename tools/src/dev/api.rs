@@ -2,6 +2,7 @@
 
 use super::live::Live;
 use super::purchasely::{self, fresh};
+use super::users::User;
 use axum::extract::{Path, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::sse::{Event, KeepAlive, Sse};
@@ -224,22 +225,9 @@ async fn clear(State(Context { live, .. }): State<Context>) -> Response {
 }
 
 async fn users(State(Context { live, .. }): State<Context>) -> Response {
-    let mut blocked: BTreeMap<String, (u64, usize)> = live.deliveries(|deliveries| {
-        let blocked = deliveries.blocked_users().into_iter();
-        blocked.map(|(user, counts)| (user.to_owned(), counts)).collect()
-    });
-    let row = |user: &str, events, blocked: Option<(u64, usize)>| {
-        let (since, waiting) = blocked.unzip();
-        let waiting = waiting.unwrap_or(0);
-        json!({ "user": user, "events": events, "blocked_since_ms": since, "waiting": waiting })
-    };
     let users = live.users.lock().expect("no thread panics");
-    let list = users.list().into_iter();
-    let mut rows: Vec<_> = list
-        .map(|user| row(&user.id, user.events_in_all, blocked.remove(&user.id)))
-        .collect();
-    rows.extend(blocked.into_iter().map(|(user, counts)| row(&user, 0, Some(counts))));
-    Json(rows).into_response()
+    let row = |user: &User| json!({ "user": user.id, "events": user.events_in_all });
+    Json(users.list().into_iter().map(row).collect::<Vec<_>>()).into_response()
 }
 
 async fn user(State(Context { live, .. }): State<Context>, Path(user): Path<String>) -> Answer {

@@ -3,6 +3,7 @@
 
 use crate::stand_ins;
 use bytes::Bytes;
+use purchasely_clevertap::clevertap::response::{self, Response, Verdict};
 use purchasely_clevertap::outcome::{Outcome, Permanent};
 use serde::Serialize;
 use serde_json::Value;
@@ -62,9 +63,6 @@ pub struct Delivery {
     is_retried: bool,
     #[serde(skip)]
     is_blocked: bool,
-    /// When its first attempt failed.
-    #[serde(skip)]
-    failed_at_ms: Option<u64>,
     /// What CleverTap has of it.
     #[serde(skip)]
     accepted: Vec<Value>,
@@ -186,9 +184,6 @@ impl Deliveries {
                 let summary = &mut delivery.summary;
                 (summary.status, summary.latency_ms) = (status, latency);
                 summary.outcome = Some(status.map_or("no_answer".to_owned(), |_| word(&answer)));
-                if status != Some(200) {
-                    delivery.failed_at_ms.get_or_insert(now);
-                }
             }
         });
     }
@@ -244,12 +239,9 @@ impl Deliveries {
                     delivery.summary.uploads += 1;
                     push(&mut delivery.uploads_made, upload.clone());
                 }
-                let verdict = verdict(upload, delivery.summary.event_id.as_deref());
-                delivery.relayed = verdict.or(delivery.relayed);
-                if verdict == Some(Outcome::Relayed) {
-                    let user = delivery.summary.user.as_deref();
-                    delivery.accepted.extend(accepted(upload, records, user));
-                }
+                let (accepted, outcome) = judge(upload, records, delivery.summary.user.as_deref());
+                delivery.accepted.extend(accepted);
+                delivery.relayed = outcome.or(delivery.relayed);
             });
         }
     }
@@ -276,24 +268,6 @@ impl Deliveries {
             Some((delivery.summary.clone(), is_settled && !was_settled))
         });
         changed.collect()
-    }
-
-    /// The users that an event blocks, since when, and how many events wait behind it.
-    pub fn blocked_users(&self) -> BTreeMap<&str, (u64, usize)> {
-        let mut users = BTreeMap::new();
-        for delivery in self.by_id.values() {
-            let since = delivery.failed_at_ms.filter(|_| delivery.summary.state == State::Waiting);
-            if let (Some(user), Some(since)) = (delivery.summary.user.as_deref(), since) {
-                users.insert(user, (since, 0));
-            }
-        }
-        for summary in self.summaries().filter(|summary| summary.state == State::Blocked) {
-            let user = summary.user.as_deref().and_then(|user| users.get_mut(user));
-            if let Some((_, waiting)) = user {
-                *waiting += 1;
-            }
-        }
-        users
     }
 
     pub fn clear(&mut self) {
@@ -367,28 +341,32 @@ impl Upload {
     }
 }
 
-/// What CleverTap's answer means for the event: nothing unless it is a 200.
-fn verdict(upload: &Upload, event_id: Option<&str>) -> Option<Outcome> {
-    let answer: Value = serde_json::from_str(&upload.answer).unwrap_or_default();
-    let refused = answer["unprocessed"].as_array();
-    let is_own = |refused: &Value| id_of(&refused["record"]).as_deref() == event_id;
-    match (upload.status, answer["status"].as_str()) {
-        (Some(200), Some("success")) => Some(Outcome::Relayed),
-        (Some(200), Some("partial")) if !refused.is_some_and(|all| all.iter().any(is_own)) => {
-            Some(Outcome::Relayed)
+/// The records of this user that CleverTap accepted, and what becomes of the event that came with them; nothing if it is
+/// uploaded again. An upload has one event of a user.
+fn judge(upload: &Upload, records: &[Value], user: Option<&str>) -> (Vec<Value>, Option<Outcome>) {
+    let roles: Vec<_> = records.iter().map(stand_ins::role).collect();
+    let status = upload.status.unwrap_or_default();
+    let verdicts = match response::read(status, Some(upload.answer.as_bytes()), &roles) {
+        Response::Verdicts(verdicts) => verdicts,
+        Response::Refused(code) => {
+            return (Vec::new(), Some(Outcome::DeadLettered(Permanent::Refused(code))));
         }
-        (Some(200), Some("partial" | "fail")) => Some(Outcome::DeadLettered(Permanent::Unclear)),
-        _ => None,
+        Response::Unclear => return (Vec::new(), Some(Outcome::DeadLettered(Permanent::Unclear))),
+        _ => return (Vec::new(), None),
+    };
+    let (mut accepted, mut outcome) = (Vec::new(), Some(Outcome::Relayed));
+    for ((record, role), verdict) in records.iter().zip(roles).zip(verdicts) {
+        match verdict {
+            _ if user != Some(stand_ins::user(record)) => {}
+            Verdict::Accepted => accepted.push(record.clone()),
+            Verdict::Refused(code) if role.is_required() => {
+                outcome = Some(Outcome::DeadLettered(Permanent::Refused(code)));
+            }
+            _ if role.is_required() => return (accepted, None),
+            _ => {}
+        }
     }
-}
-
-/// The records of an upload that are a user's, of whom it has one event, but for those that were refused.
-fn accepted(upload: &Upload, records: &[Value], user: Option<&str>) -> Vec<Value> {
-    let answer: Value = serde_json::from_str(&upload.answer).unwrap_or_default();
-    let refused = answer["unprocessed"].as_array().cloned().unwrap_or_default();
-    let is_refused = |record: &Value| refused.iter().any(|other| other["record"] == *record);
-    let own = records.iter().filter(|record| user == Some(stand_ins::user(record)));
-    own.filter(|record| !is_refused(record)).cloned().collect()
+    (accepted, outcome)
 }
 
 fn id_of(record: &Value) -> Option<String> {
@@ -485,14 +463,19 @@ mod tests {
     #[test]
     fn a_queued_event_is_relayed_once_clevertap_has_it_and_dead_lettered_if_refused() {
         let mut deliveries = Deliveries::default();
-        let ids = ["e-1", "e-2"].map(|name| {
-            let id = deliveries.open(body(name), vec![event(name)], false, 10);
+        let ids = [("e-1", "u-1"), ("e-2", "u-2")].map(|(name, user)| {
+            let mut record = event(name);
+            record["identity"] = json!(user);
+            let id = deliveries.open(body(name), vec![record], false, 10);
             attempt(&mut deliveries, id, Some(200), "queued", 20);
             id
         });
         assert!(deliveries.take_changed().iter().all(|(_, has_settled)| !has_settled));
-        let answer = json!({ "status": "partial", "unprocessed": [{ "record": event("e-2") }] });
-        deliveries.upload(&uploaded(0, &[event("e-1"), event("e-2")], Some(200), &answer));
+        let refused = json!({ "code": 513, "error": "record number : 2", "record": event("e-2") });
+        let answer = json!({ "status": "partial", "unprocessed": [refused] });
+        let mut other = event("e-2");
+        other["identity"] = json!("u-2");
+        deliveries.upload(&uploaded(0, &[event("e-1"), other], Some(200), &answer));
         check(&deliveries, ids[0], State::Done, "relayed", (1, 1));
         check(&deliveries, ids[1], State::Done, "dead_lettered", (1, 1));
         assert!(deliveries.take_changed().iter().all(|(_, has_settled)| *has_settled));
@@ -510,7 +493,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_that_is_retried_blocks_its_users_next_ones() {
+    fn a_blocked_event_is_sent_after_the_one_before() {
         let mut deliveries = Deliveries::default();
         let ids =
             ["e-1", "e-2"].map(|name| deliveries.open(body(name), vec![event(name)], true, 10));
@@ -519,9 +502,8 @@ mod tests {
         deliveries.schedule(ids[0], 99);
         check(&deliveries, ids[0], State::Waiting, "no_answer", (1, 0));
         assert_eq!(deliveries.get(ids[1]).expect("a delivery").summary().state, State::Blocked);
-        assert_eq!(deliveries.blocked_users(), BTreeMap::from([("u-1", (22, 1))]));
-        attempt(&mut deliveries, ids[0], Some(200), "relayed", 99);
-        assert!(deliveries.blocked_users().is_empty());
+        attempt(&mut deliveries, ids[1], Some(200), "relayed", 99);
+        check(&deliveries, ids[1], State::Done, "relayed", (1, 0));
     }
 
     #[test]

@@ -3,10 +3,11 @@
 
 use super::live::{Answer, Live, Output};
 use crate::saved::Saved;
-use crate::stand_ins::{Delivery, Kind, StandIns, json_lines};
+use crate::stand_ins::{Delivery, StandIns, json_lines, role};
 use crate::{Interruption, Unusable, print};
 use bytes::Bytes;
 use http::{Response, StatusCode};
+use purchasely_clevertap::clevertap::Role;
 use std::fs;
 use std::process::ExitCode;
 use testkit::harness::now_seconds;
@@ -56,8 +57,8 @@ async fn send_all(samples: Vec<Saved>, live: &Live, api: &RuntimeApi, is_json: b
         accepted.extend(records);
     }
     if !is_json {
-        for kind in [Kind::Profile, Kind::Event, Kind::Revenue] {
-            if let Some(last) = accepted.iter().rfind(|record| Kind::of(record) == kind) {
+        for wanted in [Role::Profile, Role::Event, Role::Revenue] {
+            if let Some(last) = accepted.iter().rfind(|record| role(record) == wanted) {
                 print(&format!("\n{}\n", json_lines(last)));
             }
         }

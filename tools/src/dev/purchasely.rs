@@ -2,6 +2,7 @@
 //! the one before. It does not know what a webhook causes.
 
 use super::live::{Live, now_ms};
+use crate::saved::iso8601;
 use bytes::Bytes;
 use http::Request;
 use serde_json::{Map, Value, json};
@@ -12,7 +13,6 @@ use testkit::cargo_lambda::PATH;
 use testkit::harness::now_seconds;
 use testkit::simulation::{READ_TIMEOUT, RETRIES, delay_after};
 use testkit::webhook::{SAMPLE_SHARED_SECRET, Webhook};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
@@ -91,16 +91,8 @@ pub fn curl(url: &str, body: &Bytes) -> String {
 /// The event with an id of its own that happens at the present time.
 pub fn fresh(body: &str) -> String {
     let now = now_ms();
-    let (a, b) = (fastrand::u64(..), fastrand::u64(..));
-    let (a_1, a_2) = (a >> 32, (a >> 16) & 0xffff);
-    let id = format!(
-        "{a_1:08x}-{a_2:04x}-4{:03x}-8{:03x}-{:012x}",
-        a & 0xfff,
-        b >> 52,
-        b & 0xffff_ffff_ffff
-    );
-    let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(now) * 1_000_000);
-    let moment = moment.ok().and_then(|moment| moment.format(&Rfc3339).ok());
+    let moment = i64::try_from(now).ok().and_then(iso8601);
+    let id = format!("{:032x}", fastrand::u128(..));
     let mut body = with_field(body, "event_id", &json!(id));
     for (name, value) in [("event_created_at", json!(moment)), ("event_created_at_ms", json!(now))]
     {
@@ -215,7 +207,7 @@ mod tests {
         let body = "{ \"event_name\": \"A\", \"event_id\" : \"old\",\n \"event_created_at_ms\": 1, \"n\": 1 }";
         let fresh = fresh(body);
         let fields: Value = serde_json::from_str(&fresh).expect("JSON");
-        assert_eq!(fields["event_id"].as_str().map(str::len), Some(36));
+        assert_eq!(fields["event_id"].as_str().map(str::len), Some(32));
         assert!(fields["event_created_at_ms"].as_u64() > Some(1_700_000_000_000), "{fresh}");
         assert_eq!(fields["n"], 1);
         let back = with_field(&fresh, "event_id", &json!("old"));

@@ -1,6 +1,7 @@
 //! The users of CleverTap as the accepted records made them. Pure; it does not know where records come from.
 
-use crate::stand_ins::{Kind, user};
+use crate::stand_ins::{role, user};
+use purchasely_clevertap::clevertap::Role;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::collections::{HashMap, VecDeque};
@@ -68,8 +69,8 @@ impl Users {
 
 impl User {
     fn accept(&mut self, record: &Value) {
-        let kind = Kind::of(record);
-        if kind == Kind::Profile {
+        let role = role(record);
+        if role == Role::Profile {
             let changes = record["profileData"].as_object().into_iter().flatten();
             changes.for_each(|(name, change)| apply(&mut self.profile, name, change));
             return;
@@ -82,7 +83,7 @@ impl User {
             name: name.clone(),
             ts: ts.clone(),
             properties: properties.clone(),
-            is_revenue: kind == Kind::Revenue,
+            is_revenue: role == Role::Revenue,
             is_duplicate: self.events.iter().any(is_same),
         };
         if event.is_revenue {
