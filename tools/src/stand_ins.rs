@@ -16,8 +16,6 @@ const ACCOUNT_ID: &str = "ABC-123-4567";
 const PASSCODE: &str = "sample-passcode";
 const SECRET_ID: &str = "purchasely-clevertap";
 const REVENUE_EVENT: &str = "Charged";
-/// Of a profile's properties, those that say most about it.
-const SHOWN_FIRST: [&str; 2] = ["has_active_subscription", "plan"];
 /// Columns of printed JSON.
 const WIDTH: usize = 100;
 
@@ -116,37 +114,28 @@ pub fn user(record: &Value) -> &str {
     id.unwrap_or_default()
 }
 
-/// The records of one webhook, without their user; the event's name only where it is another one.
+/// The records of one webhook, without their user; an event's name only where it is not this one.
 pub fn in_words(records: &[Value], event: &str) -> String {
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let count = |properties: &Value| properties.as_object().map_or(0, serde_json::Map::len);
+    let in_words = |record: &&Value| {
+        let (name, data) = (text(&record["evtName"]), &record["evtData"]);
+        let name = if name == event {
+            String::new()
+        } else {
+            format!(" {name}")
+        };
+        match role(record) {
+            Role::Event => format!("event{name} ({} properties)", count(data)),
+            Role::Revenue => {
+                format!("revenue{name} {} {}", data["Amount"], text(&data["Currency"]))
+            }
+            Role::Profile => format!("profile ({} properties)", count(&record["profileData"])),
+        }
+    };
     let mut records: Vec<&Value> = records.iter().collect();
     records.sort_by_key(|record| role(record) == Role::Profile);
-    let name = format!("event {event} ");
-    let words = records.into_iter().map(|record| describe(record).replace(&name, "event "));
-    words.collect::<Vec<_>>().join(", ")
-}
-
-fn describe(record: &Value) -> String {
-    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let name = text(&record["evtName"]);
-    let data = &record["evtData"];
-    match role(record) {
-        Role::Event => {
-            let properties = data.as_object().map_or(0, serde_json::Map::len);
-            format!("event {name} ({properties} properties)")
-        }
-        Role::Revenue => format!("revenue {name} {} {}", data["Amount"], text(&data["Currency"])),
-        Role::Profile => {
-            let properties = record["profileData"].as_object().into_iter().flatten();
-            let mut names: Vec<&str> = properties.map(|(name, _)| name.as_str()).collect();
-            names.sort_by_key(|name| !SHOWN_FIRST.contains(name));
-            let (shown, rest) = names.split_at(names.len().min(2));
-            let more = match rest.len() {
-                0 => String::new(),
-                more => format!(" +{more} more"),
-            };
-            format!("profile: {}{more}", shown.join(", "))
-        }
-    }
+    records.iter().map(in_words).collect::<Vec<_>>().join(", ")
 }
 
 /// A record as JSON with several properties in a line.
@@ -189,15 +178,13 @@ mod tests {
 
     #[test]
     fn describes_each_kind_of_record() {
-        let profile = json!({ "type": "profile", "identity": "u-1", "profileData": { "a": 1, "plan": 2, "z": 3 } });
-        let small = json!({ "type": "profile", "objectId": "__h1", "profileData": { "plan": 1 } });
-        let event = json!({ "type": "event", "evtName": "TRIAL_STARTED", "evtData": { "plan": "monthly" } });
-        let revenue = json!({ "type": "event", "evtName": "Charged", "evtData": { "Amount": 59.99, "Currency": "EUR" } });
-        assert_eq!(describe(&profile), "profile: plan, a +1 more");
-        assert_eq!(describe(&small), "profile: plan");
-        assert_eq!(describe(&event), "event TRIAL_STARTED (1 properties)");
-        assert_eq!(describe(&revenue), "revenue Charged 59.99 EUR");
-        assert_eq!((user(&profile), user(&small)), ("u-1", "__h1"));
+        let profile = json!({ "objectId": "__h1", "profileData": { "a": 1, "plan": 2 } });
+        let event = json!({ "evtName": "TRIAL_STARTED", "evtData": { "plan": "monthly" } });
+        let revenue =
+            json!({ "evtName": "Charged", "evtData": { "Amount": 59.99, "Currency": "EUR" } });
+        let words = "event (1 properties), revenue Charged 59.99 EUR, profile (2 properties)";
+        assert_eq!(in_words(&[profile.clone(), event, revenue], "TRIAL_STARTED"), words);
+        assert_eq!(user(&profile), "__h1");
     }
 
     #[test]

@@ -493,20 +493,6 @@ mod tests {
     }
 
     #[test]
-    fn a_blocked_event_is_sent_after_the_one_before() {
-        let mut deliveries = Deliveries::default();
-        let ids =
-            ["e-1", "e-2"].map(|name| deliveries.open(body(name), vec![event(name)], true, 10));
-        deliveries.block(ids[1]);
-        attempt(&mut deliveries, ids[0], None, "", 20);
-        deliveries.schedule(ids[0], 99);
-        check(&deliveries, ids[0], State::Waiting, "no_answer", (1, 0));
-        assert_eq!(deliveries.get(ids[1]).expect("a delivery").summary().state, State::Blocked);
-        attempt(&mut deliveries, ids[1], Some(200), "relayed", 99);
-        check(&deliveries, ids[1], State::Done, "relayed", (1, 0));
-    }
-
-    #[test]
     fn the_oldest_deliveries_are_forgotten() {
         let mut deliveries = Deliveries::default();
         for number in 0..=MAX_DELIVERIES {

@@ -6,7 +6,7 @@ use crate::saved::iso8601;
 use bytes::Bytes;
 use http::Request;
 use serde_json::{Map, Value, json};
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use testkit::cargo_lambda::PATH;
@@ -14,13 +14,14 @@ use testkit::harness::now_seconds;
 use testkit::simulation::{READ_TIMEOUT, RETRIES, delay_after};
 use testkit::webhook::{SAMPLE_SHARED_SECRET, Webhook};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
 const SPEED: u32 = 60;
 
 pub struct Purchasely {
-    /// The deliveries of each user that are not acknowledged, in their order.
-    queues: Mutex<HashMap<String, VecDeque<u64>>>,
+    /// What sends the latest event of each user.
+    latest: Mutex<HashMap<String, JoinHandle<()>>>,
     /// How many times faster than the published schedule it retries.
     speed: watch::Sender<u32>,
 }
@@ -28,7 +29,7 @@ pub struct Purchasely {
 impl Default for Purchasely {
     fn default() -> Self {
         Self {
-            queues: Mutex::default(),
+            latest: Mutex::default(),
             speed: watch::Sender::new(SPEED),
         }
     }
@@ -54,21 +55,21 @@ impl Purchasely {
 pub fn send(live: &Arc<Live>, body: Bytes) -> u64 {
     let id = live.open(body, true);
     let user = live.deliveries(|deliveries| deliveries.get(id)?.summary().user.clone());
-    let live = Arc::clone(live);
-    let Some(user) = user else {
-        tokio::spawn(async move { deliver(&live, id).await });
-        return id;
-    };
-    let mut queues = live.purchasely.queues.lock().expect("no thread panics");
-    let queue = queues.entry(user.clone()).or_default();
-    queue.push_back(id);
-    if queue.len() > 1 {
-        // Before the queues are free, so that its turn comes later.
+    let mut latest = live.purchasely.latest.lock().expect("no thread panics");
+    let before = user.as_ref().and_then(|user| latest.remove(user));
+    if before.as_ref().is_some_and(|before| !before.is_finished()) {
         live.deliveries(|deliveries| deliveries.block(id));
-        return id;
     }
-    drop(queues);
-    tokio::spawn(async move { release(&live, user).await });
+    let own = Arc::clone(live);
+    let sending = tokio::spawn(async move {
+        if let Some(before) = before {
+            let _ = before.await;
+        }
+        deliver(&own, id).await;
+    });
+    if let Some(user) = user {
+        latest.insert(user, sending);
+    }
     id
 }
 
@@ -115,15 +116,6 @@ fn with_field(body: &str, name: &str, value: &Value) -> String {
     match body.trim_start().strip_prefix('{') {
         Some(rest) if !fields.is_empty() => format!("{{\n  {key}: {value},{rest}"),
         _ => body.to_owned(),
-    }
-}
-
-/// Sends a user's events, one after the other, until there is none.
-async fn release(live: &Arc<Live>, user: String) {
-    let mut next = live.purchasely.next(&user, false);
-    while let Some(id) = next {
-        deliver(live, id).await;
-        next = live.purchasely.next(&user, true);
     }
 }
 
@@ -180,22 +172,6 @@ fn open_body(live: &Live, id: u64) -> Option<Bytes> {
         let delivery = deliveries.get(id)?;
         (!delivery.is_acknowledged()).then(|| delivery.body().clone())
     })
-}
-
-impl Purchasely {
-    /// The first delivery of a user, after the one before is removed.
-    fn next(&self, user: &str, is_settled: bool) -> Option<u64> {
-        let mut queues = self.queues.lock().expect("no thread panics");
-        let queue = queues.get_mut(user)?;
-        if is_settled {
-            queue.pop_front();
-        }
-        let next = queue.front().copied();
-        if next.is_none() {
-            queues.remove(user);
-        }
-        next
-    }
 }
 
 #[cfg(test)]
