@@ -23,17 +23,12 @@ pub struct Report {
     pub events: usize,
     pub failed: usize,
     problems: Vec<String>,
-    requests: usize,
-    kills: usize,
-    throttled: usize,
-    dead_letters: usize,
-    faults: BTreeMap<&'static str, usize>,
-    duplicates: BTreeMap<&'static str, usize>,
+    /// By what is counted.
+    counts: BTreeMap<String, usize>,
     /// The first long world of each mode, by the mode's name.
     curves: BTreeMap<&'static str, Curves>,
     deepest_backlog: usize,
     longest_block: Duration,
-    long_events: BTreeMap<&'static str, usize>,
 }
 
 /// What is under way in a world, at each step.
@@ -50,24 +45,31 @@ impl Report {
         self.failed += usize::from(!run.problems.is_empty());
         self.problems
             .extend(run.problems.iter().map(|problem| format!("{}: {problem}", run.command)));
-        self.requests += run.requests.len();
-        self.kills += run.kills;
-        self.throttled += run.throttled;
-        self.dead_letters += run.dead_letters;
-        for (total, of_run) in
-            [(&mut self.faults, &run.faults), (&mut self.duplicates, &run.duplicates)]
-        {
-            for (kind, count) in of_run {
-                *total.entry(kind).or_default() += count;
-            }
-        }
+        let prefixed = |prefix: &'static str, counts: &BTreeMap<&str, usize>| {
+            let counts = counts.iter();
+            counts
+                .map(|(kind, count)| (format!("{prefix}: {kind}"), *count))
+                .collect::<Vec<_>>()
+        };
+        let of_run = [
+            ("environments killed or timed out", run.kills),
+            ("events that were a dead letter", run.dead_letters),
+            ("requests of the function", run.requests.len()),
+            ("webhooks that Lambda refused because no environment was free", run.throttled),
+        ];
+        let of_run = of_run.map(|(what, count)| (what.to_owned(), count)).into_iter();
+        let of_run = of_run
+            .chain(prefixed("fault", &run.faults))
+            .chain(prefixed("duplicate record", &run.duplicates));
+        of_run.for_each(|(what, count)| *self.counts.entry(what).or_default() += count);
         let blocks = run.history.iter().filter_map(History::block);
         self.longest_block = blocks.chain([self.longest_block]).max().unwrap_or_default();
         let curves = Curves::of(&run.history);
         let deepest = curves.in_flight.iter().copied().max().unwrap_or_default();
         self.deepest_backlog = self.deepest_backlog.max(deepest);
         if run.length == Length::Long {
-            *self.long_events.entry(run.mode).or_default() += run.history.len();
+            let what = format!("events in worlds of 20,000, {} mode", run.mode);
+            *self.counts.entry(what).or_default() += run.history.len();
             self.curves.entry(run.mode).or_insert(curves);
         }
     }
@@ -88,31 +90,16 @@ impl Report {
     }
 
     fn text(&self, took: Duration) -> String {
-        let mut rows = vec![
-            ("worlds".to_owned(), grouped(self.worlds)),
-            ("events".to_owned(), grouped(self.events)),
-        ];
-        if let Some(first) = self.first_seed {
-            rows.insert(0, ("first seed".to_owned(), first.to_string()));
-        }
-        for (mode, events) in &self.long_events {
-            rows.push((format!("of them in worlds of 20,000, {mode} mode"), grouped(*events)));
-        }
-        rows.push(("requests of the function".to_owned(), grouped(self.requests)));
-        for (kind, count) in &self.faults {
-            rows.push((format!("fault: {kind}"), grouped(*count)));
-        }
-        rows.push(("environments killed or timed out".to_owned(), grouped(self.kills)));
-        let throttled = "webhooks that Lambda refused because no environment was free";
-        rows.push((throttled.to_owned(), grouped(self.throttled)));
-        rows.push(("events that were a dead letter".to_owned(), grouped(self.dead_letters)));
-        for (cause, count) in &self.duplicates {
-            rows.push((format!("duplicate record: {cause}"), grouped(*count)));
-        }
-        rows.push(("most events in flight at once".to_owned(), grouped(self.deepest_backlog)));
+        let seed = self.first_seed.map(|first| ("first seed", first.to_string()));
+        let totals = [("worlds", grouped(self.worlds)), ("events", grouped(self.events))];
+        let counts = self.counts.iter().map(|(what, count)| (what.as_str(), grouped(*count)));
         let minutes = self.longest_block.as_secs() / 60;
-        rows.push(("longest block of a user".to_owned(), format!("{minutes} min")));
-        rows.push(("worlds that broke a guarantee".to_owned(), grouped(self.failed)));
+        let ends = [
+            ("most events in flight at once", grouped(self.deepest_backlog)),
+            ("longest block of a user", format!("{minutes} min")),
+            ("worlds that broke a guarantee", grouped(self.failed)),
+        ];
+        let rows = seed.into_iter().chain(totals).chain(counts).chain(ends);
         let mut text = format!(
             "{} minutes on this machine.\n\n| what | how many |\n|---|---:|\n",
             took.as_secs() / 60
