@@ -86,8 +86,13 @@ pub struct Options {
 
 pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
     let mut interruption = Interruption::new()?;
+    // They are the repository's; elsewhere there are none.
+    let samples = if options.once || options.samples.exists() {
+        read_all(std::slice::from_ref(&options.samples))?
+    } else {
+        Vec::new()
+    };
     if options.once {
-        let samples = read_all(std::slice::from_ref(&options.samples))?;
         return once::run(samples, options.delivery, options.json, interruption).await;
     }
     let (clevertap, secrets_manager) = (options.clevertap_port, options.secrets_manager_port);
@@ -109,7 +114,10 @@ pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
     if !options.no_function {
         function = Some(Watched::start(&options.cargo_lambda, behind, &variables, None)?);
     }
-    serve(page, api::router(Arc::clone(&live), samples(&options.samples), page_port));
+    serve(
+        page,
+        api::router(Arc::clone(&live), samples.into_iter().map(sample).collect(), page_port),
+    );
     // `localhost` is this address as well, and `cargo lambda invoke` uses it.
     if let Ok(proxy) = TcpListener::bind((Ipv6Addr::LOCALHOST, proxy_port)).await {
         serve(proxy, proxy::router(Arc::clone(&live)));
@@ -162,12 +170,10 @@ fn port(listener: &TcpListener) -> Result<u16, Unusable> {
     Ok(address.port())
 }
 
-/// The sample webhooks of the repository; there are none elsewhere.
-fn samples(path: &PathBuf) -> Vec<Sample> {
-    let webhooks = read_all(std::slice::from_ref(path)).unwrap_or_default().into_iter();
-    let sample = |Saved { source, body, .. }: Saved| {
-        let name = Path::new(&source).file_stem()?.to_string_lossy().into_owned();
-        Some(Sample { name, body: String::from_utf8(body).ok()? })
-    };
-    webhooks.filter_map(sample).collect()
+fn sample(Saved { source, body, .. }: Saved) -> Sample {
+    let file = Path::new(&source).file_name().unwrap_or_default().to_string_lossy();
+    Sample {
+        name: file.trim_end_matches(".json").to_owned(),
+        body: String::from_utf8_lossy(&body).into_owned(),
+    }
 }

@@ -153,31 +153,18 @@ impl Reader {
         };
         let content = content.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&content);
         match values(content) {
-            Ok(values) => match &values[..] {
-                [(_, value)] if value.starts_with(b"[") => {
-                    match serde_json::from_slice::<Vec<&RawValue>>(value) {
-                        Ok(elements) => {
-                            for (number, element) in (1..).zip(elements) {
-                                let source = format!("{name}, element {number}");
-                                self.add(element.get().as_bytes(), source);
-                            }
-                        }
-                        Err(error) => self.input.invalid.push(format!("{name}: {error}")),
-                    }
+            // As it is, with white space around it.
+            Ok(values) if values.len() == 1 => self.add(content, name),
+            Ok(values) => {
+                for (line, value) in values {
+                    self.add(value, format!("{name}, line {line}"));
                 }
-                // As it is, with white space around it.
-                [_] => self.add(content, name),
-                _ => {
-                    for (line, value) in values {
-                        self.add(value, format!("{name}, line {line}"));
-                    }
-                }
-            },
-            Err(error) if content.trim_ascii_start().starts_with(b"[") => {
-                self.input.invalid.push(format!("{name}: not a JSON array: {error}"));
             }
             // The function reads what serde_json does not.
             Err(_) if Event::parse(Verified::unsigned(content)).is_ok() => self.add(content, name),
+            Err(error) if content.trim_ascii_start().starts_with(b"[") => {
+                self.input.invalid.push(format!("{name}: not a JSON array: {error}"));
+            }
             Err(_) => {
                 let (events, invalid) = (self.input.events.len(), self.input.invalid.len());
                 for (number, line) in (1..).zip(content.split(|&byte| byte == b'\n')) {
@@ -195,9 +182,14 @@ impl Reader {
         }
     }
 
-    /// Adds what one JSON value contains: a webhook, a message, or received messages.
+    /// Adds what one JSON value contains: a webhook, a message, received messages, or several in an array.
     fn add(&mut self, json: &[u8], source: String) {
-        if Event::parse(Verified::unsigned(json)).is_ok() {
+        let elements = serde_json::from_slice::<Vec<&RawValue>>(json).unwrap_or_default();
+        if !elements.is_empty() {
+            for (number, element) in (1..).zip(elements) {
+                self.add(element.get().as_bytes(), format!("{source}, element {number}"));
+            }
+        } else if Event::parse(Verified::unsigned(json)).is_ok() {
             self.input.events.push(Saved::new(json, source));
         } else if let Ok(Received { messages }) = serde_json::from_slice(json) {
             for (number, message) in (1..).zip(messages) {

@@ -197,3 +197,19 @@ fn plot(curves: &BTreeMap<&'static str, Curves>) -> String {
     });
     svg::draw(names.collect(), panels, BOTTOM)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_panel_has_a_line_for_each_mode() {
+        let curves = |most: usize| Curves {
+            in_flight: (0..500).map(|step| step % 50 * most).collect(),
+            blocked_users: (0..500).map(|step| most * 250 / (step + 1)).collect(),
+            duplicates: (0..500).collect(),
+        };
+        let svg = plot(&[("direct", curves(40)), ("queue", curves(13))].into());
+        assert_eq!(svg.matches("<polyline").count(), 2 * (1 + 3));
+    }
+}
