@@ -43,7 +43,7 @@ help: ## Say what there is to make.
 DELIVERY ?= direct
 
 demo: ## Relay every sample webhook to a stand-in CleverTap, and show it.
-	cargo --locked relay demo --delivery $(DELIVERY)
+	cargo --locked relay dev --once --delivery $(DELIVERY)
 
 dev: $(VENV)/dev.done ## Run the function at http://localhost:9000, with stand-ins and a page that shows each webhook.
 	cargo --locked relay dev --delivery $(DELIVERY)
@@ -201,7 +201,7 @@ deployment: release $(VENV)/deploy.done $(VENV)/emulator.done ## Check the bundl
 
 docs: $(VENV)/dev.done $(VENV)/verify.done browser ## Write the generated tables, the demo's output and the screenshots into the pages, to be reviewed as a diff.
 	mkdir -p target
-	cargo --locked relay demo > target/demo.txt
+	cargo --locked relay dev --once > target/demo.txt
 	UPDATE_DOCS=1 DEMO_OUTPUT=target/demo.txt cargo test $(WORKSPACE) --test it -- documents:: odd_answers::the_tables
 	UPDATE_DOCS=1 cargo test $(WORKSPACE) --test page
 	$(VENV)/bin/python -c "import sys; from PIL import Image; [Image.open(file).convert('RGB').quantize(method=1).save(file, optimize=True) for file in sys.argv[1:]]" docs/page-*.png

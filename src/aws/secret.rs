@@ -24,6 +24,14 @@ const REFRESH_INTERVAL: Duration = Duration::from_secs(30);
 /// one. A read usually takes a few milliseconds; if the environment was frozen meanwhile, it never ends.
 const PATIENCE: Duration = Duration::from_millis(250);
 
+/// The keys of the secret's JSON.
+pub const KEYS: [&str; 4] = [
+    "clevertap_passcode",
+    "clevertap_sandbox_passcode",
+    "purchasely_shared_secret",
+    "purchasely_shared_secret_previous",
+];
+
 /// What the secret holds.
 #[derive(Debug, Clone)]
 pub struct Secret {
@@ -91,15 +99,16 @@ impl Secret {
             }
         };
         let required = |key| usable(fields.get(key), key);
+        let [passcode, sandbox_passcode, current, previous] = KEYS;
         let current = if signed {
-            Some(required("purchasely_shared_secret")?)
+            Some(required(current)?)
         } else {
-            optional("purchasely_shared_secret")
+            optional(current)
         };
-        let previous = optional("purchasely_shared_secret_previous");
+        let previous = optional(previous);
         Ok(Self {
-            clevertap_passcode: required("clevertap_passcode")?,
-            clevertap_sandbox_passcode: optional("clevertap_sandbox_passcode"),
+            clevertap_passcode: required(passcode)?,
+            clevertap_sandbox_passcode: optional(sandbox_passcode),
             shared_secrets: current.into_iter().chain(previous).collect(),
             unusable,
         })

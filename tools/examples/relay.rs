@@ -3,7 +3,7 @@
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
-use tools::{Unusable, demo, dev, digest, doctor, explain, replay, send, simulate};
+use tools::{Unusable, dev, digest, doctor, explain, replay, send, simulate};
 
 /// Try, explain and check the relay from Purchasely to CleverTap.
 ///
@@ -18,7 +18,6 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    Demo(demo::Options),
     Dev(dev::Options),
     Send(send::Options),
     Explain(explain::Options),
@@ -40,10 +39,9 @@ fn name() -> &'static str {
 #[tokio::main]
 async fn main() -> ExitCode {
     let result = match Arguments::parse().command {
-        Command::Demo(options) => demo::run(options).await,
         Command::Dev(options) => dev::run(options).await,
         Command::Send(options) => send::run(options).await,
-        Command::Explain(options) => explain::run(options).await,
+        Command::Explain(options) => explain::run(options),
         Command::Replay(options) => replay::run(options).await,
         Command::Doctor(options) => doctor::run(options).await,
         Command::Digest(options) => digest::run(options).await,

@@ -1,15 +1,16 @@
 //! `cargo relay dev`: the function on this machine with stand-ins for everything around it, and a page that shows each
-//! webhook, until Ctrl-C. It does not know where webhooks come from.
+//! webhook, until Ctrl-C; or the samples once, without the page. It does not know where webhooks come from.
 
 mod api;
 mod deliveries;
 mod live;
+mod once;
 mod proxy;
 mod purchasely;
 mod settings;
 mod users;
 
-use crate::files::json_files;
+use crate::saved::{Saved, read_all};
 use crate::stand_ins::{Delivery, StandIns, listen};
 use crate::{Interruption, Unusable};
 use api::Sample;
@@ -24,6 +25,9 @@ use tokio::net::TcpListener;
 
 /// Run the function on this machine, with a page that shows each webhook and what became of it.
 ///
+/// With `--once`, send every sample webhook once instead, print what CleverTap accepted, and end. Exit code 1: at least
+/// one webhook was not relayed.
+///
 /// The page shows why each field became what it is, what the stand-in for CleverTap got and what it answered. It can
 /// send webhooks as Purchasely does, provoke faults, and try settings. Explanations are those of the code that `cargo
 /// relay` was built from: start it again after a change of the mapping.
@@ -36,8 +40,15 @@ use tokio::net::TcpListener;
   cargo relay dev
   cargo relay send events/TRIAL_STARTED.json --to http://localhost:9000/    # in another terminal
   cargo relay dev --delivery queue
+  cargo relay dev --once
   cargo relay dev --no-function    # prints the variables for a function that you start yourself")]
 pub struct Options {
+    /// Without the page: send each of the samples once, and end. Cargo builds the function first, if it must.
+    #[arg(long, conflicts_with = "no_function")]
+    once: bool,
+    /// The sample webhooks, as `send` reads them.
+    #[arg(long, value_name = "FILE", default_value = "events")]
+    samples: PathBuf,
     /// Do not start the function: print the variables for one that you start yourself, and where the proxy
     /// expects it. The page works as well.
     #[arg(long)]
@@ -68,16 +79,22 @@ pub struct Options {
         default_value = "cargo-lambda"
     )]
     cargo_lambda: PathBuf,
-    /// Print one line for each delivery that settles.
+    /// Print one JSON object for each webhook that settles, and nothing else.
     #[arg(long)]
-    plain: bool,
-    /// Print one JSON object for each delivery that settles, and nothing else.
-    #[arg(long, conflicts_with = "plain")]
     json: bool,
 }
 
 pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
     let mut interruption = Interruption::new()?;
+    // They are the repository's; elsewhere there are none.
+    let samples = if options.once || options.samples.exists() {
+        read_all(std::slice::from_ref(&options.samples))?
+    } else {
+        Vec::new()
+    };
+    if options.once {
+        return once::run(samples, options.delivery, options.json, interruption).await;
+    }
     let (clevertap, secrets_manager) = (options.clevertap_port, options.secrets_manager_port);
     let stand_ins = StandIns::start(clevertap, secrets_manager, options.delivery).await?;
     let (page, page_url) = listen(options.page_port).await?;
@@ -88,11 +105,7 @@ pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
     } else {
         options.watch_port
     };
-    let output = match (options.json, options.plain) {
-        (true, _) => Output::Json,
-        (_, true) => Output::Plain,
-        _ => Output::Nothing,
-    };
+    let output = options.json.then_some(Output::Json);
     let url = format!("http://localhost:{proxy_port}{PATH}");
     let function_origin = format!("http://127.0.0.1:{behind}");
     let live = Live::new(stand_ins, url.clone(), function_origin.clone(), output)?;
@@ -101,7 +114,10 @@ pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
     if !options.no_function {
         function = Some(Watched::start(&options.cargo_lambda, behind, &variables, None)?);
     }
-    serve(page, api::router(Arc::clone(&live), samples(Path::new("events")), page_port));
+    serve(
+        page,
+        api::router(Arc::clone(&live), samples.into_iter().map(sample).collect(), page_port),
+    );
     // `localhost` is this address as well, and `cargo lambda invoke` uses it.
     if let Ok(proxy) = TcpListener::bind((Ipv6Addr::LOCALHOST, proxy_port)).await {
         serve(proxy, proxy::router(Arc::clone(&live)));
@@ -154,12 +170,10 @@ fn port(listener: &TcpListener) -> Result<u16, Unusable> {
     Ok(address.port())
 }
 
-/// The sample webhooks of the repository; there are none elsewhere.
-fn samples(folder: &Path) -> Vec<Sample> {
-    let files = json_files(folder).unwrap_or_default().into_iter();
-    let samples = files.filter_map(|path| {
-        let name = path.file_stem()?.to_string_lossy().into_owned();
-        Some(Sample { name, body: std::fs::read_to_string(path).ok()? })
-    });
-    samples.collect()
+fn sample(Saved { source, body, .. }: Saved) -> Sample {
+    let file = Path::new(&source).file_name().unwrap_or_default().to_string_lossy();
+    Sample {
+        name: file.trim_end_matches(".json").to_owned(),
+        body: String::from_utf8_lossy(&body).into_owned(),
+    }
 }

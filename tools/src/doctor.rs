@@ -10,7 +10,7 @@ mod profile;
 
 pub use finding::{CHECKS, Check, Level};
 
-use crate::Unusable;
+use crate::{Unusable, print};
 use aws::{Aws, Operation};
 use deployed::{Deployment, Inspector};
 use finding::{Findings, Id};
@@ -22,7 +22,6 @@ use purchasely_clevertap::config::{Config, SignaturePolicy};
 use purchasely_clevertap::http;
 use purchasely_clevertap::mapping::Account;
 use reqwest::Url;
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -106,7 +105,7 @@ pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
     progress.finish_and_clear();
     checked?;
     let Run { findings, profile, .. } = run;
-    let output = if options.json {
+    print(&if options.json {
         let mut json = findings.json();
         if options.webhook.is_some() {
             json["profile"] = serde_json::json!(profile);
@@ -114,9 +113,7 @@ pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
         format!("{json}\n")
     } else {
         format!("{}{}", profile::text(&profile), findings.text())
-    };
-    // A reader such as `head` may close the pipe early.
-    let _ = std::io::stdout().write_all(output.as_bytes());
+    });
     Ok(match findings.worst() {
         Level::Error => ExitCode::FAILURE,
         Level::Warning if options.strict => ExitCode::FAILURE,

@@ -1,20 +1,17 @@
 //! Explains what the function would send to CleverTap for a saved webhook, field by field.
 //! It does not know what CleverTap would answer: it sends nothing and reads only files.
 
-mod coverage;
 pub(crate) mod explanation;
 mod fields;
 mod schema;
 pub(crate) mod text;
 
-use crate::Unusable;
-use crate::files::json_files;
-use coverage::Coverage;
+use crate::saved::{Saved, read_all};
+use crate::{Unusable, print};
 use explanation::{Explanation, explain};
 use purchasely_clevertap::config::{Config, ConfigError, environment};
 use schema::Schema;
 use serde::Serialize;
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -29,93 +26,57 @@ const PLACEHOLDERS: [(&str, &str); 3] = [
 ///
 /// Reads the function's own environment variables. Those that only say where to send may be missing.
 ///
-/// Exit code 1: at least one file can never be sent, or the schema is larger than CleverTap allows.
+/// Exit code 1: at least one webhook can never be sent, or the schema is larger than CleverTap allows.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   cargo relay explain events/TRIAL_STARTED.json
   REVENUE_EVENT=Charged cargo relay explain events/TRANSACTION_PROCESSED.json --json
-  cargo relay explain --coverage events/
+  cargo relay explain events/ --json > explained.jsonl
   cargo relay explain --schema --csv > schema.csv")]
 pub struct Options {
-    /// Files with one raw webhook body each.
-    #[arg(value_name = "FILE", required_unless_present_any = ["coverage", "schema"])]
+    /// Files with one webhook, one per line, an array of webhooks, or received messages; folders of `.json` files.
+    #[arg(value_name = "FILE", required_unless_present = "schema")]
     files: Vec<PathBuf>,
-    /// Instead, show which fields are sent with which events, over all `.json` files of this folder.
-    #[arg(long, value_name = "FOLDER", conflicts_with = "files")]
-    coverage: Option<PathBuf>,
     /// Instead, show every event, property and profile property that these settings can send, in the words
     /// of CleverTap's Schema page, and count them against CleverTap's limits.
-    #[arg(long, conflicts_with_all = ["files", "coverage"])]
+    #[arg(long, conflicts_with = "files")]
     schema: bool,
     /// Print the schema as CSV, with a line for each property of each event.
     #[arg(long, requires = "schema", conflicts_with = "json")]
     csv: bool,
-    /// Print one JSON object per file and line; with `--coverage` or `--schema`, one object in all.
+    /// Print one JSON object per webhook and line; with `--schema`, one object in all.
     #[arg(long)]
     json: bool,
 }
 
-pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
+pub fn run(options: Options) -> Result<ExitCode, Unusable> {
     let config = config()?;
     if options.schema {
         return Ok(schema(&options, &Schema::of(&config.rules)));
     }
-    let files = match &options.coverage {
-        Some(folder) => {
-            json_files(folder).map_err(|error| format!("{}: {error}", folder.display()))?
-        }
-        None => options.files,
-    };
-    if files.is_empty() {
-        return Err(Unusable::from("the folder has no .json file".to_owned()));
-    }
-    let mut explanations = Vec::new();
-    let mut problems = Vec::new();
-    for file in &files {
-        let name = file.display().to_string();
-        match tokio::fs::read(file).await {
-            Ok(body) => explanations.push(explain(name, &body, &config.rules)),
-            Err(error) => problems.push(format!("{name}: {error}")),
-        }
-    }
-    if !problems.is_empty() {
-        return Err(Unusable(problems));
-    }
-    let output = match (&options.coverage, options.json) {
-        (Some(_), true) => json(&Coverage::of(&explanations)),
-        (Some(_), false) => Coverage::of(&explanations).text(),
-        (None, true) => explanations.iter().map(json).collect(),
-        (None, false) => {
-            let texts: Vec<_> = explanations.iter().map(text::explanation).collect();
-            texts.join("\n")
-        }
-    };
-    // A reader that stops early, such as `head`, is not an error.
-    let _ = std::io::stdout().write_all(output.as_bytes());
-    Ok(if explanations.iter().all(Explanation::is_settled) {
-        ExitCode::SUCCESS
+    let webhooks = read_all(&options.files)?.into_iter();
+    let explain = |webhook: Saved| explain(webhook.source, &webhook.body, &config.rules);
+    let explanations: Vec<_> = webhooks.map(explain).collect();
+    print(&if options.json {
+        explanations.iter().map(json).collect()
     } else {
-        ExitCode::FAILURE
-    })
+        explanations.iter().map(text::explanation).collect::<Vec<_>>().join("\n")
+    });
+    let is_settled = explanations.iter().all(Explanation::is_settled);
+    Ok(ExitCode::from(u8::from(!is_settled)))
 }
 
 fn schema(options: &Options, schema: &Schema) -> ExitCode {
-    let output = match (options.csv, options.json) {
+    print(&match (options.csv, options.json) {
         (true, _) => schema.csv(),
         (_, true) => json(schema),
         _ => schema.text(),
-    };
-    // A reader that stops early, such as `head`, is not an error.
-    let _ = std::io::stdout().write_all(output.as_bytes());
+    });
     let excess = schema.excess();
     for excess in &excess {
         eprintln!("warning: {excess}");
     }
-    if excess.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    ExitCode::from(u8::from(!excess.is_empty()))
 }
 
 fn json(value: &impl Serialize) -> String {

@@ -1,26 +1,28 @@
 //! The commands of `cargo relay`, one module each.
 //!
 //! Each module has `Options`, its command line (`#[derive(clap::Args)]`, examples in `after_help`), and
-//! `pub async fn run(options: Options) -> Result<ExitCode, Unusable>`. Exit codes: 0, everything is as it
+//! `pub async fn run(options: Options) -> Result<ExitCode, Unusable>`, without `async` where nothing waits. Exit codes: 0, everything is as it
 //! should be; 1, the command ran and found something that is not; 2, it could not run ([`Unusable`]); 130,
 //! interrupted. With `--json` standard output has one JSON value per line. Colour and progress are for a
 //! terminal only.
 //!
 //! A command adds itself in three places: here, in `Command` of `examples/relay.rs`, and in `tests/it/main.rs`.
 
-pub mod demo;
+mod destination;
 pub mod dev;
 pub mod digest;
 pub mod doctor;
 pub mod explain;
-mod files;
 pub mod replay;
+mod saved;
 mod secret;
 pub mod send;
 pub mod simulate;
 mod stand_ins;
+pub mod svg;
 
 use reqwest::Client;
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -60,6 +62,11 @@ impl Interruption {
     fn exit_code() -> ExitCode {
         ExitCode::from(130)
     }
+}
+
+/// A reader that stops early, such as `head`, is not an error.
+fn print(output: &str) {
+    let _ = std::io::stdout().write_all(output.as_bytes());
 }
 
 /// The client that posts webhooks.

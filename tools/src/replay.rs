@@ -1,27 +1,22 @@
 //! `cargo relay replay`: sends saved webhooks again, to the function's URL or to its event queue.
 //! It does not know what happens to them there, beyond the answer.
 
-mod destination;
 mod filter;
 mod run;
-mod saved;
 mod state;
 
-use crate::Unusable;
-use crate::send::endpoint;
-use destination::{Destination, Settled};
+use crate::destination::{Destination, Settled, endpoint};
+use crate::saved::{Input, NO_WEBHOOK, Saved, iso8601, read};
+use crate::{Unusable, print};
 use filter::Filter;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use reqwest::Url;
 use run::{End, Outcome, Run, Summary};
-use saved::{Input, Saved};
 use serde_json::{Value, json};
 use state::{Replay, State};
 use std::collections::HashSet;
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::sync::watch;
 
 const INTERRUPTED: u8 = 130;
@@ -94,7 +89,9 @@ pub struct Options {
 }
 
 pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
-    let Input { mut events, invalid } = saved::read(&options.inputs).map_err(Unusable)?;
+    let Input { mut events, invalid } = read(&options.inputs)?;
+    // Those of the same millisecond keep the order of the files; those without a time come last.
+    events.sort_by_key(|event| event.created_at_ms.unwrap_or(i64::MAX));
     if !invalid.is_empty() && !options.skip_invalid {
         let hint = "nothing was sent; --skip-invalid sends the rest".to_owned();
         return Err(Unusable(invalid.into_iter().chain([hint]).collect()));
@@ -103,7 +100,7 @@ pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
         eprintln!("note: skipped: {problem}");
     }
     if events.is_empty() {
-        return Err("the files contain no webhook".to_owned().into());
+        return Err(NO_WEBHOOK.to_owned().into());
     }
     let receiver = options.to.as_ref().map(receiver);
     let replay = Replay::new(receiver.clone(), events.iter().map(Saved::key).collect());
@@ -125,12 +122,10 @@ pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
         } else {
             State::peek(&state_path, &replay)?
         };
-        let plan = plan(&events, &state, left_out, options.json);
-        // A reader that stops early, such as `head`, is not an error.
-        let _ = std::io::stdout().write_all(plan.as_bytes());
+        print(&plan(&events, &state, left_out, options.json));
         return Ok(ExitCode::SUCCESS);
     };
-    let destination = Destination::new(url, options.queue, options.profiles).await?;
+    let destination = Destination::new(url, options.queue).await?;
     let mut state = State::open(&state_path, &replay, options.restart)?;
 
     let bar = progress_bar(events.len());
@@ -141,7 +136,7 @@ pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
         }
         bar.inc(1);
     };
-    let mut run = Run::new(&destination, options.rate, options.retries, stop);
+    let mut run = Run::new(&destination, &options, stop);
     let (summary, end) = run.send_all(&events, &mut state, report).await;
     bar.finish_and_clear();
 
@@ -225,12 +220,6 @@ fn plan(events: &[Saved], state: &State, left_out: Value, as_json: bool) -> Stri
 fn merged<const N: usize>(objects: [Value; N]) -> Value {
     let fields = objects.iter().filter_map(Value::as_object).flatten();
     fields.map(|(name, value)| (name.clone(), value.clone())).collect()
-}
-
-fn iso8601(milliseconds: i64) -> Option<String> {
-    let nanoseconds = i128::from(milliseconds) * 1_000_000;
-    let time = OffsetDateTime::from_unix_timestamp_nanos(nanoseconds).ok()?;
-    time.format(&Rfc3339).ok()
 }
 
 /// The receiver's name in the state file: its URL without user and password.

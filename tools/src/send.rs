@@ -1,19 +1,16 @@
 //! `cargo relay send`: posts webhooks signed as Purchasely signs them, or prints them as events of API Gateway.
 //! It does not know what the receiver does with them.
 
-use crate::{Unusable, http_client, secret};
+use crate::Unusable;
+use crate::destination::{Endpoint, endpoint, secret_for, with_causes};
+use crate::saved::read_all;
 use clap::ValueEnum;
 use reqwest::Url;
 use serde_json::json;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 use testkit::harness::now_seconds;
-use testkit::webhook::{Front, SAMPLE_SHARED_SECRET, Webhook};
-
-/// Purchasely waits this long for an answer.
-const TIMEOUT: Duration = Duration::from_secs(10);
+use testkit::webhook::{Front, Webhook};
 
 /// Sign webhooks as Purchasely does and post them.
 ///
@@ -26,7 +23,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
   cargo relay send webhook.json --to https://relay.example.com/webhooks/purchasely    # asks for the secret
   cargo relay send events/TRIAL_STARTED.json --envelope http-api > event.json")]
 pub struct Options {
-    /// Files that each contain one raw body.
+    /// Files with one webhook, one per line, an array of webhooks, or received messages; folders of `.json` files.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Where to post them: `https`, or `http` on this machine.
@@ -53,14 +50,15 @@ enum Envelope {
     RestApi,
 }
 
-/// Posts every file, even after a failure, so that one run shows all answers.
+/// Posts every webhook, even after a failure, so that one run shows all answers.
 pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
-    let secret = secret_for(options.to.as_ref())?;
+    let webhooks = read_all(&options.files)?;
     let signed_at = options.at.unwrap_or_else(now_seconds);
-    let webhooks = read(&options.files, &secret, signed_at)?;
-    if let Some(envelope) = options.envelope {
-        for (_, webhook) in webhooks {
-            let event = webhook.envelope(envelope.into());
+    let Some(url) = options.to else {
+        let (secret, front) = (secret_for(None)?, options.envelope.map(Front::from));
+        for webhook in webhooks {
+            let webhook = Webhook::new(webhook.body, &secret, signed_at);
+            let event = webhook.envelope(front.unwrap_or(Front::HttpApi));
             if options.json {
                 println!("{event}");
             } else {
@@ -68,12 +66,12 @@ pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
             }
         }
         return Ok(ExitCode::SUCCESS);
-    }
-    let http = http_client(TIMEOUT)?;
-    let url = options.to.as_ref().map_or("", Url::as_str);
+    };
+    let endpoint = Endpoint::new(url)?;
     let mut all_ok = true;
-    for (file, webhook) in webhooks {
-        let (status, answer) = match webhook.post(&http, url).await {
+    for webhook in webhooks {
+        let (file, posted) = (webhook.source, endpoint.post(webhook.body, signed_at, None).await);
+        let (status, answer) = match posted {
             Ok((status, answer)) => (Some(status), answer),
             Err(error) => (None, format!("no answer: {}", with_causes(&error))),
         };
@@ -86,59 +84,6 @@ pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
         }
     }
     Ok(if all_ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// The secret to sign webhooks for this address with. The sample secret is public, so it is the default for this
-/// machine only.
-pub fn secret_for(to: Option<&Url>) -> Result<String, Unusable> {
-    match secret::from_environment() {
-        None if to.is_none_or(is_loopback) => Ok(SAMPLE_SHARED_SECRET.to_owned()),
-        Some(secret) => Ok(secret),
-        None => secret::ask(),
-    }
-}
-
-/// An address that real events may be sent to: only TLS protects what they say about a user.
-pub fn endpoint(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|error| error.to_string())?;
-    match url.scheme() {
-        "https" => Ok(url),
-        "http" if is_loopback(&url) => Ok(url),
-        _ => Err("must be https, or http on a loopback address such as localhost".to_owned()),
-    }
-}
-
-fn is_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default();
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
-}
-
-/// Reads all files before anything is sent; every unreadable one is reported.
-fn read(
-    files: &[PathBuf],
-    secret: &str,
-    signed_at: u64,
-) -> Result<Vec<(String, Webhook)>, Unusable> {
-    let (mut webhooks, mut problems) = (Vec::new(), Vec::new());
-    for file in files {
-        let name = file.display().to_string();
-        match std::fs::read(file) {
-            Ok(body) => webhooks.push((name, Webhook::new(body, secret, signed_at))),
-            Err(error) => problems.push(format!("{name}: {error}")),
-        }
-    }
-    if problems.is_empty() {
-        Ok(webhooks)
-    } else {
-        Err(Unusable(problems))
-    }
-}
-
-/// reqwest's own message does not say why.
-pub fn with_causes(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 impl From<Envelope> for Front {

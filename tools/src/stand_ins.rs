@@ -1,7 +1,8 @@
-//! CleverTap, Secrets Manager and SQS on this machine, for `demo` and `dev`, and what CleverTap accepted in few words.
+//! CleverTap, Secrets Manager and SQS on this machine, and what CleverTap accepted in few words.
 //! It does not know who uses them.
 
 use crate::Unusable;
+use purchasely_clevertap::clevertap::Role;
 use serde_json::{Value, json};
 use testkit::harness::secret_value;
 use testkit::sockets::Server;
@@ -15,8 +16,6 @@ const ACCOUNT_ID: &str = "ABC-123-4567";
 const PASSCODE: &str = "sample-passcode";
 const SECRET_ID: &str = "purchasely-clevertap";
 const REVENUE_EVENT: &str = "Charged";
-/// Of a profile's properties, those that say most about it.
-const SHOWN_FIRST: [&str; 2] = ["has_active_subscription", "plan"];
 /// Columns of printed JSON.
 const WIDTH: usize = 100;
 
@@ -34,14 +33,6 @@ pub struct StandIns {
 pub enum Delivery {
     Direct,
     Queue,
-}
-
-/// What a record is to a reader of the output.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    Event,
-    Revenue,
-    Profile,
 }
 
 impl StandIns {
@@ -92,11 +83,6 @@ impl StandIns {
         self.secrets_manager.set_value(&secret_value(passcode, SAMPLE_SHARED_SECRET));
     }
 
-    /// How many messages the event queue has, if there is one.
-    pub fn depth(&self) -> Option<usize> {
-        self.resources.as_ref().map(|resources| resources.depth())
-    }
-
     /// Delivers what the event queue has; what failed waits.
     pub async fn deliver_queued(&self, invoke: impl AsyncFn(Value) -> Result<Value, Value>) {
         if let Some(resources) = &self.resources {
@@ -113,13 +99,12 @@ impl StandIns {
     }
 }
 
-impl Kind {
-    pub fn of(record: &Value) -> Self {
-        match record["evtName"].as_str() {
-            None => Self::Profile,
-            Some(REVENUE_EVENT) => Self::Revenue,
-            Some(_) => Self::Event,
-        }
+/// What an uploaded record is for.
+pub fn role(record: &Value) -> Role {
+    match record["evtName"].as_str() {
+        None => Role::Profile,
+        Some(REVENUE_EVENT) => Role::Revenue,
+        Some(_) => Role::Event,
     }
 }
 
@@ -129,35 +114,34 @@ pub fn user(record: &Value) -> &str {
     id.unwrap_or_default()
 }
 
-/// A record in few words, without its user.
-pub fn describe(record: &Value) -> String {
+/// The records of one webhook, without their user; an event's name only where it is not this one.
+pub fn in_words(records: &[Value], event: &str) -> String {
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let name = text(&record["evtName"]);
-    let data = &record["evtData"];
-    match Kind::of(record) {
-        Kind::Event => {
-            let properties = data.as_object().map_or(0, serde_json::Map::len);
-            format!("event {name} ({properties} properties)")
+    let count = |properties: &Value| properties.as_object().map_or(0, serde_json::Map::len);
+    let in_words = |record: &&Value| {
+        let (name, data) = (text(&record["evtName"]), &record["evtData"]);
+        let name = if name == event {
+            String::new()
+        } else {
+            format!(" {name}")
+        };
+        match role(record) {
+            Role::Event => format!("event{name} ({} properties)", count(data)),
+            Role::Revenue => {
+                format!("revenue{name} {} {}", data["Amount"], text(&data["Currency"]))
+            }
+            Role::Profile => format!("profile ({} properties)", count(&record["profileData"])),
         }
-        Kind::Revenue => format!("revenue {name} {} {}", data["Amount"], text(&data["Currency"])),
-        Kind::Profile => {
-            let properties = record["profileData"].as_object().into_iter().flatten();
-            let mut names: Vec<&str> = properties.map(|(name, _)| name.as_str()).collect();
-            names.sort_by_key(|name| !SHOWN_FIRST.contains(name));
-            let (shown, rest) = names.split_at(names.len().min(2));
-            let more = match rest.len() {
-                0 => String::new(),
-                more => format!(" +{more} more"),
-            };
-            format!("profile: {}{more}", shown.join(", "))
-        }
-    }
+    };
+    let mut records: Vec<&Value> = records.iter().collect();
+    records.sort_by_key(|record| role(record) == Role::Profile);
+    records.iter().map(in_words).collect::<Vec<_>>().join(", ")
 }
 
 /// A record as JSON with several properties in a line.
 pub fn json_lines(record: &Value) -> String {
     let entry = |key: &str, value: &Value| format!("{}: {value}", json!(key));
-    let is_profile = Kind::of(record) == Kind::Profile;
+    let is_profile = role(record) == Role::Profile;
     let data_key = if is_profile { "profileData" } else { "evtData" };
     let keys = ["type", "evtName", "identity", "objectId", "ts"].into_iter();
     let head: Vec<String> = keys.filter_map(|key| Some(entry(key, record.get(key)?))).collect();
@@ -194,15 +178,13 @@ mod tests {
 
     #[test]
     fn describes_each_kind_of_record() {
-        let profile = json!({ "type": "profile", "identity": "u-1", "profileData": { "a": 1, "plan": 2, "z": 3 } });
-        let small = json!({ "type": "profile", "objectId": "__h1", "profileData": { "plan": 1 } });
-        let event = json!({ "type": "event", "evtName": "TRIAL_STARTED", "evtData": { "plan": "monthly" } });
-        let revenue = json!({ "type": "event", "evtName": "Charged", "evtData": { "Amount": 59.99, "Currency": "EUR" } });
-        assert_eq!(describe(&profile), "profile: plan, a +1 more");
-        assert_eq!(describe(&small), "profile: plan");
-        assert_eq!(describe(&event), "event TRIAL_STARTED (1 properties)");
-        assert_eq!(describe(&revenue), "revenue Charged 59.99 EUR");
-        assert_eq!((user(&profile), user(&small)), ("u-1", "__h1"));
+        let profile = json!({ "objectId": "__h1", "profileData": { "a": 1, "plan": 2 } });
+        let event = json!({ "evtName": "TRIAL_STARTED", "evtData": { "plan": "monthly" } });
+        let revenue =
+            json!({ "evtName": "Charged", "evtData": { "Amount": 59.99, "Currency": "EUR" } });
+        let words = "event (1 properties), revenue Charged 59.99 EUR, profile (2 properties)";
+        assert_eq!(in_words(&[profile.clone(), event, revenue], "TRIAL_STARTED"), words);
+        assert_eq!(user(&profile), "__h1");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The page and its API, for this machine's browser only. It does not know how anything is done.
 
-use super::live::{Change, Live};
+use super::live::Live;
 use super::purchasely::{self, fresh};
+use super::users::User;
 use axum::extract::{Path, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::sse::{Event, KeepAlive, Sse};
@@ -19,7 +20,6 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 use testkit::world::clevertap::Reply;
-use tokio::sync::broadcast::error::RecvError;
 
 const PAGE: &str = include_str!("page.html");
 const POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; img-src data:";
@@ -39,9 +39,6 @@ const FAULTS: [(&str, &str, Reply); 8] = [
     ("silent", "No answer at all", Reply::Silent),
 ];
 const SPEEDS: [u32; 3] = [1, 60, 3600];
-/// Of a flood. Each attempt takes the function a few milliseconds.
-const MAX_PER_SECOND: u32 = 200;
-const MAX_SECONDS: u32 = 600;
 const MAX_TIMES: usize = 1000;
 /// How long the secret lags behind CleverTap's passcode.
 const SECRET_LAG: Duration = Duration::from_secs(5);
@@ -76,7 +73,6 @@ pub fn router(live: Arc<Live>, samples: Vec<Sample>, port: u16) -> Router {
         .route("/api/fault", post(fault))
         .route("/api/passcode", post(passcode))
         .route("/api/speed", post(speed))
-        .route("/api/flood", post(flood))
         .route("/api/clear", post(clear))
         .route("/api/users", get(users))
         .route("/api/users/{user}", get(user))
@@ -133,22 +129,15 @@ async fn events(
     State(Context { live, .. }): State<Context>,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let (present, changes) = live.subscribe();
-    let start = (live, VecDeque::from(present), changes);
-    let stream = unfold(start, |(live, mut waiting, mut changes)| async move {
+    let start = (VecDeque::from(present), changes);
+    let stream = unfold(start, |(mut waiting, mut changes)| async move {
         let change = match waiting.pop_front() {
             Some(change) => change,
-            None => match changes.recv().await {
-                Ok(change) => change,
-                Err(RecvError::Lagged(_)) => {
-                    let (present, later) = live.subscribe();
-                    (waiting, changes) = (present.into(), later);
-                    Change { event: "reset", data: "{}".to_owned() }
-                }
-                Err(RecvError::Closed) => return None,
-            },
+            // A page that is slow to read them connects again, and gets everything.
+            None => changes.recv().await.ok()?,
         };
         let event = Event::default().event(change.event).data(change.data);
-        Some((Ok(event), (live, waiting, changes)))
+        Some((Ok(event), (waiting, changes)))
     });
     Sse::new(stream).keep_alive(KeepAlive::default())
 }
@@ -230,44 +219,15 @@ async fn speed(State(Context { live, .. }): State<Context>, body: Bytes) -> Answ
     Ok(Json(json!({})).into_response())
 }
 
-async fn flood(State(Context { live, samples, .. }): State<Context>, body: Bytes) -> Answer {
-    #[derive(Deserialize)]
-    struct Flood {
-        per_second: u32,
-        seconds: u32,
-    }
-    let Flood { per_second, seconds } = parse(&body)?;
-    if per_second > MAX_PER_SECOND || seconds > MAX_SECONDS {
-        let most = format!("at most {MAX_PER_SECOND} per second for {MAX_SECONDS} seconds");
-        return Err(bad(most));
-    }
-    let bodies = samples.iter().map(|sample| sample.body.clone()).collect();
-    live.purchasely.flood(&live, bodies, per_second, seconds);
-    Ok(Json(json!({})).into_response())
-}
-
 async fn clear(State(Context { live, .. }): State<Context>) -> Response {
     live.clear();
     Json(json!({})).into_response()
 }
 
 async fn users(State(Context { live, .. }): State<Context>) -> Response {
-    let mut blocked: BTreeMap<String, (u64, usize)> = live.deliveries(|deliveries| {
-        let blocked = deliveries.blocked_users().into_iter();
-        blocked.map(|(user, counts)| (user.to_owned(), counts)).collect()
-    });
-    let row = |user: &str, events, blocked: Option<(u64, usize)>| {
-        let (since, waiting) = blocked.unzip();
-        let waiting = waiting.unwrap_or(0);
-        json!({ "user": user, "events": events, "blocked_since_ms": since, "waiting": waiting })
-    };
     let users = live.users.lock().expect("no thread panics");
-    let list = users.list().into_iter();
-    let mut rows: Vec<_> = list
-        .map(|user| row(&user.id, user.events_in_all, blocked.remove(&user.id)))
-        .collect();
-    rows.extend(blocked.into_iter().map(|(user, counts)| row(&user, 0, Some(counts))));
-    Json(rows).into_response()
+    let row = |user: &User| json!({ "user": user.id, "events": user.events_in_all });
+    Json(users.list().into_iter().map(row).collect::<Vec<_>>()).into_response()
 }
 
 async fn user(State(Context { live, .. }): State<Context>, Path(user): Path<String>) -> Answer {

@@ -3,21 +3,20 @@
 
 use crate::stand_ins;
 use bytes::Bytes;
+use purchasely_clevertap::clevertap::response::{self, Response, Verdict};
+use purchasely_clevertap::outcome::{Outcome, Permanent};
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
-/// The oldest deliveries are forgotten beyond so many, or beyond so many bytes of their bodies.
+/// The oldest deliveries are forgotten beyond so many.
 const MAX_DELIVERIES: usize = 1000;
-const MAX_BYTES: usize = 64 << 20;
 /// Attempts, and uploads, of one delivery that are kept.
 const MAX_KEPT: usize = 50;
-/// The answer's word for a webhook that the event queue has.
-const QUEUED: &str = "queued";
 
 /// One line of the list.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Summary {
     pub id: u64,
     pub at_ms: u64,
@@ -35,10 +34,11 @@ pub struct Summary {
     pub next_attempt_ms: Option<u64>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// For an answer, or for the next attempt.
+    #[default]
     Waiting,
     /// Acknowledged with 200.
     Done,
@@ -47,7 +47,7 @@ pub enum State {
     Blocked,
 }
 
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 pub struct Delivery {
     #[serde(flatten)]
     summary: Summary,
@@ -63,12 +63,12 @@ pub struct Delivery {
     is_retried: bool,
     #[serde(skip)]
     is_blocked: bool,
-    /// When its first attempt failed.
+    /// What CleverTap has of it.
     #[serde(skip)]
-    failed_at_ms: Option<u64>,
+    accepted: Vec<Value>,
     /// What the uploads say became of a queued event.
     #[serde(skip)]
-    relayed: Option<&'static str>,
+    relayed: Option<Outcome>,
     #[serde(skip)]
     is_settled: bool,
 }
@@ -93,24 +93,11 @@ pub struct Upload {
     pub answer: String,
 }
 
-/// What happened since the last call.
-#[derive(Default, Debug, PartialEq, Eq, Serialize)]
-pub struct Load {
-    /// Webhooks that arrived.
-    pub received: u64,
-    /// Webhooks that were answered 200.
-    pub acknowledged: u64,
-    /// Events that CleverTap accepted.
-    pub accepted: u64,
-}
-
 #[derive(Default)]
 pub struct Deliveries {
     by_id: BTreeMap<u64, Delivery>,
     last_id: u64,
-    bytes: usize,
     changed: BTreeSet<u64>,
-    load: Load,
 }
 
 impl Deliveries {
@@ -129,33 +116,18 @@ impl Deliveries {
             event: text("event_name"),
             event_id,
             user: user.or_else(|| text("user_id")).or_else(|| text("anonymous_user_id")),
-            status: None,
-            outcome: None,
-            latency_ms: None,
-            attempts: 0,
-            uploads: 0,
-            state: State::Waiting,
-            next_attempt_ms: None,
+            ..Summary::default()
         };
-        self.bytes += body.len();
         let delivery = Delivery {
             summary,
             body,
-            attempts_made: VecDeque::new(),
-            uploads_made: VecDeque::new(),
             records: if is_named { Vec::new() } else { records },
             is_retried,
-            is_blocked: false,
-            failed_at_ms: None,
-            relayed: None,
-            is_settled: false,
+            ..Delivery::default()
         };
         self.by_id.insert(id, delivery);
-        while self.by_id.len() > MAX_DELIVERIES || self.bytes > MAX_BYTES {
-            let Some((_, forgotten)) = self.by_id.pop_first() else {
-                break;
-            };
-            self.bytes -= forgotten.body.len();
+        if self.by_id.len() > MAX_DELIVERIES {
+            self.by_id.pop_first();
         }
         self.changed.insert(id);
         id
@@ -177,7 +149,6 @@ impl Deliveries {
 
     /// An attempt, by its number within the delivery.
     pub fn begin(&mut self, id: u64, now: u64) -> u64 {
-        self.load.received += 1;
         self.change(id, |delivery| {
             delivery.is_blocked = false;
             delivery.is_settled = false;
@@ -197,7 +168,6 @@ impl Deliveries {
 
     /// The end of an attempt; no status is no answer.
     pub fn end(&mut self, id: u64, number: u64, status: Option<u16>, answer: String, now: u64) {
-        self.load.acknowledged += u64::from(status == Some(200));
         self.change(id, |delivery| {
             let back = delivery.summary.attempts - number;
             let made = &mut delivery.attempts_made;
@@ -214,9 +184,6 @@ impl Deliveries {
                 let summary = &mut delivery.summary;
                 (summary.status, summary.latency_ms) = (status, latency);
                 summary.outcome = Some(status.map_or("no_answer".to_owned(), |_| word(&answer)));
-                if status != Some(200) {
-                    delivery.failed_at_ms.get_or_insert(now);
-                }
             }
         });
     }
@@ -241,9 +208,6 @@ impl Deliveries {
         let no_records = Vec::new();
         let records = body["d"].as_array().unwrap_or(&no_records);
         let ids: HashSet<_> = records.iter().filter_map(id_of).collect();
-        let known = |delivery: &Delivery| {
-            delivery.uploads_made.iter().any(|other| other.number == upload.number)
-        };
         let holds = |delivery: &Delivery| match &delivery.summary.event_id {
             Some(id) if ids.contains(id) => true,
             _ => {
@@ -251,20 +215,23 @@ impl Deliveries {
                 !own.is_empty() && own.iter().all(|record| records.contains(record))
             }
         };
-        // Of several deliveries of one event, the upload is of the one that waits for it, else of the latest.
-        let mut chosen: BTreeMap<&str, (bool, u64)> = BTreeMap::new();
+        let known = |delivery: &Delivery| {
+            delivery.uploads_made.iter().any(|other| other.number == upload.number)
+        };
+        let all = self.by_id.iter();
+        let mut chosen: Vec<_> =
+            all.filter(|(_, delivery)| known(delivery)).map(|(id, _)| *id).collect();
+        // Of several deliveries of one event, a new upload is of the latest.
+        let mut latest = BTreeMap::new();
         for (id, delivery) in self.by_id.iter().filter(|(_, delivery)| holds(delivery)) {
-            let key = delivery.summary.event_id.as_deref();
-            let key = key.unwrap_or_else(|| std::str::from_utf8(&delivery.body).unwrap_or(""));
-            let waits = known(delivery) || delivery.is_in_progress() || delivery.is_queued();
-            let best = chosen.entry(key).or_insert((waits, *id));
-            if !best.0 || known(delivery) {
-                *best = (waits, *id);
-            }
+            let event = delivery.summary.event_id.as_deref().map(str::as_bytes);
+            latest.insert(event.unwrap_or(&delivery.body), *id);
         }
-        let chosen: Vec<_> = chosen.into_values().map(|(_, id)| id).collect();
+        if chosen.is_empty() {
+            chosen.extend(latest.into_values());
+        }
         for id in chosen {
-            let relayed = self.change(id, |delivery| {
+            self.change(id, |delivery| {
                 let mut made = delivery.uploads_made.iter_mut();
                 if let Some(known) = made.find(|other| other.number == upload.number) {
                     *known = upload.clone();
@@ -272,11 +239,10 @@ impl Deliveries {
                     delivery.summary.uploads += 1;
                     push(&mut delivery.uploads_made, upload.clone());
                 }
-                let verdict = verdict(upload, delivery.summary.event_id.as_deref());
-                delivery.relayed = verdict.or(delivery.relayed);
-                verdict == Some("relayed")
+                let (accepted, outcome) = judge(upload, records, delivery.summary.user.as_deref());
+                delivery.accepted.extend(accepted);
+                delivery.relayed = outcome.or(delivery.relayed);
             });
-            self.load.accepted += u64::from(relayed == Some(true));
         }
     }
 
@@ -294,7 +260,7 @@ impl Deliveries {
         let changed = ids.into_iter().filter_map(|id| {
             let delivery = self.by_id.get_mut(&id)?;
             let is_settled = match delivery.summary.state {
-                State::Done => delivery.summary.outcome.as_deref() != Some(QUEUED),
+                State::Done => !delivery.is_queued(),
                 State::Failed => true,
                 State::Waiting | State::Blocked => false,
             };
@@ -304,39 +270,16 @@ impl Deliveries {
         changed.collect()
     }
 
-    pub fn take_load(&mut self) -> Load {
-        std::mem::take(&mut self.load)
-    }
-
-    /// The users that an event blocks, since when, and how many events wait behind it.
-    pub fn blocked_users(&self) -> BTreeMap<&str, (u64, usize)> {
-        let mut users = BTreeMap::new();
-        for delivery in self.by_id.values() {
-            let since = delivery.failed_at_ms.filter(|_| delivery.summary.state == State::Waiting);
-            if let (Some(user), Some(since)) = (delivery.summary.user.as_deref(), since) {
-                users.insert(user, (since, 0));
-            }
-        }
-        for summary in self.summaries().filter(|summary| summary.state == State::Blocked) {
-            let user = summary.user.as_deref().and_then(|user| users.get_mut(user));
-            if let Some((_, waiting)) = user {
-                *waiting += 1;
-            }
-        }
-        users
-    }
-
     pub fn clear(&mut self) {
         self.by_id.clear();
         self.changed.clear();
-        self.bytes = 0;
     }
 
     fn change<T>(&mut self, id: u64, change: impl FnOnce(&mut Delivery) -> T) -> Option<T> {
         let delivery = self.by_id.get_mut(&id)?;
         let result = change(delivery);
         if let (true, Some(relayed)) = (delivery.is_queued(), delivery.relayed) {
-            delivery.summary.outcome = Some(relayed.to_owned());
+            delivery.summary.outcome = Some(relayed.row().word.to_owned());
         }
         delivery.summary.state = delivery.state();
         self.changed.insert(id);
@@ -353,6 +296,11 @@ impl Delivery {
         &self.body
     }
 
+    /// The records that CleverTap accepted.
+    pub fn accepted(&self) -> &[Value] {
+        &self.accepted
+    }
+
     pub fn is_acknowledged(&self) -> bool {
         self.summary.status == Some(200)
     }
@@ -362,7 +310,7 @@ impl Delivery {
     }
 
     fn is_queued(&self) -> bool {
-        self.summary.outcome.as_deref() == Some(QUEUED)
+        self.summary.outcome.as_deref() == Some(Outcome::Queued.row().word)
     }
 
     fn state(&self) -> State {
@@ -393,19 +341,32 @@ impl Upload {
     }
 }
 
-/// What CleverTap's answer means for the event: nothing unless it is a 200.
-fn verdict(upload: &Upload, event_id: Option<&str>) -> Option<&'static str> {
-    let answer: Value = serde_json::from_str(&upload.answer).unwrap_or_default();
-    let refused = answer["unprocessed"].as_array();
-    let is_own = |refused: &Value| id_of(&refused["record"]).as_deref() == event_id;
-    match (upload.status, answer["status"].as_str()) {
-        (Some(200), Some("success")) => Some("relayed"),
-        (Some(200), Some("partial")) if !refused.is_some_and(|all| all.iter().any(is_own)) => {
-            Some("relayed")
+/// The records of this user that CleverTap accepted, and what becomes of the event that came with them; nothing if it is
+/// uploaded again. An upload has one event of a user.
+fn judge(upload: &Upload, records: &[Value], user: Option<&str>) -> (Vec<Value>, Option<Outcome>) {
+    let roles: Vec<_> = records.iter().map(stand_ins::role).collect();
+    let status = upload.status.unwrap_or_default();
+    let verdicts = match response::read(status, Some(upload.answer.as_bytes()), &roles) {
+        Response::Verdicts(verdicts) => verdicts,
+        Response::Refused(code) => {
+            return (Vec::new(), Some(Outcome::DeadLettered(Permanent::Refused(code))));
         }
-        (Some(200), Some("partial" | "fail")) => Some("dead_lettered"),
-        _ => None,
+        Response::Unclear => return (Vec::new(), Some(Outcome::DeadLettered(Permanent::Unclear))),
+        _ => return (Vec::new(), None),
+    };
+    let (mut accepted, mut outcome) = (Vec::new(), Some(Outcome::Relayed));
+    for ((record, role), verdict) in records.iter().zip(roles).zip(verdicts) {
+        match verdict {
+            _ if user != Some(stand_ins::user(record)) => {}
+            Verdict::Accepted => accepted.push(record.clone()),
+            Verdict::Refused(code) if role.is_required() => {
+                outcome = Some(Outcome::DeadLettered(Permanent::Refused(code)));
+            }
+            _ if role.is_required() => return (accepted, None),
+            _ => {}
+        }
     }
+    (accepted, outcome)
 }
 
 fn id_of(record: &Value) -> Option<String> {
@@ -475,8 +436,6 @@ mod tests {
         attempt(&mut deliveries, id, Some(200), "relayed", 30);
         check(&deliveries, id, State::Done, "relayed", (2, 0));
         assert_eq!(deliveries.find_open(&body("e-1")), None);
-        let load = Load { received: 2, acknowledged: 1, accepted: 0 };
-        assert_eq!(deliveries.take_load(), load);
         let changed = deliveries.take_changed();
         assert_eq!(changed.len(), 1);
         assert!(changed[0].1, "it has settled");
@@ -497,20 +456,26 @@ mod tests {
         deliveries.end(second, number, Some(200), r#"{"status":"relayed"}"#.to_owned(), 32);
         check(&deliveries, first, State::Done, "relayed", (1, 0));
         check(&deliveries, second, State::Done, "relayed", (1, 1));
-        assert_eq!(deliveries.take_load().accepted, 1);
+        let accepted = [first, second].map(|id| deliveries.get(id).expect("one").accepted().len());
+        assert_eq!(accepted, [0, 1]);
     }
 
     #[test]
     fn a_queued_event_is_relayed_once_clevertap_has_it_and_dead_lettered_if_refused() {
         let mut deliveries = Deliveries::default();
-        let ids = ["e-1", "e-2"].map(|name| {
-            let id = deliveries.open(body(name), vec![event(name)], false, 10);
+        let ids = [("e-1", "u-1"), ("e-2", "u-2")].map(|(name, user)| {
+            let mut record = event(name);
+            record["identity"] = json!(user);
+            let id = deliveries.open(body(name), vec![record], false, 10);
             attempt(&mut deliveries, id, Some(200), "queued", 20);
             id
         });
         assert!(deliveries.take_changed().iter().all(|(_, has_settled)| !has_settled));
-        let answer = json!({ "status": "partial", "unprocessed": [{ "record": event("e-2") }] });
-        deliveries.upload(&uploaded(0, &[event("e-1"), event("e-2")], Some(200), &answer));
+        let refused = json!({ "code": 513, "error": "record number : 2", "record": event("e-2") });
+        let answer = json!({ "status": "partial", "unprocessed": [refused] });
+        let mut other = event("e-2");
+        other["identity"] = json!("u-2");
+        deliveries.upload(&uploaded(0, &[event("e-1"), other], Some(200), &answer));
         check(&deliveries, ids[0], State::Done, "relayed", (1, 1));
         check(&deliveries, ids[1], State::Done, "dead_lettered", (1, 1));
         assert!(deliveries.take_changed().iter().all(|(_, has_settled)| *has_settled));
@@ -528,21 +493,6 @@ mod tests {
     }
 
     #[test]
-    fn an_event_that_is_retried_blocks_its_users_next_ones() {
-        let mut deliveries = Deliveries::default();
-        let ids =
-            ["e-1", "e-2"].map(|name| deliveries.open(body(name), vec![event(name)], true, 10));
-        deliveries.block(ids[1]);
-        attempt(&mut deliveries, ids[0], None, "", 20);
-        deliveries.schedule(ids[0], 99);
-        check(&deliveries, ids[0], State::Waiting, "no_answer", (1, 0));
-        assert_eq!(deliveries.get(ids[1]).expect("a delivery").summary().state, State::Blocked);
-        assert_eq!(deliveries.blocked_users(), BTreeMap::from([("u-1", (22, 1))]));
-        attempt(&mut deliveries, ids[0], Some(200), "relayed", 99);
-        assert!(deliveries.blocked_users().is_empty());
-    }
-
-    #[test]
     fn the_oldest_deliveries_are_forgotten() {
         let mut deliveries = Deliveries::default();
         for number in 0..=MAX_DELIVERIES {
@@ -550,7 +500,5 @@ mod tests {
         }
         assert_eq!(deliveries.summaries().count(), MAX_DELIVERIES);
         assert!(deliveries.get(1).is_none());
-        deliveries.open(vec![b' '; MAX_BYTES].into(), Vec::new(), false, 10);
-        assert_eq!(deliveries.summaries().count(), 1);
     }
 }

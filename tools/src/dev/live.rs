@@ -1,13 +1,13 @@
-//! What the page shows, as it changes: deliveries, users and load. It passes webhooks to the function and notes what
+//! What the page shows, as it changes: deliveries and users. It passes webhooks to the function and notes what
 //! CleverTap got. It does not know who sends a webhook, nor what the page looks like.
 
-use super::deliveries::{Deliveries, Load, Summary, Upload};
+use super::deliveries::{Deliveries, Delivery, Upload};
 use super::purchasely::Purchasely;
 use super::settings::Settings;
 use super::users::Users;
-use crate::send::with_causes;
-use crate::stand_ins::StandIns;
-use crate::{Unusable, http_client};
+use crate::destination::with_causes;
+use crate::stand_ins::{StandIns, in_words};
+use crate::{Unusable, http_client, print};
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, header};
 use serde_json::{Value, json};
@@ -22,7 +22,7 @@ const COMPILING: Duration = Duration::from_mins(15);
 /// Uploads and records that CleverTap keeps until they are noted here. It has at most 15 uploads in progress.
 const MAX_UPLOADS: usize = 200;
 const MAX_RECORDS: usize = 1000;
-/// Changes that a page which is slow to read them may be behind; then it gets everything again.
+/// Changes that a page which is slow to read them may be behind; then it connects again.
 const MAX_BEHIND: usize = 4096;
 
 pub struct Live {
@@ -41,7 +41,8 @@ pub struct Live {
     slots: Semaphore,
     changes: broadcast::Sender<Change>,
     pub http: reqwest::Client,
-    output: Output,
+    /// What standard output has of each webhook that settles.
+    output: Option<Output>,
 }
 
 /// What is known of CleverTap.
@@ -52,11 +53,9 @@ struct Noted {
     next_record: usize,
 }
 
-/// What standard output has of each delivery.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Output {
-    Nothing,
-    Plain,
+    Lines,
     Json,
 }
 
@@ -75,7 +74,7 @@ impl Live {
         stand_ins: StandIns,
         public_url: String,
         function_origin: String,
-        output: Output,
+        output: Option<Output>,
     ) -> Result<Arc<Self>, Unusable> {
         stand_ins.clevertap.keep_latest(MAX_UPLOADS, MAX_RECORDS);
         Ok(Arc::new(Self {
@@ -97,7 +96,7 @@ impl Live {
 
     /// Watches everything, for ever.
     pub async fn run(self: Arc<Self>) {
-        tokio::join!(self.watch_function(), self.watch_clevertap(), self.watch_load());
+        tokio::join!(self.watch_function(), self.watch_clevertap());
     }
 
     /// Reads or changes the deliveries; the changes are published in their order.
@@ -106,8 +105,8 @@ impl Live {
         let result = act(&mut deliveries);
         for (summary, has_settled) in deliveries.take_changed() {
             self.publish("delivery", &json!(summary));
-            if has_settled {
-                self.print(&summary);
+            if let Some(delivery) = deliveries.get(summary.id).filter(|_| has_settled) {
+                self.print(delivery);
             }
         }
         result
@@ -145,11 +144,16 @@ impl Live {
         self.purchasely.forget();
     }
 
-    /// Sends a webhook of this delivery to the function and notes the answer.
-    pub async fn attempt(&self, id: u64, webhook: Request<Bytes>, patience: Duration) -> Answer {
+    /// Notes an attempt of this delivery, and the function's answer.
+    pub async fn attempt(
+        &self,
+        id: u64,
+        answering: impl Future<Output = Answer>,
+        patience: Duration,
+    ) -> Answer {
         let number = self.deliveries(|deliveries| deliveries.begin(id, now_ms()));
         let late = |_| format!("the function did not answer within {patience:?}");
-        let answer = tokio::time::timeout(patience, self.forward(webhook)).await.map_err(late);
+        let answer = tokio::time::timeout(patience, answering).await.map_err(late);
         let answer = answer.and_then(|answer| answer);
         let (status, text) = match &answer {
             Ok(answer) => (
@@ -198,7 +202,7 @@ impl Live {
     }
 
     /// Notes the uploads and records that are not noted yet.
-    fn note_clevertap(&self) {
+    pub fn note_clevertap(&self) {
         let clevertap = &self.stand_ins.clevertap;
         let mut noted = self.noted.lock().expect("no thread panics");
         let uploads = clevertap.uploads();
@@ -222,46 +226,31 @@ impl Live {
         }
     }
 
-    /// Once a second while something happens, and once more.
-    async fn watch_load(&self) {
-        let mut was_busy = false;
-        loop {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            let (load, blocked_users) = self.deliveries(|deliveries| {
-                (deliveries.take_load(), deliveries.blocked_users().len())
-            });
-            let depth = self.stand_ins.depth();
-            let is_busy = load != Load::default() || blocked_users > 0 || depth.unwrap_or(0) > 0;
-            if is_busy || was_busy {
-                let mut data = json!(load);
-                data["at_ms"] = json!(now_ms());
-                data["depth"] = json!(depth);
-                data["blocked_users"] = json!(blocked_users);
-                self.publish("load", &data);
-            }
-            was_busy = is_busy;
-        }
-    }
-
     fn publish(&self, event: &'static str, data: &Value) {
         // Without a page there is nobody to receive it.
         let _ = self.changes.send(Change { event, data: data.to_string() });
     }
 
-    fn print(&self, summary: &Summary) {
+    fn print(&self, delivery: &Delivery) {
+        let (summary, accepted) = (delivery.summary(), delivery.accepted());
         match self.output {
-            Output::Nothing => {}
-            Output::Json => println!("{}", json!(summary)),
-            Output::Plain => {
+            None => {}
+            Some(Output::Json) => {
+                let mut line = json!(summary);
+                line["accepted"] = json!(accepted);
+                print(&format!("{line}\n"));
+            }
+            Some(Output::Lines) => {
                 let status = summary.status.map_or("---".to_owned(), |status| status.to_string());
                 let text = |text: &Option<String>| text.clone().unwrap_or("-".to_owned());
-                println!(
-                    "{status}  {:<34}  {:<13}  {:>5} ms  {}",
-                    text(&summary.event),
-                    text(&summary.outcome),
-                    summary.latency_ms.unwrap_or(0),
-                    text(&summary.user)
-                );
+                let (event, user, took) =
+                    (text(&summary.event), text(&summary.user), summary.latency_ms.unwrap_or(0));
+                let words = if accepted.is_empty() {
+                    text(&summary.outcome)
+                } else {
+                    in_words(accepted, &event)
+                };
+                print(&format!("{status}  {event:<34}  {took:>4} ms  {user:<6}  {words}\n"));
             }
         }
     }

@@ -46,5 +46,5 @@ async fn pass(State(live): State<Arc<Live>>, request: Request) -> Response {
 async fn deliver(live: &Live, webhook: Request<Bytes>) -> Answer {
     let open = live.deliveries(|deliveries| deliveries.find_open(webhook.body()));
     let id = open.unwrap_or_else(|| live.open(webhook.body().clone(), false));
-    live.attempt(id, webhook, PATIENCE).await
+    live.attempt(id, live.forward(webhook), PATIENCE).await
 }

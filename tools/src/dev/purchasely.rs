@@ -2,39 +2,35 @@
 //! the one before. It does not know what a webhook causes.
 
 use super::live::{Live, now_ms};
+use crate::saved::iso8601;
 use bytes::Bytes;
 use http::Request;
 use serde_json::{Map, Value, json};
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use testkit::cargo_lambda::PATH;
 use testkit::harness::now_seconds;
 use testkit::simulation::{READ_TIMEOUT, RETRIES, delay_after};
 use testkit::webhook::{SAMPLE_SHARED_SECRET, Webhook};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::sync::watch;
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
 const SPEED: u32 = 60;
-/// Users of a flood.
-const FLOOD_USERS: usize = 200;
 
 pub struct Purchasely {
-    /// The deliveries of each user that are not acknowledged, in their order.
-    queues: Mutex<HashMap<String, VecDeque<u64>>>,
+    /// What sends the latest event of each user.
+    latest: Mutex<HashMap<String, JoinHandle<()>>>,
     /// How many times faster than the published schedule it retries.
     speed: watch::Sender<u32>,
-    flood: Mutex<Option<AbortHandle>>,
 }
 
 impl Default for Purchasely {
     fn default() -> Self {
         Self {
-            queues: Mutex::default(),
+            latest: Mutex::default(),
             speed: watch::Sender::new(SPEED),
-            flood: Mutex::default(),
         }
     }
 }
@@ -53,34 +49,27 @@ impl Purchasely {
     pub fn forget(&self) {
         self.speed.send_modify(|_| {});
     }
-
-    /// Replaces the flood: `per_second` events of many users for `seconds`.
-    pub fn flood(&self, live: &Arc<Live>, samples: Vec<String>, per_second: u32, seconds: u32) {
-        let task = tokio::spawn(flood(Arc::clone(live), samples, per_second, seconds));
-        let before = self.flood.lock().expect("no thread panics").replace(task.abort_handle());
-        before.inspect(AbortHandle::abort);
-    }
 }
 
 /// Sends an event after those of its user that were sent before.
 pub fn send(live: &Arc<Live>, body: Bytes) -> u64 {
     let id = live.open(body, true);
     let user = live.deliveries(|deliveries| deliveries.get(id)?.summary().user.clone());
-    let live = Arc::clone(live);
-    let Some(user) = user else {
-        tokio::spawn(async move { deliver(&live, id).await });
-        return id;
-    };
-    let mut queues = live.purchasely.queues.lock().expect("no thread panics");
-    let queue = queues.entry(user.clone()).or_default();
-    queue.push_back(id);
-    if queue.len() > 1 {
-        // Before the queues are free, so that its turn comes later.
+    let mut latest = live.purchasely.latest.lock().expect("no thread panics");
+    let before = user.as_ref().and_then(|user| latest.remove(user));
+    if before.as_ref().is_some_and(|before| !before.is_finished()) {
         live.deliveries(|deliveries| deliveries.block(id));
-        return id;
     }
-    drop(queues);
-    tokio::spawn(async move { release(&live, user).await });
+    let own = Arc::clone(live);
+    let sending = tokio::spawn(async move {
+        if let Some(before) = before {
+            let _ = before.await;
+        }
+        deliver(&own, id).await;
+    });
+    if let Some(user) = user {
+        latest.insert(user, sending);
+    }
     id
 }
 
@@ -103,16 +92,8 @@ pub fn curl(url: &str, body: &Bytes) -> String {
 /// The event with an id of its own that happens at the present time.
 pub fn fresh(body: &str) -> String {
     let now = now_ms();
-    let (a, b) = (fastrand::u64(..), fastrand::u64(..));
-    let (a_1, a_2) = (a >> 32, (a >> 16) & 0xffff);
-    let id = format!(
-        "{a_1:08x}-{a_2:04x}-4{:03x}-8{:03x}-{:012x}",
-        a & 0xfff,
-        b >> 52,
-        b & 0xffff_ffff_ffff
-    );
-    let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(now) * 1_000_000);
-    let moment = moment.ok().and_then(|moment| moment.format(&Rfc3339).ok());
+    let moment = i64::try_from(now).ok().and_then(iso8601);
+    let id = format!("{:032x}", fastrand::u128(..));
     let mut body = with_field(body, "event_id", &json!(id));
     for (name, value) in [("event_created_at", json!(moment)), ("event_created_at_ms", json!(now))]
     {
@@ -135,15 +116,6 @@ fn with_field(body: &str, name: &str, value: &Value) -> String {
     match body.trim_start().strip_prefix('{') {
         Some(rest) if !fields.is_empty() => format!("{{\n  {key}: {value},{rest}"),
         _ => body.to_owned(),
-    }
-}
-
-/// Sends a user's events, one after the other, until there is none.
-async fn release(live: &Arc<Live>, user: String) {
-    let mut next = live.purchasely.next(&user, false);
-    while let Some(id) = next {
-        deliver(live, id).await;
-        next = live.purchasely.next(&user, true);
     }
 }
 
@@ -172,7 +144,7 @@ async fn post(live: &Live, id: u64, body: Bytes) -> Option<u16> {
         webhook = webhook.header(name, value);
     }
     let webhook = webhook.body(body).expect("the headers of a signature are valid");
-    let answer = live.attempt(id, webhook, READ_TIMEOUT).await;
+    let answer = live.attempt(id, live.forward(webhook), READ_TIMEOUT).await;
     answer.ok().map(|answer| answer.status().as_u16())
 }
 
@@ -202,34 +174,6 @@ fn open_body(live: &Live, id: u64) -> Option<Bytes> {
     })
 }
 
-async fn flood(live: Arc<Live>, samples: Vec<String>, per_second: u32, seconds: u32) {
-    let mut ticks = tokio::time::interval(Duration::from_secs(1) / per_second.max(1));
-    for _ in 0..per_second * seconds {
-        ticks.tick().await;
-        let user = format!("flood-{}", fastrand::usize(..FLOOD_USERS));
-        if let Some(sample) = fastrand::choice(&samples) {
-            let body = with_field(&fresh(sample), "user_id", &json!(user));
-            send(&live, body.into());
-        }
-    }
-}
-
-impl Purchasely {
-    /// The first delivery of a user, after the one before is removed.
-    fn next(&self, user: &str, is_settled: bool) -> Option<u64> {
-        let mut queues = self.queues.lock().expect("no thread panics");
-        let queue = queues.get_mut(user)?;
-        if is_settled {
-            queue.pop_front();
-        }
-        let next = queue.front().copied();
-        if next.is_none() {
-            queues.remove(user);
-        }
-        next
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -239,7 +183,7 @@ mod tests {
         let body = "{ \"event_name\": \"A\", \"event_id\" : \"old\",\n \"event_created_at_ms\": 1, \"n\": 1 }";
         let fresh = fresh(body);
         let fields: Value = serde_json::from_str(&fresh).expect("JSON");
-        assert_eq!(fields["event_id"].as_str().map(str::len), Some(36));
+        assert_eq!(fields["event_id"].as_str().map(str::len), Some(32));
         assert!(fields["event_created_at_ms"].as_u64() > Some(1_700_000_000_000), "{fresh}");
         assert_eq!(fields["n"], 1);
         let back = with_field(&fresh, "event_id", &json!("old"));

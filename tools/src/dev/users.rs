@@ -1,13 +1,13 @@
 //! The users of CleverTap as the accepted records made them. Pure; it does not know where records come from.
 
-use crate::stand_ins::{Kind, user};
+use crate::stand_ins::{role, user};
+use purchasely_clevertap::clevertap::Role;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::collections::{HashMap, VecDeque};
 use testkit::world::clevertap::apply;
 
-/// The users that were seen last are kept, and of each the latest events.
-const MAX_USERS: usize = 500;
+/// Of each user the latest events are kept.
 const MAX_EVENTS: usize = 30;
 
 #[derive(Default)]
@@ -45,12 +45,6 @@ struct Total {
 impl Users {
     pub fn accept(&mut self, record: &Value, now: u64) {
         let id = user(record);
-        if self.0.len() == MAX_USERS && !self.0.contains_key(id) {
-            let oldest = self.0.values().min_by_key(|user| user.last_seen_ms);
-            if let Some(oldest) = oldest.map(|user| user.id.clone()) {
-                self.0.remove(&oldest);
-            }
-        }
         let user = self.0.entry(id.to_owned()).or_default();
         user.id = id.to_owned();
         user.last_seen_ms = now;
@@ -75,8 +69,8 @@ impl Users {
 
 impl User {
     fn accept(&mut self, record: &Value) {
-        let kind = Kind::of(record);
-        if kind == Kind::Profile {
+        let role = role(record);
+        if role == Role::Profile {
             let changes = record["profileData"].as_object().into_iter().flatten();
             changes.for_each(|(name, change)| apply(&mut self.profile, name, change));
             return;
@@ -89,7 +83,7 @@ impl User {
             name: name.clone(),
             ts: ts.clone(),
             properties: properties.clone(),
-            is_revenue: kind == Kind::Revenue,
+            is_revenue: role == Role::Revenue,
             is_duplicate: self.events.iter().any(is_same),
         };
         if event.is_revenue {
@@ -145,17 +139,5 @@ mod tests {
             .map(|event| [&event["is_revenue"], &event["is_duplicate"]].map(|flag| flag == true))
             .collect();
         assert_eq!(events, [[false, false], [false, true], [true, false], [true, false]]);
-    }
-
-    #[test]
-    fn the_users_that_were_seen_last_are_kept() {
-        let mut users = Users::default();
-        for number in 0..=MAX_USERS {
-            let record = json!({ "evtName": "A", "identity": format!("u-{number}") });
-            users.accept(&record, number as u64);
-        }
-        assert!(users.get("u-0").is_none());
-        assert_eq!(users.list().len(), MAX_USERS);
-        assert_eq!(users.list()[0].id, format!("u-{MAX_USERS}"));
     }
 }

@@ -30,7 +30,8 @@ mod operation {
     pub const TIME_TO_LIVE: Operation = ("dynamodb describe-time-to-live --table-name", Id::ClaimsTableMissing);
 }
 
-/// What the function needs of each resource; a field that AWS leaves out is empty.
+/// What the function needs of each resource; a field that AWS leaves out is empty. The values are the template's: the
+/// function does not know how it is deployed.
 #[rustfmt::skip]
 mod needs {
     use super::{EXPIRES_AT, Id, KEY, Need, Rule::{AtLeast, Is, Not}};

@@ -2,7 +2,7 @@
 //! answer is compared with this machine's clock. It does not know what serves an address.
 
 use super::finding::{Findings, Id};
-use crate::send::with_causes;
+use crate::destination::{printable, with_causes};
 use http::{HeaderMap, HeaderValue, header};
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
@@ -14,7 +14,6 @@ use time::{OffsetDateTime, format_description::well_known::Rfc2822};
 
 /// API Gateway answers within 9.5 s.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
-const MAX_SHOWN_CHARS: usize = 200;
 /// From here on a signature with a short tolerance is refused.
 const CLOCK_WARNING: Duration = Duration::from_mins(1);
 /// From here on AWS refuses what this machine signs.
@@ -153,8 +152,7 @@ async fn post(
     clock(url.as_str(), response.headers(), sent, findings);
     let status = response.status().as_u16();
     let text = response.text().await?;
-    let shown = text.trim().chars().filter(|c| !c.is_control());
-    Ok((status, shown.take(MAX_SHOWN_CHARS).collect()))
+    Ok((status, printable(&text)))
 }
 
 /// Judges this machine's clock by the first answer with a `Date`.

@@ -148,7 +148,7 @@ checks! {
     SecretKeyUnusable "secret_key_unusable" Warning "The function ignores this key."
         "Correct the value or remove the key, and store the JSON again.";
     SecretKeyUnknown "secret_key_unknown" Warning "The function does not read these keys: a typing error?"
-        "Use clevertap_passcode, purchasely_shared_secret, purchasely_shared_secret_previous, clevertap_sandbox_passcode.";
+        "Compare them with docs/settings.md, or remove them.";
     SandboxPasscodeMissing "sandbox_passcode_missing" Error "CLEVERTAP_SANDBOX_ACCOUNT_ID is set, but the secret has no clevertap_sandbox_passcode: testers' events are answered 503."
         "Add the sandbox account's passcode to the JSON and store it again.";
 }

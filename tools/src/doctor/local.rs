@@ -3,7 +3,7 @@
 
 use super::aws;
 use super::finding::{Findings, Id};
-use purchasely_clevertap::aws::secret::Secret;
+use purchasely_clevertap::aws::secret::{self, Secret};
 use purchasely_clevertap::config::{Config, SETTINGS, SignaturePolicy};
 use purchasely_clevertap::json;
 use std::collections::BTreeMap;
@@ -16,12 +16,6 @@ use tokio::process::Command;
 const VERSION_TIMEOUT: Duration = Duration::from_secs(30);
 /// Prefixes of variables that Lambda, its runtime or the AWS SDK read.
 const FOREIGN_PREFIXES: [&str; 3] = ["AWS_", "RUST_", "_LAMBDA"];
-const SECRET_KEYS: [&str; 4] = [
-    "clevertap_passcode",
-    "purchasely_shared_secret",
-    "purchasely_shared_secret_previous",
-    "clevertap_sandbox_passcode",
-];
 
 pub type Variables = BTreeMap<String, String>;
 type Version = [u32; 3];
@@ -180,7 +174,7 @@ pub fn secret(
         .flat_map(json::Object::iter)
         .filter(|(_, value)| value.as_text() != Some(""))
         .map(|(key, _)| key)
-        .partition(|key| SECRET_KEYS.contains(key));
+        .partition(|key| secret::KEYS.contains(key));
     if !unknown.is_empty() {
         // Not by name: if key and value were swapped, the name is the secret.
         let what = format!("{} of its keys are not read", unknown.len());

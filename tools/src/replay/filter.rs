@@ -1,6 +1,6 @@
 //! Chooses among saved events by name and time. It does not know where they come from.
 
-use super::saved::Saved;
+use crate::saved::Saved;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 #[derive(clap::Args)]

@@ -1,9 +1,11 @@
 //! One run through saved events: in order, at a limited rate, and past a failed event only for other users.
 //! It does not know how an event reaches its receiver.
 
-use super::destination::{Destination, Failure, Scope, Settled};
-use super::saved::Saved;
+use super::Options;
 use super::state::State;
+use crate::destination::{Destination, Failure, Scope, Settled};
+use crate::saved::Saved;
+use purchasely_clevertap::outcome;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -60,18 +62,22 @@ pub struct Summary {
 
 pub struct Run<'r> {
     destination: &'r Destination,
-    retries: u32,
+    options: &'r Options,
     attempts: Interval,
     stop: watch::Receiver<bool>,
 }
 
 impl<'r> Run<'r> {
-    /// At most `rate` attempts per second. When `stop` becomes true the run ends after the current attempt.
-    pub fn new(to: &'r Destination, rate: f64, retries: u32, stop: watch::Receiver<bool>) -> Self {
-        let mut attempts = interval(Duration::from_secs_f64(1.0 / rate));
+    /// When `stop` becomes true the run ends after the current attempt.
+    pub fn new(
+        destination: &'r Destination,
+        options: &'r Options,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
+        let mut attempts = interval(Duration::from_secs_f64(1.0 / options.rate));
         // No burst after a slow answer.
         attempts.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { destination: to, retries, attempts, stop }
+        Self { destination, options, attempts, stop }
     }
 
     /// Sends the events that the state does not contain; `report` is called for each event.
@@ -98,7 +104,7 @@ impl<'r> Run<'r> {
             match &outcome {
                 Outcome::Settled(settled) => {
                     failures_in_a_row = 0;
-                    if !settled.is_dry_run()
+                    if settled.outcome() != Some(outcome::Outcome::DryRun)
                         && let Err(error) = state.add(event.key(), settled.0.clone())
                     {
                         end = End::StateLost(error.to_string());
@@ -133,11 +139,11 @@ impl<'r> Run<'r> {
                 Ok(_) = self.stop.wait_for(|&stop| stop) => return Outcome::NotSent,
                 _ = self.attempts.tick() => {}
             }
-            let failure = match self.destination.send(event).await {
+            let failure = match self.destination.send(event, self.options.profiles).await {
                 Ok(settled) => return Outcome::Settled(settled),
                 Err(failure) => failure,
             };
-            if failure.scope != Scope::Attempt || attempt == self.retries {
+            if failure.scope != Scope::Attempt || attempt == self.options.retries {
                 return Outcome::Failed(failure);
             }
             tokio::select! {
@@ -166,8 +172,10 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Settled(Settled(words)) => f.write_str(words),
-            Self::Skipped(settled) => match settled.word() {
-                word @ ("ignored" | "dead_lettered") => write!(f, "skipped ({word})"),
+            Self::Skipped(settled) => match settled.outcome() {
+                Some(end @ (outcome::Outcome::Ignored(_) | outcome::Outcome::DeadLettered(_))) => {
+                    write!(f, "skipped ({})", end.row().word)
+                }
                 _ => f.write_str("skipped"),
             },
             Self::Failed(Failure { status, .. }) => write!(f, "failed ({status})"),
@@ -181,10 +189,10 @@ impl Summary {
     pub fn add(&mut self, outcome: &Outcome) {
         *self.outcomes.entry(outcome.to_string()).or_default() += 1;
         let class = match outcome {
-            Outcome::Settled(settled) | Outcome::Skipped(settled) => match settled.word() {
-                "ignored" => &mut self.ignored,
-                "dead_lettered" => &mut self.dead_lettered,
-                _ if settled.is_dry_run() => &mut self.only_checked,
+            Outcome::Settled(settled) | Outcome::Skipped(settled) => match settled.outcome() {
+                Some(outcome::Outcome::Ignored(_)) => &mut self.ignored,
+                Some(outcome::Outcome::DeadLettered(_)) => &mut self.dead_lettered,
+                Some(outcome::Outcome::DryRun) => &mut self.only_checked,
                 _ => &mut self.delivered,
             },
             Outcome::Failed(_) | Outcome::Blocked | Outcome::NotSent => &mut self.undelivered,

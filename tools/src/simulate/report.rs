@@ -2,6 +2,7 @@
 //! It does not know how a world is judged.
 
 use crate::Unusable;
+use crate::svg::{self, LEFT, TOP, WIDTH};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
@@ -22,17 +23,12 @@ pub struct Report {
     pub events: usize,
     pub failed: usize,
     problems: Vec<String>,
-    requests: usize,
-    kills: usize,
-    throttled: usize,
-    dead_letters: usize,
-    faults: BTreeMap<&'static str, usize>,
-    duplicates: BTreeMap<&'static str, usize>,
+    /// By what is counted.
+    counts: BTreeMap<String, usize>,
     /// The first long world of each mode, by the mode's name.
     curves: BTreeMap<&'static str, Curves>,
     deepest_backlog: usize,
     longest_block: Duration,
-    long_events: BTreeMap<&'static str, usize>,
 }
 
 /// What is under way in a world, at each step.
@@ -50,17 +46,23 @@ impl Report {
         let command = run.scenario.command();
         self.problems
             .extend(run.problems.iter().map(|problem| format!("{command}: {problem}")));
-        self.requests += run.requests.len();
-        self.kills += run.kills;
-        self.throttled += run.throttled;
-        self.dead_letters += run.dead_letters;
-        for (total, of_run) in
-            [(&mut self.faults, &run.faults), (&mut self.duplicates, &run.duplicates)]
-        {
-            for (kind, count) in of_run {
-                *total.entry(kind).or_default() += count;
-            }
-        }
+        let prefixed = |prefix: &'static str, counts: &BTreeMap<&str, usize>| {
+            let counts = counts.iter();
+            counts
+                .map(|(kind, count)| (format!("{prefix}: {kind}"), *count))
+                .collect::<Vec<_>>()
+        };
+        let of_run = [
+            ("environments killed or timed out", run.kills),
+            ("events that were a dead letter", run.dead_letters),
+            ("requests of the function", run.requests.len()),
+            ("webhooks that Lambda refused because no environment was free", run.throttled),
+        ];
+        let of_run = of_run.map(|(what, count)| (what.to_owned(), count)).into_iter();
+        let of_run = of_run
+            .chain(prefixed("fault", &run.faults))
+            .chain(prefixed("duplicate record", &run.duplicates));
+        of_run.for_each(|(what, count)| *self.counts.entry(what).or_default() += count);
         let blocks = run.history.iter().filter_map(History::block);
         self.longest_block = blocks.chain([self.longest_block]).max().unwrap_or_default();
         let curves = Curves::of(&run.history);
@@ -68,7 +70,8 @@ impl Report {
         self.deepest_backlog = self.deepest_backlog.max(deepest);
         if run.scenario.length == Length::Long {
             let mode = run.scenario.mode();
-            *self.long_events.entry(mode).or_default() += run.history.len();
+            let what = format!("events in worlds of 20,000, {mode} mode");
+            *self.counts.entry(what).or_default() += run.history.len();
             self.curves.entry(mode).or_insert(curves);
         }
     }
@@ -89,31 +92,16 @@ impl Report {
     }
 
     fn text(&self, took: Duration) -> String {
-        let mut rows = vec![
-            ("worlds".to_owned(), grouped(self.worlds)),
-            ("events".to_owned(), grouped(self.events)),
-        ];
-        if let Some(first) = self.first_seed {
-            rows.insert(0, ("first seed".to_owned(), first.to_string()));
-        }
-        for (mode, events) in &self.long_events {
-            rows.push((format!("of them in worlds of 20,000, {mode} mode"), grouped(*events)));
-        }
-        rows.push(("requests of the function".to_owned(), grouped(self.requests)));
-        for (kind, count) in &self.faults {
-            rows.push((format!("fault: {kind}"), grouped(*count)));
-        }
-        rows.push(("environments killed or timed out".to_owned(), grouped(self.kills)));
-        let throttled = "webhooks that Lambda refused because no environment was free";
-        rows.push((throttled.to_owned(), grouped(self.throttled)));
-        rows.push(("events that were a dead letter".to_owned(), grouped(self.dead_letters)));
-        for (cause, count) in &self.duplicates {
-            rows.push((format!("duplicate record: {cause}"), grouped(*count)));
-        }
-        rows.push(("most events in flight at once".to_owned(), grouped(self.deepest_backlog)));
+        let seed = self.first_seed.map(|first| ("first seed", first.to_string()));
+        let totals = [("worlds", grouped(self.worlds)), ("events", grouped(self.events))];
+        let counts = self.counts.iter().map(|(what, count)| (what.as_str(), grouped(*count)));
         let minutes = self.longest_block.as_secs() / 60;
-        rows.push(("longest block of a user".to_owned(), format!("{minutes} min")));
-        rows.push(("worlds that broke a guarantee".to_owned(), grouped(self.failed)));
+        let ends = [
+            ("most events in flight at once", grouped(self.deepest_backlog)),
+            ("longest block of a user", format!("{minutes} min")),
+            ("worlds that broke a guarantee", grouped(self.failed)),
+        ];
+        let rows = seed.into_iter().chain(totals).chain(counts).chain(ends);
         let mut text = format!(
             "{} minutes on this machine.\n\n| what | how many |\n|---|---:|\n",
             took.as_secs() / 60
@@ -166,28 +154,10 @@ fn grouped(number: usize) -> String {
     groups.collect::<Vec<_>>().join(",")
 }
 
-/// Colours follow the reader's preference for light or dark.
-const STYLE: &str = r#"<style>
-text { font: 13px system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif; fill: #1f2328; }
-.title { font-weight: 600; }
-.note { font-size: 12px; fill: #59636e; }
-polyline { fill: none; stroke-width: 1.5; }
-.direct { stroke: #d9622b; }
-.queue { stroke: #3a78b5; stroke-dasharray: 5 2; }
-line { stroke: #d1d9e0; }
-@media (prefers-color-scheme: dark) {
-  text { fill: #f0f6fc; }
-  .note { fill: #9198a1; }
-  .direct { stroke: #f08250; }
-  .queue { stroke: #6aa9e9; }
-  line { stroke: #3d444d; }
-}
-</style>"#;
-const WIDTH: usize = 860;
-const LEFT: usize = 60;
-const PANEL: usize = 130;
+/// The lower edge of the panels.
+const BOTTOM: u32 = TOP + 160;
 
-/// Three panels above each other, one line for each mode.
+/// One line for each mode in each panel.
 fn plot(curves: &BTreeMap<&'static str, Curves>) -> String {
     type Values = fn(&Curves) -> &Vec<usize>;
     let panels: [(&str, Values); 3] = [
@@ -195,58 +165,53 @@ fn plot(curves: &BTreeMap<&'static str, Curves>) -> String {
         ("Blocked users", |curves| &curves.blocked_users),
         ("Duplicate records until then", |curves| &curves.duplicates),
     ];
-    let steps = curves.values().map(|curves| curves.in_flight.len()).max().unwrap_or(1).max(2);
-    let x = |step: usize| LEFT + step * (WIDTH - LEFT - 20) / (steps - 1);
-    let mut drawn = String::new();
-    let mut words = Vec::new();
-    for (number, (title, values)) in panels.iter().enumerate() {
-        let (top, bottom) = (number * PANEL + 56, number * PANEL + PANEL + 26);
-        let greatest = curves.values().flat_map(values).copied().max().unwrap_or(0).max(1);
-        let mut lines = String::new();
-        for (mode, curves) in curves {
-            let point = |(step, value): (usize, &usize)| {
-                format!("{},{}", x(step), bottom - value * (bottom - top) / greatest)
-            };
-            let points: Vec<_> = values(curves).iter().enumerate().map(point).collect();
-            let points = points.join(" ");
-            writeln!(lines, r#"<polyline class="{mode}" points="{points}"/>"#)
-                .expect("a text takes everything");
-            let most = values(curves).iter().max().copied().unwrap_or(0);
-            words.push(format!("{title}, {mode} mode: at most {}", grouped(most)));
-        }
-        let greatest = grouped(greatest);
-        write!(
-            drawn,
-            r#"<text x="{LEFT}" y="{}" class="title">{title}</text>
-<text x="{}" y="{}" text-anchor="end" class="note">{greatest}</text>
-<line x1="{LEFT}" y1="{bottom}" x2="{}" y2="{bottom}"/>
-{lines}"#,
-            top - 10,
-            LEFT - 8,
-            top + 5,
-            WIDTH - 20,
-        )
-        .expect("a text takes everything");
-    }
-    let height = panels.len() * PANEL + 60;
-    let hours = (0..steps).step_by(60).map(|step| {
-        format!(
-            r#"<text x="{}" y="{}" class="note">{} h</text>"#,
-            x(step),
-            height - 14,
-            step / 60
-        )
+    let class = |mode: &str| if mode == "queue" { "theirs" } else { "ours" };
+    let names = curves.keys().zip([TOP + 13, TOP + 43]).flat_map(|(mode, y)| {
+        let points = format!("20,{y} 60,{y}");
+        [
+            format!(r#"<polyline class="{}" points="{points}"/>"#, class(mode)),
+            svg::name(y + 4, class(mode), mode),
+        ]
     });
-    let (hours, words) = (hours.collect::<Vec<_>>().join("\n"), words.join(". "));
-    format!(
-        r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" role="img" aria-labelledby="title">
-<title id="title">{words}</title>
-{STYLE}
-<text x="{LEFT}" y="20" class="note">20,000 events in each mode. In the first two hours, services fail.</text>
-<polyline class="direct" points="600,16 630,16"/><text x="636" y="20" class="note">direct</text>
-<polyline class="queue" points="700,16 730,16"/><text x="736" y="20" class="note">queue</text>
-{drawn}{hours}
-</svg>
-"#
-    )
+    let steps = curves.values().map(|curves| curves.in_flight.len()).max().unwrap_or(1).max(2);
+    let end = format!("{} h", steps / 60);
+    let panels = [0, 1, 2].map(|place| {
+        let ((title, values), left) = (panels[place], LEFT[place]);
+        let most = |curves: &Curves| values(curves).iter().max().copied().unwrap_or(0);
+        let greatest = curves.values().map(most).max().unwrap_or(0).max(1);
+        let scaled = |value: usize, of: usize, pixels: u32| value * pixels as usize / of;
+        let point = |(step, value): (usize, &usize)| {
+            let x = left as usize + scaled(step, steps - 1, WIDTH);
+            format!("{x},{}", BOTTOM as usize - 20 - scaled(*value, greatest, BOTTOM - TOP - 30))
+        };
+        let curve = |(mode, curves): (&&str, &Curves)| {
+            let points: Vec<_> = values(curves).iter().enumerate().map(point).collect();
+            let (class, points) = (class(mode), points.join(" "));
+            format!(r#"<polyline class="{class}" points="{points}"/>"#)
+        };
+        let words = curves.iter().map(|(mode, curves)| format!("{mode} {}", grouped(most(curves))));
+        svg::Panel {
+            title: title.to_owned(),
+            note: format!("at most {} in {end}", grouped(greatest)),
+            in_words: words.collect::<Vec<_>>().join(", "),
+            drawn: curves.iter().map(curve).collect(),
+        }
+    });
+    svg::draw(names.collect(), panels, BOTTOM)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_panel_has_a_line_for_each_mode() {
+        let curves = |most: usize| Curves {
+            in_flight: (0..500).map(|step| step % 50 * most).collect(),
+            blocked_users: (0..500).map(|step| most * 250 / (step + 1)).collect(),
+            duplicates: (0..500).collect(),
+        };
+        let svg = plot(&[("direct", curves(40)), ("queue", curves(13))].into());
+        assert_eq!(svg.matches("<polyline").count(), 2 * (1 + 3));
+    }
 }

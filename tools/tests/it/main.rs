@@ -1,6 +1,7 @@
 //! Runs the `relay` tool as people run it. It takes Rust alone.
 
-mod demo;
+mod dev;
 mod digest;
 mod explain;
+mod send;
 mod simulate;

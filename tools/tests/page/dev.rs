@@ -9,7 +9,6 @@ use std::process::Stdio;
 use std::time::Duration;
 use testkit::process::{built, cargo_variables, free_port, plain_client, repository, tool};
 use tokio::process::{Child, Command};
-use tokio::time::timeout;
 
 /// Longer than it takes to compile the function, and than the function keeps a secret that was refused.
 const PATIENCE: Duration = Duration::from_mins(5);
@@ -19,13 +18,6 @@ pub struct Dev {
     relay: Child,
     pub origin: String,
     http: Client,
-    events: Events,
-}
-
-/// The server-sent events of the page.
-struct Events {
-    response: Response,
-    text: String,
 }
 
 impl Dev {
@@ -43,65 +35,63 @@ impl Dev {
         let command =
             command.current_dir(repository()).stdout(Stdio::piped()).stderr(Stdio::null());
         let relay = command.spawn().expect("the tool starts");
-        let (http, origin) = (plain_client(), format!("http://127.0.0.1:{page_port}"));
-        let url = format!("{origin}/api/events");
-        let response = timeout(PATIENCE, async {
-            loop {
-                if let Ok(response) = http.get(&url).send().await {
-                    return response;
-                }
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        });
-        let response = response.await.expect("the page is served in time");
-        let mut dev = Self {
-            relay,
-            origin,
-            http,
-            events: Events { response, text: String::new() },
-        };
-        if dev.get("/api/state").await["is_function_ready"] != true {
-            dev.events.wait_for("ready", |_| true).await;
-        }
+        let origin = format!("http://127.0.0.1:{page_port}");
+        let dev = Self { relay, origin, http: plain_client() };
+        dev.wait_for("/api/state", |state| state["is_function_ready"] == true).await;
         dev
     }
 
-    pub async fn get(&self, path: &str) -> Value {
-        let response = self.http.get(format!("{}{path}", self.origin)).send().await;
-        json_of(response.expect("an answer"), StatusCode::OK).await
-    }
-
-    async fn post(&self, path: &str, body: Value) -> Value {
-        let response = self.request(path, &body, &[]).await;
-        let expected = match path {
-            _ if path.ends_with("send") => StatusCode::ACCEPTED,
-            _ => StatusCode::OK,
+    /// What the path returns once it is this.
+    async fn wait_for(&self, path: &str, is_it: impl Fn(&Value) -> bool) -> Value {
+        let url = format!("{}{path}", self.origin);
+        let search = async {
+            loop {
+                if let Ok(response) = self.http.get(&url).send().await {
+                    let found = json_of(response).await;
+                    if is_it(&found) {
+                        return found;
+                    }
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
         };
-        json_of(response, expected).await
+        let found = tokio::time::timeout(PATIENCE, search).await;
+        found.unwrap_or_else(|_| panic!("not in time: {path}"))
     }
 
-    async fn request(&self, path: &str, body: &Value, headers: &[(&str, &str)]) -> Response {
-        let mut request = self.http.post(format!("{}{path}", self.origin)).body(body.to_string());
-        if headers.iter().all(|(name, _)| *name != "content-type") {
-            request = request.header("content-type", "application/json");
-        }
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        request.send().await.expect("an answer")
+    pub async fn get(&self, path: &str) -> Value {
+        self.wait_for(path, |_| true).await
+    }
+
+    /// The delivery once it is this.
+    async fn delivery(&self, id: u64, is_it: impl Fn(&Value) -> bool) -> Value {
+        self.wait_for(&format!("/api/deliveries/{id}"), is_it).await
+    }
+
+    async fn done(&self, id: u64) -> Value {
+        self.delivery(id, |delivery| delivery["state"] == "done").await
+    }
+
+    async fn post(&self, path: &str, body: Value, header: (&str, &str)) -> (StatusCode, Value) {
+        let request = self.http.post(format!("{}{path}", self.origin)).body(body.to_string());
+        let headers = [("content-type", "application/json")].into_iter();
+        let headers = headers.filter(|(name, _)| *name != header.0).chain([header]);
+        let request = headers.fold(request, |request, (name, value)| request.header(name, value));
+        let response = request.send().await.expect("an answer");
+        (response.status(), json_of(response).await)
+    }
+
+    async fn act(&self, path: &str, body: Value) -> Value {
+        let (status, answer) = self.post(path, body, ("accept", "*/*")).await;
+        assert!(status.is_success(), "{answer}");
+        answer
     }
 
     /// Sends an event of this user as Purchasely does, and returns its delivery's id.
     async fn send(&self, user: &str) -> u64 {
         let body = sample().replace("u-1842", user);
-        let answer = self.post("/api/send", json!({ "body": body, "new_id": true })).await;
+        let answer = self.act("/api/send", json!({ "body": body, "new_id": true })).await;
         answer["id"].as_u64().expect("an id")
-    }
-
-    /// The delivery's summary once it is in this state.
-    async fn wait_for(&mut self, id: u64, state: &str) -> Value {
-        let is_it = |summary: &Value| summary["id"] == id && summary["state"] == state;
-        self.events.wait_for("delivery", is_it).await
     }
 
     /// What it printed, after Ctrl-C.
@@ -133,101 +123,46 @@ impl Drop for Dev {
     }
 }
 
-impl Events {
-    async fn wait_for(&mut self, event: &str, is_it: impl Fn(&Value) -> bool) -> Value {
-        let search = async {
-            loop {
-                while let Some((message, rest)) = self.text.split_once("\n\n") {
-                    let line =
-                        |name: &str| message.lines().find_map(|line| line.strip_prefix(name));
-                    let data = line("data: ").map(|data| serde_json::from_str(data).expect("JSON"));
-                    let found = data.filter(|data| line("event: ") == Some(event) && is_it(data));
-                    self.text = rest.to_owned();
-                    if let Some(found) = found {
-                        return found;
-                    }
-                }
-                let chunk = self.response.chunk().await.expect("a stream").expect("no end");
-                self.text.push_str(std::str::from_utf8(&chunk).expect("UTF-8"));
-            }
-        };
-        timeout(PATIENCE, search)
-            .await
-            .unwrap_or_else(|_| panic!("no such {event} in time"))
-    }
-}
-
 fn sample() -> String {
     let path = repository().join("events/TRIAL_STARTED.json");
     std::fs::read_to_string(path).expect("a sample")
 }
 
-async fn json_of(response: Response, expected: StatusCode) -> Value {
-    let (status, text) = (response.status(), response.text().await.expect("a body"));
-    assert_eq!(status, expected, "{text}");
-    serde_json::from_str(&text).expect("JSON")
+async fn json_of(response: Response) -> Value {
+    serde_json::from_str(&response.text().await.expect("a body")).expect("JSON")
+}
+
+fn statuses(made: &Value) -> Vec<&Value> {
+    made.as_array().expect("a list").iter().map(|made| &made["status"]).collect()
 }
 
 #[tokio::test]
-async fn the_page_shows_what_becomes_of_each_webhook() {
-    let mut dev = Dev::start(&[]).await;
-    a_webhook_is_shown_with_its_upload_and_its_explanation(&mut dev).await;
+async fn the_api_tells_what_becomes_of_each_webhook() {
+    let dev = Dev::start(&[]).await;
+    let delivery = dev.done(dev.send("u-1842").await).await;
+    assert_eq!(statuses(&delivery["uploads_made"]), [200]);
+    assert_eq!(delivery["uploads_made"][0]["body"], delivery["explanation"]["upload"]);
+    assert!(delivery["curl"].as_str().expect("a command").contains("x-purchasely-"));
+
     other_sites_are_refused(&dev).await;
-    settings_are_explained_before_and_after(&dev).await;
-    dev.post("/api/speed", json!({ "speed": 3600 })).await;
-    a_fault_blocks_the_users_next_event_until_it_is_over(&mut dev).await;
-    a_silent_clevertap_is_given_up(&mut dev).await;
-    a_changed_passcode_recovers(&mut dev).await;
-    a_resent_event_is_a_duplicate(&mut dev).await;
-    a_flood_is_counted(&mut dev).await;
-    dev.post("/api/clear", json!({})).await;
-    dev.events.wait_for("reset", |_| true).await;
+    dev.act("/api/speed", json!({ "speed": 3600 })).await;
+    a_fault_blocks_the_users_next_event_until_it_is_over(&dev).await;
+    a_silent_clevertap_is_given_up(&dev).await;
+    a_changed_passcode_recovers(&dev).await;
     let printed = dev.end().await;
     assert_eq!(printed[0]["event"], "TRIAL_STARTED");
     assert!(printed.iter().all(|summary| summary["state"] == "done"), "{printed:?}");
 }
 
-async fn a_webhook_is_shown_with_its_upload_and_its_explanation(dev: &mut Dev) {
-    let state = dev.get("/api/state").await;
-    assert_eq!(state["delivery"], "direct");
-    assert_eq!(state["samples"][0]["name"], "ACTIVATE");
-    let url = state["function_url"].as_str().expect("a URL");
-    let mut relay = Command::new(built("examples/relay"));
-    relay
-        .args(["send", "events/TRIAL_STARTED.json", "--to", url])
-        .current_dir(repository());
-    let sent = relay.env_remove("PURCHASELY_SHARED_SECRET").output().await.expect("the tool");
-    assert!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stdout));
-
-    let summary = dev.wait_for(1, "done").await;
-    for (key, value) in [
-        ("event", json!("TRIAL_STARTED")),
-        ("user", json!("u-1842")),
-        ("status", json!(200)),
-        ("outcome", json!("relayed")),
-        ("attempts", json!(1)),
-        ("uploads", json!(1)),
-    ] {
-        assert_eq!(summary[key], value, "{key}");
-    }
-    let delivery = dev.get("/api/deliveries/1").await;
-    assert_eq!(delivery["body"], sample());
-    let upload = &delivery["uploads_made"][0];
-    assert_eq!(upload["status"], 200);
-    assert_eq!(upload["body"], delivery["explanation"]["upload"]);
-    assert!(delivery["curl"].as_str().expect("a command").contains("x-purchasely-"));
-}
-
 async fn other_sites_are_refused(dev: &Dev) {
-    let send = json!({ "body": sample() });
     for header in [
         ("host", "rebound.example"),
         ("origin", "https://other.example"),
         ("content-type", "text/plain"),
     ] {
-        let refused = dev.request("/api/send", &send, &[header]).await;
-        let refused = json_of(refused, StatusCode::FORBIDDEN).await;
-        assert!(refused["error"].is_string(), "{header:?}");
+        let (status, answer) = dev.post("/api/send", json!({ "body": sample() }), header).await;
+        assert_eq!(status, StatusCode::FORBIDDEN, "{header:?}");
+        assert!(answer["error"].is_string(), "{header:?}");
     }
     let page = dev.http.get(&dev.origin).header("host", "rebound.example").send().await;
     assert_eq!(page.expect("an answer").status(), StatusCode::FORBIDDEN);
@@ -235,86 +170,43 @@ async fn other_sites_are_refused(dev: &Dev) {
     assert!(page.headers().contains_key("content-security-policy"));
 }
 
-async fn settings_are_explained_before_and_after(dev: &Dev) {
-    let explain = |value| json!({ "body": sample(), "settings": { "EVENT_NAMES": value } });
-    let renamed = dev.post("/api/explain", explain("TRIAL_STARTED=Trial Started")).await;
-    assert_eq!(renamed["before"]["event"]["sent"], "TRIAL_STARTED");
-    assert_eq!(renamed["after"]["event"]["sent"], "Trial Started");
-    assert_eq!(renamed["params"], "EventNames: \"TRIAL_STARTED=Trial Started\"\n");
-    let wrong = dev.post("/api/explain", explain("Trial Started")).await;
-    assert_eq!(wrong["after"], Value::Null);
-    let problem = wrong["problems"][0].as_str().expect("a problem");
-    assert!(problem.starts_with("EVENT_NAMES: "), "{problem}");
-}
-
-async fn a_fault_blocks_the_users_next_event_until_it_is_over(dev: &mut Dev) {
+async fn a_fault_blocks_the_users_next_event_until_it_is_over(dev: &Dev) {
     // One webhook uploads up to four times after a 429.
-    dev.post("/api/fault", json!({ "id": "429", "times": 8 })).await;
-    let first = dev.send("u-blocked").await;
-    let second = dev.send("u-blocked").await;
-    dev.wait_for(second, "blocked").await;
-    let (first_done, second_done) =
-        (dev.wait_for(first, "done").await, dev.wait_for(second, "done").await);
-    assert_eq!([&first_done["attempts"], &first_done["uploads"]], [3, 9]);
-    assert_eq!(second_done["attempts"], 1);
-    let delivery = dev.get(&format!("/api/deliveries/{first}")).await;
-    let attempts = delivery["attempts_made"].as_array().expect("a list");
-    let statuses: Vec<_> = attempts.iter().map(|attempt| &attempt["status"]).collect();
-    assert_eq!(statuses, [503, 503, 200]);
+    dev.act("/api/fault", json!({ "id": "429", "times": 8 })).await;
+    let (first, second) = (dev.send("u-blocked").await, dev.send("u-blocked").await);
+    dev.delivery(second, |second| second["state"] == "blocked").await;
+    let (first, second) = (dev.done(first).await, dev.done(second).await);
+    assert_eq!(statuses(&first["attempts_made"]), [503, 503, 200]);
+    assert_eq!([&first["uploads"], &second["attempts"]], [9, 1]);
     let user = dev.get("/api/users/u-blocked").await;
     let events = user["events"].as_array().expect("a list").iter();
     let ids: Vec<_> = events.map(|event| &event["properties"]["event_id"]).collect();
-    assert_eq!(ids, [&first_done["event_id"], &second_done["event_id"]]);
+    assert_eq!(ids, [&first["event_id"], &second["event_id"]]);
     assert_eq!(user["profile"]["plan"], "monthly");
 }
 
-async fn a_silent_clevertap_is_given_up(dev: &mut Dev) {
-    dev.post("/api/fault", json!({ "id": "silent", "times": 0 })).await;
+async fn a_silent_clevertap_is_given_up(dev: &Dev) {
+    dev.act("/api/fault", json!({ "id": "silent", "times": 0 })).await;
     let id = dev.send("u-silent").await;
-    let failed = |summary: &Value| summary["id"] == id && summary["status"] == 503;
-    dev.events.wait_for("delivery", failed).await;
-    dev.post("/api/fault", json!({ "id": null })).await;
-    dev.wait_for(id, "done").await;
+    dev.delivery(id, |delivery| delivery["attempts_made"][0]["status"] == 503).await;
+    dev.act("/api/fault", json!({ "id": null })).await;
+    dev.done(id).await;
 }
 
-async fn a_changed_passcode_recovers(dev: &mut Dev) {
-    assert_eq!(dev.post("/api/passcode", json!({})).await["secret_in_ms"], 5000);
-    let id = dev.send("u-passcode").await;
-    let relayed = dev.wait_for(id, "done").await;
-    assert!(relayed["attempts"].as_u64() > Some(1), "{relayed}");
-    let delivery = dev.get(&format!("/api/deliveries/{id}")).await;
+async fn a_changed_passcode_recovers(dev: &Dev) {
+    assert_eq!(dev.act("/api/passcode", json!({})).await["secret_in_ms"], 5000);
+    let delivery = dev.done(dev.send("u-passcode").await).await;
+    assert!(delivery["attempts"].as_u64() > Some(1), "{delivery}");
     assert_eq!(delivery["uploads_made"][0]["status"], 401);
-}
-
-async fn a_resent_event_is_a_duplicate(dev: &mut Dev) {
-    let resent = dev.post("/api/deliveries/1/resend", json!({})).await["id"].as_u64();
-    dev.wait_for(resent.expect("an id"), "done").await;
-    let user = dev.get("/api/users/u-1842").await;
-    let events = user["events"].as_array().expect("a list").iter();
-    let duplicates: Vec<_> = events.map(|event| &event["is_duplicate"]).collect();
-    assert_eq!(duplicates, [false, true]);
-}
-
-async fn a_flood_is_counted(dev: &mut Dev) {
-    dev.post("/api/flood", json!({ "per_second": 10, "seconds": 2 })).await;
-    let load = dev.events.wait_for("load", |load| load["accepted"].as_u64() > Some(3)).await;
-    assert!(load["received"].as_u64() > Some(3), "{load}");
-    assert_eq!(load["depth"], Value::Null);
-    let sent = |summary: &Value| {
-        let user = summary["user"].as_str().unwrap_or_default();
-        user.starts_with("flood-") && summary["state"] == "done"
-    };
-    dev.events.wait_for("delivery", sent).await;
 }
 
 #[tokio::test]
 async fn a_queued_webhook_is_relayed_once_clevertap_has_it() {
-    let mut dev = Dev::start(&["--delivery", "queue"]).await;
+    let dev = Dev::start(&["--delivery", "queue"]).await;
     let id = dev.send("u-queued").await;
-    let is_queued = |summary: &Value| summary["outcome"] == "queued";
-    dev.events.wait_for("delivery", is_queued).await;
-    let is_relayed = |summary: &Value| summary["outcome"] == "relayed";
-    let relayed = dev.events.wait_for("delivery", is_relayed).await;
+    let relayed = dev.delivery(id, |delivery| delivery["outcome"] == "relayed").await;
+    let answer = relayed["attempts_made"][0]["answer"].as_str().expect("an answer");
+    assert!(answer.contains("queued"), "{answer}");
     assert_eq!([&relayed["attempts"], &relayed["uploads"]], [1, 1]);
     let printed = dev.end().await;
     assert_eq!((printed.len(), &printed[0]["id"]), (1, &json!(id)));

@@ -34,7 +34,6 @@ async fn the_page_shows_provokes_reads_and_tries() {
     a_failing_clevertap_blocks_a_user_until_it_recovers(&browser).await;
     a_user_has_revenue(&browser).await;
     a_setting_shows_what_it_changes(&browser).await;
-    a_flood_moves_the_chart(&browser).await;
     everyone_can_use_each_scene(&browser).await;
     write_screenshots(&browser).await;
 
@@ -167,19 +166,6 @@ async fn a_setting_shows_what_it_changes(browser: &Browser) {
     assert_eq!(added, r#"+       "evtName": "Trial Started","#);
     let line = browser.run("return document.querySelector('#params').textContent").await;
     assert_eq!(line, r#"EventNames: "TRIAL_STARTED=Trial Started""#);
-}
-
-async fn a_flood_moves_the_chart(browser: &Browser) {
-    browser.click("nav a[href='#provoke']").await;
-    browser.write("#flood-rate", "5").await;
-    browser.write("#flood-seconds", "4").await;
-    browser.click("#flood .main").await;
-    browser
-        .wait_for("Number(document.querySelector('[data-series=accepted]')?.textContent) > 2")
-        .await;
-    let heights =
-        "new Set([...document.querySelector('#throughput .s2').points].map(({ y }) => y)).size > 1";
-    browser.wait_for(heights).await;
 }
 
 /// On a desktop and a phone, in light and dark: nothing that axe-core calls serious, and nothing to scroll sideways.

@@ -1,7 +1,7 @@
-//! Reads saved webhooks and received messages from files, in the order in which the events happened.
-//! It does not know where they are sent, nor which were sent before.
+//! Reads webhooks from files: one, one per line, an array, or messages as the AWS CLI prints them.
+//! It does not know what a command does with them.
 
-use crate::files::json_files;
+use crate::Unusable;
 use purchasely_clevertap::aws::{claims, queues};
 use purchasely_clevertap::json;
 use purchasely_clevertap::mapping::identity::purchasely_id;
@@ -11,10 +11,13 @@ use serde_json::value::RawValue;
 use serde_json::{Deserializer, Map, Value};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// Some editors write it at the beginning of a file; it is not part of the webhook.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+pub const NO_WEBHOOK: &str = "the files contain no webhook";
 
 pub struct Saved {
     /// The raw body.
@@ -66,9 +69,8 @@ struct Reader {
     problems: Vec<String>,
 }
 
-/// Reads all files, and the `.json` files of folders; every problem with a file is reported. Events of the
-/// same millisecond keep the order of the files; those without a time come last.
-pub fn read(inputs: &[PathBuf]) -> Result<Input, Vec<String>> {
+/// Reads all files, and the `.json` files of folders; every problem with a file is reported.
+pub fn read(inputs: &[PathBuf]) -> Result<Input, Unusable> {
     let input = Input { events: Vec::new(), invalid: Vec::new() };
     let mut reader = Reader { input, problems: Vec::new() };
     for input in inputs {
@@ -82,9 +84,32 @@ pub fn read(inputs: &[PathBuf]) -> Result<Input, Vec<String>> {
             Err(error) => reader.problems.push(format!("{}: {error}", input.display())),
         }
     }
-    let Reader { mut input, problems } = reader;
-    input.events.sort_by_key(|event| event.created_at_ms.unwrap_or(i64::MAX));
-    if problems.is_empty() { Ok(input) } else { Err(problems) }
+    let Reader { input, problems } = reader;
+    if problems.is_empty() {
+        Ok(input)
+    } else {
+        Err(Unusable(problems))
+    }
+}
+
+/// The same, where each of them must be a webhook.
+pub fn read_all(inputs: &[PathBuf]) -> Result<Vec<Saved>, Unusable> {
+    let Input { events, invalid } = read(inputs)?;
+    match (events.is_empty(), invalid.is_empty()) {
+        (_, false) => Err(Unusable(invalid)),
+        (true, true) => Err(NO_WEBHOOK.to_owned().into()),
+        (false, true) => Ok(events),
+    }
+}
+
+/// The `.json` files of a folder, sorted by name; subfolders are not searched.
+fn json_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let files: io::Result<Vec<_>> =
+        std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect();
+    let mut files = files?;
+    files.retain(|path| path.extension().is_some_and(|end| end == "json") && path.is_file());
+    files.sort();
+    Ok(files)
 }
 
 impl Saved {
@@ -128,43 +153,43 @@ impl Reader {
         };
         let content = content.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&content);
         match values(content) {
-            Ok(values) => match &values[..] {
-                [(_, value)] if value.starts_with(b"[") => {
-                    match serde_json::from_slice::<Vec<&RawValue>>(value) {
-                        Ok(elements) => {
-                            for (number, element) in (1..).zip(elements) {
-                                let source = format!("{name}, element {number}");
-                                self.add(element.get().as_bytes(), source);
-                            }
-                        }
-                        Err(error) => self.input.invalid.push(format!("{name}: {error}")),
-                    }
+            // As it is, with white space around it.
+            Ok(values) if values.len() == 1 => self.add(content, name),
+            Ok(values) => {
+                for (line, value) in values {
+                    self.add(value, format!("{name}, line {line}"));
                 }
-                // As it is, with white space around it.
-                [_] => self.add(content, name),
-                _ => {
-                    for (line, value) in values {
-                        self.add(value, format!("{name}, line {line}"));
-                    }
-                }
-            },
+            }
+            // The function reads what serde_json does not.
+            Err(_) if Event::parse(Verified::unsigned(content)).is_ok() => self.add(content, name),
             Err(error) if content.trim_ascii_start().starts_with(b"[") => {
                 self.input.invalid.push(format!("{name}: not a JSON array: {error}"));
             }
             Err(_) => {
+                let (events, invalid) = (self.input.events.len(), self.input.invalid.len());
                 for (number, line) in (1..).zip(content.split(|&byte| byte == b'\n')) {
                     if !line.trim_ascii().is_empty() {
                         let line = line.strip_suffix(b"\r").unwrap_or(line);
                         self.add(line, format!("{name}, line {number}"));
                     }
                 }
+                // Such a file does not have lines of webhooks.
+                if self.input.events.len() == events {
+                    self.input.invalid.truncate(invalid);
+                    self.add_invalid(&name);
+                }
             }
         }
     }
 
-    /// Adds what one JSON value contains: a webhook, a message, or received messages.
+    /// Adds what one JSON value contains: a webhook, a message, received messages, or several in an array.
     fn add(&mut self, json: &[u8], source: String) {
-        if Event::parse(Verified::unsigned(json)).is_ok() {
+        let elements = serde_json::from_slice::<Vec<&RawValue>>(json).unwrap_or_default();
+        if !elements.is_empty() {
+            for (number, element) in (1..).zip(elements) {
+                self.add(element.get().as_bytes(), format!("{source}, element {number}"));
+            }
+        } else if Event::parse(Verified::unsigned(json)).is_ok() {
             self.input.events.push(Saved::new(json, source));
         } else if let Ok(Received { messages }) = serde_json::from_slice(json) {
             for (number, message) in (1..).zip(messages) {
@@ -175,10 +200,14 @@ impl Reader {
         } else if serde_json::from_slice::<Map<String, Value>>(json).is_ok() {
             self.input.events.push(Saved::new(json, source));
         } else {
-            self.input.invalid.push(format!(
-                "{source} is not a JSON object; use one webhook per line (`jq -c .` writes such lines), an array of webhooks, one webhook, or what `aws sqs receive-message` prints"
-            ));
+            self.add_invalid(&source);
         }
+    }
+
+    fn add_invalid(&mut self, source: &str) {
+        self.input.invalid.push(format!(
+            "{source} is not a JSON object; use one webhook per line (`jq -c .` writes such lines), an array of webhooks, one webhook, or what `aws sqs receive-message` prints"
+        ));
     }
 
     fn add_message(&mut self, message: Message, source: String) {
@@ -202,6 +231,12 @@ impl Reader {
             None => self.input.invalid.push(format!("{source}: its Body is not in its `encoding`")),
         }
     }
+}
+
+pub fn iso8601(milliseconds: i64) -> Option<String> {
+    let nanoseconds = i128::from(milliseconds) * 1_000_000;
+    let time = OffsetDateTime::from_unix_timestamp_nanos(nanoseconds).ok()?;
+    time.format(&Rfc3339).ok()
 }
 
 /// The JSON values of a file, each with the number of the line where it starts.

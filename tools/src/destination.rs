@@ -1,9 +1,8 @@
-//! Sends one event once: as a signed webhook to the function's URL, or as a message to its event queue.
-//! It does not know what was sent before, nor whether the attempt is repeated.
+//! Where events are sent to: the function's URL, as signed webhooks, or its event queue, as messages.
+//! It does not know what was sent before, nor whether an attempt is repeated.
 
-use super::saved::Saved;
-use crate::Unusable;
-use crate::send::{secret_for, with_causes};
+use crate::saved::Saved;
+use crate::{Unusable, http_client, secret};
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region};
 use aws_sdk_sqs::config::retry::RetryConfig;
@@ -13,45 +12,54 @@ use aws_sdk_sqs::types::MessageAttributeValue;
 use purchasely_clevertap::aws::queues::{self, ENCODING, RECORDS, REPLAYED};
 use purchasely_clevertap::handler::REPLAYED_HEADER;
 use purchasely_clevertap::http::SharedHttp;
+use purchasely_clevertap::mapping::Ignored;
+use purchasely_clevertap::outcome::{Outcome, Permanent};
 use reqwest::Url;
 use serde_json::Value;
 use std::fmt::Debug;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use testkit::harness::now_seconds;
-use testkit::webhook::{Webhook, http_client};
+use testkit::webhook::{SAMPLE_SHARED_SECRET, Webhook};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// API Gateway answers within 9.5 s.
-const TIMEOUT: Duration = Duration::from_secs(15);
+/// Purchasely waits this long for an answer; API Gateway answers within 9.5 s.
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// The part of a receiver's answer that is printed.
 const MAX_DETAIL_CHARACTERS: usize = 200;
 /// SQS takes no more attributes.
 const MAX_ATTRIBUTES: usize = 10;
-/// `status` in the function's answer 200.
-#[rustfmt::skip]
-const SETTLED: [&str; 6] = ["relayed", "queued", "duplicate", "ignored", "dead_lettered", DRY_RUN];
-/// The function has only looked at the event (`CLEVERTAP_DRY_RUN`).
-const DRY_RUN: &str = "dry_run";
+/// What the function answers with 200, whatever the reasons. Another answer 200 comes from a wrong URL.
+const SETTLED: [Outcome; 6] = [
+    Outcome::Relayed,
+    Outcome::Queued,
+    Outcome::Duplicate,
+    Outcome::DryRun,
+    Outcome::Ignored(Ignored::Anonymous),
+    Outcome::DeadLettered(Permanent::TooLarge),
+];
 /// SQS's error codes that the next attempt may not get.
 #[rustfmt::skip]
 const TRANSIENT: [&str; 4] = ["InternalFailure", "InternalError", "ServiceUnavailable", "OverLimit"];
 
-pub struct Destination {
-    transport: Transport,
+/// The function's URL, to which webhooks are posted as Purchasely does.
+pub struct Endpoint {
+    http: reqwest::Client,
     url: Url,
-    /// Whether events update profiles, too; otherwise they are marked as replayed.
-    profiles: bool,
+    secret: String,
+}
+
+/// The function's event queue, to which messages are sent as the function does.
+pub struct Queue {
+    client: aws_sdk_sqs::Client,
+    url: Url,
     /// Different in each run: SQS drops a copy for five minutes, also if the first became a dead letter.
     run: u128,
 }
 
-enum Transport {
-    Http {
-        http: reqwest::Client,
-        secret: String,
-    },
-    Queue(aws_sdk_sqs::Client),
+pub enum Destination {
+    Endpoint(Endpoint),
+    Queue(Queue),
 }
 
 /// How the receiver settled the event: `relayed`, `ignored (sandbox)`, …; `queued` for a queue.
@@ -78,41 +86,27 @@ pub enum Scope {
 }
 
 impl Destination {
-    pub async fn new(url: Url, queue: bool, profiles: bool) -> Result<Self, Unusable> {
-        let http = http_client().map_err(|error| error.to_string())?;
-        let http = http.connect_timeout(CONNECT_TIMEOUT).timeout(TIMEOUT);
-        let http = http.build().map_err(|error| error.to_string())?;
-        let transport = if queue || is_queue(&url)? {
-            Transport::Queue(sqs(http, &url).await)
+    /// `is_queue` is for a queue whose URL does not look like one.
+    pub async fn new(url: Url, is_queue: bool) -> Result<Self, Unusable> {
+        Ok(if is_queue || is_queue_url(&url)? {
+            Self::Queue(Queue {
+                client: sqs(http_client(TIMEOUT)?, &url).await,
+                url,
+                run: fastrand::u128(..),
+            })
         } else {
-            let secret = secret_for(Some(&url))?;
-            Transport::Http { http, secret }
+            Self::Endpoint(Endpoint::new(url)?)
+        })
+    }
+
+    /// Sends an event once. With `profiles` it updates profiles, too; otherwise it is marked as replayed.
+    pub async fn send(&self, event: &Saved, profiles: bool) -> Attempt {
+        let endpoint = match self {
+            Self::Endpoint(endpoint) => endpoint,
+            Self::Queue(queue) => return queue.send(event, profiles).await,
         };
-        Ok(Self { transport, url, profiles, run: fastrand::u128(..) })
-    }
-
-    pub async fn send(&self, event: &Saved) -> Attempt {
-        match &self.transport {
-            Transport::Http { http, secret } => self.post(http, secret, event).await,
-            Transport::Queue(client) => self.enqueue(client, event).await,
-        }
-    }
-
-    async fn post(&self, http: &reqwest::Client, secret: &str, event: &Saved) -> Attempt {
-        let webhook = Webhook::new(event.body.clone(), secret, now_seconds());
-        let mut request = http.post(self.url.clone()).body(event.body.clone());
-        for (name, value) in webhook.headers() {
-            request = request.header(name, value);
-        }
-        if let Some(mark) = event.records().or((!self.profiles).then_some("true")) {
-            request = request.header(REPLAYED_HEADER, mark);
-        }
-        let answer: reqwest::Result<_> = async {
-            let response = request.send().await?;
-            Ok((response.status().as_u16(), response.text().await?))
-        }
-        .await;
-        match answer {
+        let mark = event.records().or((!profiles).then_some("true"));
+        match endpoint.post(event.body.clone(), now_seconds(), mark).await {
             Ok((status, body)) => judge(status, &body),
             Err(error) => {
                 let scope = if error.is_builder() {
@@ -120,27 +114,59 @@ impl Destination {
                 } else {
                     Scope::Attempt
                 };
-                Err(Failure::new(scope, "no answer", &with_causes(&error.without_url())))
+                Err(Failure::new(scope, "no answer", &with_causes(&error)))
             }
         }
     }
+}
 
-    async fn enqueue(&self, client: &aws_sdk_sqs::Client, event: &Saved) -> Attempt {
+impl Endpoint {
+    pub fn new(url: Url) -> Result<Self, Unusable> {
+        let secret = secret_for(Some(&url))?;
+        Ok(Self { http: http_client(TIMEOUT)?, url, secret })
+    }
+
+    /// The status and the body of the answer. `mark` tells the function that the webhook is replayed.
+    pub async fn post(
+        &self,
+        body: Vec<u8>,
+        signed_at: u64,
+        mark: Option<&str>,
+    ) -> reqwest::Result<(u16, String)> {
+        let webhook = Webhook::new(body.clone(), &self.secret, signed_at);
+        let mut request = self.http.post(self.url.clone()).body(body);
+        for (name, value) in webhook.headers() {
+            request = request.header(name, value);
+        }
+        if let Some(mark) = mark {
+            request = request.header(REPLAYED_HEADER, mark);
+        }
+        let answered = async {
+            let response = request.send().await?;
+            Ok((response.status().as_u16(), response.text().await?))
+        };
+        answered.await.map_err(reqwest::Error::without_url)
+    }
+}
+
+impl Queue {
+    async fn send(&self, event: &Saved, profiles: bool) -> Attempt {
         let (body, encoding) = queues::message_body(&event.body);
         // The function uses the same group, so that a user's order is kept.
         let group = event.user.as_ref().map_or(&event.body[..], String::as_bytes);
         let copy = format!("{} {}", self.run, event.key());
-        let mut send = client
+        let mut send = self
+            .client
             .send_message()
             .queue_url(self.url.as_str())
             .message_body(body)
             .message_group_id(queues::group_id(group))
             .message_deduplication_id(queues::group_id(copy.as_bytes()));
-        let replayed = (!self.profiles).then_some("true");
+        let replayed = (!profiles).then_some("true");
         let own = [(ENCODING, encoding), (REPLAYED, replayed), (RECORDS, event.records())];
         let own = own.into_iter().filter_map(|(name, value)| Some((name, value?)));
         // The others of a dead letter say that it is one, and then no profile is written.
-        let others = event.attributes.iter().filter(|_| !self.profiles);
+        let others = event.attributes.iter().filter(|_| !profiles);
         let others = others.map(|(name, value)| (&**name, &**value));
         let others = others.filter(|(name, _)| *name != RECORDS);
         for (name, value) in own.chain(others).take(MAX_ATTRIBUTES) {
@@ -149,7 +175,9 @@ impl Destination {
             send = send.message_attributes(name, attribute.expect("it has a data type"));
         }
         match send.send().await {
-            Ok(answer) if answer.message_id().is_some() => Ok(Settled("queued".to_owned())),
+            Ok(answer) if answer.message_id().is_some() => {
+                Ok(Settled(Outcome::Queued.row().word.to_owned()))
+            }
             Ok(_) => Err(Failure::new(Scope::AllEvents, "200", "not an answer of SQS")),
             Err(error) => Err(judge_sqs(&error)),
         }
@@ -157,19 +185,51 @@ impl Destination {
 }
 
 impl Settled {
-    /// Without the reason.
-    pub fn word(&self) -> &str {
-        self.0.split(' ').next().unwrap_or_default()
-    }
-
-    /// Whether the event is not in CleverTap yet, although the answer is 200.
-    pub fn is_dry_run(&self) -> bool {
-        self.word() == DRY_RUN
+    /// The outcome, but for its reason.
+    pub fn outcome(&self) -> Option<Outcome> {
+        outcome(self.0.split(' ').next()?)
     }
 }
 
+/// The outcome that the function answers with 200 and this word, but for its reason.
+fn outcome(word: &str) -> Option<Outcome> {
+    SETTLED.into_iter().find(|outcome| outcome.row().word == word)
+}
+
+/// The secret to sign webhooks for this address with. The sample secret is public, so it is the default for this
+/// machine only.
+pub fn secret_for(to: Option<&Url>) -> Result<String, Unusable> {
+    match secret::from_environment() {
+        None if to.is_none_or(is_loopback) => Ok(SAMPLE_SHARED_SECRET.to_owned()),
+        Some(secret) => Ok(secret),
+        None => secret::ask(),
+    }
+}
+
+/// An address that real events may be sent to: only TLS protects what they say about a user.
+pub fn endpoint(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| error.to_string())?;
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if is_loopback(&url) => Ok(url),
+        _ => Err("must be https, or http on a loopback address such as localhost".to_owned()),
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
+/// reqwest's own message does not say why.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
 /// A queue is recognized by its path, `/<12 digits>/<name>.fifo`.
-fn is_queue(url: &Url) -> Result<bool, String> {
+fn is_queue_url(url: &Url) -> Result<bool, String> {
     let path: Vec<_> = url.path_segments().into_iter().flatten().collect();
     let &[account, name] = &path[..] else {
         return Ok(false);
@@ -210,12 +270,12 @@ fn region(queue: &Url) -> Option<String> {
     region.filter(|_| labels.contains(&"amazonaws"))
 }
 
-/// What an HTTP answer means. An answer 200 that is not the function's comes from a wrong URL.
+/// What an HTTP answer means.
 fn judge(status: u16, body: &str) -> Attempt {
     let answer: Value = serde_json::from_str(body).unwrap_or_default();
     let word = answer["status"].as_str().unwrap_or_default();
     let scope = match status {
-        200 if SETTLED.contains(&word) => {
+        200 if outcome(word).is_some() => {
             let reason = answer["reason"].as_str();
             let reason = reason.map(|reason| format!(" ({})", printable(reason)));
             return Ok(Settled(word.to_owned() + &reason.unwrap_or_default()));
@@ -259,7 +319,7 @@ impl Failure {
 }
 
 /// Text from elsewhere, without control characters for the terminal.
-fn printable(text: &str) -> String {
+pub fn printable(text: &str) -> String {
     let characters = text.trim().chars().filter(|c| !c.is_control());
     characters.take(MAX_DETAIL_CHARACTERS).collect()
 }
@@ -284,7 +344,7 @@ mod tests {
         ];
         for (url, queue, expected) in cases {
             let parsed = Url::parse(&url).unwrap();
-            assert_eq!(is_queue(&parsed).map_err(|_| ()), queue, "{url}");
+            assert_eq!(is_queue_url(&parsed).map_err(|_| ()), queue, "{url}");
             assert_eq!(region(&parsed).as_deref(), expected, "{url}");
         }
     }
