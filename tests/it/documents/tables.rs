@@ -46,7 +46,6 @@ pub fn tables() -> BTreeMap<&'static str, Table> {
         ),
         ("revenue", "property | value", revenue),
         ("source", "file | what it does", source),
-        ("prices", "price of | USD | per | read | source", costs::prices),
         ("fixed-costs", "per month | quantity | with | USD", costs::fixed),
         ("event-costs", "per event | quantity | with | USD for a million", costs::events),
         (

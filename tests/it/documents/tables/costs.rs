@@ -1,7 +1,7 @@
-//! What a deployment costs and carries: AWS's list prices times the project's own numbers. It does not know AWS's bill,
-//! free tiers or discounts.
+//! What a deployment costs and carries: the list prices of docs/costs.md times the project's own numbers. It does not
+//! know AWS's bill, free tiers or discounts.
 
-use super::{Rows, each};
+use super::{Rows, each, read};
 use crate::template::{resources, template};
 use purchasely_clevertap::outcome::Class;
 use purchasely_clevertap::telemetry::METRICS;
@@ -29,36 +29,6 @@ const CONCURRENT_UPLOADS: f64 = 15.0;
 
 const MILLION: f64 = 1e6;
 
-/// A list price of us-east-1.
-struct Price {
-    of: &'static str,
-    usd: f64,
-    per: &'static str,
-    /// When AWS's own page was read with this price in it, or how it is known otherwise.
-    read: &'static str,
-    page: &'static str,
-}
-
-#[rustfmt::skip]
-mod price {
-    use super::Price;
-
-    pub const HTTP_API: Price = Price { of: "API Gateway, HTTP API", usd: 1.0, per: "million requests", read: "2026-09-20", page: "api-gateway" };
-    pub const INVOCATION: Price = Price { of: "Lambda, requests", usd: 0.2, per: "million requests", read: "2026-09-20", page: "lambda" };
-    pub const COMPUTE: Price = Price { of: "Lambda, duration on arm64", usd: 0.000_013_333_4, per: "GB-second", read: "check", page: "lambda" };
-    pub const WRITE: Price = Price { of: "DynamoDB, on-demand writes", usd: 0.625, per: "million writes of up to 1 KB", read: "check", page: "dynamodb" };
-    pub const LOG: Price = Price { of: "CloudWatch, logs ingested", usd: 0.5, per: "GB", read: "check", page: "cloudwatch" };
-    pub const METRIC: Price = Price { of: "CloudWatch, metrics", usd: 0.3, per: "metric and month", read: "check", page: "cloudwatch" };
-    pub const ALARM: Price = Price { of: "CloudWatch, alarms", usd: 0.1, per: "metric that an alarm reads, and month", read: "check", page: "cloudwatch" };
-    pub const DASHBOARD: Price = Price { of: "CloudWatch, dashboards", usd: 3.0, per: "dashboard and month", read: "check", page: "cloudwatch" };
-    pub const SECRET: Price = Price { of: "Secrets Manager, secrets", usd: 0.4, per: "secret and month", read: "2026-09-20", page: "secrets-manager" };
-    pub const SECRET_READ: Price = Price { of: "Secrets Manager, reads", usd: 0.05, per: "10,000 reads", read: "2026-09-20", page: "secrets-manager" };
-    pub const QUEUE: Price = Price { of: "SQS, FIFO queues", usd: 0.5, per: "million requests of up to 64 KB", read: "check", page: "sqs" };
-    pub const TRACE: Price = Price { of: "X-Ray, traces", usd: 5.0, per: "million traces recorded", read: "undated", page: "xray" };
-
-    pub const ALL: [Price; 12] = [HTTP_API, INVOCATION, COMPUTE, WRITE, LOG, METRIC, ALARM, DASHBOARD, SECRET, SECRET_READ, QUEUE, TRACE];
-}
-
 /// One line of the bill.
 struct Cost {
     what: &'static str,
@@ -76,14 +46,6 @@ enum Part {
     Tracing,
     /// Absent unless `DELIVERY=queue`.
     Queue,
-}
-
-pub fn prices() -> Rows {
-    let row = |price: &Price| {
-        let page = format!("[page](https://aws.amazon.com/{}/pricing/)", price.page);
-        format!("{} | {} | {} | {} | {page}", price.of, price.usd, price.per, price.read)
-    };
-    price::ALL.iter().map(row).collect()
 }
 
 pub fn fixed() -> Rows {
@@ -151,28 +113,28 @@ fn fixed_costs() -> Vec<Cost> {
     let base = |what, formula, usd| Cost { what, formula, usd, part: Part::Base };
     let monitoring = |what, formula, usd| Cost { what, formula, usd, part: Part::Monitoring };
     vec![
-        base("Secret", "1 secret".to_owned(), price::SECRET.usd),
+        base("Secret", "1 secret".to_owned(), price("Secrets Manager, secrets")),
         base(
             "Reads of the secret",
             format!("{} for each environment in steady use; here 1", thousands(reads)),
-            reads / 1e4 * price::SECRET_READ.usd,
+            reads / 1e4 * price("Secrets Manager, reads"),
         ),
         base(
             "Lambda's polls of the event queue",
             format!("5 at a time of 20 s: {}", thousands(polls)),
-            polls / MILLION * price::QUEUE.usd,
+            polls / MILLION * price("SQS, FIFO queues"),
         ),
         base(
             "Metrics",
             format!("{metrics}, if each has data every hour; a healthy function writes fewer"),
-            count(metrics) * price::METRIC.usd,
+            count(metrics) * price("CloudWatch, metrics"),
         ),
         monitoring(
             "Alarms",
             format!("{alarms} metrics that the alarms read"),
-            count(alarms) * price::ALARM.usd,
+            count(alarms) * price("CloudWatch, alarms"),
         ),
-        monitoring("Dashboard", "1".to_owned(), price::DASHBOARD.usd),
+        monitoring("Dashboard", "1".to_owned(), price("CloudWatch, dashboards")),
     ]
 }
 
@@ -210,7 +172,8 @@ pub fn after_an_outage() -> Rows {
 /// For a million events, each delivered once.
 fn event_costs() -> Vec<Cost> {
     let memory = default("MemorySize");
-    let compute = memory / 1024.0 * INVOCATION_SECONDS * MILLION * price::COMPUTE.usd;
+    let compute =
+        memory / 1024.0 * INVOCATION_SECONDS * MILLION * price("Lambda, duration on arm64");
     let duration = format!("{memory} MiB for {INVOCATION_SECONDS} s");
     let log = LINE_BYTES + OTHER_LOG_BYTES;
     let cost =
@@ -221,23 +184,33 @@ fn event_costs() -> Vec<Cost> {
         thousands(count(log))
     );
     vec![
-        cost(Part::Base, "API Gateway", "1 request", price::HTTP_API.usd),
-        cost(Part::Base, "Lambda, request", "1 request", price::INVOCATION.usd),
+        cost(Part::Base, "API Gateway", "1 request", price("API Gateway, HTTP API")),
+        cost(Part::Base, "Lambda, request", "1 request", price("Lambda, requests")),
         cost(Part::Base, "Lambda, duration", &duration, compute),
-        cost(Part::Base, "Claims table", &writes, count(CLAIM_WRITES) * price::WRITE.usd),
-        cost(Part::Base, "Logs", &log_formula, count(log) * MILLION / 1e9 * price::LOG.usd),
-        cost(Part::Tracing, "X-Ray", "1 trace", price::TRACE.usd),
+        cost(
+            Part::Base,
+            "Claims table",
+            &writes,
+            count(CLAIM_WRITES) * price("DynamoDB, on-demand writes"),
+        ),
+        cost(
+            Part::Base,
+            "Logs",
+            &log_formula,
+            count(log) * MILLION / 1e9 * price("CloudWatch, logs ingested"),
+        ),
+        cost(Part::Tracing, "X-Ray", "1 trace", price("X-Ray, traces")),
         cost(
             Part::Queue,
             "Event queue",
             "3 requests (send, receive, delete), if each event is alone in its batch; 1.2 in full batches",
-            QUEUE_REQUESTS * price::QUEUE.usd,
+            QUEUE_REQUESTS * price("SQS, FIFO queues"),
         ),
         cost(
             Part::Queue,
             "Lambda, second request",
             "1 request for a batch",
-            price::INVOCATION.usd,
+            price("Lambda, requests"),
         ),
         cost(Part::Queue, "Lambda, second duration", &duration, compute),
     ]
@@ -256,6 +229,15 @@ fn metrics_of_alarms() -> usize {
         Some(queries) => queries.iter().filter(|query| query.get("MetricStat").is_some()).count(),
     };
     alarms.map(metrics).sum()
+}
+
+/// The list price that the page has under this name.
+#[track_caller]
+fn price(of: &str) -> f64 {
+    let page = read("docs/costs.md");
+    let row = page.lines().find_map(|line| line.strip_prefix(&format!("| {of} | ")));
+    let usd = row.and_then(|cells| cells.split(" | ").next()?.parse().ok());
+    usd.unwrap_or_else(|| panic!("docs/costs.md has no price of {of}"))
 }
 
 fn sum(costs: &[Cost], parts: &[Part]) -> f64 {
