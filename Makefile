@@ -182,13 +182,9 @@ deny: $(TOOLS)/bin/cargo-deny ## Check licences, sources and versions of the dep
 advisories: $(TOOLS)/bin/cargo-deny ## Check the dependencies for known vulnerabilities; not part of `test`, because it downloads their list.
 	$(TOOLS)/bin/cargo-deny --locked --workspace check advisories
 
-# `sam` asks for a region even where it calls nothing.
-template: export AWS_DEFAULT_REGION ?= eu-west-1
 template: $(VENV)/deploy.done ## Check template.yaml, and what AWS makes of it.
-	$(VENV)/bin/sam validate --lint --template template.yaml
-	$(VENV)/bin/python scripts/translate.py template.yaml target/cloudformation.json
+	$(VENV)/bin/python scripts/check_template.py
 	$(VENV)/bin/cfn-lint target/cloudformation.json
-	$(VENV)/bin/python scripts/check_template.py target/cloudformation.json
 
 workflows: $(VENV)/deploy.done $(VENV)/verify.done ## Check .github, and what the release workflow runs.
 	PATH="$(abspath $(VENV)/bin):$$PATH" actionlint .github/workflows/*.yml
