@@ -96,7 +96,7 @@ target:
 
 package: target $(VENV)/dev.done ## Build the zip that Lambda runs; ARCH is arm64 or x86_64.
 	$(LAMBDA_BUILD) --release
-	$(VENV)/bin/python scripts/package.py $(ARCH) target/lambda/purchasely-clevertap/bootstrap
+	$(VENV)/bin/python scripts/release.py package $(ARCH) target/lambda/purchasely-clevertap/bootstrap
 
 packaged: override ARCH := $(MACHINE)
 packaged: package ## Check the zip: what Lambda requires, its size, a webhook and a panic.
@@ -117,7 +117,7 @@ reproducible: package ## Check that another folder and another CARGO_HOME give t
 # The tool is linked against the same C library as the function, which AWS CloudShell has as well.
 release: package $(VENV)/verify.done ## Build what a release holds into target/dist.
 	$(LAMBDA_BUILD) --profile tool --package purchasely-clevertap-tools --example relay
-	$(VENV)/bin/python scripts/release.py $(ARCH)
+	$(VENV)/bin/python scripts/release.py dist $(ARCH) target/lambda/relay/bootstrap
 
 cli: $(VENV)/deploy.done $(VENV)/emulator.done ## Test the commands of the tool that use AWS, with the AWS CLI and an emulator.
 	cargo test $(WORKSPACE) --test cli
@@ -189,7 +189,7 @@ template: $(VENV)/deploy.done ## Check template.yaml, and what AWS makes of it.
 workflows: $(VENV)/deploy.done $(VENV)/verify.done ## Check .github, and what the release workflow runs.
 	PATH="$(abspath $(VENV)/bin):$$PATH" actionlint .github/workflows/*.yml
 	$(VENV)/bin/zizmor --quiet --offline --strict-collection --persona pedantic .github
-	$(VENV)/bin/python tests/publish.py
+	$(VENV)/bin/python tests/release.py
 
 deployment: override ARCH := $(MACHINE)
 deployment: release $(VENV)/deploy.done $(VENV)/emulator.done ## Check the bundle, `make deploy` and `make secret` against an emulator of AWS.
