@@ -137,7 +137,7 @@ golden: ## Write tests/golden again, to be reviewed as a diff.
 	git diff --stat -- tests/golden
 
 vectors: ## Check the vectors and the golden uploads with Python's own implementation.
-	$(PYTHON) scripts/signature_vectors.py
+	$(PYTHON) scripts/check_signatures.py
 	$(PYTHON) scripts/check_golden.py
 
 CASES ?= 100000

@@ -205,7 +205,7 @@ mod tests {
         result: String,
     }
 
-    /// `scripts/signature_vectors.py` has them from Purchasely, openssl and Python.
+    /// Purchasely, openssl and Python made them. `scripts/check_signatures.py` computes them again.
     #[test]
     fn agrees_with_signatures_made_elsewhere() {
         let file = include_str!("../../tests/vectors/signatures.json");
