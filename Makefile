@@ -1,111 +1,111 @@
-# `make demo` shows it working, `make test` checks a change, `make verify` what a release needs. All set up what they need.
+# `make demo` shows it working, `make test` checks a change, `make verify` what a release needs. All set up what they need:
+# requirements/tools.mk says how.
 
 PYTHON ?= python3
 TOOLS := .tools
 VENV := $(TOOLS)/venv
-CARGO_DENY_VERSION := 0.20.2
-# One a recipe uses from the tools folder must not be taken from somewhere else by accident.
-export CARGO_LAMBDA ?= $(abspath $(VENV)/bin/cargo-lambda)
-export MINISTACK ?= $(abspath $(VENV)/bin/ministack)
-export AWS_CLI ?= $(abspath $(VENV)/bin/aws)
+BIN := $(VENV)/bin
+# Recipes and tests use these programs, and no others of the same names; `sam` does not call home.
+export CARGO_LAMBDA ?= $(abspath $(BIN)/cargo-lambda)
+export MINISTACK ?= $(abspath $(BIN)/ministack)
+export AWS_CLI ?= $(abspath $(BIN)/aws)
 export AXE ?= $(abspath $(TOOLS)/axe.min.js)
 export CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 export CHROMEDRIVER ?= $(shell command -v chromedriver)
-# With its telemetry, `sam` would call home.
 export SAM_CLI_TELEMETRY ?= 0
+include requirements/tools.mk
 
 # A package is for this machine's architecture unless ARCH says arm64 or x86_64.
-MACHINE := $(subst aarch64,arm64,$(shell uname -m))
-ARCH ?= $(MACHINE)
-RUST_TARGET_arm64 := aarch64-unknown-linux-gnu
-RUST_TARGET_x86_64 := x86_64-unknown-linux-gnu
-RUST_TARGET = $(RUST_TARGET_$(ARCH))
+ARCH ?= $(subst aarch64,arm64,$(shell uname -m))
+TARGET = $(patsubst arm64,aarch64,$(filter arm64 x86_64,$(ARCH)))-unknown-linux-gnu
 PACKAGE = target/package/purchasely-clevertap-$(ARCH).zip
 # The folder of the crates is not in the binary, so that one commit gives one zip on every machine.
-LAMBDA_BUILD = RUSTFLAGS="--remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}=/cargo" PATH="$(abspath $(VENV)/bin):$$PATH" \
-	cargo lambda build --locked --skip-target-check --target $(RUST_TARGET)
+LAMBDA_BUILD = RUSTFLAGS="--remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}=/cargo" PATH="$(abspath $(BIN)):$$PATH" \
+	cargo lambda build --locked --skip-target-check --target $(TARGET)
+# All builds and tests select the same packages, and so the same features: what they share is compiled once.
+CARGO_TEST := cargo test --locked --workspace
 
-# Of `make deploy`, `make secret` and `make doctor`.
 STACK ?= purchasely-clevertap
 PARAMS ?= params.yaml
 BUCKET ?=
 DEPLOY = scripts/deploy $(1) --template template.yaml --stack $(STACK) --params $(PARAMS)
+DEPLOYED_ARCH = $$(sed -n 's/^Architecture: "\(.*\)"/\1/p' target/params.yaml)
+DELIVERY ?= direct
+MINUTES ?= 1
 
-# Of all builds and tests the same packages, and so the same features: what clippy, the tests, the tool and the function
-# share is compiled once. `--test '*'` are the targets that plain `cargo test` leaves out.
-WORKSPACE := --locked --workspace
-
-.PHONY: help demo dev deploy secret doctor test verify check unit emulator permissions template vectors target package packaged reproducible release cli page watch commands deny advisories workflows deployment golden property fuzz soak defects bench docs requirements tools browser clean
+.DEFAULT_GOAL := help
+.PHONY: help demo dev deploy secret doctor test verify check unit aws template vectors golden docs package packaged release cli page \
+	watch commands workflows deployment deny advisories property fuzz soak defects bench clean
 
 help: ## Say what there is to make.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 20
 
-DELIVERY ?= direct
-
 demo: ## Relay every sample webhook to a stand-in CleverTap, and show it.
 	cargo --locked relay dev --once --delivery $(DELIVERY)
-
 dev: $(VENV)/dev.done ## Run the function at http://localhost:9000, with stand-ins and a page that shows each webhook.
 	cargo --locked relay dev --delivery $(DELIVERY)
 
-# SAM reads only AWS_DEFAULT_REGION.
-ifdef AWS_REGION
-deploy: export AWS_DEFAULT_REGION := $(AWS_REGION)
-endif
+# Of the region's variables, SAM reads only AWS_DEFAULT_REGION.
 deploy: $(VENV)/dev.done $(VENV)/deploy.done ## Build the function and deploy the stack STACK with params.yaml.
 	@mkdir -p target
 	$(call DEPLOY,check) > target/params.yaml
-	$(MAKE) --no-print-directory package ARCH="$$(sed -n 's/^Architecture: "\(.*\)"/\1/p' target/params.yaml)"
-	$(VENV)/bin/sam deploy --template-file "$$(sed -n 's/^Architecture: "\(.*\)"/target\/package\/template-\1.yaml/p' target/params.yaml)" \
+	$(MAKE) --no-print-directory package ARCH="$(DEPLOYED_ARCH)"
+	$(if $(AWS_REGION),AWS_DEFAULT_REGION=$(AWS_REGION)) $(BIN)/sam deploy --template-file "target/package/template-$(DEPLOYED_ARCH).yaml" \
 		--stack-name $(STACK) --parameter-overrides file://target/params.yaml --capabilities CAPABILITY_IAM \
 		$(if $(BUCKET),--s3-bucket $(BUCKET) --no-resolve-s3,--resolve-s3) --s3-prefix $(STACK) \
 		--no-confirm-changeset --no-fail-on-empty-changeset < /dev/null
 	@$(call DEPLOY,report)
-
 secret: $(VENV)/deploy.done ## Check secret.json and store it as the secret of the stack STACK.
 	@$(call DEPLOY,secret)
-
 doctor: $(VENV)/deploy.done ## Check the deployed stack STACK, up to CleverTap.
 	cargo --locked relay doctor --stack $(STACK) --online
 
-test: check unit emulator template vectors ## Check what a change needs, in minutes.
-	@echo "make test: all of it passed"
+test: check unit aws template vectors ## Check what a change needs, in minutes.
+verify: packaged cli page watch deny workflows commands deployment ## Check what a release needs beside `make test`.
+test verify:
+	@echo "make $@: all of it passed"
 
-verify: packaged reproducible permissions cli page watch deny workflows commands deployment ## Check what a release needs beside `make test`.
-	@echo "make verify: all of it passed"
-
+# `--test '*'` are the targets that `--all-targets` leaves out.
 check: ## Format and lints.
 	cargo fmt --all --check
-	cargo clippy $(WORKSPACE) --all-targets -- --deny warnings
-	cargo clippy $(WORKSPACE) --test '*' -- --deny warnings
-
+	cargo clippy --locked --workspace --all-targets -- --deny warnings
+	cargo clippy --locked --workspace --test '*' -- --deny warnings
 unit: $(VENV)/deploy.done ## Tests that take Rust alone, and whether each deliberate defect still applies.
-	cargo test $(WORKSPACE)
-	$(VENV)/bin/python scripts/defects.py --check
+	$(CARGO_TEST)
+	$(BIN)/python scripts/defects.py --check
+aws: $(VENV)/deploy.done $(VENV)/emulator.done ## What the function asks of AWS, and what its role allows, in an emulator.
+	$(CARGO_TEST) --test aws
+template: $(VENV)/deploy.done ## Check template.yaml, and what AWS makes of it.
+	$(BIN)/python scripts/check_template.py
+	$(BIN)/cfn-lint target/cloudformation.json
+vectors: ## Check the vectors and the golden uploads with Python's own implementation.
+	$(PYTHON) scripts/check_signatures.py
+	$(PYTHON) scripts/check_golden.py
 
-emulator: $(VENV)/emulator.done ## Check that an emulator of AWS answers the function as the testkit does.
-	cargo test $(WORKSPACE) --test aws contract
+golden: ## Write tests/golden again, to be reviewed as a diff.
+	WRITE_GOLDEN=1 $(CARGO_TEST) --test it golden
+	git diff --stat -- tests/golden
 
-permissions: $(VENV)/deploy.done $(VENV)/emulator.done ## Check that the function's role has what it needs and no more.
-	cargo test $(WORKSPACE) --test aws permissions
+docs: $(VENV)/dev.done $(VENV)/verify.done browser ## Write tables, demo output and screenshots into the pages, to be reviewed as a diff.
+	mkdir -p target
+	cargo --locked relay dev --once > target/demo.txt
+	UPDATE_DOCS=1 DEMO_OUTPUT=target/demo.txt $(CARGO_TEST) --test it -- documents:: odd_answers::the_tables
+	UPDATE_DOCS=1 $(CARGO_TEST) --test page
+	$(BIN)/python -c "import sys; from PIL import Image; [Image.open(file).convert('RGB').quantize(method=1).save(file, optimize=True) for file in sys.argv[1:]]" docs/page-*.png
+	git diff --stat -- README.md docs tests
 
-target:
-	@test -n "$(RUST_TARGET)" || { echo "ARCH=$(ARCH): Lambda knows arm64 and x86_64" >&2; exit 1; }
-	@test -d "$$(rustc --print target-libdir --target $(RUST_TARGET))" || rustup target add $(RUST_TARGET) || \
-		{ echo "no Rust target for $(ARCH): run \`rustup target add $(RUST_TARGET)\`, or choose this machine's architecture, $(MACHINE)" >&2; exit 1; }
-
-package: target $(VENV)/dev.done ## Build the zip that Lambda runs; ARCH is arm64 or x86_64.
+package: $(VENV)/dev.done ## Build the zip that Lambda runs; ARCH is arm64 or x86_64.
+	@test -n "$(filter arm64 x86_64,$(ARCH))" || { echo "ARCH=$(ARCH): Lambda knows arm64 and x86_64" >&2; exit 1; }
+	@test -d "$$(rustc --print target-libdir --target $(TARGET))" || rustup target add $(TARGET) || \
+		{ echo "no Rust target for $(ARCH): install $(TARGET), or choose this machine's architecture" >&2; exit 1; }
 	$(LAMBDA_BUILD) --release
-	$(VENV)/bin/python scripts/package.py $(ARCH) target/lambda/purchasely-clevertap/bootstrap
+	$(BIN)/python scripts/release.py package $(ARCH) target/lambda/purchasely-clevertap/bootstrap
 
-packaged: override ARCH := $(MACHINE)
-packaged: package ## Check the zip: what Lambda requires, its size, a webhook and a panic.
-	PACKAGE=$(abspath $(PACKAGE)) cargo test $(WORKSPACE) --test package
-
-# The folders are the only difference: the crates come from one cache. $(MAKE) would run even in a dry run, which makes no clone.
+# The second zip is from another folder and another CARGO_HOME, whose crates come from the same cache. $(MAKE) would run
+# even in a dry run, which makes no clone.
 AGAIN := target/again
-reproducible: override ARCH := $(MACHINE)
-reproducible: package ## Check that another folder and another CARGO_HOME give the same zip.
+packaged: package ## Check the zip: what Lambda requires, its size, a webhook and a panic; and that a second build gives the same.
+	PACKAGE=$(abspath $(PACKAGE)) $(CARGO_TEST) --test package
 	rm -rf $(AGAIN) && mkdir -p $(AGAIN)/clone $(AGAIN)/home
 	git ls-files -z --cached --others --exclude-standard | tar -cf - --null -T - | tar -xf - -C $(AGAIN)/clone
 	ln -s "$(abspath $(TOOLS))" $(AGAIN)/clone/$(TOOLS)
@@ -117,28 +117,29 @@ reproducible: package ## Check that another folder and another CARGO_HOME give t
 # The tool is linked against the same C library as the function, which AWS CloudShell has as well.
 release: package $(VENV)/verify.done ## Build what a release holds into target/dist.
 	$(LAMBDA_BUILD) --profile tool --package purchasely-clevertap-tools --example relay
-	$(VENV)/bin/python scripts/release.py $(ARCH)
+	$(BIN)/python scripts/release.py dist $(ARCH) target/lambda/relay/bootstrap
 
 cli: $(VENV)/deploy.done $(VENV)/emulator.done ## Test the commands of the tool that use AWS, with the AWS CLI and an emulator.
-	cargo test $(WORKSPACE) --test cli
-
 page: $(VENV)/dev.done browser ## Test the page of `make dev` in a browser.
-	cargo test $(WORKSPACE) --test page
-
 watch: $(VENV)/dev.done ## Test that plain `cargo lambda watch` serves the function.
-	cargo test $(WORKSPACE) --test watch
+cli page watch:
+	$(CARGO_TEST) --test $@
 
 commands: $(VENV)/dev.done $(VENV)/deploy.done $(VENV)/emulator.done ## Run the commands of the documentation.
-	cargo build $(WORKSPACE) --bins --example relay
-	$(VENV)/bin/python scripts/commands.py
+	cargo build --locked --workspace --bins --example relay
+	$(BIN)/python scripts/commands.py
+workflows: $(VENV)/deploy.done $(VENV)/verify.done ## Check .github, and what the release workflow runs.
+	PATH="$(abspath $(BIN)):$$PATH" actionlint .github/workflows/*.yml
+	$(BIN)/zizmor --quiet --offline --strict-collection --persona pedantic .github
+	$(BIN)/python tests/release.py
+deployment: release $(VENV)/deploy.done $(VENV)/emulator.done ## Check the bundle, `make deploy` and `make secret` against an emulator of AWS.
+	$(BIN)/python scripts/check_deploy.py $(ARCH)
 
-golden: ## Write tests/golden again, to be reviewed as a diff.
-	WRITE_GOLDEN=1 cargo test $(WORKSPACE) --test it golden
-	git diff --stat -- tests/golden
-
-vectors: ## Check the vectors and the golden uploads with Python's own implementation.
-	$(PYTHON) scripts/signature_vectors.py
-	$(PYTHON) scripts/check_golden.py
+deny: $(TOOLS)/bin/cargo-deny ## Check licences, sources and versions of the dependencies.
+	$(TOOLS)/bin/cargo-deny --locked --exclude-dev check bans
+	$(TOOLS)/bin/cargo-deny --locked --workspace check licenses sources
+advisories: $(TOOLS)/bin/cargo-deny ## Check the dependencies for known vulnerabilities, whose list it downloads.
+	$(TOOLS)/bin/cargo-deny --locked --workspace check advisories
 
 CASES ?= 100000
 property: ## Map CASES random payloads and check each record against CleverTap's limits.
@@ -146,114 +147,26 @@ property: ## Map CASES random payloads and check each record against CleverTap's
 
 # The flags of `cargo fuzz` without a sanitizer, which take no nightly Rust: the function has no unsafe code of its own.
 FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module $(addprefix -Cllvm-args=-sanitizer-coverage-,level=4 inline-8bit-counters pc-table trace-compares)
-MINUTES ?= 1
 PARSERS ?= envelope signature webhook answer secret
 SAMPLES_envelope := events/api-gateway
 SAMPLES_webhook := events
-# What libFuzzer finds stays in target/fuzz. Copy what fails into fuzz/corpus, which `make unit` tries again.
-define FUZZ
-	mkdir -p target/fuzz/$(1)
-	FUZZ=$(1) target/$(HOST)/property/examples/libfuzzer -max_total_time=$$(($(MINUTES) * 60)) -timeout=10 -verbosity=0 -print_funcs=0 -print_final_stats=1 \
-		-artifact_prefix=target/fuzz/$(1)- target/fuzz/$(1) fuzz/corpus/$(1) $(SAMPLES_$(1))
-
-endef
 fuzz: HOST = $(shell rustc --print host-tuple)
-fuzz: ## Try each of PARSERS with mutated inputs for MINUTES; takes a C++ compiler.
+fuzz: ## Try each of PARSERS with mutated inputs for MINUTES; takes a C++ compiler. Copy what fails into fuzz/corpus.
 	RUSTFLAGS="$(FUZZ_FLAGS)" cargo build --locked --target $(HOST) --profile property --package purchasely-clevertap-fuzz --example libfuzzer
-	$(foreach parser,$(PARSERS),$(call FUZZ,$(parser)))
+	$(foreach parser,$(PARSERS),mkdir -p target/fuzz/$(parser) && FUZZ=$(parser) target/$(HOST)/property/examples/libfuzzer \
+		-max_total_time=$$(($(MINUTES) * 60)) -timeout=10 -verbosity=0 -print_funcs=0 -print_final_stats=1 \
+		-artifact_prefix=target/fuzz/$(parser)- target/fuzz/$(parser) fuzz/corpus/$(parser) $(SAMPLES_$(parser)) &&) true
 
 # A million events take about half an hour on two cores.
 soak: ## Run simulated worlds for MINUTES; write target/soak/report.md and a plot.
 	cargo run --locked --profile property --package purchasely-clevertap-tools --example relay -- simulate --minutes $(MINUTES) --report target/soak $(if $(SEED),--seed $(SEED))
-
-# A quarter of an hour, most of which are builds.
-defects: $(VENV)/deploy.done ## Apply deliberate defects, one at a time: the simulated worlds must find each.
-	$(VENV)/bin/python scripts/defects.py
+defects: $(VENV)/deploy.done ## Apply deliberate defects, one at a time, in a quarter of an hour: the simulated worlds must find each.
+	$(BIN)/python scripts/defects.py
 
 # `make bench ARGS='--quick --only nothing,relay'` measures a few and writes nothing; `ARGS=--help` lists the options.
 ARGS ?= --record
 bench: ## Measure the function beside its peers; write the tables and the plot.
 	cargo bench --locked --package purchasely-clevertap-benches --bench speed -- $(ARGS)
-
-deny: $(TOOLS)/bin/cargo-deny ## Check licences, sources and versions of the dependencies.
-	$(TOOLS)/bin/cargo-deny --locked --exclude-dev check bans
-	$(TOOLS)/bin/cargo-deny --locked --workspace check licenses sources
-
-advisories: $(TOOLS)/bin/cargo-deny ## Check the dependencies for known vulnerabilities; not part of `test`, because it downloads their list.
-	$(TOOLS)/bin/cargo-deny --locked --workspace check advisories
-
-# `sam` asks for a region even where it calls nothing.
-template: export AWS_DEFAULT_REGION ?= eu-west-1
-template: $(VENV)/deploy.done ## Check template.yaml, and what AWS makes of it.
-	$(VENV)/bin/sam validate --lint --template template.yaml
-	$(VENV)/bin/python scripts/translate.py template.yaml target/cloudformation.json
-	$(VENV)/bin/cfn-lint target/cloudformation.json
-	$(VENV)/bin/python scripts/check_template.py target/cloudformation.json
-
-workflows: $(VENV)/deploy.done $(VENV)/verify.done ## Check .github, and what the release workflow runs.
-	PATH="$(abspath $(VENV)/bin):$$PATH" actionlint .github/workflows/*.yml
-	$(VENV)/bin/zizmor --quiet --offline --strict-collection --persona pedantic .github
-	$(VENV)/bin/python tests/publish.py
-
-deployment: override ARCH := $(MACHINE)
-deployment: release $(VENV)/deploy.done $(VENV)/emulator.done ## Check the bundle, `make deploy` and `make secret` against an emulator of AWS.
-	$(VENV)/bin/python scripts/check_deploy.py $(ARCH)
-
-docs: $(VENV)/dev.done $(VENV)/verify.done browser ## Write the generated tables, the demo's output and the screenshots into the pages, to be reviewed as a diff.
-	mkdir -p target
-	cargo --locked relay dev --once > target/demo.txt
-	UPDATE_DOCS=1 DEMO_OUTPUT=target/demo.txt cargo test $(WORKSPACE) --test it -- documents:: odd_answers::the_tables
-	UPDATE_DOCS=1 cargo test $(WORKSPACE) --test page
-	$(VENV)/bin/python -c "import sys; from PIL import Image; [Image.open(file).convert('RGB').quantize(method=1).save(file, optimize=True) for file in sys.argv[1:]]" docs/page-*.png
-	git diff --stat -- README.md docs tests
-
-# Each list refers to those before it. UPGRADE=--upgrade takes newer versions of what the .in files leave open. The
-# browsers that axe-core's package would bring are not used.
-LISTS := uv dev deploy emulator verify
-UPGRADE ?=
-requirements: $(VENV)/uv.done ## Write requirements/*.txt from the .in files, to be reviewed as a diff.
-	cd requirements && for list in $(LISTS); do \
-		$(abspath $(VENV)/bin/uv) pip compile --quiet $(UPGRADE) $$(test $$list != verify || echo $(addprefix --unsafe-package=,playwright greenlet pyee)) \
-			--universal --python-version=3.11 --generate-hashes $$list.in --output-file $$list.txt || exit; \
-	done
-	git diff --stat -- requirements
-
-tools: $(VENV)/dev.done $(VENV)/deploy.done $(VENV)/emulator.done $(VENV)/verify.done $(TOOLS)/bin/cargo-deny browser ## Install the tools only.
-
-# A browser is looked for each time, because it is no part of the tools folder. Ubuntu has Chromium under other names.
-SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
-APT_INSTALL := $(SUDO) apt-get install --quiet=2 --no-install-recommends
-browser: $(TOOLS)/axe.min.js ## Install axe-core and, unless they are there, Chromium and its driver, for the page's test.
-	@test -x "$(CHROMIUM)" -a -x "$(CHROMEDRIVER)" || \
-		{ $(SUDO) apt-get update --quiet=2 && \
-		{ $(APT_INSTALL) chromium chromium-driver || $(APT_INSTALL) chromium-browser chromium-chromedriver; }; } || \
-		{ echo "no browser for the page's test: install Chromium and chromedriver, or set CHROMIUM and CHROMEDRIVER to their paths" >&2; exit 1; }
-
-# uv installs a list in a tenth of pip's time.
-$(VENV)/uv.done: requirements/uv.txt
-	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
-	touch $@
-
-# A list is complete, so there is nothing to resolve: --no-deps installs exactly what is listed, with the listed hashes.
-$(VENV)/%.done: requirements/%.txt $(VENV)/uv.done
-	$(VENV)/bin/uv pip install --quiet --python $(VENV) --require-hashes --no-deps -r $<
-	touch $@
-
-# The emulator has an environment of its own, because it and `sam` each name one version of a package of AWS's.
-$(VENV)/emulator.done: requirements/emulator.txt $(VENV)/uv.done
-	$(VENV)/bin/uv venv --quiet --clear --python $(VENV)/bin/python $(TOOLS)/emulator
-	$(VENV)/bin/uv pip install --quiet --python $(TOOLS)/emulator --require-hashes --no-deps -r $<
-	ln -sf $(abspath $(TOOLS)/emulator/bin/ministack) $(VENV)/bin/ministack
-	touch $@
-
-$(TOOLS)/axe.min.js: $(VENV)/verify.done
-	cp $(VENV)/lib/python3.*/site-packages/axe_playwright_python/axe.min.js $@
-
-# An unoptimised build takes less time, and the check still takes only six seconds.
-$(TOOLS)/bin/cargo-deny:
-	CARGO_PROFILE_DEV_DEBUG=false cargo install --debug --locked --quiet --root $(TOOLS) --target-dir $(TOOLS)/build cargo-deny@$(CARGO_DENY_VERSION)
-	rm -rf $(TOOLS)/build
 
 clean: ## Remove what was built and installed.
 	rm -rf target $(TOOLS) .aws-sam

@@ -2,11 +2,9 @@
 
 It does not map a webhook and knows nothing of the function: docs/mapping.md states what it checks.
 
-    python3 scripts/check_golden.py                   # tests/golden against events
-    python3 scripts/check_golden.py target/golden # other uploads
+    python3 scripts/check_golden.py
 """
 
-import argparse
 import json
 import re
 import sys
@@ -163,18 +161,18 @@ def mistakes(upload: str, payload: dict, body: dict) -> Iterator[str]:
         yield from limits(record[data], name or kind)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("golden", nargs="?", type=Path, default=ROOT / "tests/golden", help="the folder of the uploads")
-    golden = {path.stem: json.loads(path.read_text()) for path in parser.parse_args().golden.glob("*.json")}
-    webhooks = {path.stem: json.loads(path.read_text()) for path in (ROOT / "events").glob("*.json")}
+def main() -> None:
+    golden, webhooks = (
+        {path.stem: json.loads(path.read_text()) for path in (ROOT / folder).glob("*.json")} for folder in ("tests/golden", "events")
+    )
     webhooks |= {name: webhooks[name.split(".")[0]] | fields for name, fields in VARIANTS.items()}
     found = [f"{name}: there is a webhook or an upload, but not both" for name in sorted(golden.keys() ^ webhooks.keys())]
     for name in sorted(golden.keys() & webhooks.keys()):
         found += [f"{name}: {mistake}" for mistake in mistakes(name, webhooks[name], golden[name])]
-    print("\n".join(found) or f"golden: {len(golden)} uploads agree with their webhooks", file=sys.stderr if found else sys.stdout)
-    return 1 if found else 0
+    if found:
+        sys.exit("\n".join(found))
+    print(f"golden: {len(golden)} uploads agree with their webhooks")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

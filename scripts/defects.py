@@ -12,17 +12,15 @@ Exit codes: 0, each is found; 1, one is not found, or does not apply; 2, one doe
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import yaml
 
 ROOT = Path(__file__).parent.parent
-DEFECTS = ROOT / "tests/simulation/defects.yaml"
-COPY = ROOT / "target/defects/copy"
-BUILD = ROOT / "target/defects/build"
+COPY, BUILD = ROOT / "target/defects/copy", ROOT / "target/defects/build"
 BUILD_COMMAND = "cargo build --locked --quiet --package purchasely-clevertap-tools --example relay"
 SIMULATE = [BUILD / "debug/examples/relay", "simulate", "--json", "--first-failure"]
 # Optimized a little, a world takes a sixth of the time, and a build after a defect hardly longer.
@@ -39,46 +37,25 @@ def problem_of(defect: dict) -> str | None:
     return "it replaces the text with itself" if defect["find"] == defect["replace"] else None
 
 
-def write(path: str, content: bytes) -> None:
-    """Writes a file of the copy, unless it has the content: cargo builds again what has a new time."""
-    file = COPY / path
-    if not file.exists() or file.read_bytes() != content:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(content)
-
-
-def copy_sources() -> None:
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    for path in filter(None, listed.split("\0")):
-        if (ROOT / path).is_file():
-            write(path, (ROOT / path).read_bytes())
-
-
-def build() -> None:
-    done = subprocess.run(BUILD_COMMAND.split(), cwd=COPY, env=os.environ | ENVIRONMENT, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise ChildProcessError(f"it does not compile\n{done.stderr}")
-
-
-def simulate(worlds: int | str) -> tuple[int, dict | None]:
+def simulate(defect: dict) -> tuple[int, dict | None]:
     """How many worlds ran, and the first that failed."""
-    chosen = ["--short-runs"] if worlds == "short" else ["--worlds", str(worlds)]
-    done = subprocess.run([*SIMULATE, *chosen], capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
+    built = subprocess.run(BUILD_COMMAND.split(), cwd=COPY, env=os.environ | ENVIRONMENT, capture_output=True, text=True)
+    if built.returncode != 0:
+        raise ChildProcessError(f"it does not compile\n{built.stderr}")
+    worlds = ["--short-runs"] if defect["worlds"] == "short" else ["--worlds", str(defect["worlds"])]
+    done = subprocess.run([*SIMULATE, *worlds], capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
     if done.returncode not in (0, 1):
         raise ChildProcessError(f"the simulation itself fails\n{done.stderr}")
     runs = [json.loads(line) for line in done.stdout.splitlines()]
-    failed = [(number, run) for number, run in enumerate(runs, 1) if run["problems"]]
-    return failed[0] if failed else (len(runs), None)
+    return next(((number, run) for number, run in enumerate(runs, 1) if run["problems"]), (len(runs), None))
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", metavar="TEXT", help="only defects whose name contains this text")
     parser.add_argument("--check", action="store_true", help="only check that each defect applies")
-    parser.add_argument("--json", action="store_true", help="print one JSON object per defect")
     options = parser.parse_args()
-    every = yaml.safe_load(DEFECTS.read_text())
+    every = yaml.safe_load((ROOT / "tests/simulation/defects.yaml").read_text())
     defects = [defect for defect in every if options.only.lower() in defect["name"].lower()]
     broken = [f"{defect['name']} {problem}" for defect in defects if (problem := problem_of(defect))]
     if broken or not defects:
@@ -87,37 +64,25 @@ def main() -> int:
     if options.check:
         print(f"defects: {len(defects)} apply")
         return 0
-    copy_sources()
+    # With their times, so that cargo builds only what has changed since.
+    shutil.copytree(ROOT, COPY, ignore=shutil.ignore_patterns("target", ".git", ".tools", ".aws-sam"), dirs_exist_ok=True)
     missed = unusable = 0
-    for number, defect in enumerate(defects, 1):
-        name, path, worlds = defect["name"], defect["file"], defect["worlds"]
-        if sys.stderr.isatty():
-            print(f"\r\033[K{number} of {len(defects)}: {name}", end="", file=sys.stderr, flush=True)
-        started = time.monotonic()
-        original = (ROOT / path).read_text()
-        write(path, original.replace(defect["find"], defect["replace"]).encode())
+    for defect in defects:
+        name, file = defect["name"], COPY / defect["file"]
+        original = file.read_text()
+        file.write_text(original.replace(defect["find"], defect["replace"]))
         try:
-            build()
-            count, run = simulate(worlds)
+            count, run = simulate(defect)
         except (ChildProcessError, subprocess.TimeoutExpired) as error:
-            print(f"{name} {error}", file=sys.stderr)
+            print(f"UNUSABLE {name} {error}", flush=True)
             unusable += 1
             continue
         finally:
-            write(path, original.encode())
-        if sys.stderr.isatty():
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
+            file.write_text(original)
         missed += run is None
-        found_by, problem = (run["command"], run["problems"][0]) if run else (None, None)
-        if options.json:
-            seconds = round(time.monotonic() - started, 1)
-            line = {"name": name, "found_by": found_by, "problem": problem, "worlds": count, "seconds": seconds}
-            print(json.dumps(line), flush=True)
-        else:
-            print(f"found    {name} World {count}: {found_by}: {problem}" if run else f"MISSED   {name} {count} worlds", flush=True)
-    if not options.json:
-        found = len(defects) - missed - unusable
-        print(f"{len(defects)} defects: {found} found, {missed} missed, {unusable} could not be tried")
+        verdict = f"World {count}: {run['command']}: {run['problems'][0]}" if run else f"{count} worlds"
+        print(f"{'found   ' if run else 'MISSED  '} {name} {verdict}", flush=True)
+    print(f"{len(defects)} defects: {len(defects) - missed - unusable} found, {missed} missed, {unusable} could not be tried")
     return 2 if unusable else 1 if missed else 0
 
 

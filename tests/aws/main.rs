@@ -1,6 +1,6 @@
 //! Runs the function's code, and the function, against an emulator of AWS, over real sockets: what it asks of DynamoDB,
-//! SQS, Secrets Manager and IAM is what they take. `make emulator` and `make permissions` install the emulator and run
-//! these tests; plain `cargo test` does not.
+//! SQS, Secrets Manager and IAM is what they take. `make aws` installs the emulator and runs these tests; plain
+//! `cargo test` does not.
 
 mod contract;
 mod permissions;

@@ -38,7 +38,6 @@ pub fn tables() -> BTreeMap<&'static str, Table> {
         ("profile-properties", "profile property | type | meaning | when it changes", profile_properties),
         ("profile-rules", "row | event | has_active_subscription | others | active_plans | condition", profile_rules),
         ("revenue", "property | value", revenue),
-        ("prices", "price of | USD | per | read | source", costs::prices),
         ("fixed-costs", "per month | quantity | with | USD", costs::fixed),
         ("event-costs", "per event | quantity | with | USD for a million", costs::events),
         ("cost-examples", "events a month | default settings | `Monitoring=false` | X-Ray, at most | `DELIVERY=queue`, at most", costs::examples),

@@ -3,7 +3,6 @@
 use serde_json::{Map, Value};
 use std::process::Stdio;
 use testkit::lambda::{Function, RuntimeApi};
-use testkit::process::built;
 use testkit::process::{built, repository};
 use testkit::tool;
 use tokio::io::{AsyncBufReadExt, BufReader};

@@ -1,7 +1,7 @@
-//! What a deployment costs and carries: AWS's list prices times the project's own numbers. It does not know AWS's bill,
-//! free tiers or discounts.
+//! What a deployment costs and carries: the list prices of docs/costs.md times the project's own numbers. It does not
+//! know AWS's bill, free tiers or discounts.
 
-use super::{Rows, each};
+use super::{Rows, each, read};
 use crate::template::{resources, template};
 use purchasely_clevertap::outcome::Class;
 use purchasely_clevertap::telemetry::METRICS;
@@ -29,72 +29,62 @@ const CONCURRENT_UPLOADS: f64 = 15.0;
 
 const MILLION: f64 = 1e6;
 
-/// The list prices of us-east-1, each in USD, per what, when AWS's own page was read with this price in it, or how it is
-/// known otherwise, and the page.
-#[rustfmt::skip]
-const PRICES: [(&str, f64, &str, &str, &str); 12] = [
-    ("API Gateway, HTTP API", 1.0, "million requests", "2026-09-20", "api-gateway"),
-    ("Lambda, requests", 0.2, "million requests", "2026-09-20", "lambda"),
-    ("Lambda, duration on arm64", 0.000_013_333_4, "GB-second", "check", "lambda"),
-    ("DynamoDB, on-demand writes", 0.625, "million writes of up to 1 KB", "check", "dynamodb"),
-    ("CloudWatch, logs ingested", 0.5, "GB", "check", "cloudwatch"),
-    ("CloudWatch, metrics", 0.3, "metric and month", "check", "cloudwatch"),
-    ("CloudWatch, alarms", 0.1, "metric that an alarm reads, and month", "check", "cloudwatch"),
-    ("CloudWatch, dashboards", 3.0, "dashboard and month", "check", "cloudwatch"),
-    ("Secrets Manager, secrets", 0.4, "secret and month", "2026-09-20", "secrets-manager"),
-    ("Secrets Manager, reads", 0.05, "10,000 reads", "2026-09-20", "secrets-manager"),
-    ("SQS, FIFO queues", 0.5, "million requests of up to 64 KB", "check", "sqs"),
-    ("X-Ray, traces", 5.0, "million traces recorded", "undated", "xray"),
-];
-
-/// When there is a cost.
-const ALWAYS: &str = "always";
-const MONITORING: &str = "`Monitoring=true`";
-const TRACING: &str = "X-Ray, at most";
-const QUEUE: &str = "`DELIVERY=queue`, at most";
-
-/// One line of the bill: when, for what, the quantity, and USD.
-type Cost = (&'static str, &'static str, String, f64);
-
-fn usd(of: &str) -> f64 {
-    PRICES.iter().find(|price| price.0 == of).expect(of).1
+/// One line of the bill.
+struct Cost {
+    what: &'static str,
+    formula: String,
+    usd: f64,
+    part: Part,
 }
 
-pub fn prices() -> Rows {
-    let row = |(of, usd, per, read, page): &(_, _, _, _, _)| {
-        format!("{of} | {usd} | {per} | {read} | [page](https://aws.amazon.com/{page}/pricing/)")
-    };
-    PRICES.iter().map(row).collect()
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Base,
+    /// Absent with `Monitoring=false`.
+    Monitoring,
+    /// Absent without X-Ray.
+    Tracing,
+    /// Absent unless `DELIVERY=queue`.
+    Queue,
 }
 
 pub fn fixed() -> Rows {
-    rows(&fixed_costs(), &[ALWAYS, MONITORING])
+    let parts = [(Part::Base, "always"), (Part::Monitoring, "`Monitoring=true`")];
+    rows(&fixed_costs(), &parts)
 }
 
 pub fn events() -> Rows {
-    rows(&event_costs(), &[ALWAYS, TRACING, QUEUE])
+    let parts = [
+        (Part::Base, "always"),
+        (Part::Tracing, "X-Ray, at most"),
+        (Part::Queue, "`DELIVERY=queue`, at most"),
+    ];
+    rows(&event_costs(), &parts)
 }
 
-fn rows(costs: &[Cost], parts: &[&str]) -> Rows {
-    let row = |(part, what, formula, usd): &Cost| format!("{what} | {formula} | {part} | {usd:.2}");
-    let sum = |part: &&str| format!("**Sum** | – | {part} | **{:.2}**", sum(costs, &[*part]));
+fn rows(costs: &[Cost], parts: &[(Part, &str)]) -> Rows {
+    let name = |cost: &Cost| parts.iter().find(|(part, _)| *part == cost.part).unwrap().1;
+    let row = |cost: &Cost| {
+        format!("{} | {} | {} | {:.2}", cost.what, cost.formula, name(cost), cost.usd)
+    };
+    let sum = |(part, name): &(Part, &str)| {
+        format!("**Sum** | – | {name} | **{:.2}**", sum(costs, &[*part]))
+    };
     costs.iter().map(row).chain(parts.iter().map(sum)).collect()
 }
 
 /// Events a month, and what they cost in each way to run them.
 pub fn examples() -> Rows {
     let row = |events: f64| {
-        let total = |parts: &[&str]| {
+        let total = |parts: &[Part]| {
             let usd = sum(&fixed_costs(), parts) + sum(&event_costs(), parts) * events / MILLION;
             format!("{usd:.2}")
         };
-        let ways = [
-            &[ALWAYS, MONITORING][..],
-            &[ALWAYS],
-            &[ALWAYS, MONITORING, TRACING],
-            &[ALWAYS, MONITORING, QUEUE],
-        ];
-        format!("{} | {}", thousands(events), ways.map(total).join(" | "))
+        let usual = total(&[Part::Base, Part::Monitoring]);
+        let bare = total(&[Part::Base]);
+        let traced = total(&[Part::Base, Part::Monitoring, Part::Tracing]);
+        let queued = total(&[Part::Base, Part::Monitoring, Part::Queue]);
+        format!("{} | {usual} | {bare} | {traced} | {queued}", thousands(events))
     };
     [1e3, 1e5, 1e6].map(row).to_vec()
 }
@@ -111,6 +101,40 @@ pub fn limits() -> Rows {
         "Concurrent invocations of all functions in the account and region | 1,000, in a new account as few as 10"
             .to_owned(),
         format!("Concurrent uploads to a CleverTap account | {CONCURRENT_UPLOADS}"),
+    ]
+}
+
+fn fixed_costs() -> Vec<Cost> {
+    let alarms = metrics_of_alarms();
+    let classes = each!(Class: Event, Queue, Credentials, Secret, Transient, Unexpected);
+    let metrics = METRICS.len() + classes.len();
+    let reads = SECONDS_PER_MONTH / SECONDS_BETWEEN_READS;
+    let polls = SECONDS_PER_MONTH * POLLS_PER_SECOND;
+    let base = |what, formula, usd| Cost { what, formula, usd, part: Part::Base };
+    let monitoring = |what, formula, usd| Cost { what, formula, usd, part: Part::Monitoring };
+    vec![
+        base("Secret", "1 secret".to_owned(), price("Secrets Manager, secrets")),
+        base(
+            "Reads of the secret",
+            format!("{} for each environment in steady use; here 1", thousands(reads)),
+            reads / 1e4 * price("Secrets Manager, reads"),
+        ),
+        base(
+            "Lambda's polls of the event queue",
+            format!("5 at a time of 20 s: {}", thousands(polls)),
+            polls / MILLION * price("SQS, FIFO queues"),
+        ),
+        base(
+            "Metrics",
+            format!("{metrics}, if each has data every hour; a healthy function writes fewer"),
+            count(metrics) * price("CloudWatch, metrics"),
+        ),
+        monitoring(
+            "Alarms",
+            format!("{alarms} metrics that the alarms read"),
+            count(alarms) * price("CloudWatch, alarms"),
+        ),
+        monitoring("Dashboard", "1".to_owned(), price("CloudWatch, dashboards")),
     ]
 }
 
@@ -145,47 +169,50 @@ pub fn after_an_outage() -> Rows {
         .into()
 }
 
-#[rustfmt::skip]
-fn fixed_costs() -> Vec<Cost> {
-    let alarms = metrics_of_alarms();
-    let classes = each!(Class: Event, Queue, Credentials, Secret, Transient, Unexpected);
-    let metrics = METRICS.len() + classes.len();
-    let reads = SECONDS_PER_MONTH / SECONDS_BETWEEN_READS;
-    let polls = SECONDS_PER_MONTH * POLLS_PER_SECOND;
-    let read = format!("{} for each environment in steady use; here 1", thousands(reads));
-    let poll = format!("5 at a time of 20 s: {}", thousands(polls));
-    let metric = format!("{metrics}, if each has data every hour; a healthy function writes fewer");
-    let alarm = format!("{alarms} metrics that the alarms read");
-    vec![
-        (ALWAYS, "Secret", "1 secret".to_owned(), usd("Secrets Manager, secrets")),
-        (ALWAYS, "Reads of the secret", read, reads / 1e4 * usd("Secrets Manager, reads")),
-        (ALWAYS, "Lambda's polls of the event queue", poll, polls / MILLION * usd("SQS, FIFO queues")),
-        (ALWAYS, "Metrics", metric, count(metrics) * usd("CloudWatch, metrics")),
-        (MONITORING, "Alarms", alarm, count(alarms) * usd("CloudWatch, alarms")),
-        (MONITORING, "Dashboard", "1".to_owned(), usd("CloudWatch, dashboards")),
-    ]
-}
-
 /// For a million events, each delivered once.
-#[rustfmt::skip]
 fn event_costs() -> Vec<Cost> {
     let memory = default("MemorySize");
-    let compute = memory / 1024.0 * INVOCATION_SECONDS * MILLION * usd("Lambda, duration on arm64");
+    let compute =
+        memory / 1024.0 * INVOCATION_SECONDS * MILLION * price("Lambda, duration on arm64");
     let duration = format!("{memory} MiB for {INVOCATION_SECONDS} s");
-    let bytes = count(LINE_BYTES + OTHER_LOG_BYTES);
-    let log = format!("{} bytes: the event's line, two of Lambda, one of API Gateway", thousands(bytes));
-    let queue = "3 requests (send, receive, delete), if each event is alone in its batch; 1.2 in full batches".to_owned();
-    let one_request = || "1 request".to_owned();
+    let log = LINE_BYTES + OTHER_LOG_BYTES;
+    let cost =
+        |part, what, formula: &str, usd| Cost { what, formula: formula.to_owned(), usd, part };
+    let writes = format!("{CLAIM_WRITES} writes");
+    let log_formula = format!(
+        "{} bytes: the event's line, two of Lambda, one of API Gateway",
+        thousands(count(log))
+    );
     vec![
-        (ALWAYS, "API Gateway", one_request(), usd("API Gateway, HTTP API")),
-        (ALWAYS, "Lambda, request", one_request(), usd("Lambda, requests")),
-        (ALWAYS, "Lambda, duration", duration.clone(), compute),
-        (ALWAYS, "Claims table", format!("{CLAIM_WRITES} writes"), count(CLAIM_WRITES) * usd("DynamoDB, on-demand writes")),
-        (ALWAYS, "Logs", log, bytes * MILLION / 1e9 * usd("CloudWatch, logs ingested")),
-        (TRACING, "X-Ray", "1 trace".to_owned(), usd("X-Ray, traces")),
-        (QUEUE, "Event queue", queue, QUEUE_REQUESTS * usd("SQS, FIFO queues")),
-        (QUEUE, "Lambda, second request", one_request() + " for a batch", usd("Lambda, requests")),
-        (QUEUE, "Lambda, second duration", duration, compute),
+        cost(Part::Base, "API Gateway", "1 request", price("API Gateway, HTTP API")),
+        cost(Part::Base, "Lambda, request", "1 request", price("Lambda, requests")),
+        cost(Part::Base, "Lambda, duration", &duration, compute),
+        cost(
+            Part::Base,
+            "Claims table",
+            &writes,
+            count(CLAIM_WRITES) * price("DynamoDB, on-demand writes"),
+        ),
+        cost(
+            Part::Base,
+            "Logs",
+            &log_formula,
+            count(log) * MILLION / 1e9 * price("CloudWatch, logs ingested"),
+        ),
+        cost(Part::Tracing, "X-Ray", "1 trace", price("X-Ray, traces")),
+        cost(
+            Part::Queue,
+            "Event queue",
+            "3 requests (send, receive, delete), if each event is alone in its batch; 1.2 in full batches",
+            QUEUE_REQUESTS * price("SQS, FIFO queues"),
+        ),
+        cost(
+            Part::Queue,
+            "Lambda, second request",
+            "1 request for a batch",
+            price("Lambda, requests"),
+        ),
+        cost(Part::Queue, "Lambda, second duration", &duration, compute),
     ]
 }
 
@@ -204,8 +231,21 @@ fn metrics_of_alarms() -> usize {
     alarms.map(metrics).sum()
 }
 
-fn sum(costs: &[Cost], parts: &[&str]) -> f64 {
-    costs.iter().filter(|cost| parts.contains(&cost.0)).map(|cost| cost.3).sum()
+/// The list price that the page has under this name.
+#[track_caller]
+fn price(of: &str) -> f64 {
+    let page = read("docs/costs.md");
+    let row = page.lines().find_map(|line| line.strip_prefix(&format!("| {of} | ")));
+    let usd = row.and_then(|cells| cells.split(" | ").next()?.parse().ok());
+    usd.unwrap_or_else(|| panic!("docs/costs.md has no price of {of}"))
+}
+
+fn sum(costs: &[Cost], parts: &[Part]) -> f64 {
+    costs
+        .iter()
+        .filter(|cost| parts.contains(&cost.part))
+        .map(|cost| cost.usd)
+        .sum()
 }
 
 /// The default of a number among the template's parameters.

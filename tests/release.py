@@ -1,6 +1,6 @@
-"""Tests of scripts/publish.py, in a folder of their own. They do not know GitHub; AWS is the CLI's own description of it.
+"""Tests of what scripts/release.py does after the build. They do not know GitHub; AWS is the CLI's own description of it.
 
-    .tools/venv/bin/python tests/publish.py
+    .tools/venv/bin/python tests/release.py
 """
 
 import hashlib
@@ -23,7 +23,7 @@ esac
 """
 
 
-class Publish(unittest.TestCase):
+class Release(unittest.TestCase):
     def setUp(self) -> None:
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
@@ -41,25 +41,22 @@ class Publish(unittest.TestCase):
         sums = [f"{hashlib.sha256(text.encode()).hexdigest()}  {name}\n" for name, text in files.items()]
         self.write(f"{folder}/SHA256SUMS", "".join(sums))
 
-    def run_it(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
-        command = [sys.executable, CLONE / "scripts/publish.py", *arguments]
-        return subprocess.run(command, cwd=self.folder, env=os.environ | environment, capture_output=True, text=True)
-
-    def check_fails(self, problem: str, *arguments: str, **environment: str) -> None:
-        done = self.run_it(*arguments, **environment)
-        self.assertEqual(done.returncode, 1, done.stderr)
+    def check(self, *arguments: str, problem: str = "", **environment: str) -> str:
+        command = [sys.executable, CLONE / "scripts/release.py", *arguments]
+        done = subprocess.run(command, cwd=self.folder, env=os.environ | environment, capture_output=True, text=True)
+        self.assertEqual(done.returncode, 1 if problem else 0, done.stderr)
         self.assertIn(problem, done.stderr)
+        return done.stdout
 
     def test_the_notes_are_the_section_of_the_version(self) -> None:
-        done = self.run_it("notes", "v1.2.3")
-        self.assertEqual((done.returncode, done.stdout), (0, "### Added\n\n- This.\n"), done.stderr)
+        self.assertEqual(self.check("notes", "v1.2.3"), "### Added\n\n- This.\n")
 
     def test_a_tag_of_another_version_is_refused(self) -> None:
-        self.check_fails("version 1.2.3", "notes", "v1.2.2")
+        self.check("notes", "v1.2.2", problem="version 1.2.3")
 
     def test_a_version_without_a_dated_section_is_refused(self) -> None:
         self.write("CHANGELOG.md", CHANGELOG.replace("2026-01-02", "unreleased"))
-        self.check_fails("no text below a heading", "notes", "v1.2.3")
+        self.check("notes", "v1.2.3", problem="no text below a heading")
 
     def test_the_project_has_a_section_for_its_version(self) -> None:
         version = (CLONE / "Cargo.toml").read_text().split('\nversion = "')[1].split('"')[0]
@@ -68,48 +65,38 @@ class Publish(unittest.TestCase):
     def test_both_architectures_are_merged_into_one_list_that_sha256sum_accepts(self) -> None:
         self.built("a", both="same", arm64="one")
         self.built("x", both="same", x86_64="two")
-        done = self.run_it("merge", "a", "x", "--into", "dist")
-        self.assertEqual(done.returncode, 0, done.stderr)
+        self.check("merge", "a", "x", "--into", "dist")
         checked = subprocess.run(["sha256sum", "--check", "SHA256SUMS"], cwd=self.folder / "dist", capture_output=True, text=True)
         self.assertEqual(checked.stdout, "arm64: OK\nboth: OK\nx86_64: OK\n")
 
-    def test_a_changed_file_is_refused(self) -> None:
-        self.built("a", arm64="one")
-        self.write("a/arm64", "other")
-        self.check_fails("its checksum", "merge", "a", "--into", "dist")
-
-    def test_an_unlisted_file_is_refused(self) -> None:
-        self.built("a", arm64="one")
-        self.write("a/more", "two")
-        self.check_fails("'more'", "merge", "a", "--into", "dist")
+    def test_a_changed_or_unlisted_file_is_refused(self) -> None:
+        for changed, problem in (("both", "its checksum"), ("more", "'more'")):
+            self.built(changed, both="one")
+            self.write(f"{changed}/{changed}", "two")
+            self.check("merge", changed, "--into", f"dist-{changed}", problem=problem)
 
     def test_a_file_that_differs_between_the_architectures_is_refused(self) -> None:
         self.built("a", both="one")
         self.built("x", both="two")
-        self.check_fails("another content", "merge", "a", "x", "--into", "dist")
+        self.check("merge", "a", "x", "--into", "dist", problem="another content")
 
-    def publish(self, aws: str) -> tuple[list[str], dict[str, str]]:
+    def test_a_bundle_is_published_as_an_application_that_can_be_deployed(self) -> None:
         self.write("name/template.yaml", "Resources: {}\n")
         with tarfile.open(self.folder / "bundle.tar.gz", "w:gz") as archive:
             archive.add(self.folder / "name", "name")
-        self.write("bin/aws", aws)
-        (self.folder / "bin/aws").chmod(0o755)
-        arguments = ["application", "bundle.tar.gz", "--id", "arn:aws:serverlessrepo:us-east-1:123456789012:applications/a", "--bucket", "b"]
+        arn = "arn:aws:serverlessrepo:us-east-1:123456789012:applications/a"
         aws_cli = os.environ.get("AWS_CLI", str(Path(sys.executable).parent / "aws"))
-        return arguments, {"PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}", "AWS_CLI": aws_cli, "AWS_DEFAULT_REGION": "us-east-1"}
-
-    def test_a_bundle_is_published_as_an_application(self) -> None:
-        arguments, environment = self.publish(AWS)
-        done = self.run_it(*arguments, **environment)
-        self.assertEqual(done.returncode, 0, done.stderr)
-
-    def test_an_application_that_nobody_could_deploy_is_an_error(self) -> None:
-        arguments, environment = self.publish("#!/bin/sh\necho '{\"ResourcesSupported\": false}'\n")
-        self.check_fails("nobody can deploy it", *arguments, **environment)
-
-    def test_an_error_of_aws_is_an_error(self) -> None:
-        arguments, environment = self.publish("#!/bin/sh\nexit 254\n")
-        self.check_fails("aws cloudformation package failed", *arguments, **environment)
+        path = f"{self.folder / 'bin'}:{os.environ['PATH']}"
+        for aws, problem in (
+            (AWS, ""),
+            ("#!/bin/sh\necho '{\"ResourcesSupported\": false}'\n", "nobody can deploy it"),
+            ("#!/bin/sh\nexit 254\n", "aws cloudformation package failed"),
+        ):
+            with self.subTest(problem):
+                self.write("bin/aws", aws)
+                (self.folder / "bin/aws").chmod(0o755)
+                application = ("application", "bundle.tar.gz", "--id", arn, "--bucket", "b")
+                self.check(*application, problem=problem, PATH=path, AWS_CLI=aws_cli, AWS_DEFAULT_REGION="us-east-1")
 
 
 if __name__ == "__main__":
