@@ -5,6 +5,8 @@
 
 use crate::harness::eventually;
 use crate::process::{free_port, plain_client, tool};
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
@@ -83,6 +85,9 @@ pub async fn config(endpoint: &str) -> SdkConfig {
     let credentials = Credentials::new(ACCESS_KEY_ID, SECRET_ACCESS_KEY, None, None, "tests");
     aws_config::defaults(BehaviorVersion::v2026_01_12())
         .http_client(SharedHttp(Arc::new(plain_client())))
+        // The emulator's first answers may take seconds, and what is created twice is refused.
+        .retry_config(RetryConfig::disabled())
+        .timeout_config(TimeoutConfig::disabled())
         .region(Region::new(REGION))
         .endpoint_url(endpoint)
         .credentials_provider(SharedCredentialsProvider::new(credentials))
