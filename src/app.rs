@@ -8,6 +8,7 @@ use crate::aws::queues::Queue;
 use crate::aws::secret::Secrets;
 use crate::clevertap::{Client, Uploader};
 use crate::config::{Config, DeliveryMode, SignaturePolicy};
+use crate::forward::Backend;
 use crate::handler::Handler;
 use crate::http::SharedHttp;
 use crate::relay::Relay;
@@ -16,12 +17,9 @@ use ::http::uri::InvalidUri;
 use aws_config::SdkConfig;
 use std::sync::Arc;
 
-/// Builds the handler. `clevertap` is the way to CleverTap; `aws` has its own, the region and the credentials.
-pub fn handler(
-    config: Config,
-    clevertap: SharedHttp,
-    aws: &SdkConfig,
-) -> Result<Handler, InvalidUri> {
+/// Builds the handler. `http` is the way to CleverTap and to the operator's backend; `aws` has its own, the region and
+/// the credentials.
+pub fn handler(config: Config, http: SharedHttp, aws: &SdkConfig) -> Result<Handler, InvalidUri> {
     let clients = Clients::new(aws);
     let is_signed = config.signature != SignaturePolicy::Off;
     let secrets = Secrets::new(clients.secrets_manager, config.secret_id, is_signed);
@@ -30,13 +28,15 @@ pub fn handler(
         url.map(|url| Queue { client: clients.sqs.clone(), url, setting })
     };
     let event_queue = queue("EVENT_QUEUE_URL", config.event_queue_url);
+    let backend = config.forward_url.map(|url| Backend::new(http.clone(), &url)).transpose()?;
     let table = config.deduplication_table.filter(|_| !config.dry_run);
     Ok(Handler {
         signature: config.signature,
+        backend,
         relay: Relay {
             rules: config.rules,
             uploader: Uploader {
-                client: Client::new(clevertap, &config.upload_url, config.dry_run)?,
+                client: Client::new(http, &config.upload_url, config.dry_run)?,
                 secrets: Arc::clone(&secrets),
                 account_id: config.account_id,
                 sandbox_account_id: config.sandbox_account_id,
@@ -53,10 +53,13 @@ pub fn handler(
     })
 }
 
-/// Starts what the first event needs: the secret and, unless webhooks go into a queue, connections to
-/// CleverTap and to the claims table. All go on while the runtime asks for that event.
+/// Starts what the first event needs: the secret, a connection to the operator's backend and, unless webhooks go into
+/// a queue, connections to CleverTap and to the claims table. All go on while the runtime asks for that event.
 pub fn warm_up(handler: &Handler) {
     handler.secrets.prefetch();
+    if let Some(backend) = &handler.backend {
+        backend.warm_up();
+    }
     if handler.webhook_queue.is_none() {
         handler.relay.uploader.client.warm_up();
         if let Some(claims) = &handler.relay.claims {

@@ -8,7 +8,7 @@ mod rules;
 
 use crate::clevertap::Region;
 use crate::mapping::Rules;
-use http::HeaderValue;
+use http::{HeaderValue, Uri};
 use reader::Reader;
 use rustls::RootCertStore;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use tracing::level_filters::LevelFilter;
 
 /// Every variable that the function reads, and the value that an absent or empty one stands for, or `must be set`, or
 /// in words what happens without it. `docs/settings.md` says what each decides.
-pub const SETTINGS: [(&str, &str); 27] = [
+pub const SETTINGS: &[(&str, &str)] = &[
     ("CLEVERTAP_REGION", "must be set"),
     ("CLEVERTAP_ACCOUNT_ID", "must be set"),
     ("SECRET_ID", "must be set"),
@@ -37,6 +37,7 @@ pub const SETTINGS: [(&str, &str); 27] = [
     ("UNKNOWN_FIELDS", "send"),
     ("SANDBOX_EVENTS", "drop"),
     ("CLEVERTAP_SANDBOX_ACCOUNT_ID", "not set"),
+    ("FORWARD_URL", "not set"),
     ("DELIVERY", "direct"),
     ("EVENT_QUEUE_URL", "not set"),
     ("DEAD_LETTER_QUEUE_URL", "not set"),
@@ -65,6 +66,8 @@ pub struct Config {
     pub sandbox_account_id: Option<HeaderValue>,
     /// Whether CleverTap only checks uploads and stores nothing.
     pub dry_run: bool,
+    /// The operator's own backend, which gets each verified webhook first.
+    pub forward_url: Option<String>,
     pub delivery: DeliveryMode,
     /// The FIFO queue whose messages the function relays. With [`DeliveryMode::Queue`] there is one.
     pub event_queue_url: Option<String>,
@@ -136,6 +139,11 @@ impl Config {
                     .to_owned(),
             );
         }
+        let forward_url = reader.forward_url("FORWARD_URL");
+        if forward_url.is_some() && signature == SignaturePolicy::Off {
+            let problem = "is set and PURCHASELY_SIGNATURE is off, so anyone could write to the backend; set one of the two otherwise";
+            reader.error("FORWARD_URL", problem);
+        }
         let modes = [("direct", DeliveryMode::Direct), ("queue", DeliveryMode::Queue)];
         let delivery = reader.choice("DELIVERY", &modes);
         if delivery == DeliveryMode::Queue {
@@ -168,6 +176,7 @@ impl Config {
             account_id,
             sandbox_account_id,
             dry_run,
+            forward_url,
             delivery,
             event_queue_url,
             dead_letter_queue_url,
@@ -178,6 +187,13 @@ impl Config {
             roots,
             warnings: reader.warnings,
         })
+    }
+
+    /// The backend's host, which is all of its address that may be logged.
+    #[must_use]
+    pub fn forward_host(&self) -> Option<String> {
+        let url: Uri = self.forward_url.as_ref()?.parse().ok()?;
+        url.host().map(str::to_owned)
     }
 
     /// What the function cannot guarantee because a queue or the table is not configured.

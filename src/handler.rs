@@ -9,6 +9,7 @@ use crate::clevertap::{Role, UploadFailure};
 use crate::clock;
 use crate::config::SignaturePolicy;
 use crate::envelope::{Envelope, Message, Request, Response, json_headers};
+use crate::forward::{Backend, NOT_FORWARDED, NotForwarded};
 use crate::mapping::Origin;
 use crate::outcome::{Failure, Outcome, Permanent};
 use crate::purchasely::signature::{InvalidSignature, SignatureHeaders};
@@ -48,6 +49,8 @@ const WAIT_AFTER_UNKNOWN: Duration = Duration::from_secs(70);
 #[derive(Debug)]
 pub struct Handler {
     pub signature: SignaturePolicy,
+    /// Gets each verified webhook before anything else happens to it.
+    pub backend: Option<Backend>,
     pub secrets: Arc<Secrets>,
     pub relay: Relay,
     /// The queue that webhooks are put into, unless they are relayed at once.
@@ -143,9 +146,52 @@ impl Handler {
             Ok(verified) => verified,
             Err(outcome) => return Report::new(outcome),
         };
-        if is_too_large && !queues::fits_a_letter(verified.bytes()) {
-            return Report::new(Outcome::PayloadTooLarge);
-        }
+        let forwarded = match self.forward(request, budget).await {
+            Ok(forwarded) => forwarded,
+            Err(failure) => {
+                // For the log alone: whoever repairs the backend wants to know whose events wait.
+                let outcome = Outcome::Failed(failure);
+                return match parse(verified) {
+                    Ok(event) => Report::of_event(outcome, &event, None, Some(&secret)),
+                    Err(_) => Report::new(outcome),
+                };
+            }
+        };
+        let mut report = if is_too_large && !queues::fits_a_letter(verified.bytes()) {
+            Report::new(Outcome::PayloadTooLarge)
+        } else {
+            self.relay(request, verified, secret, budget).await
+        };
+        report.forwarded = forwarded;
+        report
+    }
+
+    /// Sends a verified webhook to the operator's backend, if there is one and an operator's tool did not send it.
+    async fn forward(
+        &self,
+        request: &Request,
+        budget: Budget,
+    ) -> Result<Option<Duration>, Failure> {
+        let headers = &request.headers;
+        let is_marked =
+            headers.contains_key(REPLAYED_HEADER) || headers.contains_key(NOT_FORWARDED);
+        let Some(backend) = self.backend.as_ref().filter(|_| !is_marked) else {
+            return Ok(None);
+        };
+        let forwarded = backend.forward(headers, &request.body, budget.forwarding_ends).await;
+        forwarded.map(Some).map_err(|why| match why {
+            NotForwarded::TooLate => Failure::Upload(UploadFailure::TooLate),
+            why => Failure::ForwardFailed(why),
+        })
+    }
+
+    async fn relay(
+        &self,
+        request: &Request,
+        verified: Verified<'_>,
+        secret: Arc<Secret>,
+        budget: Budget,
+    ) -> Report {
         let replayed = request.headers.get(REPLAYED_HEADER);
         let delivery = Delivery {
             body: verified.bytes(),

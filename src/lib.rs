@@ -8,6 +8,7 @@
 //! - [`envelope`]: what Lambda invoked the function with.
 //! - [`handler`]: verifies and parses a webhook, has it relayed, answers.
 //! - [`purchasely`]: its signature, events and fields. Knows nothing of CleverTap.
+//! - [`forward`]: the operator's own backend, which gets each verified webhook first.
 //! - [`mapping`]: from an event to records. Pure; the only place that knows both vendors.
 //! - [`relay`]: claims, uploads and settles each event within the time that Purchasely waits.
 //! - [`clevertap`]: records, limits, regions, uploads and their answers. Knows nothing of Purchasely.
@@ -33,6 +34,7 @@ pub mod clevertap;
 pub mod clock;
 pub mod config;
 pub mod envelope;
+pub mod forward;
 pub mod handler;
 #[allow(clippy::disallowed_types)]
 pub mod http;

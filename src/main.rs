@@ -44,6 +44,7 @@ async fn run(config: Config) -> Result<(), Error> {
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         upload_url = config.upload_url,
+        forward_host = config.forward_host(),
         region = %config.region,
         anonymous_buyers = config.rules.identity.anonymous_user_id_as.describe(),
         "started"

@@ -4,6 +4,7 @@
 //! status here decides whether an event is kept, lost or sent again.
 
 use crate::clevertap::{UploadFailure, response};
+use crate::forward::NotForwarded;
 use crate::mapping::{Ignored, Unmappable};
 use crate::purchasely::{Unreadable, signature::InvalidSignature};
 use strum::IntoStaticStr;
@@ -90,6 +91,12 @@ pub enum Failure {
     #[error("the secret is unavailable: see the line before this one")]
     SecretUnavailable,
 
+    // The operator's backend.
+    #[error(
+        "the backend in FORWARD_URL does not have the event: {0}; nothing was written, and the event is sent again"
+    )]
+    ForwardFailed(NotForwarded),
+
     // Nobody: a retry is enough.
     #[error("another invocation is relaying the same event; it is sent again")]
     InProgress,
@@ -122,6 +129,8 @@ pub enum Class {
     Credentials,
     /// There is no usable secret.
     Secret,
+    /// The operator's backend does not take the event.
+    Forward,
     /// Nobody: a retry is enough.
     Transient,
     /// Something that should not happen.
@@ -240,6 +249,7 @@ impl Failure {
             Self::NoDeadLetterQueue(_) => Class::Event,
             Self::DeadLetterFailed(_) | Self::QueueFailed => Class::Queue,
             Self::SecretUnavailable => Class::Secret,
+            Self::ForwardFailed(_) => Class::Forward,
             Self::InProgress => Class::Transient,
             Self::Panicked => Class::Unexpected,
             Self::Upload(why) => match why {

@@ -10,6 +10,7 @@ use crate::aws::queues::{NewMessage, Queue, REASON, RECEIVED_AT, RECORDS, REPLAY
 use crate::aws::secret::Secret;
 use crate::clevertap::{Account, EventUpload, NO_CODE, Role, Unsettled, UploadFailure, Uploader};
 use crate::clock;
+use crate::forward;
 use crate::mapping::identity::purchasely_id;
 use crate::mapping::{self, FieldOutcome, Mapped, Notes, Origin, Rules};
 use crate::outcome::{Failure, Outcome, Permanent};
@@ -40,6 +41,8 @@ const MAX_AGE_IN_QUEUE: Duration = Duration::from_hours(13 * 24);
 /// The moments by which an event's work must have ended, on the monotonic clock.
 #[derive(Debug, Clone, Copy)]
 pub struct Budget {
+    /// The operator's backend has until then.
+    pub forwarding_ends: Instant,
     /// No upload starts or is awaited after this.
     pub uploads_end: Instant,
     /// Nothing is awaited after this.
@@ -51,6 +54,7 @@ impl Budget {
     pub fn start(received: Instant, age: Duration) -> Self {
         let work = WORK.saturating_sub(age);
         Self {
+            forwarding_ends: received + forward::TIME.saturating_sub(age),
             uploads_end: received + work.saturating_sub(SETTLING),
             ends: received + work,
         }

@@ -26,6 +26,8 @@ pub struct Report {
     pub is_unknown: bool,
     /// Whether the claims table was unavailable, so that the event may be relayed twice.
     pub dedup_unavailable: bool,
+    /// How long the operator's backend took to take it, if it was forwarded.
+    pub forwarded: Option<Duration>,
     pub upload: UploadStats,
     pub notes: Notes,
 }
@@ -41,6 +43,7 @@ impl Report {
             event_age: None,
             is_unknown: false,
             dedup_unavailable: false,
+            forwarded: None,
             upload: UploadStats::default(),
             notes: Notes::default(),
         }

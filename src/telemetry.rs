@@ -111,6 +111,10 @@ fn line<'r>(report: &'r Report, invocation: Invocation<'r>, now: SystemTime) -> 
     if upload.attempts > 0 {
         metrics.value("CleverTapLatency", milliseconds(upload.duration));
     }
+    if let Some(duration) = report.forwarded {
+        metrics.count("Forwarded");
+        metrics.value("ForwardLatency", milliseconds(duration));
+    }
     if let Some(age) = invocation.secret_age {
         metrics.value("SecretAge", age.as_secs());
     }

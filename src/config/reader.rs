@@ -197,6 +197,27 @@ impl<'l> Reader<'l> {
         )
     }
 
+    /// A URL that webhooks may be sent to. It may hold a token, so no message repeats it.
+    pub fn forward_url(&mut self, variable: &'static str) -> Option<String> {
+        let value = self.value(variable)?;
+        let Ok(url) = Url::parse(&value) else {
+            return self.invalid(
+                variable,
+                "is not a URL; it looks like https://backend.example.com/webhooks/purchasely",
+            );
+        };
+        if !is_safe(&url) {
+            return self.invalid(variable, "must be https, or http on a loopback address");
+        }
+        if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
+            return self.invalid(
+                variable,
+                "has a user, a password or a fragment, which are not sent; put a token into the path or the query",
+            );
+        }
+        Some(url.into())
+    }
+
     /// A URL of scheme and authority that a passcode may be sent to.
     pub fn origin(&mut self, variable: &'static str) -> Option<String> {
         const EXAMPLE: &str = "it looks like https://in1.api.clevertap.com";
@@ -208,7 +229,7 @@ impl<'l> Reader<'l> {
         if url.as_str() != format!("{origin}/") {
             return self.invalid(variable, format!("is not scheme and host only; {EXAMPLE}"));
         }
-        if url.scheme() == "https" || (url.scheme() == "http" && is_loopback(&url)) {
+        if is_safe(&url) {
             return Some(origin);
         }
         self.invalid(
@@ -218,8 +239,11 @@ impl<'l> Reader<'l> {
     }
 }
 
-fn is_loopback(url: &Url) -> bool {
+/// Whether nobody on the way can read what is sent there.
+fn is_safe(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
     let address = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || address.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+    let is_loopback =
+        host == "localhost" || address.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+    url.has_host() && (url.scheme() == "https" || url.scheme() == "http" && is_loopback)
 }

@@ -29,6 +29,8 @@ pub const METRICS: &[(&str, &str)] = &[
     ("Waiting", "Count"),
     ("EventAge", "Seconds"),
     ("CleverTapLatency", "Milliseconds"),
+    ("Forwarded", "Count"),
+    ("ForwardLatency", "Milliseconds"),
     ("SecretAge", "Seconds"),
     ("ColdStart", "Count"),
     ("BatchSize", "Count"),

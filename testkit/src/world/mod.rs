@@ -3,6 +3,7 @@
 //! ([`crate::in_memory`], [`crate::simulation`]).
 
 pub mod aws;
+pub mod backend;
 pub mod claims;
 pub mod clevertap;
 pub mod faulty;

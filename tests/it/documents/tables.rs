@@ -84,7 +84,7 @@ fn variables() -> BTreeMap<String, String> {
 fn settings() -> Rows {
     let mut variables = variables();
     let mut rows = Rows::new();
-    for (name, default) in SETTINGS {
+    for &(name, default) in SETTINGS {
         let parameter = variables.remove(name).unwrap_or_default();
         let same_words = name.replace('_', "") == parameter.to_uppercase();
         assert!(parameter.is_empty() || same_words, "{name} and {parameter}");

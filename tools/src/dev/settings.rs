@@ -97,7 +97,7 @@ impl Settings {
 }
 
 fn of_mapping() -> impl Iterator<Item = (&'static str, &'static str)> {
-    let from_first = SETTINGS.into_iter().skip_while(|(name, _)| *name != FIRST);
+    let from_first = SETTINGS.iter().copied().skip_while(|(name, _)| *name != FIRST);
     from_first.take_while(|(name, _)| *name != AFTER_LAST)
 }
 
