@@ -20,12 +20,14 @@ from samtranslator.yaml_helper import yaml_parse
 
 REQUIRED = {"ClevertapRegion": "in1", "ClevertapAccountId": "ABC-DEF-GHIJ", "RevenueEvent": "none", "AnonymousUserIdAs": "ignore"}
 TOPIC = "arn:aws:sns:eu-west-1:123456789012:on-call"
+BACKEND = "https://backend.example.com/hook"
 OTHER_ACCOUNT = {"ClevertapSandboxAccountId": "TEST-DEF-GHIJ"}
 EMAIL = {"AlarmEmail": "a@example.com"}
 NOTICE_EMAIL = {"NoticeEmail": "n@example.com"}
 # Somebody must act on these, or users' events stay away. The other alarms are notices.
 PAGES = {
-    "ApiErrorsAlarm", "CredentialsAlarm", "QueueFailedAlarm", "ErrorsAlarm", "EventHeldAlarm", "NewDeadLetterAlarm",
+    "ApiErrorsAlarm", "CredentialsAlarm", "QueueFailedAlarm", "ErrorsAlarm", "EventHeldAlarm", "ForwardFailedAlarm",
+    "NewDeadLetterAlarm",
     "NothingRelayedAlarm", "SecretAlarm", "SilenceAlarm", "UnexpectedAlarm",
 }
 PSEUDO_PARAMETERS = {
@@ -237,6 +239,7 @@ def check_the_rules():
         ("SandboxEvents", OTHER_ACCOUNT | {"SandboxEvents": "drop"}),
         ("ClevertapSandboxAccountId", {"ClevertapSandboxAccountId": "ABC-DEF-GHIJ"}),
         ("PurchaselySignature", {"PurchaselySignature": "off", "PurchaselySignatureToleranceSeconds": 300}),
+        ("PurchaselySignature", {"PurchaselySignature": "off", "ForwardUrl": BACKEND}),
         ("UserProperties", {"UserProperties": "none", "UserPropertyNames": "plan=Plan"}),
         ("RefundEvent", {"RevenueEvent": "Paid", "RefundEvent": "Paid"}, {"RefundEvent": "Charged"}),
         ("AlarmEmail", EMAIL | {"AlarmTopicArn": TOPIC}),
@@ -261,6 +264,7 @@ def check_what_each_parameter_creates():
         ({"AlarmEmail": ""}, {"AlarmTopic"}, set()),
         ({"NoticeEmail": ""}, {"NoticeTopic"}, set()),
         ({"SilenceHours": 0}, {"SilenceAlarm"}, set()),
+        ({"ForwardUrl": BACKEND}, set(), {"ForwardFailedAlarm"}),
         ({"Monitoring": "false"}, monitoring, set()),
         ({"KeepEvents": "false"}, queues | {"ClaimsTable"} | alarms, {"EventHeldAlarm"}),
     ):
@@ -313,7 +317,7 @@ def check_what_raises_each_alarm():
     situations = json.loads((ROOT / "tests/it/situations.json").read_text())
     alarms = {}
     for keep in ("true", "false"):
-        alarms |= Stack(KeepEvents=keep).of_type("CloudWatch::Alarm")
+        alarms |= Stack(KeepEvents=keep, ForwardUrl=BACKEND).of_type("CloudWatch::Alarm")
     own = {name for name, alarm in alarms.items() if {"PurchaselyClevertap", "FunctionName"} <= set(re.findall(r"\w+", str(alarm)))}
     for situation, row in situations.items():
         raised = {name for name in own if is_raised(alarms[name], row["counts"])}
@@ -353,7 +357,7 @@ def check_who_receives_an_alarm():
         (EMAIL | {"NoticeTopicArn": TOPIC}, ["AlarmTopic"], [TOPIC]),
     ):
         for keep in ("true", "false"):
-            for name, alarm in Stack(KeepEvents=keep, **parameters).of_type("CloudWatch::Alarm").items():
+            for name, alarm in Stack(KeepEvents=keep, ForwardUrl=BACKEND, **parameters).of_type("CloudWatch::Alarm").items():
                 # The end of a new dead letter means nothing.
                 receivers = (page, None if name == "NewDeadLetterAlarm" else page) if name in PAGES else (notice, None)
                 actions = alarm.get("AlarmActions"), alarm.get("OKActions")
@@ -418,7 +422,7 @@ def matches(pattern, line):
 def check_the_dashboard():
     for keep in ("true", "false"):
         for hours in (0, 24):
-            stack = Stack(KeepEvents=keep, SilenceHours=hours)
+            stack = Stack(KeepEvents=keep, SilenceHours=hours, ForwardUrl=BACKEND if hours else "")
             dashboard = json.loads(stack.only("CloudWatch::Dashboard")["DashboardBody"])
             widgets = [widget["properties"] for widget in dashboard["widgets"]]
             shown = [alarm for widget in widgets for alarm in widget.get("alarms", [])]

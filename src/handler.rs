@@ -146,21 +146,18 @@ impl Handler {
             Ok(verified) => verified,
             Err(outcome) => return Report::new(outcome),
         };
+        let is_kept = !is_too_large || queues::fits_a_letter(verified.bytes());
         let forwarded = match self.forward(request, budget).await {
             Ok(forwarded) => forwarded,
+            // It is parsed for the log alone: whoever repairs the backend wants to know whose events wait.
             Err(failure) => {
-                // For the log alone: whoever repairs the backend wants to know whose events wait.
-                let outcome = Outcome::Failed(failure);
-                return match parse(verified) {
-                    Ok(event) => Report::of_event(outcome, &event, None, Some(&secret)),
-                    Err(_) => Report::new(outcome),
-                };
+                return delivery(request, verified).report(Outcome::Failed(failure), Some(&secret));
             }
         };
-        let mut report = if is_too_large && !queues::fits_a_letter(verified.bytes()) {
-            Report::new(Outcome::PayloadTooLarge)
+        let mut report = if is_kept {
+            self.relay(&delivery(request, verified), secret, budget).await
         } else {
-            self.relay(request, verified, secret, budget).await
+            Report::new(Outcome::PayloadTooLarge)
         };
         report.forwarded = forwarded;
         report
@@ -185,28 +182,10 @@ impl Handler {
         })
     }
 
-    async fn relay(
-        &self,
-        request: &Request,
-        verified: Verified<'_>,
-        secret: Arc<Secret>,
-        budget: Budget,
-    ) -> Report {
-        let replayed = request.headers.get(REPLAYED_HEADER);
-        let delivery = Delivery {
-            body: verified.bytes(),
-            event: parse(verified),
-            origin: if replayed.is_some() {
-                Origin::Redelivered
-            } else {
-                Origin::Purchasely
-            },
-            records: replayed.and_then(|value| Role::read_list(value.to_str().ok()?)),
-            queued: None,
-        };
+    async fn relay(&self, delivery: &Delivery<'_>, secret: Arc<Secret>, budget: Budget) -> Report {
         match &self.webhook_queue {
-            Some(queue) => self.relay.enqueue(&delivery, &secret, queue).await,
-            None => self.relay.relay(&delivery, secret, budget).await,
+            Some(queue) => self.relay.enqueue(delivery, &secret, queue).await,
+            None => self.relay.relay(delivery, secret, budget).await,
         }
     }
 
@@ -369,6 +348,21 @@ fn age(request: &Request) -> Duration {
 /// The raw webhook in a message; `None` if its encoding is broken.
 fn body_of(message: &Message) -> Option<Cow<'_, [u8]>> {
     queues::webhook_of(&message.body, message.attribute(queues::ENCODING))
+}
+
+fn delivery<'r>(request: &Request, webhook: Verified<'r>) -> Delivery<'r> {
+    let replayed = request.headers.get(REPLAYED_HEADER);
+    Delivery {
+        body: webhook.bytes(),
+        event: parse(webhook),
+        origin: if replayed.is_some() {
+            Origin::Redelivered
+        } else {
+            Origin::Purchasely
+        },
+        records: replayed.and_then(|value| Role::read_list(value.to_str().ok()?)),
+        queued: None,
+    }
 }
 
 fn delivery_of<'m>(message: &'m Message, body: Option<&'m [u8]>) -> Delivery<'m> {

@@ -308,6 +308,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_failure_names_the_settings_to_look_at() {
+        let rejected = Failure::Upload(UploadFailure::CredentialsRejected(401));
+        for (failure, setting) in [
+            (rejected, "CLEVERTAP_REGION"),
+            (Failure::ForwardFailed(NotForwarded::LeadsBack), "FORWARD_URL"),
+        ] {
+            let message = Outcome::Failed(failure).message();
+            assert!(message.contains(setting), "{message}");
+        }
+    }
+
+    #[test]
     fn only_what_needs_no_second_delivery_is_200() {
         let refused = Permanent::Refused(513);
         for (outcome, status, word) in [

@@ -483,6 +483,14 @@ impl<'d> Delivery<'d> {
         self.queued?.sent_at
     }
 
+    /// What is known of it without its mapping.
+    pub fn report(&self, outcome: Outcome, secret: Option<&Secret>) -> Report {
+        match &self.event {
+            Ok(event) => Report::of_event(outcome, event, self.age(event), secret),
+            Err(_) => Report::new(outcome),
+        }
+    }
+
     /// How long ago the event happened, if Purchasely itself sends it now and it has a time.
     fn age(&self, event: &Event<'_>) -> Option<Duration> {
         let is_new = self.origin == Origin::Purchasely && self.queued.is_none();
@@ -596,10 +604,7 @@ impl Job<'_> {
     /// Its report; `untouched` is the outcome of what had no turn.
     fn report(self, untouched: Outcome, secret: Option<&Secret>) -> Report {
         let outcome = self.outcome.unwrap_or(untouched);
-        let mut report = match &self.delivery.event {
-            Ok(event) => Report::of_event(outcome, event, self.delivery.age(event), secret),
-            Err(_) => Report::new(outcome),
-        };
+        let mut report = self.delivery.report(outcome, secret);
         report.dedup_unavailable = self.dedup_unavailable;
         report.is_unknown = self.is_unknown;
         report.notes = self.notes;

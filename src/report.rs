@@ -146,6 +146,7 @@ mod tests {
                 assert_eq!(odd.severity(), severity);
                 assert_eq!(Report::new(outcome).severity(), outcome.row().severity);
                 assert!(odd.message().starts_with(&(outcome.message() + "; ")));
+                assert!(!notes.revenue_missing || odd.message().contains("REVENUE_CURRENCY"));
             }
         }
     }

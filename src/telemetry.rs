@@ -243,6 +243,7 @@ mod tests {
             event_age: Some(Duration::from_millis(2900)),
             is_unknown: false,
             dedup_unavailable: false,
+            forwarded: None,
             upload: UploadStats {
                 status: Some(429),
                 attempts: 3,

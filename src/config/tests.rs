@@ -459,6 +459,28 @@ fn the_upload_address_is_overridden_only_where_the_passcode_is_safe() {
 }
 
 #[test]
+fn webhooks_are_forwarded_only_where_nobody_else_reads_them() {
+    const NAME: &str = "FORWARD_URL";
+    for url in ["https://backend.example.com/hook?token=t", "http://127.0.0.1:9100/hook"] {
+        assert_eq!(config(&[(NAME, url)]).forward_url.as_deref(), Some(url));
+    }
+    for (url, expected) in [
+        ("backend.example.com", "is not a URL"),
+        ("http://backend.example.com/hidden", "must be https"),
+        ("mailto:hidden@example.com", "must be https"),
+        ("https://me:hidden@backend.example.com", "has a user"),
+        ("https://backend.example.com/#hidden", "has a user"),
+    ] {
+        let errors = read(&[(NAME, url)]).unwrap_err();
+        assert_eq!(errors[0].variable, NAME, "{url}");
+        assert!(errors[0].problem.starts_with(expected), "{url}: {errors:?}");
+        assert!(!errors[0].problem.contains("hidden"), "{errors:?}");
+    }
+    let unsigned = [(NAME, "https://backend.example.com"), ("PURCHASELY_SIGNATURE", "off")];
+    assert_eq!(read(&unsigned).unwrap_err()[0].variable, NAME);
+}
+
+#[test]
 fn exactly_the_documented_variables_are_read() {
     let read = RefCell::new(HashSet::new());
     let _ = Config::from_env(|name| {

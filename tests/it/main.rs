@@ -6,6 +6,7 @@ mod connections;
 mod dead_letters;
 mod documents;
 mod envelopes;
+mod forward;
 mod http;
 mod logs;
 mod mapping;

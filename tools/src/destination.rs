@@ -10,6 +10,7 @@ use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sqs::operation::send_message::SendMessageError;
 use aws_sdk_sqs::types::MessageAttributeValue;
 use purchasely_clevertap::aws::queues::{self, ENCODING, RECORDS, REPLAYED};
+use purchasely_clevertap::forward::NOT_FORWARDED;
 use purchasely_clevertap::handler::REPLAYED_HEADER;
 use purchasely_clevertap::http::SharedHttp;
 use purchasely_clevertap::mapping::Ignored;
@@ -126,7 +127,8 @@ impl Endpoint {
         Ok(Self { http: http_client(TIMEOUT)?, url, secret })
     }
 
-    /// The status and the body of the answer. `mark` tells the function that the webhook is replayed.
+    /// The status and the body of the answer. `mark` tells the function that the webhook is replayed. No webhook of a
+    /// tool is forwarded to the operator's backend.
     pub async fn post(
         &self,
         body: Vec<u8>,
@@ -138,6 +140,7 @@ impl Endpoint {
         for (name, value) in webhook.headers() {
             request = request.header(name, value);
         }
+        request = request.header(NOT_FORWARDED, "true");
         if let Some(mark) = mark {
             request = request.header(REPLAYED_HEADER, mark);
         }

@@ -132,6 +132,12 @@ impl Run<'_> {
         }
         let found = deployment.webhook_url;
         let found = found.and_then(|url| Url::parse(&url).ok());
+        let own = self.options.url.as_ref().or(found.as_ref());
+        if let Some(config) = config.as_ref()
+            && self.is_online()
+        {
+            endpoint::backend(&client(Some(config))?, config, own, &mut self.findings).await;
+        }
         if let Some(url) = self.options.url.as_ref().or(found.as_ref()) {
             let config = config.as_ref();
             if config.is_some_and(|config| config.signature == SignaturePolicy::Off) {

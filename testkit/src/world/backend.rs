@@ -16,7 +16,10 @@ pub struct Backend {
 
 impl Backend {
     pub fn new(shared_secret: &str) -> Self {
-        Self { shared_secret: shared_secret.into(), received: Arc::default() }
+        Self {
+            shared_secret: shared_secret.into(),
+            received: Arc::default(),
+        }
     }
 
     /// What it accepted, in order.

@@ -6,6 +6,7 @@ use super::{Table, read};
 use crate::template::{of_type, template};
 use purchasely_clevertap::clevertap::{REGIONS, UploadFailure};
 use purchasely_clevertap::config::SETTINGS;
+use purchasely_clevertap::forward::NotForwarded;
 use purchasely_clevertap::mapping::profile::{self, DEFAULT_PROPERTIES};
 use purchasely_clevertap::mapping::{FieldOutcome, Ignored, NO_AMOUNT, Unmappable};
 use purchasely_clevertap::outcome::{Failure, Outcome, Permanent};
@@ -164,7 +165,7 @@ fn outcomes() -> Vec<Outcome> {
     let upload = each!(UploadFailure: CredentialsRejected(401), NoSandboxPasscode, TooLate, Busy(429), RefusedForNow(555),
         Unreachable, ConnectionLost, TimedOut, UnexpectedResponse(200), Unexplained);
     let failed = each!(Failure: NoDeadLetterQueue(permanent[2]), DeadLetterFailed(permanent[2]), QueueFailed, Upload(upload[0]),
-        SecretUnavailable, InProgress, Panicked);
+        SecretUnavailable, ForwardFailed(NotForwarded::TimedOut), InProgress, Panicked);
     let all = each!(Outcome: Relayed, Queued, Duplicate, DeadLettered(permanent[2]), DryRun, Ignored(ignored[0]),
         ProfileRefused, Waiting, Unauthorized(unauthorized[0]), UnreadableRequest, MethodNotAllowed, PayloadTooLarge, Failed(failed[0]));
     let letters = unreadable.map(Permanent::Unreadable).into_iter();

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 /// The first setting of the mapping in the table of settings, and the first after them.
 const FIRST: &str = "EVENTS_ENABLED";
-const AFTER_LAST: &str = "DELIVERY";
+const AFTER_LAST: &str = "FORWARD_URL";
 
 /// What the function's environment has.
 pub struct Settings {

@@ -4,6 +4,8 @@
 use super::finding::{Findings, Id};
 use crate::destination::{printable, with_causes};
 use http::{HeaderMap, HeaderValue, header};
+use purchasely_clevertap::config::Config;
+use purchasely_clevertap::forward::NOT_FORWARDED;
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
@@ -83,6 +85,31 @@ pub async fn host_clock(http: &reqwest::Client, host: &str, findings: &mut Findi
     }
 }
 
+/// Whether the operator's backend answers. It is sent no webhook.
+pub async fn backend(
+    http: &reqwest::Client,
+    config: &Config,
+    own: Option<&Url>,
+    findings: &mut Findings,
+) {
+    let Some(url) = config.forward_url.as_ref().and_then(|url| Url::parse(url).ok()) else {
+        return;
+    };
+    // All that may be shown of the address.
+    let host = url.host_str().unwrap_or_default().to_owned();
+    if own.is_some_and(|own| own.host_str() == url.host_str()) {
+        return findings.add(Id::BackendOwn, host, "is this API's own");
+    }
+    match http.head(url).timeout(ANSWER_TIMEOUT).send().await {
+        Ok(answer) => {
+            findings.add(Id::Backend, host, format!("answers a HEAD request {}", answer.status()));
+        }
+        Err(error) => {
+            findings.add(Id::BackendUnreachable, host, with_causes(&error.without_url()));
+        }
+    }
+}
+
 /// Posts twice: without a signature, and with a wrong one, which only a function with its secret can refuse.
 pub async fn webhook(http: &reqwest::Client, url: &Url, findings: &mut Findings) {
     let (status, answer) = match post(http, url, None, findings).await {
@@ -147,6 +174,7 @@ async fn post(
         }
     }
     let sent = SystemTime::now();
+    let request = request.header(NOT_FORWARDED, "true");
     let request = request.header(header::CONTENT_TYPE, "application/json");
     let response = request.body(body).send().await?;
     clock(url.as_str(), response.headers(), sent, findings);

@@ -168,6 +168,13 @@ checks! {
     ProfileDiffers "profile_differs" Error "A later event changed the profile, the webhook or its profile record was not relayed, the account's Schema dropped a property, or the id is another user's."
         "Find the webhook's event in the function's log (docs/operations.md, Find an event); look into Settings, Error Stream in CleverTap.";
 }
+"Backend" {
+    Backend "backend" Ok "The host of FORWARD_URL answers, and its certificate is valid. Nothing was posted.";
+    BackendUnreachable "backend_unreachable" Error "No connection, no valid certificate or no answer: every webhook would be answered 503, and nothing would reach CleverTap."
+        "Check FORWARD_URL and the backend.";
+    BackendOwn "backend_own" Error "FORWARD_URL is this API's own address: every webhook would come back and be answered 503."
+        "Set FORWARD_URL to the backend's own address.";
+}
 "Webhook" {
     Webhook "webhook" Ok "The function refuses an unsigned request with 401.";
     WebhookSkipped "webhook_skipped" Warning "PURCHASELY_SIGNATURE is off, so the function might relay the test request."

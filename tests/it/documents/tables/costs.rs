@@ -106,7 +106,7 @@ pub fn limits() -> Rows {
 
 fn fixed_costs() -> Vec<Cost> {
     let alarms = metrics_of_alarms();
-    let classes = each!(Class: Event, Queue, Credentials, Secret, Transient, Unexpected);
+    let classes = each!(Class: Event, Queue, Credentials, Secret, Forward, Transient, Unexpected);
     let metrics = METRICS.len() + classes.len();
     let reads = SECONDS_PER_MONTH / SECONDS_BETWEEN_READS;
     let polls = SECONDS_PER_MONTH * POLLS_PER_SECOND;
