@@ -10,6 +10,8 @@ pub enum Service {
     SecretsManager,
     DynamoDb,
     Sqs,
+    /// The team's own.
+    Backend,
 }
 
 /// What happens to a request or to its answer.
@@ -116,9 +118,22 @@ const AWS: [Odd; 9] = [
     odd(403, "{}", false, ForNow),
 ];
 
+/// Only a 2xx means that the backend has the event, whatever it did with it.
+const BACKEND: [Odd; 5] = [
+    odd(204, "", true, Final),
+    odd(302, "", false, Unknown),
+    odd(409, "", true, Unknown),
+    odd(500, "", true, Unknown),
+    odd(503, "", false, Unknown),
+];
+
 impl Service {
     pub fn odd(self) -> &'static [Odd] {
-        if self == Self::CleverTap { &CLEVERTAP } else { &AWS }
+        match self {
+            Self::CleverTap => &CLEVERTAP,
+            Self::Backend => &BACKEND,
+            Self::SecretsManager | Self::DynamoDb | Self::Sqs => &AWS,
+        }
     }
 
     /// Every kind of fault once, for enumerations.

@@ -110,15 +110,16 @@ impl Purchasely {
         let signed_with = self.world.state().signs_with;
         let id = Some(&*event.id).filter(|_| event.kind != Kind::WithoutId);
         self.world.state().keys.insert(claims::key(id, &body), event.id.clone());
+        self.world.state().bodies.insert(claims::key(None, &body), event.number);
         let webhook = Webhook::new(body, &World::shared_secret(signed_with), signed_at.as_secs());
         let mut envelope = webhook.envelope(front);
         let [_, time] = front.times();
         let now_ms = u64::try_from(self.world.now().as_millis()).unwrap_or(0);
         envelope["requestContext"][time] = json!(now_ms);
-        let (purchasely, id) = (Arc::clone(self), event.id.clone());
+        let (purchasely, number) = (Arc::clone(self), event.number);
         // The function goes on when nobody waits for it any longer.
         let serving =
-            tokio::spawn(async move { purchasely.gateway(envelope, signed_with, &id).await });
+            tokio::spawn(async move { purchasely.gateway(envelope, signed_with, number).await });
         let status = timeout(READ_TIMEOUT, serving).await.ok()?.ok()?;
         let in_vain = if is_answered { "" } else { ", in vain" };
         self.world.note(format!("{} is answered {status}{in_vain}", event.id));
@@ -126,7 +127,10 @@ impl Purchasely {
     }
 
     /// API Gateway: the function's answer, or one of its own.
-    async fn gateway(&self, envelope: Value, signed_with: usize, event_id: &str) -> u16 {
+    async fn gateway(&self, envelope: Value, signed_with: usize, number: usize) -> u16 {
+        let event_id = &*self.world.events[number].id;
+        let forwarded = || self.world.state().forwarded.iter().filter(|it| **it == number).count();
+        let before = forwarded();
         if self.world.state().is_api_closed {
             return 429;
         }
@@ -149,6 +153,9 @@ impl Purchasely {
         if is_calm && status != 200 {
             let problem = format!("{event_id} is answered {status} although everything works");
             self.world.problem(problem);
+        }
+        if self.world.scenario.forwards && status == 200 && forwarded() == before {
+            self.world.problem(format!("{event_id} is answered 200 and was not forwarded"));
         }
         status
     }

@@ -30,6 +30,8 @@ pub struct Scenario {
     pub events_per_user: usize,
     /// Whether webhooks go into the event queue at first.
     pub is_queue: bool,
+    /// Whether a backend of the team's gets each webhook first.
+    pub forwards: bool,
     /// How long there are faults; then everything works.
     pub storm: Duration,
     /// The share of exchanges with a fault.
@@ -74,6 +76,7 @@ impl Scenario {
             max_receive_count: if rng.u8(..8) == 0 { 4 } else { 1000 },
             revenue_refused: Duration::ZERO,
             replays: rng.usize(0..4),
+            forwards: rng.u8(..4) == 0,
             kill_at: None,
             fault_at: None,
         }
@@ -111,6 +114,7 @@ impl Scenario {
             max_receive_count: 1000,
             revenue_refused: Duration::from_secs(if is_revenue_refused { 30 } else { 0 }),
             replays: 0,
+            forwards: false,
             ..Self::of_seed(1)
         }
     }

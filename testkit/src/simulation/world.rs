@@ -14,6 +14,7 @@ use crate::world::secrets_manager::SecretsManager;
 use crate::world::{Ending, Service as _, operation};
 use bytes::Bytes;
 use hyper::{Method, Request, Response};
+use purchasely_clevertap::aws::claims::key as claim_key;
 use purchasely_clevertap::clock;
 use purchasely_clevertap::http::NoResponse;
 use serde_json::{Value, json};
@@ -29,6 +30,7 @@ const EPOCH: Duration = Duration::from_secs(1_772_439_330);
 pub const QUEUE_URL: &str = "https://sqs.eu-west-1.amazonaws.com/123456789012/events.fifo";
 pub const DEAD_LETTERS_URL: &str =
     "https://sqs.eu-west-1.amazonaws.com/123456789012/dead-letters.fifo";
+pub const BACKEND_URL: &str = "https://backend.example.com/purchasely";
 /// The records that the claims table knows of.
 pub const ROLES: [&str; 3] = ["profile", "event", "revenue"];
 /// By then an event queue is empty once everything works.
@@ -56,6 +58,10 @@ pub struct State {
     pub known: BTreeMap<(String, &'static str), Vec<Moment>>,
     /// When the table lost all items.
     pub replaced: Vec<u64>,
+    /// The number of the event of each body that Purchasely sent, by the body's digest.
+    pub bodies: BTreeMap<String, usize>,
+    /// The numbers of the events that the backend received.
+    pub forwarded: Vec<usize>,
     /// The event of each claim's key. Without an `event_id`, other bytes have another key.
     pub keys: BTreeMap<String, String>,
     /// When an event first was in the dead-letter queue, by the event's id.
@@ -196,6 +202,9 @@ impl World {
             "secretsmanager" => Service::SecretsManager,
             "DynamoDB_20120810" => Service::DynamoDb,
             "AmazonSQS" => Service::Sqs,
+            _ if request.uri().host().is_some_and(|host| BACKEND_URL.contains(host)) => {
+                Service::Backend
+            }
             _ => Service::CleverTap,
         };
         let target = if operation.is_empty() {
@@ -340,6 +349,12 @@ impl World {
             }
             Service::SecretsManager => self.secrets_manager.clone().answer(request).await,
             Service::DynamoDb | Service::Sqs => self.answer_as_aws(&request),
+            Service::Backend => {
+                let mut state = self.state();
+                let number = state.bodies.get(&claim_key(None, request.body())).copied();
+                state.forwarded.extend(number);
+                Ending::answer(200, "application/json", "{}")
+            }
         };
         in_memory::received(ending).expect("no script ends a connection")
     }
