@@ -155,7 +155,7 @@ impl Handler {
             }
         };
         let mut report = if is_kept {
-            self.relay(&delivery(request, verified), secret, budget).await
+            self.hand_over(&delivery(request, verified), secret, budget).await
         } else {
             Report::new(Outcome::PayloadTooLarge)
         };
@@ -182,7 +182,12 @@ impl Handler {
         })
     }
 
-    async fn relay(&self, delivery: &Delivery<'_>, secret: Arc<Secret>, budget: Budget) -> Report {
+    async fn hand_over(
+        &self,
+        delivery: &Delivery<'_>,
+        secret: Arc<Secret>,
+        budget: Budget,
+    ) -> Report {
         match &self.webhook_queue {
             Some(queue) => self.relay.enqueue(delivery, &secret, queue).await,
             None => self.relay.relay(delivery, secret, budget).await,
