@@ -83,7 +83,7 @@ vectors: ## Check the vectors and the golden uploads with Python's own implement
 	$(PYTHON) scripts/check_golden.py
 
 golden: ## Write tests/golden again, to be reviewed as a diff.
-	WRITE_GOLDEN=1 $(CARGO_TEST) --test it golden
+	WRITE_GOLDEN=1 $(CARGO_TEST) --test it every_sample_becomes_its_golden_upload
 	git diff --stat -- tests/golden
 
 docs: $(VENV)/dev.done $(VENV)/verify.done browser ## Write tables, demo output and screenshots into the pages, to be reviewed as a diff.

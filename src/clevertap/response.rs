@@ -65,7 +65,7 @@ pub fn read(status: u16, body: Option<&[u8]>, roles: &[Role]) -> Response {
 }
 
 /// What a status means, also as the `code` of a `fail`: a gateway may put its refusal into a 200.
-fn by_code(code: u16) -> Option<Response> {
+pub fn by_code(code: u16) -> Option<Response> {
     match code {
         401 | 403 | 404 => Some(Response::Unauthorized(code)),
         408 | 425 | 429 | 500..=599 => Some(Response::Transient(code)),

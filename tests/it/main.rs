@@ -40,7 +40,7 @@ const STATED: [(&str, &str); 9] = [
     ("USER_ID_AS", "identity"),
 ];
 
-/// A status that CleverTap's pages do not name: it is transient, and nobody else's.
+/// A status that CleverTap's pages do not name: the answer is not its own, and the event is sent again.
 const UNDOCUMENTED: u16 = 418;
 
 /// A function and all that it talks to, with these settings beside those of [`STATED`].

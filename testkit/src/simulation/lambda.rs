@@ -242,13 +242,14 @@ fn records_left(payload: &Value) -> BTreeMap<String, String> {
     left.into_iter().filter_map(|(id, named)| Some((id, named?))).collect()
 }
 
-fn settings(is_queue: bool, forwards: bool) -> [(&'static str, &'static str); 10] {
+fn settings(is_queue: bool, forwards: bool) -> [(&'static str, &'static str); 11] {
     [
         ("CLEVERTAP_REGION", "in1"),
         ("CLEVERTAP_ACCOUNT_ID", ACCOUNT_ID),
         ("SECRET_ID", SECRET_ID),
         ("REVENUE_EVENT", "Charged"),
         ("EVENTS_DISABLED", DISABLED_EVENT),
+        ("SANDBOX_EVENTS", "drop"),
         ("DEDUPLICATION_TABLE", "claims"),
         ("EVENT_QUEUE_URL", QUEUE_URL),
         ("DEAD_LETTER_QUEUE_URL", DEAD_LETTERS_URL),

@@ -4,6 +4,7 @@
 use super::finding::{Findings, Id};
 use crate::destination::{printable, with_causes};
 use http::{HeaderMap, HeaderValue, header};
+use purchasely_clevertap::clevertap::response::{Response, by_code};
 use purchasely_clevertap::config::Config;
 use purchasely_clevertap::forward::NOT_FORWARDED;
 use reqwest::Url;
@@ -63,10 +64,10 @@ pub async fn clevertap(
     };
     let body: Value = serde_json::from_str(&body).unwrap_or_default();
     let is_clevertap = body["status"].is_string();
-    let id = match status {
-        200 | 404 if is_clevertap => Id::Clevertap,
-        401 | 403 => Id::ClevertapCredentials,
-        408 | 429 | 500.. => Id::ClevertapBusy,
+    let id = match (status, by_code(status)) {
+        (200 | 404, _) if is_clevertap => Id::Clevertap,
+        (401 | 403, _) => Id::ClevertapCredentials,
+        (_, Some(Response::Transient(_))) => Id::ClevertapBusy,
         _ => Id::ClevertapUnexpected,
     };
     if id != Id::Clevertap {
