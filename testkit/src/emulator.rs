@@ -85,9 +85,6 @@ pub async fn config(endpoint: &str) -> SdkConfig {
     let credentials = Credentials::new(ACCESS_KEY_ID, SECRET_ACCESS_KEY, None, None, "tests");
     aws_config::defaults(BehaviorVersion::v2026_01_12())
         .http_client(SharedHttp(Arc::new(plain_client())))
-        // The emulator's first answers may take seconds, and what is created twice is refused.
-        .retry_config(RetryConfig::disabled())
-        .timeout_config(TimeoutConfig::disabled())
         .region(Region::new(REGION))
         .endpoint_url(endpoint)
         .credentials_provider(SharedCredentialsProvider::new(credentials))
@@ -98,7 +95,12 @@ pub async fn config(endpoint: &str) -> SdkConfig {
 impl Resources {
     pub async fn make() -> Self {
         let endpoint = endpoint().await;
-        let config = config(&endpoint).await;
+        // The emulator's first answers may take seconds, and what is created twice is refused.
+        let config = config(&endpoint).await.into_builder();
+        let config = config
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(TimeoutConfig::disabled())
+            .build();
         let sqs = aws_sdk_sqs::Client::new(&config);
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let table = format!("claims-{number}");
