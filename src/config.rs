@@ -141,7 +141,7 @@ impl Config {
         }
         let forward_url = reader.forward_url("FORWARD_URL");
         if forward_url.is_some() && signature == SignaturePolicy::Off {
-            let problem = "is set and PURCHASELY_SIGNATURE is off, so anyone could write to the backend; set one of the two otherwise";
+            let problem = "is set and PURCHASELY_SIGNATURE is off, so anyone could write to the backend; remove it, or set PURCHASELY_SIGNATURE to required";
             reader.error("FORWARD_URL", problem);
         }
         let modes = [("direct", DeliveryMode::Direct), ("queue", DeliveryMode::Queue)];

@@ -1,6 +1,6 @@
 //! The team's own backend, which gets each verified webhook before anything else happens to it.
 //!
-//! It does not know what is in a webhook, nor what becomes of it here. Only a 2xx means that the backend has it.
+//! It does not know what is in a webhook, nor what else happens to it. Only a 2xx means that the backend has it.
 
 use crate::clock;
 use crate::http::{NoResponse, SharedHttp, WarmUp};
@@ -66,10 +66,7 @@ impl Backend {
 
     /// Starts to open a connection for the first webhook.
     pub fn warm_up(&self) {
-        let mut request = Request::new(Bytes::new());
-        *request.method_mut() = Method::HEAD;
-        request.uri_mut().clone_from(&self.origin);
-        self.warm_up.start(self.http.0.exchange(request, 0));
+        self.warm_up.connect(&self.http, &self.origin);
     }
 
     /// Sends a webhook as it came, until `deadline`, and returns how long that took. After a refused or lost connection

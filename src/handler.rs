@@ -151,11 +151,12 @@ impl Handler {
             Ok(forwarded) => forwarded,
             // It is parsed for the log alone: whoever repairs the backend wants to know whose events wait.
             Err(failure) => {
-                return delivery(request, verified).report(Outcome::Failed(failure), Some(&secret));
+                return delivery_of_request(request, verified)
+                    .report(Outcome::Failed(failure), Some(&secret));
             }
         };
         let mut report = if is_kept {
-            self.hand_over(&delivery(request, verified), secret, budget).await
+            self.hand_over(&delivery_of_request(request, verified), secret, budget).await
         } else {
             Report::new(Outcome::PayloadTooLarge)
         };
@@ -182,6 +183,7 @@ impl Handler {
         })
     }
 
+    /// Relays it at once, or puts it into the queue.
     async fn hand_over(
         &self,
         delivery: &Delivery<'_>,
@@ -248,7 +250,7 @@ impl Handler {
         let bodies: Vec<_> = messages.iter().map(body_of).collect();
         let deliveries = messages.iter().zip(&bodies);
         let deliveries: Vec<_> = deliveries
-            .map(|(message, body)| delivery_of(message, body.as_deref()))
+            .map(|(message, body)| delivery_of_message(message, body.as_deref()))
             .collect();
         let relayed = self.relay.relay_batch(&deliveries, secret, budget).await;
         let (again, settled): (Vec<_>, Vec<_>) =
@@ -355,7 +357,7 @@ fn body_of(message: &Message) -> Option<Cow<'_, [u8]>> {
     queues::webhook_of(&message.body, message.attribute(queues::ENCODING))
 }
 
-fn delivery<'r>(request: &Request, webhook: Verified<'r>) -> Delivery<'r> {
+fn delivery_of_request<'r>(request: &Request, webhook: Verified<'r>) -> Delivery<'r> {
     let replayed = request.headers.get(REPLAYED_HEADER);
     Delivery {
         body: webhook.bytes(),
@@ -370,7 +372,7 @@ fn delivery<'r>(request: &Request, webhook: Verified<'r>) -> Delivery<'r> {
     }
 }
 
-fn delivery_of<'m>(message: &'m Message, body: Option<&'m [u8]>) -> Delivery<'m> {
+fn delivery_of_message<'m>(message: &'m Message, body: Option<&'m [u8]>) -> Delivery<'m> {
     let is_redelivered = is_moved(message.attribute(queues::RECEIVED_AT), message.sent_at)
         || [queues::REASON, queues::REPLAYED]
             .iter()

@@ -3,7 +3,7 @@
 //! TLS, root certificates, the connection pool and connection timeouts are set here and nowhere else.
 //! It does not retry and knows nothing about what is sent. The crate of the same name is `::http` here.
 
-use ::http::{HeaderMap, Request, Response};
+use ::http::{HeaderMap, Method, Request, Response, Uri};
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
 };
@@ -65,6 +65,14 @@ pub struct SharedHttp(pub Arc<dyn Http>);
 pub struct WarmUp(Arc<Mutex<Option<JoinHandle<()>>>>);
 
 impl WarmUp {
+    /// Starts a request that asks a host for nothing.
+    pub fn connect(&self, http: &SharedHttp, origin: &Uri) {
+        let mut request = Request::new(Bytes::new());
+        *request.method_mut() = Method::HEAD;
+        request.uri_mut().clone_from(origin);
+        self.start(http.0.exchange(request, 0));
+    }
+
     /// Starts the request. Its failure changes nothing.
     pub fn start<T>(&self, request: impl Future<Output = T> + Send + 'static) {
         let task = tokio::spawn(async move {

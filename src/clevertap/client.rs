@@ -64,10 +64,7 @@ impl Client {
 
     /// Starts to open a connection for the first upload.
     pub fn warm_up(&self) {
-        let mut request = Request::new(Bytes::new());
-        *request.method_mut() = Method::HEAD;
-        request.uri_mut().clone_from(&self.base_url);
-        self.warm_up.start(self.http.0.exchange(request, 0));
+        self.warm_up.connect(&self.http, &self.base_url);
     }
 
     /// Sends one upload of records with these roles and reads the answer, until `deadline`.

@@ -38,7 +38,7 @@ fn check(text: &str) {
     }
 }
 
-/// A webhook whose values must not be logged, whatever becomes of it.
+/// A webhook whose values must not be logged, whatever happens to it.
 fn webhook(id: &str) -> Value {
     let mut webhook = event(id, PRIVATE);
     for field in ["plan", "anonymous_user_id", "nickname", "event_created_at"] {

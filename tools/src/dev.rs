@@ -23,7 +23,7 @@ use testkit::cargo_lambda::{PATH, Watched, invoke};
 use testkit::process::free_port;
 use tokio::net::TcpListener;
 
-/// Run the function on this machine, with a page that shows each webhook and what became of it.
+/// Run the function on this machine, with a page that shows each webhook and what happened to it.
 ///
 /// With `--once`, send every sample webhook once instead, print what CleverTap accepted, and end. Exit code 1: at least
 /// one webhook was not relayed.

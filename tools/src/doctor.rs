@@ -133,10 +133,14 @@ impl Run<'_> {
         let found = deployment.webhook_url;
         let found = found.and_then(|url| Url::parse(&url).ok());
         let own = self.options.url.as_ref().or(found.as_ref());
-        if let Some(config) = config.as_ref()
-            && self.is_online()
-        {
-            endpoint::backend(&client(Some(config))?, config, own, &mut self.findings).await;
+        let forward_url = config.as_ref().and_then(|config| config.forward_url.as_ref());
+        if let Some(backend) = forward_url.and_then(|url| Url::parse(url).ok()) {
+            if own.is_some_and(|own| own.origin() == backend.origin()) {
+                let host = backend.host_str().unwrap_or_default();
+                self.findings.add(Id::BackendOwn, host, "is this API's own");
+            } else if self.is_online() {
+                endpoint::backend(&client(config.as_ref())?, backend, &mut self.findings).await;
+            }
         }
         if let Some(url) = self.options.url.as_ref().or(found.as_ref()) {
             let config = config.as_ref();

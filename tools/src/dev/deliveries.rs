@@ -25,7 +25,7 @@ pub struct Summary {
     /// CleverTap's key of the user, or Purchasely's if nothing is sent for it.
     pub user: Option<String>,
     pub status: Option<u16>,
-    /// The word of the answer, `no_answer`, or what became of a queued event.
+    /// The word of the answer, `no_answer`, or what happened to a queued event.
     pub outcome: Option<String>,
     pub latency_ms: Option<u64>,
     pub attempts: u64,
@@ -66,7 +66,7 @@ pub struct Delivery {
     /// What CleverTap has of it.
     #[serde(skip)]
     accepted: Vec<Value>,
-    /// What the uploads say became of a queued event.
+    /// What the uploads say happened to a queued event.
     #[serde(skip)]
     relayed: Option<Outcome>,
     #[serde(skip)]
@@ -341,7 +341,7 @@ impl Upload {
     }
 }
 
-/// The records of this user that CleverTap accepted, and what becomes of the event that came with them; nothing if it is
+/// The records of this user that CleverTap accepted, and what happens to the event that came with them; nothing if it is
 /// uploaded again. An upload has one event of a user.
 fn judge(upload: &Upload, records: &[Value], user: Option<&str>) -> (Vec<Value>, Option<Outcome>) {
     let roles: Vec<_> = records.iter().map(stand_ins::role).collect();

@@ -1,4 +1,4 @@
-//! The samples once, without the page: what became of each, and a record of each kind.
+//! The samples once, without the page: what happened to each, and a record of each kind.
 //! It does not know what the records should be: the stand-in CleverTap only refuses what CleverTap would.
 
 use super::live::{Answer, Live, Output};

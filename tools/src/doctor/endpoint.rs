@@ -5,7 +5,6 @@ use super::finding::{Findings, Id};
 use crate::destination::{printable, with_causes};
 use http::{HeaderMap, HeaderValue, header};
 use purchasely_clevertap::clevertap::response::{Response, by_code};
-use purchasely_clevertap::config::Config;
 use purchasely_clevertap::forward::NOT_FORWARDED;
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
@@ -86,21 +85,9 @@ pub async fn host_clock(http: &reqwest::Client, host: &str, findings: &mut Findi
     }
 }
 
-/// Whether the operator's backend answers. It is sent no webhook.
-pub async fn backend(
-    http: &reqwest::Client,
-    config: &Config,
-    own: Option<&Url>,
-    findings: &mut Findings,
-) {
-    let Some(url) = config.forward_url.as_ref().and_then(|url| Url::parse(url).ok()) else {
-        return;
-    };
-    // All that may be shown of the address.
+/// Whether the operator's backend answers. It is sent no webhook, and only its host may be shown.
+pub async fn backend(http: &reqwest::Client, url: Url, findings: &mut Findings) {
     let host = url.host_str().unwrap_or_default().to_owned();
-    if own.is_some_and(|own| own.host_str() == url.host_str()) {
-        return findings.add(Id::BackendOwn, host, "is this API's own");
-    }
     match http.head(url).timeout(ANSWER_TIMEOUT).send().await {
         Ok(answer) => {
             findings.add(Id::Backend, host, format!("answers a HEAD request {}", answer.status()));

@@ -13,6 +13,7 @@ use testkit::harness::{ACCOUNT_ID, PASSCODE, SHARED_SECRET, World, secret_value}
 use testkit::process::{built, free_port, plain_client, repository, tool};
 use testkit::sockets::Server;
 use testkit::world::Ending;
+use testkit::world::backend::Backend;
 use testkit::world::clevertap::{CleverTap, Reply};
 use testkit::world::secrets_manager::SecretsManager;
 use time::{OffsetDateTime, format_description::well_known::Rfc2822};
@@ -376,6 +377,25 @@ async fn a_profile_is_compared_with_what_its_webhook_makes_of_it() {
         text.contains("error: transaction.json: the webhook changes no profile: row 2"),
         "{text}"
     );
+}
+
+#[tokio::test]
+async fn the_backend_is_asked_whether_it_answers_and_gets_no_webhook() {
+    let (_clevertap, url) = clevertap().await;
+    let backend = Server::start(Backend::new(SHARED_SECRET)).await;
+    let nobody = format!("http://127.0.0.1:{}", free_port().await);
+    for (forward_url, id, words) in [
+        (&backend.url, "backend", "404"),
+        (&nobody, "backend_unreachable", "refused"),
+        (&url, "backend_own", "own"),
+    ] {
+        let forward_url = format!("{forward_url}/hook?token=hidden");
+        let doctor = Doctor::new(&format!("--online --url {url}")).relaying_to(&url);
+        let report = doctor.set(&[("FORWARD_URL", &forward_url)]).run().await;
+        report.has(id, words);
+        assert!(!report.findings.concat().concat().contains("hidden"), "{:?}", report.findings);
+    }
+    assert!(backend.received().is_empty());
 }
 
 #[tokio::test]

@@ -39,6 +39,7 @@ async fn each_webhook_in_files_is_signed_and_posted_even_after_a_failure() {
         let names = signed_headers(secret).map(|(name, _)| name);
         let answer = move |request: testkit::hyper::Request<_>| {
             let header = |name| request.headers()[name].to_str().unwrap().to_owned();
+            assert_eq!(header("x-not-forwarded"), "true", "the backend has it already");
             list.lock().unwrap().push(names.map(header));
             std::future::ready(Ending::answer(status, "application/json", "{}"))
         };
