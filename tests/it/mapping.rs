@@ -1,5 +1,5 @@
 //! Whatever Purchasely sends, the records are ones that CleverTap accepts, with each documented field in its type.
-//! It does not know the exact records; `golden.rs` does.
+//! It does not know the exact records; `samples.rs` does.
 //!
 //! `make property CASES=100000` tries as many payloads; `make test` fewer.
 
