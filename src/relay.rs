@@ -485,10 +485,12 @@ impl<'d> Delivery<'d> {
 
     /// What is known of it without its mapping.
     pub fn report(&self, outcome: Outcome, secret: Option<&Secret>) -> Report {
-        match &self.event {
+        let report = match &self.event {
             Ok(event) => Report::of_event(outcome, event, self.age(event), secret),
             Err(_) => Report::new(outcome),
-        }
+        };
+        let since = self.sent_at().or_else(|| time_of(self.event.as_ref().ok()?));
+        Report { waited: since.map(|time| age(Some(time))), ..report }
     }
 
     /// How long ago the event happened, if Purchasely itself sends it now and it has a time.
@@ -608,8 +610,9 @@ impl Job<'_> {
         report.dedup_unavailable = self.dedup_unavailable;
         report.is_unknown = self.is_unknown;
         report.notes = self.notes;
-        if let Decision::Send { upload, .. } = &self.decision {
+        if let Decision::Send { account, upload } = &self.decision {
             report.upload = upload.stats;
+            report.is_for_sandbox_account = *account == Account::Sandbox;
         }
         report
     }

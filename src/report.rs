@@ -3,12 +3,15 @@
 
 use crate::aws::secret::Secret;
 use crate::clevertap::UploadStats;
-use crate::mapping::Notes;
 use crate::mapping::identity::purchasely_id;
-use crate::outcome::{Outcome, Severity};
+use crate::mapping::{Ignored, Notes};
+use crate::outcome::{Class, Outcome, Severity};
 use crate::purchasely::Event;
 use crate::purchasely::signature::user_digest;
 use std::time::Duration;
+
+/// A failure of an event that has waited for less is over with the sender's next attempts, or is reported by them.
+const PATIENCE: Duration = Duration::from_mins(5);
 
 /// What is reported about one event, or about a request that is not one.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +25,10 @@ pub struct Report {
     pub user: Option<String>,
     /// The event's age on arrival, if Purchasely itself sent it and it has a time.
     pub event_age: Option<Duration>,
+    /// How long the event has waited: since SQS got its message, or else since it happened, if that is known.
+    pub waited: Option<Duration>,
+    /// Whether it belongs to the account for sandbox purchases.
+    pub is_for_sandbox_account: bool,
     /// Whether the event's name is outside the catalogue, and reported for the first time today.
     pub is_unknown: bool,
     /// Whether the claims table was unavailable, so that the event may be relayed twice.
@@ -41,6 +48,8 @@ impl Report {
             event_name: None,
             user: None,
             event_age: None,
+            waited: None,
+            is_for_sandbox_account: false,
             is_unknown: false,
             dedup_unavailable: false,
             forwarded: None,
@@ -79,6 +88,63 @@ impl Report {
     pub fn message(&self) -> String {
         let warnings = self.warnings().map(|warning| format!("; {warning}"));
         self.outcome.message() + &warnings.collect::<String>()
+    }
+
+    /// Whether it relayed an event, as far as a delivery was to relay one: not a dropped sandbox purchase.
+    pub fn is_relayed(&self) -> Option<bool> {
+        match self.outcome {
+            Outcome::Relayed => Some(true),
+            Outcome::DryRun
+            | Outcome::Duplicate
+            | Outcome::Waiting
+            | Outcome::Ignored(Ignored::Sandbox) => None,
+            _ => Some(false),
+        }
+    }
+
+    /// Whether nothing can be relayed until somebody corrects the secret or the account, as far as it shows that. The
+    /// account for sandbox purchases shows nothing about the other one.
+    pub fn is_stuck(&self) -> Option<bool> {
+        match self.outcome {
+            _ if self.is_for_sandbox_account => None,
+            Outcome::Relayed | Outcome::DryRun => Some(false),
+            _ => self.is_refused_access().then_some(true),
+        }
+    }
+
+    /// Whether the event waits, and its user's later events with it, for what does not pass by itself.
+    pub fn is_held(&self) -> bool {
+        match self.outcome.row().class {
+            Some(Class::Event) => true,
+            Some(Class::Queue | Class::Forward | Class::Unexpected) => {
+                self.waited.is_none_or(|waited| waited >= PATIENCE)
+            }
+            _ => false,
+        }
+    }
+
+    pub fn is_profile_refused(&self) -> bool {
+        self.upload.profile_refused.is_some() || self.outcome == Outcome::ProfileRefused
+    }
+
+    /// Whether something in CleverTap will be missing or odd although production events are relayed.
+    pub fn has_data_problem(&self) -> bool {
+        let Notes {
+            revenue_missing,
+            has_placeholder,
+            unknown_environment,
+            ..
+        } = self.notes;
+        revenue_missing
+            || has_placeholder
+            || unknown_environment
+            || self.is_unknown
+            || self.is_profile_refused()
+            || (self.is_for_sandbox_account && self.is_refused_access())
+    }
+
+    fn is_refused_access(&self) -> bool {
+        matches!(self.outcome.row().class, Some(Class::Credentials | Class::Secret))
     }
 
     fn warnings(&self) -> impl Iterator<Item = &'static str> {

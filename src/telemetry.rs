@@ -104,6 +104,13 @@ fn line<'r>(report: &'r Report, invocation: Invocation<'r>, now: SystemTime) -> 
     let upload = report.upload;
     let mut metrics = Metrics::new(invocation.function, since_1970(now));
     metrics.outcome(row.metric, row.class);
+    if report.is_relayed() == Some(false) {
+        metrics.value("Relayed", 0);
+    }
+    if let Some(is_stuck) = report.is_stuck() {
+        metrics.value("Stuck", is_stuck.into());
+    }
+    metrics.count_if("Held", report.is_held());
     metrics.count_if("ColdStart", invocation.is_cold);
     if let Some(age) = report.event_age {
         metrics.value("EventAge", age.as_secs());
@@ -124,8 +131,8 @@ fn line<'r>(report: &'r Report, invocation: Invocation<'r>, now: SystemTime) -> 
     metrics.count_if("RevenueMissing", notes.revenue_missing);
     metrics.count_if("PlaceholderId", notes.has_placeholder);
     metrics.count_if("UnknownEnvironment", notes.unknown_environment);
-    let is_refused = upload.profile_refused.is_some() || report.outcome == Outcome::ProfileRefused;
-    metrics.count_if("ProfileRefused", is_refused);
+    metrics.count_if("ProfileRefused", report.is_profile_refused());
+    metrics.count_if("DataProblem", report.has_data_problem());
     metrics.count_if("ClaimsUnavailable", report.dedup_unavailable);
     Line {
         timestamp: timestamp(now),
@@ -241,6 +248,8 @@ mod tests {
             event_name: Some("ACTIVATE".into()),
             user: Some("0123456789abcdef".into()),
             event_age: Some(Duration::from_millis(2900)),
+            waited: Some(Duration::from_millis(2900)),
+            is_for_sandbox_account: false,
             is_unknown: false,
             dedup_unavailable: false,
             forwarded: None,
@@ -265,11 +274,11 @@ mod tests {
                 r#""event_name":"ACTIVATE","user":"0123456789abcdef","clevertap_status":429,"attempts":3,"#,
                 r#""upload_ms":1200,"duration_ms":1300,"#,
                 r#""adjusted":["presentation: sanitized"],"#,
-                r#""FunctionName":"relay","Class":"transient","Failed":1,"EventAge":2,"CleverTapLatency":1200,"#,
+                r#""FunctionName":"relay","Class":"transient","Failed":1,"Relayed":0,"EventAge":2,"CleverTapLatency":1200,"#,
                 r#""_aws":{"Timestamp":1772439330000,"CloudWatchMetrics":["#,
                 r#"{"Namespace":"PurchaselyClevertap","Dimensions":[["FunctionName"]],"Metrics":["#,
-                r#"{"Name":"Failed","Unit":"Count"},{"Name":"EventAge","Unit":"Seconds"},"#,
-                r#"{"Name":"CleverTapLatency","Unit":"Milliseconds"}]},"#,
+                r#"{"Name":"Failed","Unit":"Count"},{"Name":"Relayed","Unit":"Count"},"#,
+                r#"{"Name":"EventAge","Unit":"Seconds"},{"Name":"CleverTapLatency","Unit":"Milliseconds"}]},"#,
                 r#"{"Namespace":"PurchaselyClevertap","Dimensions":[["FunctionName","Class"]],"Metrics":["#,
                 r#"{"Name":"Failed","Unit":"Count"}]}]}}"#
             )

@@ -16,7 +16,8 @@ pub const CLASS: &str = "Class";
 
 /// Every metric with its unit in CloudWatch.
 pub const METRICS: &[(&str, &str)] = &[
-    // Exactly one of these ten for each delivery.
+    // Exactly one of these ten is 1 for each delivery. Relayed is 0 where an event was to be relayed and was not, so
+    // that an alarm finds both numbers in one metric.
     ("Relayed", "Count"),
     ("Queued", "Count"),
     ("DryRun", "Count"),
@@ -27,6 +28,8 @@ pub const METRICS: &[(&str, &str)] = &[
     ("Rejected", "Count"),
     ("Failed", "Count"),
     ("Waiting", "Count"),
+    ("Stuck", "Count"),
+    ("Held", "Count"),
     ("EventAge", "Seconds"),
     ("CleverTapLatency", "Milliseconds"),
     ("Forwarded", "Count"),
@@ -40,6 +43,7 @@ pub const METRICS: &[(&str, &str)] = &[
     ("PlaceholderId", "Count"),
     ("UnknownEnvironment", "Count"),
     ("ProfileRefused", "Count"),
+    ("DataProblem", "Count"),
     ("ClaimsUnavailable", "Count"),
 ];
 
