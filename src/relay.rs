@@ -490,7 +490,10 @@ impl<'d> Delivery<'d> {
             Err(_) => Report::new(outcome),
         };
         let since = self.sent_at().or_else(|| time_of(self.event.as_ref().ok()?));
-        Report { waited: since.map(|time| age(Some(time))), ..report }
+        Report {
+            waited: since.map(|time| age(Some(time))),
+            ..report
+        }
     }
 
     /// How long ago the event happened, if Purchasely itself sends it now and it has a time.

@@ -1,5 +1,9 @@
 //! What an operator sees: the metrics in the function's log lines, and what `template.yaml` shows of them.
-//! It does not know CloudWatch; `scripts/check_template.py` reads in the same `situations.json` which alarms they raise.
+//! It does not know CloudWatch; `alarms` is a model of it. `scripts/check_template.py` reads in the same
+//! `situations.json` what is counted in the access log.
+
+mod alarms;
+mod weeks;
 
 use crate::{post, start, start_with, template, with_resources};
 use purchasely_clevertap::telemetry::{CLASS, FUNCTION, METRICS, NAMESPACE};
@@ -14,10 +18,15 @@ use testkit::webhook::Front;
 use testkit::world::clevertap::Reply;
 use testkit::world::secrets_manager::SecretsManager;
 
+/// What a delivery counts, by what happens to it.
 const SITUATIONS: &str = include_str!("situations.json");
 
-/// What counts an outcome, a failure by its class, or another fact; of the events' age the number of values.
+/// The values of metrics that are counts; of the events' age the number of values.
 type Counts = BTreeMap<String, u64>;
+
+fn situations(text: &str) -> Map<String, Value> {
+    serde_json::from_str(text).expect("situations")
+}
 
 fn lines(world: &World) -> impl Iterator<Item = Value> {
     let log = world.function.log().into_iter();
@@ -46,15 +55,14 @@ fn counts(world: &World) -> Counts {
                 let value = line[name].as_u64().expect("a metric is a whole number in its line");
                 let count = match (name, unit) {
                     ("EventAge", _) => 1,
-                    ("ColdStart" | "BatchSize", _) => 0,
+                    ("ColdStart" | "BatchSize", _) => continue,
                     (_, "Count") => value,
-                    _ => 0,
+                    _ => continue,
                 };
                 *counts.entry(format!("{name}{class}")).or_default() += count;
             }
         }
     }
-    counts.retain(|_, count| *count > 0);
     counts
 }
 
@@ -82,16 +90,9 @@ async fn get(world: &World) {
     world.invoke(&get).await;
 }
 
-/// Posts events while CleverTap answers each with a transient failure.
-async fn fail(world: &World, times: u64) {
-    for number in 0..times {
-        world.clevertap.script([Reply::Status(408)]);
-        post(world, &event("TRIAL_STARTED", &format!("fails-{number}"))).await;
-    }
-}
-
-/// A function with the settings and the secret of a situation, after what has happened as often as it says.
-async fn situation(row: &Value, resources: &Resources) -> World {
+/// What a function with the settings and the secret of a situation counts for one delivery, and whether the sender has
+/// to send it again.
+async fn delivery(row: &Value, resources: &Resources) -> (Counts, bool) {
     let secret = |index: usize, usual| row["secret"][index].as_str().unwrap_or(usual);
     let secret = secret_value(secret(0, PASSCODE), secret(1, SHARED_SECRET));
     let own = row["settings"].as_object().into_iter().flatten();
@@ -102,36 +103,30 @@ async fn situation(row: &Value, resources: &Resources) -> World {
     let of_resources = resources.settings().into_iter().filter(|_| with_resources);
     let settings: Vec<_> = of_resources.chain(own).collect();
     let world = start_with(SecretsManager::new(SECRET_ID, &secret), &settings).await;
-    let times = |what: &str| row[what].as_u64().unwrap_or_default();
-    for number in 0..times("webhooks") {
-        let mut event = event("TRIAL_STARTED", &format!("e-{number}"));
-        for (field, value) in row["with"].as_object().into_iter().flatten() {
-            event[field] = value.clone();
-        }
-        post(&world, &event).await;
+    if let Some(status) = row["reply"].as_u64() {
+        world.clevertap.script([Reply::Status(u16::try_from(status).unwrap())]);
     }
-    fail(&world, times("failures")).await;
-    for _ in 0..times("redirects") {
-        world.clevertap.script([Reply::Status(302)]);
-        post(&world, &event("TRIAL_STARTED", "e")).await;
+    let mut event = event("TRIAL_STARTED", "e-1");
+    if let Some(age) = row["age"].as_u64() {
+        event["event_created_at_ms"] = ((now_seconds() - age) * 1000).into();
     }
-    for _ in 0..times("forged") {
-        forge(&world).await;
+    for (field, value) in row["with"].as_object().into_iter().flatten() {
+        event[field] = value.clone();
     }
-    for _ in 0..times("GET") {
-        get(&world).await;
-    }
-    world
+    let is_sent_again = match row["message"] {
+        Value::Null => post(&world, &event).await.status != 200,
+        _ => !failures(&world, &[message(&event, &[])]).await.is_empty(),
+    };
+    (counts(&world), is_sent_again)
 }
 
 #[tokio::test]
-async fn each_situation_is_counted_as_the_alarms_expect_it() {
-    let situations: Map<String, Value> = serde_json::from_str(SITUATIONS).unwrap();
+async fn a_delivery_counts_what_the_weeks_expect() {
     let resources = Resources::make().await;
     let (mut actual, mut expected) = (Map::new(), Map::new());
-    for (name, row) in situations {
-        actual.insert(name.clone(), json!(counts(&situation(&row, &resources).await)));
-        expected.insert(name, row["counts"].clone());
+    for (name, row) in situations(SITUATIONS).iter().filter(|(_, row)| row["statuses"].is_null()) {
+        actual.insert(name.clone(), json!(delivery(row, &resources).await));
+        expected.insert(name.clone(), json!([row["metrics"], row["sent_again"] == true]));
     }
     assert_eq!(json!(actual), json!(expected));
 }
@@ -151,7 +146,8 @@ async fn each_event_counts_one_outcome() {
     ] {
         post(&world, &event).await;
     }
-    fail(&world, 1).await;
+    world.clevertap.script([Reply::Status(408)]);
+    post(&world, &event("TRIAL_STARTED", "fails")).await;
     forge(&world).await;
     get(&world).await;
     world.post(&vec![b' '; 300 * 1024]).await;
@@ -159,7 +155,8 @@ async fn each_event_counts_one_outcome() {
     failures(&world, &batch).await;
     let expected = json!({
         "Relayed": 4, "Duplicate": 2, "Ignored": 1, "DeadLettered": 2, "Failed": 1, "Failed transient": 1,
-        "Unauthorized": 1, "Rejected": 1, "AnonymousIgnored": 1, "PlaceholderId": 1, "EventAge": 5,
+        "Unauthorized": 1, "Rejected": 1, "AnonymousIgnored": 1, "PlaceholderId": 1, "DataProblem": 1, "EventAge": 5,
+        "Stuck": 0,
     });
     assert_eq!(json!(counts(&world)), expected);
     for line in lines(&world).filter(|line| !line["EventAge"].is_null()) {
@@ -169,25 +166,32 @@ async fn each_event_counts_one_outcome() {
     assert_eq!(lines(&world).filter(|line| line["BatchSize"] == 3).count(), 1);
 }
 
+/// Below its first metric of this namespace, a widget abbreviates it.
 #[test]
 fn the_dashboard_shows_every_metric_and_no_other() {
-    let dashboard = template::resources()["Dashboard"]["Properties"]["DashboardBody"].to_string();
-    let before = format!(r#"[\"{NAMESPACE}\", \""#);
-    let shown = dashboard.split(&before).skip(1).map(|rest| rest.split('\\').next().unwrap());
+    let dashboard = template::resources()["Dashboard"]["Properties"]["DashboardBody"].take();
+    let text = dashboard["Fn::Sub"][0].as_str().expect("a text");
+    let metrics = text.lines().filter_map(|line| line.trim().strip_prefix("[\""));
+    let parts = metrics.map(|metric| metric.split('"').step_by(2).collect::<Vec<_>>());
+    let shown = parts.filter(|parts| [NAMESPACE, "."].contains(&parts[0]));
+    let shown: BTreeSet<_> = shown.map(|parts| parts[1].to_owned()).collect();
     let filters = template::of_type("AWS::Logs::MetricFilter");
     let counted = filters.iter().map(|(_, filter)| &filter["MetricTransformations"][0]);
     let counted = counted.map(|metric| metric["MetricName"].as_str().expect("a text"));
     let metrics = METRICS.iter().map(|(name, _)| *name).chain(counted);
-    assert_eq!(shown.collect::<BTreeSet<_>>(), metrics.collect());
+    assert_eq!(shown, metrics.map(str::to_owned).collect());
 }
 
 #[tokio::test]
 async fn the_saved_queries_name_fields_that_lines_have() {
     let settings = [("AWS_LAMBDA_LOG_LEVEL", "DEBUG"), ("REVENUE_EVENT", "Charged")];
     let world = start(&settings).await;
+    world.clevertap.script([Reply::RefuseRecord { number: 1, code: 514 }]);
     for event in [
+        event("TRIAL_STARTED", "e-4"),
         event("BRAND_NEW", "e-1"),
         event("TRANSACTION_PROCESSED", "e-3"),
+        with("null", "environment", "Xcode"),
         with("e-2", "user_id", ""),
     ] {
         post(&world, &event).await;
@@ -196,7 +200,8 @@ async fn the_saved_queries_name_fields_that_lines_have() {
     let lines: Vec<_> = lines(&world).collect();
     let fields = lines.iter().flat_map(|line| line.as_object().unwrap().keys());
     let fields: BTreeSet<_> = fields.map(String::as_str).collect();
-    let format = template::resources()["Api"]["Properties"]["AccessLogSettings"]["Format"].take();
+    let format =
+        template::resources()["Api"]["Properties"]["AccessLogSettings"]["Format"]["Fn::Sub"].take();
     let request: Map<String, Value> = serde_json::from_str(format.as_str().unwrap()).unwrap();
     let words = "@timestamp fields filter sort limit stats by as in asc desc or count count_distinct min max latest";
     let words: BTreeSet<_> = words.split(' ').collect();

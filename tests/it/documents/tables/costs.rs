@@ -2,7 +2,7 @@
 //! know AWS's bill, free tiers or discounts.
 
 use super::{Rows, each, read};
-use crate::template::{resources, template};
+use crate::template::{of_type, template};
 use purchasely_clevertap::outcome::Class;
 use purchasely_clevertap::telemetry::METRICS;
 use serde_json::Value;
@@ -216,19 +216,16 @@ fn event_costs() -> Vec<Cost> {
     ]
 }
 
-/// An alarm is billed by the metrics that it reads. The default settings create all alarms but the one for a stack
-/// without queues.
+/// An alarm is billed by the metrics that it reads. The default settings create all of them.
 fn metrics_of_alarms() -> usize {
-    let alarms = resources().into_iter().map(|(_, resource)| resource);
-    let alarms = alarms.filter(|resource| {
-        resource["Type"] == "AWS::CloudWatch::Alarm"
-            && resource["Condition"] != "CreateEventHeldAlarm"
-    });
-    let metrics = |alarm: Value| match alarm["Properties"]["Metrics"].as_array() {
+    let metrics = |(_, alarm): (String, Value)| match alarm["Metrics"].as_array() {
         None => 1,
-        Some(queries) => queries.iter().filter(|query| query.get("MetricStat").is_some()).count(),
+        // One of them depends on a condition.
+        Some(queries) => {
+            queries.iter().filter(|query| query.to_string().contains("MetricStat")).count()
+        }
     };
-    alarms.map(metrics).sum()
+    of_type("AWS::CloudWatch::Alarm").into_iter().map(metrics).sum()
 }
 
 /// The list price that the page has under this name.
