@@ -28,7 +28,7 @@ pub fn tables() -> BTreeMap<&'static str, Table> {
         ("settings", "variable | parameter | default | meaning", settings),
         ("parameters", "parameter | default | meaning", parameters),
         ("outputs", "output | meaning", outputs),
-        ("alarms", "alarm | class | description | more", alarms),
+        ("alarms", "alarm | class | for users | first | more", alarms),
         ("regions", "region | code | host", regions),
         ("metrics", "metric | unit | meaning", metrics),
         ("answers", "word | HTTP status | metric | when", answers),
@@ -138,10 +138,10 @@ fn alarms() -> Rows {
             Some("HasNoticeTopic") => "notice",
             other => panic!("{name}: {other:?} is no class"),
         };
-        format!("`{name}` | {class} | {}", alarm["AlarmDescription"].as_str().unwrap())
+        format!("`{name}` | {class}")
     };
     let mut rows: Rows = of_type("AWS::CloudWatch::Alarm").iter().map(row).collect();
-    rows.sort_by_key(|row| !row.contains("` | page | "));
+    rows.sort_by_key(|row| !row.ends_with("| page"));
     rows
 }
 

@@ -53,9 +53,9 @@ fn small() -> Vec<(u64, f64)> {
     days.map(|(day, number)| (time(day, number), 1.0)).collect()
 }
 
-/// 100 events a second.
+/// 100 events a second, those of five minutes at once.
 fn big() -> Vec<(u64, f64)> {
-    (0..WEEK / 60).map(|minute| (minute * 60 + 30, 6000.0)).collect()
+    (0..WEEK / 300).map(|part| (part * 300 + 30, 30_000.0)).collect()
 }
 
 fn week(name: &'static str, fate: impl Fn(u64, Events) -> &'static str + 'static) -> Week {
@@ -142,7 +142,7 @@ fn weeks() -> Vec<Week> {
         but("small app: a deployment that does not start, rolled back after 2 hours", ten, 2, "the function fails"),
         but("big app: a deployment that does not start, rolled back after 2 hours", ten, 2, "the function fails"),
         but_held("small app: the backend is down for two hours", 2, "the backend does not answer", "the backend does not answer for minutes"),
-        but("big app: the backend is down for a minute", ten, 0, "relayed").until_minute(1, "the backend does not answer"),
+        but("big app: the backend is down for four minutes", ten, 0, "relayed").until_minute(4, "the backend does not answer"),
         but_held("big app: the backend is down for two hours", 2, "the backend does not answer", "the backend does not answer for minutes"),
         week("small app: the sandbox account has no passcode", |_, events| match events.number % 4 {
             0 => "the sandbox account has no passcode",
