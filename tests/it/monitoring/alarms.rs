@@ -8,7 +8,8 @@ use std::ops::Range;
 
 /// Seconds from one evaluation to the next. CloudWatch evaluates each minute.
 pub const STEP: u64 = 300;
-/// CloudWatch reads more periods than it evaluates, and skips those without data if it can. It does not say how many.
+/// CloudWatch reads more periods than it evaluates, and skips those without data if it can. It does not say how many:
+/// from none to six, the weeks differ only in the hour of `Silence`.
 const MORE_PERIODS: usize = 2;
 
 /// The values of each metric, by the second, with how often each was written.
@@ -78,7 +79,7 @@ pub struct Alarm {
     expression: Vec<String>,
     pub period: u64,
     periods: usize,
-    to_alarm: usize,
+    enough: usize,
     is_below: bool,
     threshold: f64,
     missing: String,
@@ -121,7 +122,7 @@ fn read(alarm: &Value) -> Alarm {
         tokens(&text(value).replace("${ThrottlingRate}", "throttling_rate"))
     });
     let periods = usize::try_from(number(&alarm["EvaluationPeriods"])).unwrap();
-    let to_alarm = alarm.get("DatapointsToAlarm").map(|count| count.as_u64().unwrap());
+    let enough = alarm.get("DatapointsToAlarm").map(|count| count.as_u64().unwrap());
     Alarm {
         name: text(&alarm["AlarmName"]["Fn::Sub"]).replace("${AWS::StackName}-", ""),
         class: match alarm["AlarmActions"]["Fn::If"][0].as_str() {
@@ -133,7 +134,7 @@ fn read(alarm: &Value) -> Alarm {
         expression: expression.unwrap_or_default(),
         period: number(period),
         periods,
-        to_alarm: to_alarm.map_or(periods, |count| usize::try_from(count).unwrap()),
+        enough: enough.map_or(periods, |count| usize::try_from(count).unwrap()),
         is_below: alarm["ComparisonOperator"] == "LessThanThreshold",
         threshold: alarm["Threshold"].as_f64().unwrap(),
         missing: text(&alarm["TreatMissingData"]),
@@ -209,8 +210,8 @@ impl Alarm {
         let breaching = points.iter().filter(is_breaching).count();
         let missing = self.periods - points.len();
         match &*self.missing {
-            "breaching" if breaching + missing >= self.to_alarm => State::Alarm,
-            _ if breaching >= self.to_alarm => State::Alarm,
+            "breaching" if breaching + missing >= self.enough => State::Alarm,
+            _ if breaching >= self.enough => State::Alarm,
             "ignore" if breaching == points.len() => before,
             "breaching" | "notBreaching" | "ignore" => State::Ok,
             other => panic!("the model does not know {other}"),

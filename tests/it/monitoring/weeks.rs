@@ -41,7 +41,7 @@ struct Week {
     requests: Vec<u64>,
     fate: Fate,
     /// Letters in the dead-letter queue, and the age of the oldest message of the event queue, at a moment.
-    queues: fn(u64) -> [f64; 2],
+    queues: fn(u64) -> [u64; 2],
     throttling_rate: fn(u64) -> f64,
 }
 
@@ -65,7 +65,7 @@ fn week(name: &'static str, fate: impl Fn(u64, Events) -> &'static str + 'static
         events,
         requests: vec![],
         fate: Box::new(move |now, events| vec![(fate(now, events), 1.0)]),
-        queues: |_| [0.0; 2],
+        queues: |_| [0; 2],
         throttling_rate: |_| 250.0,
     }
 }
@@ -127,7 +127,7 @@ fn weeks() -> Vec<Week> {
         week("small app: one event that CleverTap never takes", move |_, events| if events.number == 50 { busy } else { "relayed" }),
         Week {
             events: small().into_iter().chain((0..30).map(|letter| (WEDNESDAY + 2 * HOUR + letter * 60, 1.0))).collect(),
-            queues: |now| [if (WEDNESDAY + 2 * HOUR..WEDNESDAY + 33 * HOUR).contains(&now) { 30.0 } else { 0.0 }, 0.0],
+            queues: |now| [if (WEDNESDAY + 2 * HOUR..WEDNESDAY + 33 * HOUR).contains(&now) { 30 } else { 0 }, 0],
             ..week("small app: 30 dead letters in a night, redriven the next day", |_, events| match events.number {
                 140.. => "a dead letter is stored",
                 _ => "relayed",
@@ -159,7 +159,7 @@ fn weeks() -> Vec<Week> {
             }),
             queues: |now| {
                 let since = WEDNESDAY + 10 * HOUR;
-                [0.0, if (since..since + DAY).contains(&now) { (now - since) as f64 } else { 1.0 }]
+                [0, if (since..since + DAY).contains(&now) { now - since } else { 1 }]
             },
             ..week("big app: in queue mode nothing reads the queue for a day", |_, _| "relayed")
         },
@@ -218,7 +218,7 @@ impl Week {
             }
         }
         for now in (0..WEEK).step_by(300) {
-            let [letters, oldest] = (self.queues)(now);
+            let [letters, oldest] = (self.queues)(now).map(float);
             metrics.put("ApproximateNumberOfMessagesVisible", now, letters, 1.0);
             metrics.put("ApproximateAgeOfOldestMessage", now, oldest, 1.0);
         }
@@ -235,7 +235,7 @@ fn count(metrics: &mut Metrics, now: u64, events: Events, row: &Value) {
             "EventAge" => events.age(now) + 1,
             _ => value.as_u64().expect("a number"),
         };
-        metrics.put(metric, now, value as f64, events.times);
+        metrics.put(metric, now, float(value), events.times);
     }
     if is_seen && is_request {
         metrics.put("Refused", now, 0.0, events.times);
@@ -246,6 +246,10 @@ fn count(metrics: &mut Metrics, now: u64, events: Events, row: &Value) {
     if is_request {
         metrics.put("Count", now, 1.0, events.times);
     }
+}
+
+fn float(number: u64) -> f64 {
+    f64::from(u32::try_from(number).expect("a small number"))
 }
 
 /// Such as `Wed 10:05 page Held`.
