@@ -86,10 +86,10 @@ golden: ## Write tests/golden again, to be reviewed as a diff.
 	WRITE_GOLDEN=1 $(CARGO_TEST) --test it every_sample_becomes_its_golden_upload
 	git diff --stat -- tests/golden
 
-docs: $(VENV)/dev.done $(VENV)/verify.done browser ## Write tables, demo output and screenshots into the pages, to be reviewed as a diff.
+docs: $(VENV)/dev.done $(VENV)/verify.done browser ## Write tables, demo output and screenshots into the pages, and the weeks of the alarms, to be reviewed as a diff.
 	mkdir -p target
 	cargo --locked relay dev --once > target/demo.txt
-	UPDATE_DOCS=1 DEMO_OUTPUT=target/demo.txt $(CARGO_TEST) --test it -- documents::
+	UPDATE_DOCS=1 DEMO_OUTPUT=target/demo.txt $(CARGO_TEST) --test it -- documents:: monitoring::weeks
 	UPDATE_DOCS=1 $(CARGO_TEST) --test page
 	$(BIN)/python -c "import sys; from PIL import Image; [Image.open(file).convert('RGB').quantize(method=1).save(file, optimize=True) for file in sys.argv[1:]]" docs/page-*.png
 	git diff --stat -- README.md docs tests

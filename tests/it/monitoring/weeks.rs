@@ -10,7 +10,8 @@ use testkit::simulation::{RETRIES, delay_after};
 
 const WEEKS: &str = include_str!("../weeks.json");
 
-const HOUR: u64 = 3600;
+const MINUTE: u64 = 60;
+const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
 const WEEK: u64 = 7 * DAY;
 const WEDNESDAY: u64 = 2 * DAY;
@@ -70,17 +71,17 @@ fn week(name: &'static str, fate: impl Fn(u64, Events) -> &'static str + 'static
     }
 }
 
-/// Relayed but for some hours.
-fn but(name: &'static str, from: u64, hours: u64, situation: &'static str) -> Week {
-    let is_over = move |now| !(from..from + hours * HOUR).contains(&now);
+/// Relayed but for some seconds.
+fn but(name: &'static str, from: u64, seconds: u64, situation: &'static str) -> Week {
+    let is_over = move |now| !(from..from + seconds).contains(&now);
     week(name, move |now, _| if is_over(now) { "relayed" } else { situation })
 }
 
 /// The same, for a situation that is another after five minutes.
-fn but_held(name: &'static str, hours: u64, first: &'static str, then: &'static str) -> Week {
+fn but_held(name: &'static str, seconds: u64, first: &'static str, then: &'static str) -> Week {
     let from = WEDNESDAY + 10 * HOUR;
     week(name, move |now, events| match events.age(now) {
-        _ if !(from..from + hours * HOUR).contains(&now) => "relayed",
+        _ if !(from..from + seconds).contains(&now) => "relayed",
         0..300 => first,
         _ => then,
     })
@@ -97,29 +98,28 @@ fn weeks() -> Vec<Week> {
             _ => "relayed",
         }),
         week("big app: nothing happens", |_, _| "relayed"),
-        but("small app: CleverTap is down for an hour", ten, 1, busy),
-        but("big app: CleverTap is down for an hour", ten, 1, busy),
-        but("small app: CleverTap is down for twelve hours", ten, 12, busy),
-        but("big app: CleverTap is down for twelve hours", ten, 12, busy),
+        but("small app: CleverTap is down for an hour", ten, HOUR, busy),
+        but("big app: CleverTap is down for an hour", ten, HOUR, busy),
+        but("small app: CleverTap is down for twelve hours", ten, 12 * HOUR, busy),
+        but("big app: CleverTap is down for twelve hours", ten, 12 * HOUR, busy),
         Week {
             fate: Box::new(move |now, _| {
-                let share = if (ten..ten + DAY).contains(&now) { 0.25 } else { 0.0 };
-                vec![("relayed", 1.0 - share), (busy, share)]
+                if (ten..ten + DAY).contains(&now) { vec![("relayed", 0.75), (busy, 0.25)] } else { vec![("relayed", 1.0)] }
             }),
             ..week("big app: CleverTap fails a quarter of the uploads for a day", |_, _| "relayed")
         },
-        but("small app: a wrong passcode on the first day until 16:00", 0, 16, "the passcode is revoked"),
-        but("big app: a wrong passcode for an hour", ten, 1, "the passcode is revoked"),
-        but("small app: no secret on the first day until 16:00", 0, 16, "the secret is empty"),
-        but("small app: another shared secret for two days", ten, 48, "the shared secret is wrong"),
-        but("small app: everything is ignored for two days", ten, 48, "an unknown event is disabled"),
-        but("big app: everything is ignored for a day", ten, 24, "an unknown event is disabled"),
-        but("small app: the function is paused and forgotten for two days", ten, 48, "Lambda refuses the invocation"),
+        but("small app: a wrong passcode on the first day until 16:00", 0, 16 * HOUR, "the passcode is revoked"),
+        but("big app: a wrong passcode for an hour", ten, HOUR, "the passcode is revoked"),
+        but("small app: no secret on the first day until 16:00", 0, 16 * HOUR, "the secret is empty"),
+        but("small app: another shared secret for two days", ten, 48 * HOUR, "the shared secret is wrong"),
+        but("small app: everything is ignored for two days", ten, 48 * HOUR, "an unknown event is disabled"),
+        but("big app: everything is ignored for a day", ten, 24 * HOUR, "an unknown event is disabled"),
+        but("small app: the function is paused and forgotten for two days", ten, 48 * HOUR, "Lambda refuses the invocation"),
         Week {
             throttling_rate: |now| if (WEDNESDAY + 10 * HOUR..WEDNESDAY + 58 * HOUR).contains(&now) { 0.0 } else { 250.0 },
-            ..but("small app: the route is at zero and forgotten for two days", ten, 48, "the request is over the rate")
+            ..but("small app: the route is at zero and forgotten for two days", ten, 48 * HOUR, "the request is over the rate")
         },
-        but("big app: the function is paused for ten minutes", ten, 0, "relayed").until_minute(10, "Lambda refuses the invocation"),
+        but("big app: the function is paused for ten minutes", ten, 10 * MINUTE, "Lambda refuses the invocation"),
         week("small app: one poisoned event, without a dead-letter queue", |_, events| match events.number {
             50 => "there is no dead-letter queue",
             _ => "relayed",
@@ -139,11 +139,11 @@ fn weeks() -> Vec<Week> {
                 if now % DAY < 7 * HOUR { "the shared secret is wrong" } else { "relayed" }
             })
         },
-        but("small app: a deployment that does not start, rolled back after 2 hours", ten, 2, "the function fails"),
-        but("big app: a deployment that does not start, rolled back after 2 hours", ten, 2, "the function fails"),
-        but_held("small app: the backend is down for two hours", 2, "the backend does not answer", "the backend does not answer for minutes"),
-        but("big app: the backend is down for four minutes", ten, 0, "relayed").until_minute(4, "the backend does not answer"),
-        but_held("big app: the backend is down for two hours", 2, "the backend does not answer", "the backend does not answer for minutes"),
+        but("small app: a deployment that does not start, rolled back after 2 hours", ten, 2 * HOUR, "the function fails"),
+        but("big app: a deployment that does not start, rolled back after 2 hours", ten, 2 * HOUR, "the function fails"),
+        but_held("small app: the backend is down for two hours", 2 * HOUR, "the backend does not answer", "the backend does not answer for minutes"),
+        but("big app: the backend is down for four minutes", ten, 4 * MINUTE, "the backend does not answer"),
+        but_held("big app: the backend is down for two hours", 2 * HOUR, "the backend does not answer", "the backend does not answer for minutes"),
         week("small app: the sandbox account has no passcode", |_, events| match events.number % 4 {
             0 => "the sandbox account has no passcode",
             _ => "relayed",
@@ -151,7 +151,7 @@ fn weeks() -> Vec<Week> {
         week("small app: a payment without an amount each Wednesday evening", |now, events| {
             if events.number % 20 > 16 && now / DAY == 2 { "a payment has no amount" } else { "relayed" }
         }),
-        but("big app: the claims table is gone for a day", ten, 24, "the claims table does not exist"),
+        but("big app: the claims table is gone for a day", ten, 24 * HOUR, "the claims table does not exist"),
         Week {
             fate: Box::new(move |now, _| match now {
                 now if (ten..ten + DAY).contains(&now) => vec![("queued", 1.0)],
@@ -167,16 +167,6 @@ fn weeks() -> Vec<Week> {
 }
 
 impl Week {
-    /// The situation for the first minutes of Wednesday's tenth hour.
-    fn until_minute(self, minute: u64, situation: &'static str) -> Self {
-        let from = WEDNESDAY + 10 * HOUR;
-        let is_over = move |now| !(from..from + minute * 60).contains(&now);
-        let fate = move |now: u64, _: Events| {
-            vec![(if is_over(now) { "relayed" } else { situation }, 1.0)]
-        };
-        Self { fate: Box::new(fate), ..self }
-    }
-
     fn metrics(&self, situations: &Map<String, Value>) -> Metrics {
         let mut metrics = Metrics::default();
         let mut deliveries: BTreeMap<u64, Vec<Events>> = BTreeMap::new();

@@ -6,6 +6,7 @@ use crate::template::{of_type, template};
 use purchasely_clevertap::outcome::Class;
 use purchasely_clevertap::telemetry::METRICS;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use testkit::simulation::delay_after;
 
 /// Bytes of an event's log line, rounded up. A test compares it with a real line.
@@ -108,6 +109,7 @@ fn fixed_costs() -> Vec<Cost> {
     let alarms = metrics_of_alarms();
     let classes = each!(Class: Event, Queue, Credentials, Secret, Forward, Transient, Unexpected);
     let metrics = METRICS.len() + classes.len();
+    let of_the_access_log = metrics_of_the_access_log();
     let reads = SECONDS_PER_MONTH / SECONDS_BETWEEN_READS;
     let polls = SECONDS_PER_MONTH * POLLS_PER_SECOND;
     let base = |what, formula, usd| Cost { what, formula, usd, part: Part::Base };
@@ -133,6 +135,11 @@ fn fixed_costs() -> Vec<Cost> {
             "Alarms",
             format!("{alarms} metrics that the alarms read"),
             count(alarms) * price("CloudWatch, alarms"),
+        ),
+        monitoring(
+            "Metrics from the access log",
+            of_the_access_log.to_string(),
+            count(of_the_access_log) * price("CloudWatch, metrics"),
         ),
         monitoring("Dashboard", "1".to_owned(), price("CloudWatch, dashboards")),
     ]
@@ -226,6 +233,17 @@ fn metrics_of_alarms() -> usize {
         }
     };
     of_type("AWS::CloudWatch::Alarm").into_iter().map(metrics).sum()
+}
+
+/// The others are the function's as well.
+fn metrics_of_the_access_log() -> usize {
+    let filters = of_type("AWS::Logs::MetricFilter").into_iter();
+    let name = |filter: &Value| filter["MetricTransformations"][0]["MetricName"].to_string();
+    let names: BTreeSet<_> = filters.map(|(_, filter)| name(&filter)).collect();
+    names
+        .iter()
+        .filter(|name| METRICS.iter().all(|(own, _)| **name != format!("{own:?}")))
+        .count()
 }
 
 /// The list price that the page has under this name.
