@@ -489,11 +489,12 @@ impl<'d> Delivery<'d> {
             Ok(event) => Report::of_event(outcome, event, self.age(event), secret),
             Err(_) => Report::new(outcome),
         };
-        let since = self.sent_at().or_else(|| time_of(self.event.as_ref().ok()?));
-        Report {
-            waited: since.map(|time| age(Some(time))),
-            ..report
-        }
+        let since = || self.sent_at().or_else(|| time_of(self.event.as_ref().ok()?));
+        let waited = match outcome {
+            Outcome::Failed(_) => since().map(|time| age(Some(time))),
+            _ => None,
+        };
+        Report { waited, ..report }
     }
 
     /// How long ago the event happened, if Purchasely itself sends it now and it has a time.

@@ -25,7 +25,7 @@ pub struct Report {
     pub user: Option<String>,
     /// The event's age on arrival, if Purchasely itself sent it and it has a time.
     pub event_age: Option<Duration>,
-    /// How long the event has waited: since SQS got its message, or else since it happened, if that is known.
+    /// How long a failed event has waited: since SQS got its message, or else since it happened, if that is known.
     pub waited: Option<Duration>,
     /// Whether it belongs to the account for sandbox purchases.
     pub is_for_sandbox_account: bool,
