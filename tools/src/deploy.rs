@@ -14,7 +14,6 @@ use stack::{Deployment, Failed, Order, Report};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 use template::Template;
 
 /// Create or update the stack from params.yaml.
@@ -105,7 +104,7 @@ async fn deploy(
     let mut interruption = Interruption::new()?;
     // Hidden unless standard error is a terminal.
     let progress = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    progress.enable_steady_tick(Duration::from_millis(100));
+    progress.enable_steady_tick(stack::TICK);
     let order = Order {
         stack: &options.stack,
         template,
