@@ -70,7 +70,9 @@ pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
     let checked = check(&template, &file, &text, &options.stack)?;
     let Checked { values, problems, warnings } = &checked;
     for (level, remarks) in [("warning", warnings), ("error", problems)] {
-        remarks.iter().for_each(|remark| eprintln!("{level}: {remark}"));
+        for remark in remarks {
+            eprintln!("{level}: {remark}");
+        }
     }
     let mut report = json!({
         "stack": options.stack,

@@ -16,6 +16,9 @@ use tempfile::NamedTempFile;
 
 /// Of the newest events, which are more than a deployment that is undone can have.
 const EVENTS: &str = "400";
+/// Nothing in a bucket is public.
+const PRIVATE: &str =
+    "BlockPublicAcls=true,IgnorePublicAcls=true,BlockPublicPolicy=true,RestrictPublicBuckets=true";
 pub const TICK: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -149,8 +152,8 @@ impl<'o> Deployment<'o> {
 
     async fn identify(&mut self) -> Result<(), Failed> {
         let named = ["AWS_REGION", "AWS_DEFAULT_REGION"].into_iter();
-        let named = named.filter_map(|name| std::env::var(name).ok());
-        self.region = match named.filter(|region| !region.is_empty()).next() {
+        let mut named = named.filter_map(|name| std::env::var(name).ok());
+        self.region = match named.find(|region| !region.is_empty()) {
             Some(region) => region,
             None => match ask("configure get", &["region"]).await {
                 Ok(Value::String(region)) if !region.is_empty() => region,
@@ -240,7 +243,6 @@ impl<'o> Deployment<'o> {
             create.extend(["--create-bucket-configuration", &place]);
         }
         call("s3api create-bucket", &create).await?;
-        const PRIVATE: &str = "BlockPublicAcls=true,IgnorePublicAcls=true,BlockPublicPolicy=true,RestrictPublicBuckets=true";
         call(
             "s3api put-public-access-block",
             &["--bucket", &bucket, "--public-access-block-configuration", PRIVATE],

@@ -320,7 +320,8 @@ mod tests {
     #[test]
     fn values_match_the_patterns_as_in_the_file_that_python_checks() {
         #[rustfmt::skip]
-        const PIECES: [&str; 28] = [
+        const PIECES: [&str; 29] = [
+            "TEST-A-1",
             "A", "TRIAL_STARTED", "=", ";", ",", " ", "\t", "\n", "\u{b}", "\u{a0}", "\u{2003}", "é", "-", "@", "#", "a@b.example",
             "https://a.example/b", "arn:aws:sns:eu-west-1:123456789012:topic", "arn:aws:kms:eu-west-1:123456789012:key/ab-1",
             "arn:aws:secretsmanager:eu-west-1:123456789012:secret:relay-AbCdEf", "EUR", "integration", "none", "Charged", "\\",

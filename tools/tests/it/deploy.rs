@@ -1,9 +1,12 @@
 //! `cargo relay deploy` where an emulator does not get: states that CloudFormation is left in, answers that it gives
 //! late, and changes that somebody must agree to. A program with prepared answers stands for the AWS CLI.
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 use tempfile::TempDir;
 use testkit::process::repository;
 use testkit::tool::{self, Finished};
@@ -13,6 +16,7 @@ use testkit::tool::{self, Finished};
 const AWS: &str = r#"#!/bin/sh
 folder="${0%/*}"
 echo "$2" >>"$folder/calls"
+case $2 in create-change-set) cp "${4#file://}" "$folder/request" ;; esac
 set -- "$folder/$2".*
 [ -f "$1" ] || exit 0
 read -r answer <"$1"
@@ -53,19 +57,24 @@ impl Cli {
     }
 
     async fn deploy(&self, options: &str) -> Finished {
+        self.deploy_with(options, &[("AWS_REGION", "eu-west-1")]).await
+    }
+
+    async fn deploy_with(&self, options: &str, variables: &[(&str, &str)]) -> Finished {
+        let (arguments, cli) = self.command(options);
+        let own = [("AWS_CLI", cli.as_str()), ("PATH", "/usr/bin:/bin")];
+        tool::run(&arguments, &[&own, variables].concat()).await
+    }
+
+    fn command(&self, options: &str) -> (String, String) {
         let folder = self.0.path().display();
-        let arguments = format!(
-            "deploy --stack relay --params {folder}/params.yaml --template {folder}/template.yaml {options}"
-        );
-        tool::run(
-            &arguments,
-            &[
-                ("AWS_CLI", &format!("{folder}/aws")),
-                ("AWS_REGION", "eu-west-1"),
-                ("PATH", "/usr/bin:/bin"),
-            ],
-        )
-        .await
+        let files = format!("--params {folder}/params.yaml --template {folder}/template.yaml");
+        (format!("deploy --stack relay {files} {options}"), format!("{folder}/aws"))
+    }
+
+    fn request(&self) -> Value {
+        let request = fs::read_to_string(self.0.path().join("request")).expect("a change set");
+        serde_json::from_str(&request).expect("JSON")
     }
 
     fn calls(&self) -> Vec<String> {
@@ -211,7 +220,7 @@ async fn what_replaces_or_removes_waits_for_an_agreement() {
     let answers = [
         ("describe-stacks", complete.as_str()),
         ("describe-change-set", &changes),
-        ("describe-stack-events", &events(&[before.clone()])),
+        ("describe-stack-events", &events(std::slice::from_ref(&before))),
         (
             "describe-stack-events",
             &events(&[event("2", "relay", "UPDATE_COMPLETE", ""), before]),
@@ -237,6 +246,19 @@ async fn what_replaces_or_removes_waits_for_an_agreement() {
         json!({ "action": "remove", "resource": "EventQueue", "kind": "T", "is_retained": true })
     );
     assert!(cli.calls().contains(&"execute-change-set".to_owned()));
+    let mut request = cli.request();
+    let parameters = request["Parameters"].take();
+    let parameters = parameters.as_array().expect("parameters");
+    // One that the file does not name has the template's default, whatever the stack has.
+    let default = json!({ "ParameterKey": "MemorySize", "ParameterValue": "256" });
+    assert!(parameters.len() > 30 && parameters.contains(&default), "{parameters:?}");
+    let url = request["TemplateURL"].as_str().expect("a URL");
+    let bucket =
+        "https://s3.eu-west-1.amazonaws.com/purchasely-clevertap-123456789012-eu-west-1/relay/";
+    assert!(url.starts_with(bucket) && url.ends_with(".template"), "{url}");
+    assert_eq!(request["ChangeSetType"], "UPDATE");
+    assert_eq!(request["RoleARN"], "r");
+    assert_eq!(request["Tags"], json!([{ "Key": "a", "Value": "b" }]));
 }
 
 #[tokio::test]
@@ -271,13 +293,22 @@ error: the stack relay is in the state UPDATE_ROLLBACK_COMPLETE: the deployment 
 async fn no_changes_are_a_success_that_says_what_is_missing() {
     let none =
         r#"{"Status":"FAILED","StatusReason":"The submitted information didn't contain changes."}"#;
-    let cli =
-        Cli::new(&[("describe-stacks", &stack("UPDATE_COMPLETE")), ("describe-change-set", none)]);
+    let topics =
+        r#"{"StackResources":[{"ResourceType":"AWS::SNS::Topic","PhysicalResourceId":"t"}]}"#;
+    let pending =
+        r#"{"Subscriptions":[{"SubscriptionArn":"PendingConfirmation","Endpoint":"a@b.example"}]}"#;
+    let cli = Cli::new(&[
+        ("describe-stacks", &stack("UPDATE_COMPLETE")),
+        ("describe-change-set", none),
+        ("describe-stack-resources", topics),
+        ("list-subscriptions-by-topic", pending),
+    ]);
     let Finished { code, stdout, stderr } = cli.deploy("").await;
     assert_eq!(code, Some(0), "{stderr}");
     let expected = "The stack relay has no changes. Still to do:
 - Store the secret, see `relay secret --help`. Until then the function answers 503. (the secret has no text under the key `purchasely_shared_secret`)
 - Nobody receives the alarms. Set AlarmEmail or AlarmTopicArn, and deploy again.
+- Confirm the mail that AWS sent to a@b.example, or no alarm arrives there.
 - Give Purchasely the webhook's address, unless it has it: https://api.example.com/hook
 - Check everything: `relay doctor --stack relay --online`.
 ";
@@ -300,4 +331,58 @@ async fn a_problem_of_the_parameters_calls_nothing() {
     assert_eq!(cli.calls(), [""; 0]);
     fs::remove_file(cli.0.path().join("params.yaml")).expect("a file");
     cli.deploy("").await.check_unusable("copy params.example.yaml, and edit it");
+}
+
+#[tokio::test]
+async fn what_is_missing_of_aws_is_named() {
+    let none = Cli::new(&[]);
+    none.deploy_with("", &[])
+        .await
+        .check_unusable("no AWS region; set AWS_REGION, or run `aws configure`");
+    fs::remove_file(none.0.path().join("aws")).expect("a file");
+    none.deploy("")
+        .await
+        .check_unusable("install the AWS CLI or name it in AWS_CLI");
+    fs::remove_file(none.0.path().join("function.zip")).expect("a file");
+    none.deploy("")
+        .await
+        .check_unusable("names no built function: use `make deploy` in a clone");
+
+    let head = "404) when calling the HeadBucket operation: Not Found";
+    let none = Cli::new(&[("describe-stacks", MISSING), ("head-bucket", head)]);
+    none.deploy("--bucket mine")
+        .await
+        .check_unusable("there is no bucket mine; without --bucket, one is created");
+    let head = "403) when calling the HeadBucket operation: Forbidden";
+    let none = Cli::new(&[("describe-stacks", MISSING), ("head-bucket", head)]);
+    none.deploy("").await.check_unusable(
+        "is another account's, or you may not use it; name one of yours with --bucket",
+    );
+}
+
+#[tokio::test]
+async fn an_interrupted_first_deployment_leaves_nothing() {
+    let cli = Cli::new(&[
+        ("describe-stacks", MISSING),
+        ("describe-stacks", r#"{"Stacks":[{"StackStatus":"REVIEW_IN_PROGRESS"}]}"#),
+        ("describe-change-set", r#"{"Status":"CREATE_IN_PROGRESS"}"#),
+    ]);
+    let (arguments, program) = cli.command("");
+    let variables = [
+        ("AWS_CLI", program.as_str()),
+        ("AWS_REGION", "eu-west-1"),
+        ("PATH", "/usr/bin:/bin"),
+    ];
+    let mut tool = tool::relay(&arguments, &variables).spawn().expect("the tool starts");
+    while !cli.calls().contains(&"describe-change-set".to_owned()) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let id = Pid::from_raw(tool.id().expect("it runs").try_into().expect("an id"));
+    kill(id, Signal::SIGINT).expect("a signal");
+    assert_eq!(tool.wait().await.expect("an end").code(), Some(130));
+    let calls = cli.calls();
+    assert_eq!(
+        calls[calls.len() - 3..],
+        ["delete-change-set", "describe-stacks", "delete-stack"]
+    );
 }
