@@ -4,6 +4,7 @@
 use super::fields::{self, Field};
 use purchasely_clevertap::clevertap::{Content, Record, Role, Upload, User, Value};
 use purchasely_clevertap::clevertap::{limits, upload_body};
+use purchasely_clevertap::config::Config;
 use purchasely_clevertap::json;
 use purchasely_clevertap::mapping::identity::{Identified, IdentityRules, UserIdAs, identify};
 use purchasely_clevertap::mapping::profile::{
@@ -27,6 +28,8 @@ pub struct Explanation {
     pub name: Option<String>,
     /// The CleverTap account of the upload.
     pub account: Option<&'static str>,
+    /// The host of the team's own backend.
+    pub forward: Option<Choice>,
     /// The event's name in CleverTap.
     pub event: Option<Choice>,
     pub identity: Option<Choice>,
@@ -56,6 +59,14 @@ impl Explanation {
     pub fn is_settled(&self) -> bool {
         matches!(self.outcome, "sent" | "ignored")
     }
+}
+
+/// Where a webhook goes first, which does not depend on the webhook.
+pub fn forward(config: &Config) -> Option<Choice> {
+    let why = "every webhook goes there first, and only a 2xx lets the rest happen (FORWARD_URL)";
+    config
+        .forward_host()
+        .map(|host| Choice { sent: Some(host), why: why.to_owned() })
 }
 
 pub fn explain(file: String, body: &[u8], rules: &Rules) -> Explanation {
@@ -94,6 +105,7 @@ pub fn explain(file: String, body: &[u8], rules: &Rules) -> Explanation {
         why,
         name: Some(event.name().to_owned()),
         account,
+        forward: None,
         event: Some(event_name(&event, rules, &records)),
         identity: Some(identity(&event, &rules.identity)),
         profile: Some(profile(&event, rules, &records)),

@@ -268,6 +268,7 @@ async fn every_choice_has_its_reason() {
         (("REFUND_EVENT", "Refunded"), &refund, "/revenue/sent", "Refunded"),
         (("REFUND_EVENT", "Refunded"), &paid, "/revenue/why", "REVENUE_EVENT is not set"),
         (REVENUE, &amountless, "/revenue/why", "no amount in the currency"),
+        (("FORWARD_URL", "https://backend.example.com/hook"), &paid, "/forward/sent", "backend.example.com"),
         (REVENUE, &paid, "/revenue/why", "Amount 5.0, Currency \"USD\""),
     ];
     for (setting, body, pointer, expected) in cases {
