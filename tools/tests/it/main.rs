@@ -1,7 +1,7 @@
 //! Runs the `relay` tool as people run it. It takes Rust alone.
 
 mod dev;
-mod digest;
 mod explain;
+mod find;
 mod send;
 mod simulate;
