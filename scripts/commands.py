@@ -53,8 +53,9 @@ aws() {{
   "logs tail") ;;
   # The emulator lacks the first two, no message has the handle, and the rest is needed further on; the CLI validates the
   # options and sends nothing.
-  "sqs start-message-move-task" | "sqs list-message-move-tasks" | "sqs delete-message" | "sqs delete-queue" | "secretsmanager delete-secret")
+  "sqs start-message-move-task" | "sqs list-message-move-tasks" | "sqs delete-message" | "sqs delete-queue")
     real {VENV}/aws "$@" --generate-cli-skeleton output ;;
+  "secretsmanager delete-secret") documented 3 {VENV}/aws "$@" ;;
   # There is no built function here.
   "cloudformation package" | "cloudformation deploy") documented 3 {VENV}/aws "$@"; real touch packaged.yaml ;;
   *) real {VENV}/aws "$@" --endpoint-url "$AWS_ENDPOINT_URL" ;;
