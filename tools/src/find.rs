@@ -225,7 +225,7 @@ fn text(deliveries: &[Delivery], open: &[&str], days: u64) -> String {
             let _ = writeln!(text, "  what to do: {action}");
         }
     }
-    let _ = writeln!(text, "\n{} deliveries in the last {days} days", deliveries.len());
+    let _ = writeln!(text, "\ndeliveries in the last {days} days: {}", deliveries.len());
     if !open.is_empty() {
         let _ = writeln!(text, "not settled: {}", open.join(", "));
     }

@@ -62,7 +62,7 @@ async fn a_users_deliveries_are_found_by_both_secrets_and_explained() {
     );
     assert!(lines[1].starts_with("  not relayed: CleverTap"), "{lines:?}");
     assert!(lines[2].starts_with("  what to do: Check that passcode, "), "{lines:?}");
-    assert_eq!(lines[3..], ["", "1 deliveries in the last 7 days", "not settled: second"]);
+    assert_eq!(lines[3..], ["", "deliveries in the last 7 days: 1", "not settled: second"]);
     for secret in ["u-1842", PASSCODE, SHARED_SECRET] {
         assert!(!format!("{json}{}{}", found.stdout, found.stderr).contains(secret), "{secret}");
     }
