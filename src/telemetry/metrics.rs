@@ -175,3 +175,33 @@ fn unit(metric: &str) -> &'static str {
     let found = METRICS.iter().find(|(name, _)| *name == metric);
     found.map_or("None", |(_, unit)| unit)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::INVOCATION;
+    use super::*;
+    use crate::clevertap::UploadFailure;
+    use crate::outcome::Failure;
+
+    #[test]
+    fn cloudwatch_reads_a_failure_with_and_without_its_class() {
+        let failure = Failure::Upload(UploadFailure::Busy(429));
+        let mut report = Report::new(Outcome::Failed(failure));
+        report.event_age = Some(Duration::from_millis(2900));
+        report.upload.attempts = 3;
+        report.upload.duration = Duration::from_millis(1200);
+        let now = Duration::from_secs(1_772_439_330);
+        assert_eq!(
+            serde_json::to_string(&Metrics::of_event(&report, INVOCATION, now)).unwrap(),
+            concat!(
+                r#"{"FunctionName":"relay","Class":"transient","Failed":1,"EventAge":2,"CleverTapLatency":1200,"#,
+                r#""_aws":{"Timestamp":1772439330000,"CloudWatchMetrics":["#,
+                r#"{"Namespace":"PurchaselyClevertap","Dimensions":[["FunctionName"]],"Metrics":["#,
+                r#"{"Name":"Failed","Unit":"Count"},{"Name":"EventAge","Unit":"Seconds"},"#,
+                r#"{"Name":"CleverTapLatency","Unit":"Milliseconds"}]},"#,
+                r#"{"Namespace":"PurchaselyClevertap","Dimensions":[["FunctionName","Class"]],"Metrics":["#,
+                r#"{"Name":"Failed","Unit":"Count"}]}]}}"#
+            )
+        );
+    }
+}
