@@ -310,7 +310,7 @@ async fn the_answers_that_the_pages_show_are_the_functions() {
 
 #[tokio::test]
 async fn the_costs_count_what_the_function_writes() {
-    let (url, seen) = aws_service(|_| None).await;
+    let (url, seen) = aws_service().await;
     let settings = [("DEDUPLICATION_TABLE", "claims"), ("AWS_ENDPOINT_URL_DYNAMODB", &*url)];
     let world = start(&settings).await;
     let warm_up = json!({ "event_name": "ACTIVATE", "event_id": "e-0", "user_id": "u" });

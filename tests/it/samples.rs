@@ -9,7 +9,9 @@ use purchasely_clevertap::clevertap::{Record, Upload};
 use purchasely_clevertap::mapping::identity::{AnonymousUserIdAs, IdentityRules};
 use purchasely_clevertap::mapping::revenue::{CHARGED, RevenueCurrency, RevenueRules};
 use purchasely_clevertap::mapping::{Mapped, Origin, Rules, map};
-use purchasely_clevertap::purchasely::catalogue::{EVENTS, FIELDS, Kind, kind};
+use purchasely_clevertap::purchasely::catalogue::{
+    EVENTS, FIELDS, Kind, MONEY_PREFIXES, currency, kind,
+};
 use purchasely_clevertap::purchasely::{Event, Verified};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
@@ -78,6 +80,10 @@ fn each_event_has_a_sample_and_together_they_have_every_documented_field_in_its_
     }
     let missing: Vec<_> = FIELDS.iter().filter(|(field, _)| !seen.contains(*field)).collect();
     assert!(missing.is_empty(), "{missing:?}");
+    for prefix in MONEY_PREFIXES {
+        let is_it = |name: &String| name.starts_with(prefix) && currency(name).is_some();
+        assert!(seen.iter().any(is_it), "{prefix}");
+    }
 }
 
 /// Written again by `cargo relay send events/NAME.json --envelope FRONT --at SECONDS`.
