@@ -118,19 +118,10 @@ impl Doctor {
     }
 
     async fn output(&self, arguments: &str) -> (i32, String) {
-        let mut command = Command::new(built("examples/relay"));
-        let run = command
-            .arg("doctor")
-            .args(
-                self.arguments
-                    .split(' ')
-                    .chain(arguments.split(' '))
-                    .filter(|word| !word.is_empty()),
-            )
-            .env_clear()
-            .envs(&self.variables)
-            .current_dir(self.folder.path());
-        let output = run.output().await.unwrap();
+        let mut relay = Command::new(built("examples/relay"));
+        let arguments = format!("doctor {} {arguments}", self.arguments);
+        relay.args(arguments.split_whitespace()).env_clear().envs(&self.variables);
+        let output = relay.current_dir(self.folder.path()).output().await.unwrap();
         let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
         for secret in [PASSCODE, SHARED_SECRET, SANDBOX_PASSCODE] {
             assert!(!text.contains(secret), "{text}");
@@ -352,11 +343,8 @@ async fn a_profile_is_compared_with_what_its_webhook_makes_of_it() {
     let (code, json) = doctor.output("--user u-1 --json").await;
     let json: Value = serde_json::from_str(&json).unwrap();
     let first = json!({ "property": "active_plans", "sent": { "$add": ["monthly"] }, "clevertap": null, "same": false });
-    let active = json["profile"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .find(|row| row["property"] == "active_plans");
+    let mut rows = json["profile"].as_array().unwrap().iter();
+    let active = rows.find(|row| row["property"] == "active_plans");
     assert_eq!((code, active), (1, Some(&first)));
     // A tester's purchase is in the sandbox account.
     let sandbox = file("events/TRIAL_STARTED.json").replace("PRODUCTION", "SANDBOX");
