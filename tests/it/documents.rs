@@ -15,7 +15,7 @@ use testkit::sockets::resources::Resources;
 use testkit::sockets::servers::aws_service;
 use testkit::world::clevertap::Reply;
 
-const PAGES: [&str; 11] = [
+const PAGES: [&str; 13] = [
     "CONTRIBUTING.md",
     "README.md",
     "SECURITY.md",
@@ -25,8 +25,10 @@ const PAGES: [&str; 11] = [
     "docs/deploy.md",
     "docs/mapping.md",
     "docs/operations.md",
+    "docs/reference.md",
     "docs/settings.md",
     "docs/threat-model.md",
+    "docs/tools.md",
 ];
 
 fn path(file: &str) -> PathBuf {
@@ -269,10 +271,10 @@ async fn the_pages_explain_every_part_of_a_log_line_and_of_a_dead_letter() {
     for name in ["reason", "clevertap_status", "adjusted", "code", "event_id", "encoding"] {
         assert!(parts.contains(name), "{name} is not in {parts:?}");
     }
-    let page = read("docs/operations.md");
+    let page = read("docs/reference.md");
     let unexplained: Vec<_> =
         parts.iter().filter(|name| !page.contains(&format!("`{name}`"))).collect();
-    assert!(unexplained.is_empty(), "docs/operations.md does not explain {unexplained:?}");
+    assert!(unexplained.is_empty(), "docs/reference.md does not explain {unexplained:?}");
 }
 
 /// In a comment below a command that sends a sample, with `"..."` for the id: `# 200  FILE  {"status":"relayed"}`.

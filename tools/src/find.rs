@@ -19,7 +19,7 @@ pub const FUNCTION: &str = "lambda get-function-configuration --function-name";
 /// Unlike a query of Logs Insights it costs nothing, and it returns every line; a large log takes it minutes.
 const LOG: &str = "logs filter-log-events";
 /// The page whose table says what to do about a reason.
-const OPERATIONS: &str = include_str!("../../docs/operations.md");
+const REFERENCE: &str = include_str!("../../docs/reference.md");
 const DAY_SECONDS: u64 = 24 * 60 * 60;
 const NONE: &str = "No line of the log names this user. Either
   - Purchasely has sent no event of this id: compare it with the user's page in Purchasely's console (a buyer who is not
@@ -234,7 +234,7 @@ fn text(deliveries: &[Delivery], open: &[&str], days: u64) -> String {
 
 /// What the page's table of reasons says.
 fn action(reason: &str) -> Option<String> {
-    let (_, table) = OPERATIONS.split_once("<!-- generated: reasons -->")?;
+    let (_, table) = REFERENCE.split_once("<!-- generated: reasons -->")?;
     let (table, _) = table.split_once("<!-- end -->")?;
     let start = format!("| `{reason}` | ");
     let row = table.lines().find(|line| line.starts_with(&start))?;
@@ -250,7 +250,7 @@ fn without_links(text: &str) -> String {
         let link = part.split_once("](").and_then(|(words, rest)| {
             let (target, rest) = rest.split_once(')')?;
             let page = target.split('#').next().filter(|page| !page.is_empty());
-            Some(format!("{words} (docs/{}){rest}", page.unwrap_or("operations.md")))
+            Some(format!("{words} (docs/{}){rest}", page.unwrap_or("reference.md")))
         });
         plain += &link.unwrap_or_else(|| format!("[{part}"));
     }
@@ -269,7 +269,7 @@ mod tests {
         assert_eq!(action("no_such_reason"), None);
         assert_eq!(
             without_links("[a](b.md#c), [x]: [d](#e)."),
-            "a (docs/b.md), [x]: d (docs/operations.md)."
+            "a (docs/b.md), [x]: d (docs/reference.md)."
         );
     }
 
