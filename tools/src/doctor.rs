@@ -10,7 +10,7 @@ mod profile;
 
 pub use finding::{CHECKS, Check, Level};
 
-use crate::{Unusable, print};
+use crate::{Unusable, print, secret};
 use aws::{Aws, Operation};
 use deployed::{Deployment, Inspector};
 use finding::{Findings, Id};
@@ -22,14 +22,14 @@ use purchasely_clevertap::config::{Config, SignaturePolicy};
 use purchasely_clevertap::http;
 use purchasely_clevertap::mapping::Account;
 use reqwest::Url;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 use testkit::webhook::http_client_trusting;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 #[rustfmt::skip]
-const SECRET: Operation = ("secretsmanager get-secret-value --secret-id", Id::SecretUnreadable);
+const SECRET: Operation = (secret::READ, Id::SecretUnreadable);
 
 /// Check a deployment, or this machine and the settings before one.
 ///
@@ -255,10 +255,14 @@ impl Run<'_> {
     }
 }
 
-/// More patient than the function's own client, and with the user's proxy.
+/// More patient than the function's own client, and with the proxy and the certificates of this machine's user.
 fn client(config: Option<&Config>) -> Result<reqwest::Client, String> {
-    let configured = config.map(|config| Ok(config.roots.clone()));
-    let roots = configured.unwrap_or_else(|| http::roots(None))?;
+    let file = std::env::var_os("SSL_CERT_FILE").filter(|file| !file.is_empty());
+    let roots = match (file, config) {
+        (None, Some(config)) => config.roots.clone(),
+        (file, _) => http::roots(file.as_deref().map(Path::new))
+            .map_err(|error| format!("SSL_CERT_FILE: {error}"))?,
+    };
     let builder = http_client_trusting(roots).map_err(|error| error.to_string())?;
     let client = builder.connect_timeout(CONNECT_TIMEOUT).build();
     client.map_err(|error| error.to_string())

@@ -1,7 +1,8 @@
 //! Runs the `relay` tool as people run it. It takes Rust alone.
 
+mod deploy;
 mod dev;
-mod digest;
 mod explain;
+mod find;
 mod send;
 mod simulate;
