@@ -63,7 +63,7 @@ fn name(resource: &Value) -> String {
     let resource = if_created(resource);
     let reference = resource.get("Ref").or_else(|| resource.get("Fn::GetAtt"));
     let text = reference.unwrap_or(resource).as_str().unwrap();
-    text.trim_end_matches(".Arn").to_owned()
+    text.trim_end_matches(".Arn").trim_end_matches(".Id").to_owned()
 }
 
 #[test]
