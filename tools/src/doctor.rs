@@ -22,7 +22,7 @@ use purchasely_clevertap::config::{Config, SignaturePolicy};
 use purchasely_clevertap::http;
 use purchasely_clevertap::mapping::Account;
 use reqwest::Url;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 use testkit::webhook::http_client_trusting;
@@ -255,10 +255,14 @@ impl Run<'_> {
     }
 }
 
-/// More patient than the function's own client, and with the user's proxy.
+/// More patient than the function's own client, and with the proxy and the certificates of this machine's user.
 fn client(config: Option<&Config>) -> Result<reqwest::Client, String> {
-    let configured = config.map(|config| Ok(config.roots.clone()));
-    let roots = configured.unwrap_or_else(|| http::roots(None))?;
+    let file = std::env::var_os("SSL_CERT_FILE").filter(|file| !file.is_empty());
+    let roots = match (file, config) {
+        (None, Some(config)) => config.roots.clone(),
+        (file, _) => http::roots(file.as_deref().map(Path::new))
+            .map_err(|error| format!("SSL_CERT_FILE: {error}"))?,
+    };
     let builder = http_client_trusting(roots).map_err(|error| error.to_string())?;
     let client = builder.connect_timeout(CONNECT_TIMEOUT).build();
     client.map_err(|error| error.to_string())

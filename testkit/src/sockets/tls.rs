@@ -3,7 +3,9 @@
 
 use super::server::{Listener, Server, listen};
 use crate::world::Service;
-use rcgen::{BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair,
+};
 use std::io::Write;
 use std::sync::Arc;
 use tempfile::NamedTempFile;
