@@ -122,10 +122,11 @@ impl<'l> Reader<'l> {
                 let problem = format!("`{pair}` has no name before the equals sign; {FORM}");
                 self.error(variable, problem);
             } else if let Err(problem) = check(target) {
-                let problem = format!("the name for {source}, `{target}`, {problem}");
+                let problem =
+                    format!("the name for {source}, `{target}`, {problem}; use another name");
                 self.error(variable, problem);
             } else if names.insert(source.clone(), target.to_owned()).is_some() {
-                self.error(variable, format!("{source} is renamed twice"));
+                self.error(variable, format!("{source} is renamed twice; keep one of the two"));
             }
         }
         names

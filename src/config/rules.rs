@@ -200,7 +200,8 @@ fn profile(reader: &mut Reader<'_>) -> ProfileRules {
             reader.error(VARIABLE, problem);
         }
         if let Some(other) = seen.insert(fold(target), property) {
-            let problem = format!("gives {other} and {property} the same name, `{target}`");
+            let problem =
+                format!("gives {other} and {property} the same name, `{target}`; use another name");
             reader.error(NAMES, problem);
         }
     }
@@ -222,7 +223,7 @@ fn revenue(reader: &mut Reader<'_>, event_names: &HashMap<String, String>) -> Re
             money.iter().filter_map(|(variable, name)| Some((variable, name.as_ref()?)));
         let taken = money.find(|(_, name)| fold(name) == fold(target));
         let problem = if fold(target) == fold(CHARGED) {
-            "is CleverTap's event for revenue: set REVENUE_EVENT to record it".to_owned()
+            "is CleverTap's event for revenue; set REVENUE_EVENT to record it".to_owned()
         } else if let Some((variable, _)) = taken {
             format!("is also the name in {variable}; use another name")
         } else {
@@ -259,7 +260,7 @@ fn money_event(
         name
     };
     if let Err(problem) = check_event_name(&name) {
-        reader.error(variable, format!("`{name}` {problem}"));
+        reader.error(variable, format!("`{name}` {problem}; use another name"));
     }
     let mut documented = catalogue::EVENTS.iter().map(|(other, _)| *other);
     let other =

@@ -98,7 +98,7 @@ fn settings_that_contradict_each_other_are_errors() {
         ],
         &[
             "EVENT_NAMES: the name for NEW, `refunded`, is also the name in REFUND_EVENT; use another name",
-            "EVENT_NAMES: the name for OTHER, `char ged`, is CleverTap's event for revenue: set REVENUE_EVENT to record it",
+            "EVENT_NAMES: the name for OTHER, `char ged`, is CleverTap's event for revenue; set REVENUE_EVENT to record it",
             "EVENT_NAMES: the name for TRIAL_STARTED, `pa id`, is also the name in REVENUE_EVENT; use another name",
         ],
     );
@@ -196,9 +196,13 @@ fn an_invalid_name_is_an_error() {
         (
             "EVENT_NAMES",
             "ACTIVATE=App Launched",
-            "EVENT_NAMES: the name for ACTIVATE, `App Launched`, is a name that CleverTap reserves for its own events",
+            "EVENT_NAMES: the name for ACTIVATE, `App Launched`, is a name that CleverTap reserves for its own events; use another name",
         ),
-        ("EVENT_NAMES", "ACTIVATE=", "EVENT_NAMES: the name for ACTIVATE, ``, is empty"),
+        (
+            "EVENT_NAMES",
+            "ACTIVATE=",
+            "EVENT_NAMES: the name for ACTIVATE, ``, is empty; use another name",
+        ),
         (
             "EVENT_NAMES",
             "ACTIVATE=A,DEACTIVATE=B",
@@ -212,18 +216,22 @@ fn an_invalid_name_is_an_error() {
         (
             "EVENT_NAMES",
             "ACTIVATE=a:b",
-            "EVENT_NAMES: the name for ACTIVATE, `a:b`, contains a character that CleverTap does not allow in names (% > < ! | & . : ; $ ' \" \\ and, for profiles, #)",
+            "EVENT_NAMES: the name for ACTIVATE, `a:b`, contains a character that CleverTap does not allow in names (% > < ! | & . : ; $ ' \" \\ and, for profiles, #); use another name",
         ),
-        ("EVENT_NAMES", "ACTIVATE=A;activate=B", "EVENT_NAMES: ACTIVATE is renamed twice"),
+        (
+            "EVENT_NAMES",
+            "ACTIVATE=A;activate=B",
+            "EVENT_NAMES: ACTIVATE is renamed twice; keep one of the two",
+        ),
         (
             "USER_PROPERTY_NAMES",
             "plan=Email",
-            "USER_PROPERTY_NAMES: the name for plan, `Email`, is a system field of CleverTap's profiles",
+            "USER_PROPERTY_NAMES: the name for plan, `Email`, is a system field of CleverTap's profiles; use another name",
         ),
         (
             "USER_PROPERTY_NAMES",
             "plan=Thing;store=thing",
-            "USER_PROPERTY_NAMES: gives plan and store the same name, `thing`",
+            "USER_PROPERTY_NAMES: gives plan and store the same name, `thing`; use another name",
         ),
         (
             "USER_PROPERTIES",
@@ -233,12 +241,12 @@ fn an_invalid_name_is_an_error() {
         (
             "REVENUE_EVENT",
             "Stayed",
-            "REVENUE_EVENT: `Stayed` is a name that CleverTap reserves for its own events",
+            "REVENUE_EVENT: `Stayed` is a name that CleverTap reserves for its own events; use another name",
         ),
         (
             "REFUND_EVENT",
             "Stayed",
-            "REFUND_EVENT: `Stayed` is a name that CleverTap reserves for its own events",
+            "REFUND_EVENT: `Stayed` is a name that CleverTap reserves for its own events; use another name",
         ),
         (
             "REVENUE_CURRENCY",

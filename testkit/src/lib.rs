@@ -13,6 +13,7 @@ pub mod process;
 pub mod records;
 pub mod simulation;
 pub mod sockets;
+pub mod template;
 pub mod tool;
 pub mod webhook;
 pub mod world;

@@ -3,7 +3,7 @@
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
-use tools::{Unusable, dev, digest, doctor, explain, replay, send, simulate};
+use tools::{Unusable, deploy, dev, digest, doctor, explain, replay, send, simulate};
 
 /// Try, explain and check the relay from Purchasely to CleverTap.
 ///
@@ -23,6 +23,7 @@ enum Command {
     Explain(explain::Options),
     Replay(replay::Options),
     Doctor(doctor::Options),
+    Deploy(deploy::Options),
     Digest(digest::Options),
     Simulate(simulate::Options),
 }
@@ -44,6 +45,7 @@ async fn main() -> ExitCode {
         Command::Explain(options) => explain::run(options),
         Command::Replay(options) => replay::run(options).await,
         Command::Doctor(options) => doctor::run(options).await,
+        Command::Deploy(options) => deploy::run(options).await,
         Command::Digest(options) => digest::run(options).await,
         Command::Simulate(options) => simulate::run(options).await,
     };

@@ -26,10 +26,10 @@ pub struct Aws {
     pub is_unusable: bool,
 }
 
-struct Failure {
+pub struct Failure {
     /// AWS's error code; `None` if no command can succeed.
-    code: Option<String>,
-    message: String,
+    pub code: Option<String>,
+    pub message: String,
 }
 
 impl Aws {
@@ -45,10 +45,11 @@ impl Aws {
             return None;
         }
         self.progress.set_message(format!("aws {operation}"));
-        let Failure { code, message } = match execute(operation, value).await {
-            Ok(answer) => return Some(answer),
-            Err(failure) => failure,
-        };
+        let Failure { code, message } =
+            match call(&operation.split(' ').chain([value]).collect::<Vec<_>>()).await {
+                Ok(answer) => return Some(answer),
+                Err(failure) => failure,
+            };
         if let Some(code) = code {
             let is_denied = code.contains("AccessDenied") || code.contains("Unauthorized");
             let id = if is_denied { Id::AwsDenied } else { missing };
@@ -68,11 +69,11 @@ pub fn program() -> String {
     named.unwrap_or_else(|| "aws".to_owned())
 }
 
-async fn execute(operation: &str, value: &str) -> Result<Value, Failure> {
+/// Runs one command. What it prints is JSON, a line of text, or nothing.
+pub async fn call(arguments: &[&str]) -> Result<Value, Failure> {
     let mut command = Command::new(program());
     command
-        .args(operation.split(' '))
-        .arg(value)
+        .args(arguments)
         .args(["--output", "json"])
         .args(["--cli-connect-timeout", "10", "--cli-read-timeout", "20"])
         .env("AWS_PAGER", "")
@@ -94,7 +95,8 @@ async fn execute(operation: &str, value: &str) -> Result<Value, Failure> {
     if !output.status.success() {
         return Err(failure(&String::from_utf8_lossy(&output.stderr)));
     }
-    serde_json::from_slice(&output.stdout).map_err(|error| unusable(error.to_string()))
+    let text = String::from_utf8_lossy(&output.stdout);
+    Ok(serde_json::from_str(&text).unwrap_or_else(|_| Value::from(text.trim())))
 }
 
 /// The CLI prints `An error occurred (Code) when calling the Operation operation: message`.
