@@ -11,19 +11,16 @@ use testkit::emulator::{self, VARIABLES};
 use testkit::harness::{
     ACCOUNT_ID, Answer, PASSCODE, SHARED_SECRET, answered, secret_value, signed,
 };
-use testkit::process::tool;
+use testkit::process;
 use testkit::sockets::Server;
 use testkit::sockets::tls::Authority;
-use testkit::tool::run;
+use testkit::tool::{self, Finished};
 use testkit::webhook::http_client_trusting;
 use testkit::world::clevertap::CleverTap;
 use tokio::process::Command;
 use tokio::sync::OnceCell;
 
 static CLOUD: OnceCell<Cloud> = OnceCell::const_new();
-/// The name that the template gives the role's policy.
-const POLICY: &str = "relay";
-const JSON: &str = "application/json";
 
 /// One for all stacks.
 struct Cloud {
@@ -41,8 +38,8 @@ pub struct Stack {
     http: reqwest::Client,
     /// The address of the webhook.
     url: String,
-    outputs: BTreeMap<String, String>,
-    resources: BTreeMap<String, String>,
+    /// The stack's outputs, and what AWS named its resources.
+    made: BTreeMap<String, String>,
 }
 
 impl Cloud {
@@ -63,26 +60,16 @@ impl Stack {
         let roots = purchasely_clevertap::http::roots(Some(cloud.roots.path())).unwrap();
         let http = http_client_trusting(roots).unwrap().build().unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let (url, outputs, resources) = Default::default();
-        let mut stack = Self {
-            clevertap,
-            name,
-            cloud,
-            folder,
-            http,
-            url,
-            outputs,
-            resources,
-        };
+        let (url, made) = Default::default();
+        let mut stack = Self { clevertap, name, cloud, folder, http, url, made };
         stack.deploy(delivery).await;
         let of_stack = |what: &str| format!("cloudformation {what} --stack-name {name}");
         let described = stack.aws(&of_stack("describe-stacks"), &[]).await;
-        let outputs = &described["Stacks"][0]["Outputs"];
-        stack.outputs = pairs(outputs, "OutputKey", "OutputValue");
+        stack.made = pairs(&described["Stacks"][0]["Outputs"], "OutputKey", "OutputValue");
         let described = stack.aws(&of_stack("describe-stack-resources"), &[]).await;
         let resources = &described["StackResources"];
-        stack.resources = pairs(resources, "LogicalResourceId", "PhysicalResourceId");
-        let output = stack.outputs["WebhookUrl"].trim_start_matches("https://");
+        stack.made.extend(pairs(resources, "LogicalResourceId", "PhysicalResourceId"));
+        let output = stack.made["WebhookUrl"].trim_start_matches("https://");
         let (host, path) = output.split_once('/').unwrap();
         let (api, _) = host.split_once('.').unwrap();
         // The emulator has one host for all APIs.
@@ -90,9 +77,36 @@ impl Stack {
         stack
     }
 
-    /// Deploys what params.yaml says, and returns what was printed.
+    /// Deploys with `relay deploy`, and returns what it printed.
     pub async fn deploy(&self, delivery: &str) -> String {
-        step(self.name, &format!("deploys, {delivery}"));
+        step(self.name, &format!("is deployed by `relay deploy`, {delivery}"));
+        let (params, template) = (self.params(delivery), template());
+        let files = format!("--params {params} --template {}", template.display());
+        let run = self.relay(&format!("deploy --yes --stack {} {files}", self.name)).await;
+        assert_eq!(run.code, Some(0), "{}{}", run.stdout, run.stderr);
+        run.stdout
+    }
+
+    /// Deploys with plain `sam deploy` what `sam build` would have built.
+    pub async fn deploy_with_sam(&self, delivery: &str) {
+        step(self.name, &format!("is deployed by `sam deploy`, {delivery}"));
+        let params = self.params(delivery);
+        let bucket = "purchasely-clevertap-123456789012-eu-west-1";
+        let options = format!(
+            "--stack-name {} --parameter-overrides file://{params} --s3-bucket {bucket} --capabilities CAPABILITY_IAM --no-confirm-changeset",
+            self.name
+        );
+        let mut sam = Command::new(process::tool("SAM", "sam"));
+        sam.args(["deploy", "--template-file"]).arg(template()).args(options.split(' '));
+        sam.current_dir(self.folder.path())
+            .envs(self.variables())
+            .env("SAM_CLI_TELEMETRY", "0");
+        let run = sam.output().await.expect("sam");
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    }
+
+    /// Writes params.yaml, which serves both.
+    fn params(&self, delivery: &str) -> String {
         let parameters = [
             ("ClevertapRegion", "in1"),
             ("ClevertapAccountId", ACCOUNT_ID),
@@ -100,31 +114,26 @@ impl Stack {
             ("RevenueEvent", "none"),
             ("AnonymousUserIdAs", "ignore"),
             ("Delivery", delivery),
-            // The emulator lacks AWS::Logs::QueryDefinition and alarms on expressions.
+            // The emulator lacks saved queries and alarms on expressions.
             ("Monitoring", "false"),
         ];
-        let lines: Vec<_> =
-            parameters.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        std::fs::write(self.folder.path().join("params.json"), json!(lines).to_string()).unwrap();
-        let template = package().with_file_name(template_name());
-        let template = template.to_str().unwrap();
-        let bucket = format!("zips-{}", self.name);
-        let _ = self.run(&format!("s3 mb s3://{bucket}"), &[]).await;
-        self.run(&format!("cloudformation package --template-file {template} --s3-bucket {bucket} --output-template-file packed.yaml"), &[]).await.unwrap();
-        self.run(&format!("cloudformation deploy --template-file packed.yaml --s3-bucket {bucket} --stack-name {} --parameter-overrides file://params.json --capabilities CAPABILITY_IAM --no-fail-on-empty-changeset", self.name), &[]).await.unwrap()
+        let lines = parameters.iter().map(|(name, value)| format!("{name}: \"{value}\"\n"));
+        let path = self.folder.path().join("params.yaml");
+        std::fs::write(&path, lines.collect::<String>()).unwrap();
+        path.display().to_string()
     }
 
     /// Stores the values of the secret with the command that the stack itself names.
     pub async fn store_secret(&self) {
         let secret = secret_value(PASSCODE, SHARED_SECRET);
         std::fs::write(self.folder.path().join("secret.json"), secret).unwrap();
-        let command = &self.outputs["PutSecretCommand"];
+        let command = &self.made["PutSecretCommand"];
         self.aws(&command["aws ".len()..].replace('\'', ""), &[]).await;
     }
 
     /// Posts an event as Purchasely does.
     pub async fn post(&self, event: &Value) -> Answer {
-        self.post_with(event, SHARED_SECRET, JSON).await
+        self.post_with(event, SHARED_SECRET, "application/json").await
     }
 
     pub async fn post_with(&self, event: &Value, secret: &str, content_type: &str) -> Answer {
@@ -165,19 +174,17 @@ impl Stack {
 
     /// The name that AWS gave a resource of the template.
     pub fn resource(&self, name: &str) -> &str {
-        &self.resources[name]
+        &self.made[name]
     }
 
     /// Awaits what is posted while the function's role lacks an action on a resource of the template.
-    pub async fn without<T>(
-        &self,
-        action: &str,
-        resource: &str,
-        posted: impl Future<Output = T>,
-    ) -> T {
+    pub async fn without<T, F>(&self, action: &str, resource: &str, posted: F) -> T
+    where
+        F: Future<Output = T>,
+    {
         step(self.name, &format!("lacks {action} on {resource}"));
         let role = self.resource("FunctionRole");
-        let read = format!("iam get-role-policy --role-name {role} --policy-name {POLICY}");
+        let read = format!("iam get-role-policy --role-name {role} --policy-name relay");
         let write = read.replace("get", "put") + " --policy-document";
         let granted = self.aws(&read, &[]).await["PolicyDocument"].take();
         let mut reduced = granted.clone();
@@ -220,17 +227,8 @@ impl Stack {
     /// What the doctor finds wrong.
     pub async fn doctor(&self) -> Vec<String> {
         step(self.name, "asks the doctor");
-        let roots = self.cloud.roots.path().to_str().expect("UTF-8");
-        let (aws, path) = (tool("AWS_CLI", "aws"), std::env::var("PATH").unwrap_or_default());
-        let variables = [
-            ("AWS_ENDPOINT_URL", self.cloud.endpoint.as_str()),
-            ("AWS_CA_BUNDLE", roots),
-            ("SSL_CERT_FILE", roots),
-            ("AWS_CLI", aws.to_str().expect("UTF-8")),
-            ("PATH", &path),
-        ];
         let arguments = format!("doctor --online --json --stack {} --url {}", self.name, self.url);
-        let run = run(&arguments, &[&VARIABLES[..], &variables].concat()).await;
+        let run = self.relay(&arguments).await;
         let report: Value = serde_json::from_str(&run.stdout).expect(&run.stderr);
         let findings = report["findings"].as_array().expect("findings").iter();
         // Which tools this machine has is not the stack's business.
@@ -241,39 +239,47 @@ impl Stack {
 
     pub async fn delete(&self) {
         step(self.name, "is deleted");
-        self.aws(&format!("cloudformation delete-stack --stack-name {}", self.name), &[])
-            .await;
-        let describe = format!("cloudformation describe-stacks --stack-name {}", self.name);
+        let call = |what: &str| format!("cloudformation {what} --stack-name {}", self.name);
+        self.aws(&call("delete-stack"), &[]).await;
+        let describe = call("describe-stacks");
         until("the stack is gone", async || self.run(&describe, &[]).await.is_err()).await;
     }
 
     /// Runs the AWS CLI; the last arguments may contain spaces.
     pub async fn aws(&self, command: &str, last: &[&str]) -> Value {
-        let printed = self
-            .run(command, last)
-            .await
-            .unwrap_or_else(|problem| panic!("{command}: {problem}"));
+        let run = self.run(command, last).await;
+        let printed = run.unwrap_or_else(|problem| panic!("{command}: {problem}"));
         serde_json::from_str(&printed).unwrap_or_default()
     }
 
     pub async fn run(&self, command: &str, last: &[&str]) -> Result<String, String> {
-        let output = Command::new(tool("AWS_CLI", "aws"))
-            .args(command.split_whitespace())
-            .args(last)
-            .current_dir(self.folder.path())
-            .env_clear()
-            .envs(VARIABLES)
-            .env("AWS_ENDPOINT_URL", &self.cloud.endpoint)
-            .env("AWS_CA_BUNDLE", self.cloud.roots.path())
-            .output()
-            .await
-            .expect("the AWS CLI");
-        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-        if output.status.success() {
-            Ok(text(&output.stdout))
-        } else {
-            Err(text(&output.stderr))
-        }
+        let mut aws = Command::new(process::tool("AWS_CLI", "aws"));
+        // Version 1 asks the variable for other services than SQS.
+        aws.args(["--endpoint-url", &self.cloud.endpoint])
+            .args(command.split_whitespace());
+        aws.args(last).current_dir(self.folder.path());
+        let run = aws.env_clear().envs(self.variables()).output().await.expect("the AWS CLI");
+        let [stdout, stderr] =
+            [run.stdout, run.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        if run.status.success() { Ok(stdout) } else { Err(stderr) }
+    }
+
+    async fn relay(&self, arguments: &str) -> Finished {
+        let variables = self.variables();
+        let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, &**value)).collect();
+        tool::run(arguments, &variables).await
+    }
+
+    fn variables(&self) -> Vec<(&'static str, String)> {
+        let roots = self.cloud.roots.path().display().to_string();
+        let mut variables: Vec<_> = VARIABLES.map(|(name, value)| (name, value.to_owned())).into();
+        variables.extend([
+            ("AWS_ENDPOINT_URL", self.cloud.endpoint.clone()),
+            ("AWS_CA_BUNDLE", roots.clone()),
+            ("SSL_CERT_FILE", roots),
+            ("AWS_CLI", process::tool("AWS_CLI", "aws").display().to_string()),
+        ]);
+        variables
     }
 }
 
@@ -294,15 +300,10 @@ fn pairs(list: &Value, key: &str, value: &str) -> BTreeMap<String, String> {
     entries.map(|entry| (text(entry, key), text(entry, value))).collect()
 }
 
-fn package() -> PathBuf {
-    let path = std::env::var_os("PACKAGE").map(PathBuf::from);
-    path.filter(|path| path.is_file())
-        .expect("PACKAGE is not the path of a zip: run `make deployment`, which builds one and runs these tests")
-}
-
-/// The name of the template that `make package` writes beside the zip.
-fn template_name() -> String {
-    let zip = package();
-    let zip = zip.file_stem().unwrap().to_str().unwrap();
-    zip.replace("purchasely-clevertap-", "template-") + ".yaml"
+/// The template that `make package` writes, and which names the zip beside it.
+fn template() -> PathBuf {
+    let path = std::env::var_os("TEMPLATE").map(PathBuf::from);
+    path.filter(|path| path.is_file()).expect(
+        "TEMPLATE is not the path of a template: run `make deployment`, which makes one and runs these tests",
+    )
 }

@@ -249,7 +249,13 @@ impl<'o> Deployment<'o> {
         if self.region != "us-east-1" {
             create.extend(["--create-bucket-configuration", &place]);
         }
-        call(&create).await?;
+        let created = aws::call(&create).await;
+        // Another deployment may have created it just now.
+        if let Err(failure) = created
+            && failure.code.as_deref() != Some("BucketAlreadyOwnedByYou")
+        {
+            return Err(failed(&create, &failure));
+        }
         const PRIVATE: &str = "BlockPublicAcls=true,IgnorePublicAcls=true,BlockPublicPolicy=true,RestrictPublicBuckets=true";
         call(&[
             "s3api",
