@@ -133,8 +133,9 @@ workflows: $(VENV)/deploy.done $(VENV)/verify.done ## Check .github, and what th
 	$(BIN)/zizmor --quiet --offline --strict-collection --persona pedantic .github
 	$(BIN)/python tests/release.py
 # A test waits more than it works, so all run at once.
-deployment: package $(VENV)/deploy.done $(VENV)/emulator.done ## Deploy the package into an emulator of AWS, which runs it.
-	TEMPLATE=$(abspath target/package/template-$(ARCH).yaml) $(CARGO_TEST) --test deployment -- --nocapture --test-threads 4
+deployment: release $(VENV)/deploy.done $(VENV)/emulator.done ## Deploy the bundle into an emulator of AWS, which runs the function.
+	BUNDLE="$$PWD/$$(ls -t target/dist/*-$(ARCH)-bundle.tar.gz | head -1)" \
+		$(CARGO_TEST) --test deployment -- --nocapture --test-threads 4
 
 deny: $(TOOLS)/bin/cargo-deny ## Check licences, sources and versions of the dependencies.
 	$(TOOLS)/bin/cargo-deny --locked --exclude-dev check bans

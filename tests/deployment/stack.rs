@@ -4,7 +4,8 @@
 use crate::step;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
+use std::process::Output;
 use std::time::Duration;
 use tempfile::{NamedTempFile, TempDir};
 use testkit::emulator::{self, VARIABLES};
@@ -14,7 +15,6 @@ use testkit::harness::{
 use testkit::process;
 use testkit::sockets::Server;
 use testkit::sockets::tls::Authority;
-use testkit::tool::{self, Finished};
 use testkit::webhook::http_client_trusting;
 use testkit::world::clevertap::CleverTap;
 use tokio::process::Command;
@@ -27,6 +27,7 @@ struct Cloud {
     endpoint: String,
     authority: Authority,
     roots: NamedTempFile,
+    bundle: TempDir,
 }
 
 pub struct Stack {
@@ -48,7 +49,7 @@ impl Cloud {
         let roots = authority.pem_file();
         let path = roots.path().to_str().expect("UTF-8");
         let endpoint = emulator::start_under_tls(&authority, path).await;
-        Self { endpoint, authority, roots }
+        Self { endpoint, authority, roots, bundle: bundle() }
     }
 }
 
@@ -77,14 +78,14 @@ impl Stack {
         stack
     }
 
-    /// Deploys with `relay deploy`, and returns what it printed.
+    /// Deploys with `./relay deploy`, and returns what it printed.
     pub async fn deploy(&self, delivery: &str) -> String {
         step(self.name, &format!("is deployed by `relay deploy`, {delivery}"));
-        let (params, template) = (self.params(delivery), template());
-        let files = format!("--params {params} --template {}", template.display());
-        let run = self.relay(&format!("deploy --yes --stack {} {files}", self.name)).await;
-        assert_eq!(run.code, Some(0), "{}{}", run.stdout, run.stderr);
-        run.stdout
+        let params = self.params(delivery);
+        let options = format!("deploy --yes --stack {} --params {params}", self.name);
+        let run = self.relay(&options).await;
+        assert!(run.status.success(), "{run:?}");
+        String::from_utf8(run.stdout).unwrap()
     }
 
     /// Deploys with plain `sam deploy` what `sam build` would have built.
@@ -229,8 +230,8 @@ impl Stack {
         step(self.name, "asks the doctor");
         let arguments = format!("doctor --online --json --stack {} --url {}", self.name, self.url);
         let run = self.relay(&arguments).await;
-        let report: Value = serde_json::from_str(&run.stdout).expect(&run.stderr);
-        let findings = report["findings"].as_array().expect("findings").iter();
+        let report: Value = serde_json::from_slice(&run.stdout).unwrap_or_default();
+        let findings = report["findings"].as_array().unwrap_or_else(|| panic!("{run:?}")).iter();
         // Which tools this machine has is not the stack's business.
         let wrong =
             findings.filter(|found| found["level"] != "ok" && found["id"] != "tool_missing");
@@ -264,10 +265,11 @@ impl Stack {
         if run.status.success() { Ok(stdout) } else { Err(stderr) }
     }
 
-    async fn relay(&self, arguments: &str) -> Finished {
-        let variables = self.variables();
-        let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, &**value)).collect();
-        tool::run(arguments, &variables).await
+    /// The bundle's tool.
+    async fn relay(&self, arguments: &str) -> Output {
+        let mut relay = Command::new(self.cloud.bundle.path().join("relay"));
+        relay.args(arguments.split(' ')).current_dir(self.folder.path());
+        relay.env_clear().envs(self.variables()).output().await.expect("the tool")
     }
 
     fn variables(&self) -> Vec<(&'static str, String)> {
@@ -300,10 +302,17 @@ fn pairs(list: &Value, key: &str, value: &str) -> BTreeMap<String, String> {
     entries.map(|entry| (text(entry, key), text(entry, value))).collect()
 }
 
-/// The template that `make package` writes, and which names the zip beside it.
-fn template() -> PathBuf {
-    let path = std::env::var_os("TEMPLATE").map(PathBuf::from);
-    path.filter(|path| path.is_file()).expect(
-        "TEMPLATE is not the path of a template: run `make deployment`, which makes one and runs these tests",
-    )
+/// A release's bundle, unpacked.
+fn bundle() -> TempDir {
+    let path = std::env::var_os("BUNDLE").filter(|path| Path::new(path).is_file()).expect(
+        "BUNDLE is not the path of a bundle: run `make deployment`, which builds one and runs these tests",
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let mut tar = std::process::Command::new("tar");
+    tar.arg("-xzf")
+        .arg(path)
+        .args(["--strip-components", "1", "-C"])
+        .arg(folder.path());
+    assert!(tar.status().unwrap().success());
+    folder
 }
