@@ -28,8 +28,9 @@ CARGO_TEST := cargo test --locked --workspace
 STACK ?= purchasely-clevertap
 PARAMS ?= params.yaml
 BUCKET ?=
-DEPLOY = scripts/deploy $(1) --template template.yaml --stack $(STACK) --params $(PARAMS)
-DEPLOYED_ARCH = $$(sed -n 's/^Architecture: "\(.*\)"/\1/p' target/params.yaml)
+ARGS ?=
+DEPLOY = cargo --locked relay deploy --stack $(STACK) --params $(PARAMS)
+DEPLOYED_ARCH = $$(sed 's/.*"Architecture":"\([^"]*\)".*/\1/' target/params.json)
 DELIVERY ?= direct
 MINUTES ?= 1
 
@@ -45,18 +46,14 @@ demo: ## Relay every sample webhook to a stand-in CleverTap, and show it.
 dev: $(VENV)/dev.done ## Run the function at http://localhost:9000, with stand-ins and a page that shows each webhook.
 	cargo --locked relay dev --delivery $(DELIVERY)
 
-# Of the region's variables, SAM reads only AWS_DEFAULT_REGION.
-deploy: $(VENV)/dev.done $(VENV)/deploy.done ## Build the function and deploy the stack STACK with params.yaml.
+# It checks the parameters before it builds. ARGS may be `--yes` and other options of `relay deploy`.
+deploy: $(VENV)/deploy.done ## Build the function and deploy the stack STACK with params.yaml.
 	@mkdir -p target
-	$(call DEPLOY,check) > target/params.yaml
+	$(DEPLOY) --check --json > target/params.json
 	$(MAKE) --no-print-directory package ARCH="$(DEPLOYED_ARCH)"
-	$(if $(AWS_REGION),AWS_DEFAULT_REGION=$(AWS_REGION)) $(BIN)/sam deploy --template-file "target/package/template-$(DEPLOYED_ARCH).yaml" \
-		--stack-name $(STACK) --parameter-overrides file://target/params.yaml --capabilities CAPABILITY_IAM \
-		$(if $(BUCKET),--s3-bucket $(BUCKET) --no-resolve-s3,--resolve-s3) --s3-prefix $(STACK) \
-		--no-confirm-changeset --no-fail-on-empty-changeset < /dev/null
-	@$(call DEPLOY,report)
+	$(DEPLOY) --template "target/package/template-$(DEPLOYED_ARCH).yaml" $(if $(BUCKET),--bucket $(BUCKET)) $(ARGS)
 secret: $(VENV)/deploy.done ## Check secret.json and store it as the secret of the stack STACK.
-	@$(call DEPLOY,secret)
+	cargo --locked relay secret --stack $(STACK)
 doctor: $(VENV)/deploy.done ## Check the deployed stack STACK, up to CleverTap.
 	cargo --locked relay doctor --stack $(STACK) --online
 
@@ -73,7 +70,7 @@ check: ## Format and lints.
 unit: $(VENV)/deploy.done ## Tests that take Rust alone, and whether each deliberate defect still applies.
 	$(CARGO_TEST)
 	$(BIN)/python scripts/defects.py --check
-aws: $(VENV)/deploy.done $(VENV)/emulator.done ## What the function asks of AWS, and what its role allows, in an emulator.
+aws: $(VENV)/deploy.done $(VENV)/emulator.done ## What the function asks of AWS, in an emulator.
 	$(CARGO_TEST) --test aws
 template: $(VENV)/deploy.done ## Check template.yaml, and what AWS makes of it.
 	$(BIN)/python scripts/check_template.py
@@ -166,7 +163,7 @@ defects: $(VENV)/deploy.done ## Apply deliberate defects, one at a time, in a qu
 	$(BIN)/python scripts/defects.py
 
 # `make bench ARGS='--quick --only nothing,relay'` measures a few and writes nothing; `ARGS=--help` lists the options.
-ARGS ?= --record
+bench: ARGS = --record
 bench: ## Measure the function beside its peers; write the tables and the plot.
 	cargo bench --locked --package purchasely-clevertap-benches --bench speed -- $(ARGS)
 

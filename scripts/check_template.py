@@ -253,6 +253,16 @@ def check_the_rules():
             equal(Stack(**parameters).refusals(), [refused] if refused else [], f"what the rules refuse of {parameters}")
 
 
+def check_that_the_tool_matches_patterns_as_cloudformation():
+    # A test of the tool writes and reads the file. CloudFormation matches whole values, and white space is ASCII.
+    judged = json.loads((ROOT / "tools/src/deploy/patterns.json").read_text())
+    for name, parameter in TEMPLATE["Parameters"].items():
+        if pattern := parameter.get("AllowedPattern"):
+            found = (re.fullmatch(pattern, value, re.ASCII) for value in judged["values"])
+            equal("".join("1" if it else "0" for it in found), judged["matches"].pop(name), f"which values {pattern} matches")
+    equal(judged["matches"], {}, "other patterns")
+
+
 def check_what_each_parameter_creates():
     emails = EMAIL | NOTICE_EMAIL
     everything = Stack(**emails).existing("Resources").keys()

@@ -60,7 +60,7 @@ aws() {{
 cargo() {{
   case "$1 $2" in
   # It would reach CleverTap, and report that nothing is deployed.
-  "relay doctor") documented 2 {RELAY} doctor "${{@:3}}" ;;
+  "relay doctor" | "relay deploy" | "relay secret") documented 2 {RELAY} "${{@:2}}" ;;
   "relay "*) real {RELAY} "${{@:2}}" ;;
   "lambda deploy") real {VENV}/cargo-lambda "$@" ;;
   "lambda build") documented 3 {VENV}/cargo-lambda "$@"; real install -D /bin/true target/lambda/{NAME}/bootstrap ;;
@@ -71,8 +71,7 @@ cargo() {{
   esac
 }}
 make() {{ real make --dry-run --directory {CLONE} "$@"; }}
-# Of a bundle. scripts/check_deploy.py runs the first.
-deploy() {{ documented 1 {CLONE}/scripts/deploy "$@"; }}
+# Of a bundle.
 relay() {{ cargo relay "$@"; }}
 git() {{ :; }}
 pip() {{ real test -f "$3"; }}
@@ -222,7 +221,7 @@ def furnish(folder: Path) -> None:
     of_a_bundle = f'#!{shutil.which("bash")}\n. {folder}/programs/functions; set -eu; "${{0##*/}}" "$@"\n'
     for path, text in {
         ".tools/venv/bin/activate": "", "secret.json": json.dumps(SECRET), "saved.ndjson": WEBHOOK,
-        "programs/functions": PROGRAMS, "deploy": of_a_bundle, "relay": of_a_bundle,
+        "programs/functions": PROGRAMS, "relay": of_a_bundle,
     }.items():
         (folder / path).write_text(text)
     for name in TOOLS:
@@ -230,9 +229,8 @@ def furnish(folder: Path) -> None:
     bundle = "purchasely-clevertap-0.1.0-x86_64"
     with tarfile.open(folder / f"{bundle}-bundle.tar.gz", "w:gz") as archive:
         archive.add(CLONE / "params.example.yaml", f"{bundle}/params.example.yaml")
-        for name in ("deploy", "relay"):
-            (folder / name).chmod(0o755)
-            archive.add(folder / name, f"{bundle}/{name}")
+        (folder / "relay").chmod(0o755)
+        archive.add(folder / "relay", f"{bundle}/relay")
 
 
 def check_the_quick_start(aws) -> None:

@@ -62,6 +62,9 @@ def dist(architecture: str, tool: str) -> None:
     # Needs a package of requirements/verify.txt, which the other steps do without.
     import sbom
 
+    needed = re.findall(rb"GLIBC_(\d+)\.(\d+)", Path(tool).read_bytes())
+    if max((tuple(map(int, pair)) for pair in needed), default=(0, 0)) > (2, 34):
+        sys.exit(f"{tool} needs a newer C library than AWS CloudShell has: {set(needed)}")
     release = f"purchasely-clevertap-{version()}"
     name = f"{release}-{architecture}"
     zipped, template = packages(architecture)
@@ -69,7 +72,6 @@ def dist(architecture: str, tool: str) -> None:
     with tarfile.open(fileobj=bundle, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for path, source, mode in (
             ("LICENSE", Path("LICENSE"), 0o644),
-            ("deploy", Path("scripts/deploy"), 0o755),
             ("params.example.yaml", Path("params.example.yaml"), 0o644),
             (zipped.name, zipped, 0o644),
             ("relay", Path(tool), 0o755),

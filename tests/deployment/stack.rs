@@ -98,10 +98,10 @@ impl Stack {
             self.name
         );
         let mut sam = Command::new(process::tool("SAM", "sam"));
-        sam.args(["deploy", "--template-file"]).arg(template()).args(options.split(' '));
-        sam.current_dir(self.folder.path())
-            .envs(self.variables())
-            .env("SAM_CLI_TELEMETRY", "0");
+        let template = self.cloud.bundle.path().join("template.yaml");
+        sam.args(["deploy", "--template-file"]).arg(template).args(options.split(' '));
+        sam.current_dir(self.folder.path()).envs(self.variables());
+        sam.env("SAM_CLI_TELEMETRY", "0");
         let run = sam.output().await.expect("sam");
         assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
     }

@@ -100,7 +100,7 @@ fn the_generated_tables_are_up_to_date() {
     assert!(tables.is_empty(), "on no page: {:?}", tables.keys());
 }
 
-/// Each parameter with its description and its default, as `scripts/deploy` and SAM read it. Who deploys must see the
+/// Each parameter with its description and its default, as `relay deploy` and SAM read it. Who deploys must see the
 /// ones in [`UNCOMMENTED`] as well as those that have no default.
 #[test]
 fn the_example_of_the_parameters_is_up_to_date() {
@@ -108,7 +108,8 @@ fn the_example_of_the_parameters_is_up_to_date() {
     let template = template();
     let mut parameters = template["Parameters"].as_object().expect("a map").clone();
     let mut example = "# Copy this file to params.yaml, replace what is in <>, and remove the # before what you change.\n\
-                       # Keep the quotes: without them, YAML reads false and off as something else.\n"
+                       # Keep the quotes: without them, SAM reads false and off as something else.\n\
+                       # A long list may be block text, one pair a line. `EventNames: |`, and the pairs below, indented.\n"
         .to_owned();
     let groups = &template["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"];
     for group in groups.as_array().expect("a list of groups") {

@@ -14,7 +14,6 @@ use stack::{Deployment, Failed, Order, Report};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 use template::Template;
 
 /// Create or update the stack from params.yaml.
@@ -71,7 +70,9 @@ pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
     let checked = check(&template, &file, &text, &options.stack)?;
     let Checked { values, problems, warnings } = &checked;
     for (level, remarks) in [("warning", warnings), ("error", problems)] {
-        remarks.iter().for_each(|remark| eprintln!("{level}: {remark}"));
+        for remark in remarks {
+            eprintln!("{level}: {remark}");
+        }
     }
     let mut report = json!({
         "stack": options.stack,
@@ -105,7 +106,7 @@ async fn deploy(
     let mut interruption = Interruption::new()?;
     // Hidden unless standard error is a terminal.
     let progress = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    progress.enable_steady_tick(Duration::from_millis(100));
+    progress.enable_steady_tick(stack::TICK);
     let order = Order {
         stack: &options.stack,
         template,

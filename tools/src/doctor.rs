@@ -1,7 +1,7 @@
 //! Checks a deployment, or this machine and the settings before one, and says how to fix what it
 //! finds. It changes nothing, and it does not know how a finding came about.
 
-pub(crate) mod aws;
+mod aws;
 mod deployed;
 mod endpoint;
 mod finding;

@@ -8,6 +8,7 @@
 //!
 //! A command adds itself in three places: here, in `Command` of `examples/relay.rs`, and in `tests/it/main.rs`.
 
+mod aws;
 pub mod deploy;
 mod destination;
 pub mod dev;

@@ -104,7 +104,7 @@ impl fmt::Display for Change {
             Action::Replace => "replace",
             Action::Remove => "remove",
         };
-        write!(f, "  {action:<7}  {resource}  {kind}")?;
+        write!(f, "  {action:<7}  {resource:<28} {kind}")?;
         match is_retained {
             None => Ok(()),
             Some(true) => {

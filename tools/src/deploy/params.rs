@@ -35,7 +35,7 @@ pub fn read(text: &str) -> (Vec<Entry>, Vec<Fault>) {
             Event::Scalar(text, style, ..) if depth == 1 => match key.take() {
                 None => key = Some((line, text.into_owned())),
                 Some((line, name)) => {
-                    entries.push(Entry { line, name, value: value(&text, style) })
+                    entries.push(Entry { line, name, value: value(&text, style) });
                 }
             },
             Event::Scalar(text, ..) if depth == 0 && text.is_empty() => {}

@@ -2,7 +2,7 @@
 
 use super::changes::{self, Change};
 use super::template::Template;
-use crate::doctor::aws;
+use crate::aws;
 use console::Term;
 use indicatif::ProgressBar;
 use purchasely_clevertap::aws::secret::Secret;
@@ -16,6 +16,10 @@ use tempfile::NamedTempFile;
 
 /// Of the newest events, which are more than a deployment that is undone can have.
 const EVENTS: &str = "400";
+/// Nothing in a bucket is public.
+const PRIVATE: &str =
+    "BlockPublicAcls=true,IgnorePublicAcls=true,BlockPublicPolicy=true,RestrictPublicBuckets=true";
+pub const TICK: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Why a deployment ended early, and its exit code.
@@ -85,7 +89,7 @@ impl<'o> Deployment<'o> {
         let is_changed = change_set["Status"] != "FAILED";
         if is_changed {
             self.changes = changes::read(&change_set, self.order.template);
-            self.agree()?;
+            self.agree().await?;
             self.execute(&name).await?;
         } else {
             let reason = text(&change_set["StatusReason"]);
@@ -103,21 +107,17 @@ impl<'o> Deployment<'o> {
             return;
         };
         let stack = self.order.stack;
-        let _ = aws::call(&[
-            "cloudformation",
-            "delete-change-set",
-            "--change-set-name",
-            &name,
-            "--stack-name",
-            stack,
-        ])
+        let _ = ask(
+            "cloudformation delete-change-set",
+            &["--change-set-name", &name, "--stack-name", stack],
+        )
         .await;
         // Only a stack in this state has no resources.
         if is_new
             && let Ok(Some(found)) = self.describe().await
             && found["StackStatus"] == "REVIEW_IN_PROGRESS"
         {
-            let _ = aws::call(&["cloudformation", "delete-stack", "--stack-name", stack]).await;
+            let _ = ask("cloudformation delete-stack", &["--stack-name", stack]).await;
         }
     }
 
@@ -152,10 +152,10 @@ impl<'o> Deployment<'o> {
 
     async fn identify(&mut self) -> Result<(), Failed> {
         let named = ["AWS_REGION", "AWS_DEFAULT_REGION"].into_iter();
-        let named = named.filter_map(|name| std::env::var(name).ok());
-        self.region = match named.filter(|region| !region.is_empty()).next() {
+        let mut named = named.filter_map(|name| std::env::var(name).ok());
+        self.region = match named.find(|region| !region.is_empty()) {
             Some(region) => region,
-            None => match aws::call(&["configure", "get", "region"]).await {
+            None => match ask("configure get", &["region"]).await {
                 Ok(Value::String(region)) if !region.is_empty() => region,
                 Err(failure) if failure.message.contains("cannot be run") => {
                     return Err(unusable(format!(
@@ -170,7 +170,7 @@ impl<'o> Deployment<'o> {
                 }
             },
         };
-        let caller = aws::call(&["sts", "get-caller-identity"]).await.map_err(|failure| {
+        let caller = ask("sts get-caller-identity", &[]).await.map_err(|failure| {
             unusable(format!(
                 "no AWS account: {}; install the AWS CLI or name it in AWS_CLI, sign in (`aws sso login`, `aws configure`), or set AWS_PROFILE",
                 failure.message
@@ -185,11 +185,11 @@ impl<'o> Deployment<'o> {
 
     /// The stack as CloudFormation describes it, if there is one.
     async fn describe(&self) -> Result<Option<Value>, Failed> {
-        let arguments = ["cloudformation", "describe-stacks", "--stack-name", self.order.stack];
-        match aws::call(&arguments).await {
+        let operation = "cloudformation describe-stacks";
+        match ask(operation, &["--stack-name", self.order.stack]).await {
             Ok(mut answer) => Ok(Some(answer["Stacks"][0].take())),
             Err(failure) if failure.message.contains("does not exist") => Ok(None),
-            Err(failure) => Err(failed(&arguments, &failure)),
+            Err(failure) => Err(unusable(failure.explain(operation))),
         }
     }
 
@@ -216,15 +216,8 @@ impl<'o> Deployment<'o> {
     async fn bucket(&self) -> Result<String, Failed> {
         let made = format!("purchasely-clevertap-{}-{}", self.account, self.region);
         let bucket = self.order.bucket.unwrap_or(&made).to_owned();
-        let head = [
-            "s3api",
-            "head-bucket",
-            "--bucket",
-            &bucket,
-            "--expected-bucket-owner",
-            &self.account,
-        ];
-        let Err(failure) = aws::call(&head).await else {
+        let head = ["--bucket", &bucket, "--expected-bucket-owner", &self.account];
+        let Err(failure) = ask("s3api head-bucket", &head).await else {
             return Ok(bucket);
         };
         let is_missing = failure
@@ -244,27 +237,22 @@ impl<'o> Deployment<'o> {
         }
         self.say(&format!("creating the bucket {bucket}"));
         let place = format!("LocationConstraint={}", self.region);
-        let mut create = vec!["s3api", "create-bucket", "--bucket", &bucket];
+        let mut create = vec!["--bucket", &bucket];
         // This region has no name as a place.
         if self.region != "us-east-1" {
             create.extend(["--create-bucket-configuration", &place]);
         }
-        let created = aws::call(&create).await;
-        // Another deployment may have created it just now.
-        if let Err(failure) = created
-            && failure.code.as_deref() != Some("BucketAlreadyOwnedByYou")
-        {
-            return Err(failed(&create, &failure));
+        let operation = "s3api create-bucket";
+        if let Err(failure) = ask(operation, &create).await {
+            // Another deployment may have created it just now.
+            if failure.code.as_deref() != Some("BucketAlreadyOwnedByYou") {
+                return Err(unusable(failure.explain(operation)));
+            }
         }
-        const PRIVATE: &str = "BlockPublicAcls=true,IgnorePublicAcls=true,BlockPublicPolicy=true,RestrictPublicBuckets=true";
-        call(&[
-            "s3api",
-            "put-public-access-block",
-            "--bucket",
-            &bucket,
-            "--public-access-block-configuration",
-            PRIVATE,
-        ])
+        call(
+            "s3api put-public-access-block",
+            &["--bucket", &bucket, "--public-access-block-configuration", PRIVATE],
+        )
         .await?;
         Ok(bucket)
     }
@@ -293,18 +281,19 @@ impl<'o> Deployment<'o> {
         let key = format!("{}/{digest}.{kind}", self.order.stack);
         let file = file(content)?;
         let path = file.path().to_string_lossy();
-        call(&[
-            "s3api",
-            "put-object",
-            "--bucket",
-            bucket,
-            "--key",
-            &key,
-            "--body",
-            &path,
-            "--expected-bucket-owner",
-            &self.account,
-        ])
+        call(
+            "s3api put-object",
+            &[
+                "--bucket",
+                bucket,
+                "--key",
+                &key,
+                "--body",
+                &path,
+                "--expected-bucket-owner",
+                &self.account,
+            ],
+        )
         .await?;
         Ok(key)
     }
@@ -325,7 +314,7 @@ impl<'o> Deployment<'o> {
             pairs(self.order.parameters.iter().collect(), ["ParameterKey", "ParameterValue"]);
         let tags = self.order.tags.iter().map(|(name, value)| (name, value)).collect();
         let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let name = format!("relay-deploy-{seconds}");
+        let name = format!("relay-deploy-{seconds}-{}", std::process::id());
         let service = std::env::var("AWS_ENDPOINT_URL").ok();
         let service =
             service.unwrap_or_else(|| format!("https://s3.{}.{}", self.region, self.suffix));
@@ -336,18 +325,25 @@ impl<'o> Deployment<'o> {
             "TemplateURL": format!("{service}/{bucket}/{template}"),
             "Parameters": parameters,
             "Capabilities": ["CAPABILITY_IAM"],
-            "Tags": pairs(tags, ["Key", "Value"]),
         });
+        // Without any, the stack keeps those that it has.
+        if !self.order.tags.is_empty() {
+            request["Tags"] = json!(pairs(tags, ["Key", "Value"]));
+        }
         if let Some(role) = self.order.role_arn {
             request["RoleARN"] = json!(role);
         }
         self.waiting = Some((name.clone(), is_new));
         let file = file(request.to_string().as_bytes())?;
         let request = format!("file://{}", file.path().display());
-        call(&["cloudformation", "create-change-set", "--cli-input-json", &request])
-            .await
-            .map_err(|Failed { text, .. }| refused(text))?;
-        Ok(name)
+        let operation = "cloudformation create-change-set";
+        match ask(operation, &["--cli-input-json", &request]).await {
+            // The AWS CLI repeats a request whose answer is late, and nobody else gives this name.
+            Err(failure) if failure.code.as_deref() != Some("AlreadyExistsException") => {
+                Err(refused(failure.explain(operation)))
+            }
+            _ => Ok(name),
+        }
     }
 
     async fn created(&self, name: &str) -> Result<Value, Failed> {
@@ -355,14 +351,10 @@ impl<'o> Deployment<'o> {
         let stack = self.order.stack;
         let mut pause = Pause::default();
         loop {
-            let found = call(&[
-                "cloudformation",
-                "describe-change-set",
-                "--stack-name",
-                stack,
-                "--change-set-name",
-                name,
-            ])
+            let found = call(
+                "cloudformation describe-change-set",
+                &["--stack-name", stack, "--change-set-name", name],
+            )
             .await?;
             if matches!(text(&found["Status"]), "CREATE_COMPLETE" | "FAILED") {
                 return Ok(found);
@@ -372,39 +364,37 @@ impl<'o> Deployment<'o> {
     }
 
     /// Shows the changes, and asks if something is replaced or removed.
-    fn agree(&self) -> Result<(), Failed> {
+    async fn agree(&self) -> Result<(), Failed> {
         let shown: String = self.changes.iter().map(|change| format!("{change}\n")).collect();
         self.progress
             .suspend(|| eprint!("Changes of the stack {}:\n{shown}", self.order.stack));
         if self.order.is_agreed || !self.changes.iter().any(Change::is_grave) {
             return Ok(());
         }
-        let is_asked = std::io::stdin().is_terminal() && Term::stderr().is_term();
-        let answer = self.progress.suspend(|| {
-            is_asked.then(|| {
-                let _ =
-                    write!(std::io::stderr(), "Something is replaced or removed. Go on? [y/N] ");
-                Term::stderr().read_line().unwrap_or_default()
-            })
-        });
-        match answer {
-            Some(answer) if matches!(answer.trim(), "y" | "Y" | "yes") => Ok(()),
-            Some(_) => Err(refused("nothing was changed".to_owned())),
-            None => Err(refused("something is replaced or removed, so nothing was changed; look at the changes, and add --yes".to_owned())),
+        if !(std::io::stdin().is_terminal() && Term::stderr().is_term()) {
+            return Err(refused("something is replaced or removed, so nothing was changed; look at the changes, and add --yes".to_owned()));
         }
+        self.progress
+            .suspend(|| eprint!("Something is replaced or removed. Go on? [y/N] "));
+        self.progress.disable_steady_tick();
+        // A thread of its own, which an interruption need not wait for.
+        let (sender, answer) = tokio::sync::oneshot::channel();
+        std::thread::spawn(move || sender.send(Term::stderr().read_line().unwrap_or_default()));
+        let answer = answer.await.unwrap_or_default();
+        if !matches!(answer.trim(), "y" | "Y" | "yes") {
+            return Err(refused("nothing was changed".to_owned()));
+        }
+        self.progress.enable_steady_tick(TICK);
+        Ok(())
     }
 
     /// The stack's events since the one with this id, newest first.
     async fn events(&self, count: &str, since: &str) -> Result<Vec<Value>, Failed> {
         let stack = self.order.stack;
-        let mut found = call(&[
-            "cloudformation",
-            "describe-stack-events",
-            "--stack-name",
-            stack,
-            "--max-items",
-            count,
-        ])
+        let mut found = call(
+            "cloudformation describe-stack-events",
+            &["--stack-name", stack, "--max-items", count],
+        )
         .await?;
         let Value::Array(mut events) = found["StackEvents"].take() else {
             return Ok(Vec::new());
@@ -422,14 +412,10 @@ impl<'o> Deployment<'o> {
             .map(|event| text(&event["EventId"]))
             .unwrap_or_default()
             .to_owned();
-        call(&[
-            "cloudformation",
-            "execute-change-set",
-            "--stack-name",
-            stack,
-            "--change-set-name",
-            change_set,
-        ])
+        call(
+            "cloudformation execute-change-set",
+            &["--stack-name", stack, "--change-set-name", change_set],
+        )
         .await?;
         (self.waiting, self.is_running) = (None, true);
         let (mut pause, mut shown) = (Pause::default(), String::new());
@@ -472,7 +458,7 @@ impl<'o> Deployment<'o> {
         let parameter = |name: &str| self.order.parameters.get(name).map_or("", String::as_str);
         let mut to_do = Vec::new();
         let arn = output(&found, "SecretArn");
-        let secret = aws::call(&["secretsmanager", "get-secret-value", "--secret-id", arn]).await;
+        let secret = ask("secretsmanager get-secret-value", &["--secret-id", arn]).await;
         let is_signed = parameter("PurchaselySignature") != "off";
         let has_sandbox = !parameter("ClevertapSandboxAccountId").is_empty();
         match secret.map(|secret| Secret::parse(text(&secret["SecretString"]), is_signed)) {
@@ -505,16 +491,16 @@ impl<'o> Deployment<'o> {
 
     /// Who has not yet agreed to receive alarms.
     async fn unconfirmed(&self) -> Vec<String> {
-        let resources =
-            ["cloudformation", "describe-stack-resources", "--stack-name", self.order.stack];
-        let found = aws::call(&resources).await.unwrap_or_default();
+        let resources = ["--stack-name", self.order.stack];
+        let found = ask("cloudformation describe-stack-resources", &resources)
+            .await
+            .unwrap_or_default();
         let mut to_do = Vec::new();
         for topic in
             items(&found["StackResources"]).filter(|it| it["ResourceType"] == "AWS::SNS::Topic")
         {
             let topic = text(&topic["PhysicalResourceId"]);
-            let found =
-                aws::call(&["sns", "list-subscriptions-by-topic", "--topic-arn", topic]).await;
+            let found = ask("sns list-subscriptions-by-topic", &["--topic-arn", topic]).await;
             let found = found.unwrap_or_default();
             let pending = items(&found["Subscriptions"])
                 .filter(|it| it["SubscriptionArn"] == "PendingConfirmation");
@@ -540,14 +526,14 @@ impl Pause {
     }
 }
 
-async fn call(arguments: &[&str]) -> Result<Value, Failed> {
-    aws::call(arguments).await.map_err(|failure| failed(arguments, &failure))
+async fn ask(operation: &str, arguments: &[&str]) -> Result<Value, aws::Failure> {
+    aws::run(operation, arguments.iter().copied(), "").await
 }
 
-fn failed(arguments: &[&str], failure: &aws::Failure) -> Failed {
-    let operation = arguments[..2].join(" ");
-    let code = failure.code.as_deref().map(|code| format!("{code}: ")).unwrap_or_default();
-    unusable(format!("aws {operation}: {code}{}", failure.message))
+async fn call(operation: &str, arguments: &[&str]) -> Result<Value, Failed> {
+    ask(operation, arguments)
+        .await
+        .map_err(|failure| unusable(failure.explain(operation)))
 }
 
 fn unusable(text: String) -> Failed {

@@ -314,3 +314,49 @@ fn parts(value: &Value) -> impl Iterator<Item = &Value> {
 fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// `make template` compares the file with Python, whose patterns are CloudFormation's with `re.ASCII`.
+    #[test]
+    fn values_match_the_patterns_as_in_the_file_that_python_checks() {
+        #[rustfmt::skip]
+        const PIECES: [&str; 29] = [
+            "TEST-A-1",
+            "A", "TRIAL_STARTED", "=", ";", ",", " ", "\t", "\n", "\u{b}", "\u{a0}", "\u{2003}", "é", "-", "@", "#", "a@b.example",
+            "https://a.example/b", "arn:aws:sns:eu-west-1:123456789012:topic", "arn:aws:kms:eu-west-1:123456789012:key/ab-1",
+            "arn:aws:secretsmanager:eu-west-1:123456789012:secret:relay-AbCdEf", "EUR", "integration", "none", "Charged", "\\",
+            "'", "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", "",
+        ];
+        let mut random = fastrand::Rng::with_seed(26);
+        let mut values = PIECES.map(str::to_owned).to_vec();
+        values.extend((0..170).map(|_| {
+            let count = random.usize(2..6);
+            (0..count).map(|_| PIECES[random.usize(..PIECES.len())]).collect::<String>()
+        }));
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let template = Template::read(&folder.join("../template.yaml")).expect("template.yaml");
+        let parameters = template.parameters().iter();
+        let with_pattern = parameters.filter(|(_, rules)| rules["AllowedPattern"].is_string());
+        let matches = with_pattern.map(|(name, _)| {
+            let is_match = |value: &String| template.matches(name, value).expect("a pattern");
+            let matches = values.iter().map(|value| if is_match(value) { '1' } else { '0' });
+            (name.clone(), Value::from(matches.collect::<String>()))
+        });
+        let matches: Map<_, _> = matches.collect();
+        let actual = json!({ "matches": matches, "values": values });
+        let actual = serde_json::to_string_pretty(&actual).expect("JSON") + "\n";
+        let file = folder.join("src/deploy/patterns.json");
+        if std::env::var_os("WRITE_GOLDEN").is_some() {
+            std::fs::write(&file, &actual).expect("patterns.json");
+        }
+        let expected = std::fs::read_to_string(&file).expect("patterns.json");
+        assert!(
+            actual == expected,
+            "patterns.json is stale: run with WRITE_GOLDEN=1 and `make template`"
+        );
+    }
+}

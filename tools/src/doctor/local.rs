@@ -1,8 +1,8 @@
 //! What can be checked without network: tools, settings, the secret's shape.
 //! It does not know whether the values are the right ones.
 
-use super::aws;
 use super::finding::{Findings, Id};
+use crate::aws;
 use purchasely_clevertap::aws::secret::{self, Secret};
 use purchasely_clevertap::config::{Config, SETTINGS, SignaturePolicy};
 use purchasely_clevertap::json;

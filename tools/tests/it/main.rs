@@ -1,5 +1,6 @@
 //! Runs the `relay` tool as people run it. It takes Rust alone.
 
+mod deploy;
 mod dev;
 mod digest;
 mod explain;
