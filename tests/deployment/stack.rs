@@ -82,28 +82,26 @@ impl Stack {
     pub async fn deploy(&self, delivery: &str) -> String {
         step(self.name, &format!("is deployed by `relay deploy`, {delivery}"));
         let params = self.params(delivery);
-        let options = format!("deploy --yes --stack {} --params {params}", self.name);
-        let run = self.relay(&options).await;
+        let run = self
+            .relay(&format!("deploy --yes --stack {} --params {params}", self.name))
+            .await;
         assert!(run.status.success(), "{run:?}");
         String::from_utf8(run.stdout).unwrap()
     }
 
-    /// Deploys with plain `sam deploy` what `sam build` would have built.
+    /// Deploys with plain `sam deploy` and the settings of samconfig.toml what `sam build` would have built.
     pub async fn deploy_with_sam(&self, delivery: &str) {
         step(self.name, &format!("is deployed by `sam deploy`, {delivery}"));
         let params = self.params(delivery);
-        let bucket = "purchasely-clevertap-123456789012-eu-west-1";
-        let options = format!(
-            "--stack-name {} --parameter-overrides file://{params} --s3-bucket {bucket} --capabilities CAPABILITY_IAM --no-confirm-changeset",
-            self.name
-        );
-        let mut sam = Command::new(process::tool("SAM", "sam"));
+        let options = format!("--stack-name {} --parameter-overrides file://{params}", self.name);
+        let bucket = "--no-resolve-s3 --s3-bucket purchasely-clevertap-123456789012-eu-west-1";
         let template = self.cloud.bundle.path().join("template.yaml");
-        sam.args(["deploy", "--template-file"]).arg(template).args(options.split(' '));
-        sam.current_dir(self.folder.path()).envs(self.variables());
-        sam.env("SAM_CLI_TELEMETRY", "0");
+        let mut sam = Command::new(process::tool("SAM", "sam"));
+        sam.args(["deploy", "--template-file"]).arg(template);
+        sam.args(options.split(' ').chain(bucket.split(' ')));
+        sam.current_dir(process::repository()).envs(self.variables());
         let run = sam.output().await.expect("sam");
-        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+        assert!(run.status.success(), "{run:?}");
     }
 
     /// Writes params.yaml, which serves both.
@@ -164,41 +162,29 @@ impl Stack {
         until(text, async || self.aws(&command, &[]).await.to_string().contains(text)).await;
     }
 
-    /// How many messages of a queue are visible, and how many are not.
-    pub async fn messages(&self, queue: &str) -> [String; 2] {
-        let url = self.resource(queue);
-        let names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"];
-        let command = format!("sqs get-queue-attributes --queue-url {url} --attribute-names");
-        let found = self.aws(&command, &names).await;
-        names.map(|name| found["Attributes"][name].as_str().expect(name).to_owned())
-    }
-
     /// The name that AWS gave a resource of the template.
     pub fn resource(&self, name: &str) -> &str {
         &self.made[name]
     }
 
     /// Awaits what is posted while the function's role lacks an action on a resource of the template.
-    pub async fn without<T, F>(&self, action: &str, resource: &str, posted: F) -> T
-    where
-        F: Future<Output = T>,
-    {
-        step(self.name, &format!("lacks {action} on {resource}"));
+    pub async fn without<F: Future>(&self, action: &str, on: &str, posted: F) -> F::Output {
+        step(self.name, &format!("lacks {action} on {on}"));
         let role = self.resource("FunctionRole");
         let read = format!("iam get-role-policy --role-name {role} --policy-name relay");
         let write = read.replace("get", "put") + " --policy-document";
         let granted = self.aws(&read, &[]).await["PolicyDocument"].take();
         let mut reduced = granted.clone();
         let statements = reduced["Statement"].as_array_mut().expect("statements");
-        let of_resource = format!("{}-{resource}-", self.name);
-        let is_of = |statement: &Value| statement["Resource"].to_string().contains(&of_resource);
-        for statement in statements.iter_mut().filter(|statement| is_of(statement)) {
+        let id = format!("{}-{on}-", self.name);
+        let is_of = |statement: &&mut Value| statement["Resource"].to_string().contains(&id);
+        for statement in statements.iter_mut().filter(is_of) {
             let actions = std::mem::take(&mut statement["Action"]);
             let actions = actions.as_array().cloned().unwrap_or_else(|| vec![actions]);
             statement["Action"] = actions.into_iter().filter(|one| one != action).collect();
         }
         statements.retain(|statement| statement["Action"] != json!([]));
-        assert_ne!(reduced, granted, "the role does not grant {action} on {resource}");
+        assert_ne!(reduced, granted, "the role does not grant {action} on {on}");
         self.aws(&write, &[&reduced.to_string()]).await;
         let answer = posted.await;
         self.aws(&write, &[&granted.to_string()]).await;
