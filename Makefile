@@ -131,8 +131,9 @@ workflows: $(VENV)/deploy.done $(VENV)/verify.done ## Check .github, and what th
 	$(BIN)/python tests/release.py
 # A test waits more than it works, so all run at once.
 deployment: release $(VENV)/deploy.done $(VENV)/emulator.done ## Deploy the bundle into an emulator of AWS, which runs the function.
-	BUNDLE="$$PWD/$$(ls -t target/dist/*-$(ARCH)-bundle.tar.gz | head -1)" \
-		$(CARGO_TEST) --test deployment -- --nocapture --test-threads 4
+	rm -rf target/bundle && mkdir target/bundle
+	tar -xzf "$$(ls -t target/dist/*-$(ARCH)-bundle.tar.gz | head -1)" --strip-components 1 -C target/bundle
+	BUNDLE="$(abspath target/bundle)" $(CARGO_TEST) --test deployment -- --nocapture --test-threads 4
 
 deny: $(TOOLS)/bin/cargo-deny ## Check licences, sources and versions of the dependencies.
 	$(TOOLS)/bin/cargo-deny --locked --exclude-dev check bans

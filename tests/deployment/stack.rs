@@ -4,7 +4,7 @@
 use crate::step;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::Output;
 use std::time::Duration;
 use tempfile::{NamedTempFile, TempDir};
@@ -21,13 +21,28 @@ use tokio::process::Command;
 use tokio::sync::OnceCell;
 
 static CLOUD: OnceCell<Cloud> = OnceCell::const_new();
+/// The one that `relay deploy` creates.
+const BUCKET: &str = "purchasely-clevertap-123456789012-eu-west-1";
+const ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") {
+    "arm64"
+} else {
+    "x86_64"
+};
+/// The build of the package was the same one, so this cargo does not repeat it.
+const SAM: &str = r#"
+printf '#!/bin/sh\n[ "$1" = lambda ] || exec "$CARGO" "$@"\n' > "$0/cargo"
+chmod +x "$0/cargo"
+set -- "$1" "$2" --parameter-overrides "file://$0/params.yaml"
+PATH="$0:${SAM%/*}:$PATH" "$SAM" build --build-dir "$0/built" "$3" "$4"
+exec "$SAM" deploy --template-file "$0/built/template.yaml" --config-file "$PWD/samconfig.toml" \
+    --stack-name "$1" --no-resolve-s3 --s3-bucket "$2" "$3" "$4"
+"#;
 
 /// One for all stacks.
 struct Cloud {
     endpoint: String,
     authority: Authority,
     roots: NamedTempFile,
-    bundle: TempDir,
 }
 
 pub struct Stack {
@@ -49,7 +64,7 @@ impl Cloud {
         let roots = authority.pem_file();
         let path = roots.path().to_str().expect("UTF-8");
         let endpoint = emulator::start_under_tls(&authority, path).await;
-        Self { endpoint, authority, roots, bundle: bundle() }
+        Self { endpoint, authority, roots }
     }
 }
 
@@ -82,25 +97,20 @@ impl Stack {
     pub async fn deploy(&self, delivery: &str) -> String {
         step(self.name, &format!("is deployed by `relay deploy`, {delivery}"));
         let params = self.params(delivery);
-        let run = self
-            .relay(&format!("deploy --yes --stack {} --params {params}", self.name))
-            .await;
+        let stack = self.name;
+        let run = self.relay(&format!("deploy --yes --stack {stack} --params {params}")).await;
         assert!(run.status.success(), "{run:?}");
         String::from_utf8(run.stdout).unwrap()
     }
 
-    /// Deploys with plain `sam deploy` and the settings of samconfig.toml what `sam build` would have built.
+    /// Deploys the clone with plain SAM.
     pub async fn deploy_with_sam(&self, delivery: &str) {
-        step(self.name, &format!("is deployed by `sam deploy`, {delivery}"));
-        let params = self.params(delivery);
-        let options = format!("--stack-name {} --parameter-overrides file://{params}", self.name);
-        let bucket = "--no-resolve-s3 --s3-bucket purchasely-clevertap-123456789012-eu-west-1";
-        let template = self.cloud.bundle.path().join("template.yaml");
-        let mut sam = Command::new(process::tool("SAM", "sam"));
-        sam.args(["deploy", "--template-file"]).arg(template);
-        sam.args(options.split(' ').chain(bucket.split(' ')));
-        sam.current_dir(process::repository()).envs(self.variables());
-        let run = sam.output().await.expect("sam");
+        step(self.name, &format!("is deployed by SAM, {delivery}"));
+        self.params(delivery);
+        let mut shell = Command::new("sh");
+        shell.args(["-ec", SAM]).arg(self.folder.path()).args([self.name, BUCKET]);
+        shell.current_dir(process::repository()).envs(self.variables());
+        let run = shell.env("SAM", process::tool("SAM", "sam")).output().await.expect("a shell");
         assert!(run.status.success(), "{run:?}");
     }
 
@@ -112,6 +122,7 @@ impl Stack {
             ("ClevertapApiUrl", &self.clevertap.url),
             ("RevenueEvent", "none"),
             ("AnonymousUserIdAs", "ignore"),
+            ("Architecture", ARCHITECTURE),
             ("Delivery", delivery),
             // The emulator lacks saved queries and alarms on expressions.
             ("Monitoring", "false"),
@@ -191,24 +202,20 @@ impl Stack {
         answer
     }
 
-    /// Grants the function in the queue's own policy what AWS counts as `sqs:ChangeMessageVisibility` and the emulator
-    /// calls by the operation's name.
+    /// Replaces the policy of the event queue by one that grants the function what AWS counts as
+    /// `sqs:ChangeMessageVisibility` and the emulator calls by the operation's name.
     pub async fn permit_the_batch(&self) {
-        let queue = self.resource("EventQueue");
-        let attributes = format!("--queue-url {queue} --attribute");
-        let command = format!("sqs get-queue-attributes {attributes}-names Policy QueueArn");
-        let found = self.aws(&command, &[]).await["Attributes"].take();
-        let text = |name: &str| found[name].as_str().expect(name).to_owned();
-        let mut policy: Value = serde_json::from_str(&text("Policy")).expect("JSON");
-        let role = self.resource("FunctionRole");
-        policy["Statement"].as_array_mut().expect("statements").push(json!({
+        let role = format!("arn:aws:iam::123456789012:role/{}", self.resource("FunctionRole"));
+        let statement = json!({
             "Effect": "Allow",
-            "Principal": { "AWS": format!("arn:aws:iam::123456789012:role/{role}") },
+            "Principal": { "AWS": role },
             "Action": "sqs:ChangeMessageVisibilityBatch",
-            "Resource": text("QueueArn"),
-        }));
-        let policy = json!({ "Policy": policy.to_string() }).to_string();
-        self.aws(&format!("sqs set-queue-attributes {attributes}s"), &[&policy]).await;
+            "Resource": "*",
+        });
+        let policy = json!({ "Version": "2012-10-17", "Statement": [statement] }).to_string();
+        let queue = self.resource("EventQueue");
+        let command = format!("sqs set-queue-attributes --queue-url {queue} --attributes");
+        self.aws(&command, &[&json!({ "Policy": policy }).to_string()]).await;
     }
 
     /// What the doctor finds wrong.
@@ -229,31 +236,39 @@ impl Stack {
         let call = |what: &str| format!("cloudformation {what} --stack-name {}", self.name);
         self.aws(&call("delete-stack"), &[]).await;
         let describe = call("describe-stacks");
-        until("the stack is gone", async || self.run(&describe, &[]).await.is_err()).await;
+        let gone = async || {
+            self.run(&describe, &[])
+                .await
+                .is_err_and(|problem| problem.contains("does not exist"))
+        };
+        until("the stack is gone", gone).await;
     }
 
     /// Runs the AWS CLI; the last arguments may contain spaces.
     pub async fn aws(&self, command: &str, last: &[&str]) -> Value {
         let run = self.run(command, last).await;
-        let printed = run.unwrap_or_else(|problem| panic!("{command}: {problem}"));
-        serde_json::from_str(&printed).unwrap_or_default()
+        run.unwrap_or_else(|problem| panic!("{command}: {problem}"))
     }
 
-    pub async fn run(&self, command: &str, last: &[&str]) -> Result<String, String> {
+    /// The same, or what the AWS CLI says instead.
+    pub async fn run(&self, command: &str, last: &[&str]) -> Result<Value, String> {
+        // Version 1 reads the variable for other services than SQS.
+        let endpoint = ["--endpoint-url", &self.cloud.endpoint];
         let mut aws = Command::new(process::tool("AWS_CLI", "aws"));
-        // Version 1 asks the variable for other services than SQS.
-        aws.args(["--endpoint-url", &self.cloud.endpoint])
-            .args(command.split_whitespace());
-        aws.args(last).current_dir(self.folder.path());
+        aws.args(command.split(' '))
+            .args(last)
+            .args(endpoint)
+            .current_dir(self.folder.path());
         let run = aws.env_clear().envs(self.variables()).output().await.expect("the AWS CLI");
-        let [stdout, stderr] =
-            [run.stdout, run.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-        if run.status.success() { Ok(stdout) } else { Err(stderr) }
+        if !run.status.success() {
+            return Err(String::from_utf8_lossy(&run.stderr).into_owned());
+        }
+        Ok(serde_json::from_slice(&run.stdout).unwrap_or_default())
     }
 
     /// The bundle's tool.
     async fn relay(&self, arguments: &str) -> Output {
-        let mut relay = Command::new(self.cloud.bundle.path().join("relay"));
+        let mut relay = Command::new(bundle().join("relay"));
         relay.args(arguments.split(' ')).current_dir(self.folder.path());
         relay.env_clear().envs(self.variables()).output().await.expect("the tool")
     }
@@ -289,16 +304,9 @@ fn pairs(list: &Value, key: &str, value: &str) -> BTreeMap<String, String> {
 }
 
 /// A release's bundle, unpacked.
-fn bundle() -> TempDir {
-    let path = std::env::var_os("BUNDLE").filter(|path| Path::new(path).is_file()).expect(
-        "BUNDLE is not the path of a bundle: run `make deployment`, which builds one and runs these tests",
-    );
-    let folder = tempfile::tempdir().unwrap();
-    let mut tar = std::process::Command::new("tar");
-    tar.arg("-xzf")
-        .arg(path)
-        .args(["--strip-components", "1", "-C"])
-        .arg(folder.path());
-    assert!(tar.status().unwrap().success());
-    folder
+fn bundle() -> PathBuf {
+    let path = std::env::var_os("BUNDLE").map(PathBuf::from);
+    path.filter(|path| path.is_dir()).expect(
+        "BUNDLE is not the path of a folder: `make deployment` makes one and runs these tests",
+    )
 }
