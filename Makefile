@@ -5,14 +5,6 @@ PYTHON ?= python3
 TOOLS := .tools
 VENV := $(TOOLS)/venv
 BIN := $(VENV)/bin
-# Recipes and tests use these programs, and no others of the same names; `sam` does not call home.
-export CARGO_LAMBDA ?= $(abspath $(BIN)/cargo-lambda)
-export MINISTACK ?= $(abspath $(BIN)/ministack)
-export AWS_CLI ?= $(abspath $(BIN)/aws)
-export AXE ?= $(abspath $(TOOLS)/axe.min.js)
-export CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
-export CHROMEDRIVER ?= $(shell command -v chromedriver)
-export SAM_CLI_TELEMETRY ?= 0
 include requirements/tools.mk
 
 # A package is for this machine's architecture unless ARCH says arm64 or x86_64.
@@ -33,6 +25,7 @@ DEPLOY = cargo --locked relay deploy --stack $(STACK) --params $(PARAMS)
 DEPLOYED_ARCH = $$(sed 's/.*"Architecture":"\([^"]*\)".*/\1/' target/params.json)
 DELIVERY ?= direct
 MINUTES ?= 1
+CASES ?= 100000
 
 .DEFAULT_GOAL := help
 .PHONY: help demo dev deploy secret doctor test verify check unit aws template vectors golden docs package packaged release cli page \
@@ -40,7 +33,6 @@ MINUTES ?= 1
 
 help: ## Say what there is to make.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 20
-
 demo: ## Relay every sample webhook to a stand-in CleverTap, and show it.
 	cargo --locked relay dev --once --delivery $(DELIVERY)
 dev: $(VENV)/dev.done ## Run the function at http://localhost:9000, with stand-ins and a page that shows each webhook.
@@ -78,11 +70,9 @@ template: $(VENV)/deploy.done ## Check template.yaml, and what AWS makes of it.
 vectors: ## Check the vectors and the golden uploads with Python's own implementation.
 	$(PYTHON) scripts/check_signatures.py
 	$(PYTHON) scripts/check_golden.py
-
 golden: ## Write tests/golden again, to be reviewed as a diff.
 	WRITE_GOLDEN=1 $(CARGO_TEST) --test it every_sample_becomes_its_golden_upload
 	git diff --stat -- tests/golden
-
 docs: $(VENV)/dev.done $(VENV)/verify.done browser ## Write tables, demo output and screenshots into the pages, to be reviewed as a diff.
 	mkdir -p target
 	cargo --locked relay dev --once > target/demo.txt
@@ -110,7 +100,6 @@ packaged: package ## Check the zip: what Lambda requires, its size, a webhook an
 	CARGO_HOME="$(abspath $(AGAIN))/home" make --directory $(AGAIN)/clone package
 	cmp $(PACKAGE) $(AGAIN)/clone/$(PACKAGE)
 	rm -rf $(AGAIN)
-
 # The tool is linked against the same C library as the function, which AWS CloudShell has as well.
 release: package $(VENV)/verify.done ## Build what a release holds into target/dist.
 	$(LAMBDA_BUILD) --profile tool --package purchasely-clevertap-tools --example relay
@@ -121,7 +110,6 @@ page: $(VENV)/dev.done browser ## Test the page of `make dev` in a browser.
 watch: $(VENV)/dev.done ## Test that plain `cargo lambda watch` serves the function.
 cli page watch:
 	$(CARGO_TEST) --test $@
-
 commands: $(VENV)/dev.done $(VENV)/deploy.done $(VENV)/emulator.done ## Run the commands of the documentation.
 	cargo build --locked --workspace --bins --example relay
 	$(BIN)/python scripts/commands.py
@@ -140,33 +128,24 @@ deny: $(TOOLS)/bin/cargo-deny ## Check licences, sources and versions of the dep
 	$(TOOLS)/bin/cargo-deny --locked --workspace check licenses sources
 advisories: $(TOOLS)/bin/cargo-deny ## Check the dependencies for known vulnerabilities, whose list it downloads.
 	$(TOOLS)/bin/cargo-deny --locked --workspace check advisories
-
-CASES ?= 100000
 property: ## Map CASES random payloads and check each record against CleverTap's limits.
 	PROPTEST_CASES=$(CASES) cargo test --locked --profile property --test it mapping
-
 # The flags of `cargo fuzz` without a sanitizer, which take no nightly Rust: the function has no unsafe code of its own.
 FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module $(addprefix -Cllvm-args=-sanitizer-coverage-,level=4 inline-8bit-counters pc-table trace-compares)
 PARSERS ?= envelope signature webhook answer secret
-SAMPLES_envelope := events/api-gateway
-SAMPLES_webhook := events
-fuzz: HOST = $(shell rustc --print host-tuple)
+HOST = $(shell rustc --print host-tuple)
 fuzz: ## Try each of PARSERS with mutated inputs for MINUTES; takes a C++ compiler. Copy what fails into fuzz/corpus.
 	RUSTFLAGS="$(FUZZ_FLAGS)" cargo build --locked --target $(HOST) --profile property --package purchasely-clevertap-fuzz --example libfuzzer
 	$(foreach parser,$(PARSERS),mkdir -p target/fuzz/$(parser) && FUZZ=$(parser) target/$(HOST)/property/examples/libfuzzer \
 		-max_total_time=$$(($(MINUTES) * 60)) -timeout=10 -verbosity=0 -print_funcs=0 -print_final_stats=1 \
-		-artifact_prefix=target/fuzz/$(parser)- target/fuzz/$(parser) fuzz/corpus/$(parser) $(SAMPLES_$(parser)) &&) true
-
-# A million events take about half an hour on two cores.
-soak: ## Run simulated worlds for MINUTES; write target/soak/report.md and a plot.
+		-artifact_prefix=target/fuzz/$(parser)- target/fuzz/$(parser) fuzz/corpus/$(parser) events &&) true
+soak: ## Run simulated worlds for MINUTES, a million events in half an hour; write target/soak/report.md and a plot.
 	cargo run --locked --profile property --package purchasely-clevertap-tools --example relay -- simulate --minutes $(MINUTES) --report target/soak $(if $(SEED),--seed $(SEED))
 defects: $(VENV)/deploy.done ## Apply deliberate defects, one at a time, in a quarter of an hour: the simulated worlds must find each.
 	$(BIN)/python scripts/defects.py
-
 # `make bench ARGS='--quick --only nothing,relay'` measures a few and writes nothing; `ARGS=--help` lists the options.
 bench: ARGS = --record
 bench: ## Measure the function beside its peers; write the tables and the plot.
 	cargo bench --locked --package purchasely-clevertap-benches --bench speed -- $(ARGS)
-
 clean: ## Remove what was built and installed.
 	rm -rf target $(TOOLS) .aws-sam

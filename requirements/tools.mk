@@ -1,5 +1,14 @@
 # How the tools get into .tools: Python's packages from these lists, with their hashes, and what is not on PyPI.
 
+# Recipes and tests use these programs, and no others of the same names; `sam` does not call home.
+export CARGO_LAMBDA ?= $(abspath $(BIN)/cargo-lambda)
+export MINISTACK ?= $(abspath $(BIN)/ministack)
+export AWS_CLI ?= $(abspath $(BIN)/aws)
+export AXE ?= $(abspath $(TOOLS)/axe.min.js)
+export CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
+export CHROMEDRIVER ?= $(shell command -v chromedriver)
+export SAM_CLI_TELEMETRY ?= 0
+
 .PHONY: tools browser requirements
 
 tools: $(patsubst %,$(VENV)/%.done,dev deploy emulator verify) $(TOOLS)/bin/cargo-deny browser ## Install the tools only.

@@ -149,6 +149,10 @@ def check_what_a_security_review_asks_for():
     has(trust, "who has the role", Principal={"Service": "lambda.amazonaws.com"}, Action="sts:AssumeRole")
     for name, group in stack.of_type("Logs::LogGroup").items():
         assert "RetentionInDays" in group, f"{name} keeps its lines for ever"
+    boundary = "arn:aws:iam::123456789012:policy/boundary"
+    for parameters, expected in (({}, None), ({"PermissionsBoundary": boundary}, boundary)):
+        roles = Stack(**parameters).of_type("IAM::Role")
+        equal({name: role.get("PermissionsBoundary") for name, role in roles.items()}, {"FunctionRole": expected}, "the boundary of the roles")
     xray = ["xray:PutTraceSegments", "xray:PutTelemetryRecords"]
     for tracing, mode, expected in (("false", "PassThrough", []), ("true", "Active", [xray])):
         stack = Stack(Tracing=tracing)

@@ -38,7 +38,7 @@ real() {{ /usr/bin/env PATH="$REAL_PATH" "$@"; }}
 # The first N words are a program whose help has the options of the others. Paths among these exist.
 documented() {{
   local count=$1 help word; shift
-  help=$(real "${{@:1:count}}" --help)
+  help=$(real "${{@:1:count}}" --help 2>/dev/null || real "${{@:1:count}}" help)
   for word in "${{@:count+1}}"; do
     case $word in
     -*) [[ $help =~ (^|[^a-z-])"$word"([^a-z-]|$) ]] || {{ echo "$1 has no option $word" >&2; return 1; }} ;;
@@ -51,16 +51,21 @@ aws() {{
   case "$1 $2" in
   # PyPI has version 1 of the CLI, which lacks it.
   "logs tail") ;;
-  # The emulator lacks the first two, and no message has the handle; the CLI validates the options and sends nothing.
-  "sqs start-message-move-task" | "sqs list-message-move-tasks" | "sqs delete-message")
+  # The emulator lacks the first two, no message has the handle, and the rest is needed further on; the CLI validates the
+  # options and sends nothing.
+  "sqs start-message-move-task" | "sqs list-message-move-tasks" | "sqs delete-message" | "sqs delete-queue")
     real {VENV}/aws "$@" --generate-cli-skeleton output ;;
+  "secretsmanager delete-secret") documented 3 {VENV}/aws "$@" ;;
+  # There is no built function here.
+  "cloudformation package" | "cloudformation deploy") documented 3 {VENV}/aws "$@"; real touch packaged.yaml ;;
   *) real {VENV}/aws "$@" --endpoint-url "$AWS_ENDPOINT_URL" ;;
   esac
 }}
 cargo() {{
   case "$1 $2" in
   # It would reach CleverTap, and report that nothing is deployed.
-  "relay doctor" | "relay deploy" | "relay secret") documented 2 {RELAY} "${{@:2}}" ;;
+  # Nor is anything deployed that has a secret and a log.
+  "relay doctor" | "relay find" | "relay deploy" | "relay secret") documented 2 {RELAY} "${{@:2}}" ;;
   "relay "*) real {RELAY} "${{@:2}}" ;;
   "lambda deploy") real {VENV}/cargo-lambda "$@" ;;
   "lambda build") documented 3 {VENV}/cargo-lambda "$@"; real install -D /bin/true target/lambda/{NAME}/bootstrap ;;
@@ -131,7 +136,7 @@ def placeholders(emulator_url: str, webhooks: ThreadingHTTPServer) -> dict[str, 
     webhook_url = f"http://127.0.0.1:{webhooks.server_address[1]}"
     values = {
         "http://localhost:9000": webhook_url, "<WebhookUrl>": f"{webhook_url}/webhooks/purchasely", "<region>": REGION,
-        "<SecretArn>": NAME, "<FunctionName>": NAME, "<ReceiptHandle>": "handle", "<version>": "0.1.0",
+        "<SecretArn>": NAME, "<FunctionName>": NAME, "<bucket>": "bucket", "<ReceiptHandle>": "handle", "<version>": "0.1.0",
     }
     sqs, function = client("sqs", emulator_url), client("lambda", emulator_url)
     for queue in ("DeadLetterQueue", "EventQueue"):
@@ -143,6 +148,7 @@ def placeholders(emulator_url: str, webhooks: ThreadingHTTPServer) -> dict[str, 
     sqs.create_queue(QueueName="empty")
     mapping = function.create_event_source_mapping(FunctionName=NAME, EventSourceArn=f"arn:aws:sqs:{REGION}:{ACCOUNT}:empty")
     client("secretsmanager", emulator_url).create_secret(Name=NAME, SecretString="{}")
+    client("s3", emulator_url).create_bucket(Bucket="bucket", CreateBucketConfiguration={"LocationConstraint": REGION})
     stack = '{"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}}'
     client("cloudformation", emulator_url).create_stack(StackName=NAME, TemplateBody=stack)
     return values | {"<UUID>": mapping["UUID"]}

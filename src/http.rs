@@ -114,7 +114,7 @@ impl Clients {
             .with_root_certificates(roots)
             .with_no_client_auth();
         let client = |idle_connections| {
-            reqwest::Client::builder()
+            let builder = reqwest::Client::builder()
                 .tls_backend_preconfigured(tls.clone())
                 .redirect(reqwest::redirect::Policy::none())
                 .retry(reqwest::retry::never())
@@ -122,10 +122,11 @@ impl Clients {
                 .connect_timeout(CONNECT_TIMEOUT)
                 .pool_idle_timeout(POOL_IDLE_TIMEOUT)
                 .pool_max_idle_per_host(idle_connections)
-                .tcp_user_timeout(TCP_USER_TIMEOUT)
-                .tcp_nodelay(true)
-                .build()
-                .map_err(|error| error.to_string())
+                .tcp_nodelay(true);
+            // macOS, on which only the tool runs, has no such option.
+            #[cfg(target_os = "linux")]
+            let builder = builder.tcp_user_timeout(TCP_USER_TIMEOUT);
+            builder.build().map_err(|error| error.to_string())
         };
         Ok(Self {
             clevertap: SharedHttp(Arc::new(client(1)?)),

@@ -18,7 +18,7 @@ use revenue::{Revenue, RevenueRules};
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
-/// The settings that decide how an event is mapped.
+/// The settings that decide how an event is mapped. Which of them are the defaults is `config`'s to say.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Rules {
     pub events: EventSwitches,

@@ -8,7 +8,6 @@ mod metrics;
 mod unknown_events;
 
 use crate::clock;
-use crate::outcome::Outcome;
 use crate::report::Report;
 #[cfg(test)]
 pub use diagnostics::note_panics;
@@ -102,31 +101,6 @@ fn line<'r>(report: &'r Report, invocation: Invocation<'r>, now: SystemTime) -> 
     let row = report.outcome.row();
     let notes = &report.notes;
     let upload = report.upload;
-    let mut metrics = Metrics::new(invocation.function, since_1970(now));
-    metrics.outcome(row.metric, row.class);
-    metrics.count_if("ColdStart", invocation.is_cold);
-    if let Some(age) = report.event_age {
-        metrics.value("EventAge", age.as_secs());
-    }
-    if upload.attempts > 0 {
-        metrics.value("CleverTapLatency", milliseconds(upload.duration));
-    }
-    if let Some(duration) = report.forwarded {
-        metrics.count("Forwarded");
-        metrics.value("ForwardLatency", milliseconds(duration));
-    }
-    if let Some(age) = invocation.secret_age {
-        metrics.value("SecretAge", age.as_secs());
-    }
-    let lacks_user = matches!(report.outcome, Outcome::Ignored(why) if why.lacks_user());
-    metrics.count_if("AnonymousIgnored", lacks_user);
-    metrics.count_if("UnknownEvent", report.is_unknown);
-    metrics.count_if("RevenueMissing", notes.revenue_missing);
-    metrics.count_if("PlaceholderId", notes.has_placeholder);
-    metrics.count_if("UnknownEnvironment", notes.unknown_environment);
-    let is_refused = upload.profile_refused.is_some() || report.outcome == Outcome::ProfileRefused;
-    metrics.count_if("ProfileRefused", is_refused);
-    metrics.count_if("ClaimsUnavailable", report.dedup_unavailable);
     Line {
         timestamp: timestamp(now),
         level: report.severity().into_str(),
@@ -146,7 +120,7 @@ fn line<'r>(report: &'r Report, invocation: Invocation<'r>, now: SystemTime) -> 
         adjusted: &notes.adjusted,
         adjusted_count: (notes.adjusted_count > notes.adjusted.len())
             .then_some(notes.adjusted_count),
-        metrics,
+        metrics: Metrics::of_event(report, invocation, since_1970(now)),
     }
 }
 
@@ -171,9 +145,6 @@ fn batch_line(
     invocation: Invocation<'_>,
     now: SystemTime,
 ) -> BatchLine<'_> {
-    let mut metrics = Metrics::new(invocation.function, since_1970(now));
-    metrics.value("BatchSize", messages as u64);
-    metrics.count_if("ColdStart", invocation.is_cold);
     BatchLine {
         timestamp: timestamp(now),
         level: "INFO",
@@ -183,7 +154,7 @@ fn batch_line(
         messages,
         failed,
         duration_ms: milliseconds(invocation.duration),
-        metrics,
+        metrics: Metrics::of_batch(messages as u64, invocation, since_1970(now)),
     }
 }
 
@@ -218,9 +189,9 @@ mod tests {
     use super::*;
     use crate::clevertap::{UploadFailure, UploadStats};
     use crate::mapping::Notes;
-    use crate::outcome::Failure;
+    use crate::outcome::{Failure, Outcome};
 
-    const INVOCATION: Invocation<'_> = Invocation {
+    pub(super) const INVOCATION: Invocation<'_> = Invocation {
         request_id: "r-1",
         trace_id: Some("1-2"),
         function: "relay",
@@ -256,22 +227,18 @@ mod tests {
                 ..Notes::default()
             },
         };
+        let line = serde_json::to_string(&line(&report, INVOCATION, now())).unwrap();
+        // `metrics` tests the rest.
+        let (line, _) = line.split_once(r#","FunctionName""#).unwrap();
         assert_eq!(
-            serde_json::to_string(&line(&report, INVOCATION, now())).unwrap(),
+            line,
             concat!(
                 r#"{"timestamp":"2026-03-02T08:15:30Z","level":"WARN","#,
                 r#""message":"not relayed: CleverTap is busy or has an error (429); the event is sent again","#,
                 r#""outcome":"unavailable","reason":"busy","request_id":"r-1","trace_id":"1-2","event_id":"e-1","#,
                 r#""event_name":"ACTIVATE","user":"0123456789abcdef","clevertap_status":429,"attempts":3,"#,
                 r#""upload_ms":1200,"duration_ms":1300,"#,
-                r#""adjusted":["presentation: sanitized"],"#,
-                r#""FunctionName":"relay","Class":"transient","Failed":1,"EventAge":2,"CleverTapLatency":1200,"#,
-                r#""_aws":{"Timestamp":1772439330000,"CloudWatchMetrics":["#,
-                r#"{"Namespace":"PurchaselyClevertap","Dimensions":[["FunctionName"]],"Metrics":["#,
-                r#"{"Name":"Failed","Unit":"Count"},{"Name":"EventAge","Unit":"Seconds"},"#,
-                r#"{"Name":"CleverTapLatency","Unit":"Milliseconds"}]},"#,
-                r#"{"Namespace":"PurchaselyClevertap","Dimensions":[["FunctionName","Class"]],"Metrics":["#,
-                r#"{"Name":"Failed","Unit":"Count"}]}]}}"#
+                r#""adjusted":["presentation: sanitized"]"#
             )
         );
     }

@@ -54,6 +54,17 @@ pub enum Response {
     Unexpected(u16),
 }
 
+/// Whether an upload may be sent again in the same invocation.
+#[derive(Debug, Clone, Copy)]
+pub enum Repeat {
+    /// It was surely not stored.
+    Yes,
+    /// It was probably not stored.
+    Once,
+    /// It may have been stored: the sender's own retry is the next attempt.
+    No,
+}
+
 /// Reads the answer to an upload of records with these roles. The body is `None` if it was cut short.
 pub fn read(status: u16, body: Option<&[u8]>, roles: &[Role]) -> Response {
     match (status, body) {
@@ -64,12 +75,26 @@ pub fn read(status: u16, body: Option<&[u8]>, roles: &[Role]) -> Response {
     }
 }
 
+/// Statuses that ask to send the same again, of an upload or of a record.
+const AGAIN: [u16; 3] = [408, 425, 429];
+
 /// What a status means, also as the `code` of a `fail`: a gateway may put its refusal into a 200.
 pub fn by_code(code: u16) -> Option<Response> {
     match code {
         401 | 403 | 404 => Some(Response::Unauthorized(code)),
-        408 | 425 | 429 | 500..=599 => Some(Response::Transient(code)),
+        _ if AGAIN.contains(&code) => Some(Response::Transient(code)),
+        500..=599 => Some(Response::Transient(code)),
         _ => None,
+    }
+}
+
+/// Whether the function itself sends an upload again after it was refused for now. CleverTap rejects 429 and 555
+/// before it stores anything, and usually 503; it does not document what the others mean for the records.
+pub fn repeat_after(code: u16) -> Repeat {
+    match code {
+        429 | TRANSIENT_CODE => Repeat::Yes,
+        503 => Repeat::Once,
+        _ => Repeat::No,
     }
 }
 
@@ -128,7 +153,8 @@ impl Refusal {
     fn verdict(&self) -> Verdict {
         match self.code {
             // A refused record was not stored.
-            Some(code @ (408 | 425 | 429 | 500..=504 | TRANSIENT_CODE)) => Verdict::Transient(code),
+            Some(code) if AGAIN.contains(&code) => Verdict::Transient(code),
+            Some(code @ (500..=504 | TRANSIENT_CODE)) => Verdict::Transient(code),
             code => Verdict::Refused(code.unwrap_or(NO_CODE)),
         }
     }

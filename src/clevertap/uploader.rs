@@ -4,7 +4,7 @@
 //! verdict means for an event, nor where events come from. The events of one upload are of different users.
 
 use super::client::{Attempt, Client, Credentials};
-use super::response::{NO_CODE, Response, TRANSIENT_CODE, Verdict};
+use super::response::{NO_CODE, Repeat, Response, TRANSIENT_CODE, Verdict, repeat_after};
 use super::{Account, Record, Role, upload_body};
 use crate::aws::secret::{Secret, Secrets};
 use crate::clock;
@@ -145,17 +145,6 @@ enum State {
     /// In an earlier invocation.
     AcceptedBefore,
     Refused(u16),
-}
-
-/// Whether an upload may be sent again in the same invocation.
-#[derive(Debug, Clone, Copy)]
-enum Repeat {
-    /// It was surely not stored.
-    Yes,
-    /// It was probably not stored.
-    Once,
-    /// It may have been stored: the sender's own retry is the next attempt.
-    No,
 }
 
 /// What follows an attempt.
@@ -552,16 +541,6 @@ fn pending<'u>(open: &'u [&mut EventUpload<'_>]) -> Vec<&'u Record<'u>> {
         .filter(|tracked| tracked.is_pending())
         .map(|tracked| &tracked.record)
         .collect()
-}
-
-/// CleverTap rejects 429 and 555 before it stores anything, and usually 503; it does not document what 408,
-/// 500, 502 and 504 mean for the records.
-fn repeat_after(code: u16) -> Repeat {
-    match code {
-        429 | TRANSIENT_CODE => Repeat::Yes,
-        503 => Repeat::Once,
-        _ => Repeat::No,
-    }
 }
 
 /// A random part of the next longest delay. A new connection has nothing to wait for.

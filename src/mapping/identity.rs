@@ -80,23 +80,28 @@ pub enum Identified<'e> {
     UnfitClevertapId,
 }
 
+/// Where an event's id comes from, in the order in which they are looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IdField {
+    /// `CLEVERTAP_ID_FIELD`, at the top or one level down.
+    ClevertapId,
+    UserId,
+    AnonymousUserId,
+}
+
 /// Identifies the user by the first id present: the CleverTap ID, the user id, the anonymous id.
 #[must_use]
 pub fn identify<'e>(event: &'e Event<'_>, rules: &IdentityRules) -> Identified<'e> {
     #[cfg(test)]
     assert_ne!(event.name(), "PANICS_IN_MAPPING");
-    let mut clevertap_ids = clevertap_ids(event, &rules.clevertap_id_field);
-    let identified = if let Some(id) = clevertap_ids.find_map(clevertap_id) {
-        Identified::User(User::ObjectId(id.into()))
-    } else {
-        match user_id(event) {
-            UserId::Is(id) => Identified::User(match rules.user_id_as {
-                UserIdAs::Identity => User::Identity(id.into()),
-                UserIdAs::ObjectId => User::ObjectId(id.into()),
-            }),
-            UserId::Absent => anonymous(event, rules.anonymous_user_id_as),
-            UserId::Unfit => Identified::Nobody,
-        }
+    let identified = match first_id(event, rules) {
+        Some((IdField::ClevertapId, id)) => Identified::User(User::ObjectId(id.into())),
+        Some((IdField::UserId, id)) => Identified::User(match rules.user_id_as {
+            UserIdAs::Identity => User::Identity(id.into()),
+            UserIdAs::ObjectId => User::ObjectId(id.into()),
+        }),
+        Some((IdField::AnonymousUserId, id)) => anonymous(event, id, rules.anonymous_user_id_as),
+        None => Identified::Nobody,
     };
     match &identified {
         Identified::User(User::Identity(id) | User::ObjectId(id))
@@ -113,11 +118,22 @@ pub fn identify<'e>(event: &'e Event<'_>, rules: &IdentityRules) -> Identified<'
     }
 }
 
+/// The first id present, which decides alone. An unfit user id hides the anonymous one.
+#[must_use]
+pub fn first_id<'e>(event: &'e Event<'_>, rules: &IdentityRules) -> Option<(IdField, &'e str)> {
+    let mut clevertap_ids = clevertap_ids(event, &rules.clevertap_id_field);
+    if let Some(id) = clevertap_ids.find_map(clevertap_id) {
+        return Some((IdField::ClevertapId, id));
+    }
+    match user_id(event) {
+        UserId::Is(id) => Some((IdField::UserId, id)),
+        UserId::Absent => anonymous_id(event).map(|id| (IdField::AnonymousUserId, id)),
+        UserId::Unfit => None,
+    }
+}
+
 /// The buyer who is not signed in.
-fn anonymous<'e>(event: &'e Event<'_>, id_as: AnonymousUserIdAs) -> Identified<'e> {
-    let Some(id) = anonymous_id(event) else {
-        return Identified::Nobody;
-    };
+fn anonymous<'e>(event: &'e Event<'_>, id: &'e str, id_as: AnonymousUserIdAs) -> Identified<'e> {
     match (id_as, custom_id_prefix(event)) {
         (AnonymousUserIdAs::Ignored, _) => Identified::Anonymous,
         (AnonymousUserIdAs::Identity, _) => Identified::User(User::Identity(id.into())),

@@ -1,9 +1,11 @@
-//! The metrics of a log line, in CloudWatch's embedded metric format, so that they need no call.
+//! The metrics of a log line: what each counts, and CloudWatch's embedded metric format, which needs no call.
 //!
-//! It does not know what they measure. The format:
+//! It does not know the rest of the line. The format:
 //! <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>.
 
-use crate::outcome::Class;
+use super::{Invocation, milliseconds};
+use crate::outcome::{Class, Outcome};
+use crate::report::Report;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use std::time::Duration;
@@ -54,34 +56,59 @@ pub(super) struct Metrics<'m> {
 }
 
 impl<'m> Metrics<'m> {
-    pub fn new(function: &'m str, now: Duration) -> Self {
-        Self {
-            function,
-            now,
-            class: None,
-            values: Vec::with_capacity(8),
+    /// The metrics of an event's line: first its outcome, that of a failure also by its class.
+    pub fn of_event(report: &Report, invocation: Invocation<'m>, now: Duration) -> Self {
+        let (row, notes, upload) = (report.outcome.row(), &report.notes, report.upload);
+        let mut metrics = Self { class: row.class, ..Self::new(invocation, now) };
+        metrics.value(row.metric, 1);
+        metrics.count_if("ColdStart", invocation.is_cold);
+        if let Some(age) = report.event_age {
+            metrics.value("EventAge", age.as_secs());
         }
+        if upload.attempts > 0 {
+            metrics.value("CleverTapLatency", milliseconds(upload.duration));
+        }
+        if let Some(duration) = report.forwarded {
+            metrics.value("Forwarded", 1);
+            metrics.value("ForwardLatency", milliseconds(duration));
+        }
+        if let Some(age) = invocation.secret_age {
+            metrics.value("SecretAge", age.as_secs());
+        }
+        let lacks_user = matches!(report.outcome, Outcome::Ignored(why) if why.lacks_user());
+        metrics.count_if("AnonymousIgnored", lacks_user);
+        metrics.count_if("UnknownEvent", report.is_unknown);
+        metrics.count_if("RevenueMissing", notes.revenue_missing);
+        metrics.count_if("PlaceholderId", notes.has_placeholder);
+        metrics.count_if("UnknownEnvironment", notes.unknown_environment);
+        let is_refused =
+            upload.profile_refused.is_some() || report.outcome == Outcome::ProfileRefused;
+        metrics.count_if("ProfileRefused", is_refused);
+        metrics.count_if("ClaimsUnavailable", report.dedup_unavailable);
+        metrics
     }
 
-    pub fn count(&mut self, metric: &'static str) {
-        self.value(metric, 1);
+    pub fn of_batch(messages: u64, invocation: Invocation<'m>, now: Duration) -> Self {
+        let mut metrics = Self::new(invocation, now);
+        metrics.value("BatchSize", messages);
+        metrics.count_if("ColdStart", invocation.is_cold);
+        metrics
     }
 
-    pub fn count_if(&mut self, metric: &'static str, condition: bool) {
+    fn new(invocation: Invocation<'m>, now: Duration) -> Self {
+        let (function, values) = (invocation.function, Vec::with_capacity(8));
+        Self { function, now, class: None, values }
+    }
+
+    fn count_if(&mut self, metric: &'static str, condition: bool) {
         if condition {
-            self.count(metric);
+            self.value(metric, 1);
         }
     }
 
     /// The value is in the metric's unit.
-    pub fn value(&mut self, metric: &'static str, value: u64) {
+    fn value(&mut self, metric: &'static str, value: u64) {
         self.values.push((metric, value));
-    }
-
-    /// Counts an event's outcome, and that of a failure also by its class.
-    pub fn outcome(&mut self, metric: &'static str, class: Option<Class>) {
-        self.count(metric);
-        self.class = class;
     }
 
     fn directives(&self) -> Directives {
@@ -147,4 +174,34 @@ struct Definition {
 fn unit(metric: &str) -> &'static str {
     let found = METRICS.iter().find(|(name, _)| *name == metric);
     found.map_or("None", |(_, unit)| unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::INVOCATION;
+    use super::*;
+    use crate::clevertap::UploadFailure;
+    use crate::outcome::Failure;
+
+    #[test]
+    fn cloudwatch_reads_a_failure_with_and_without_its_class() {
+        let failure = Failure::Upload(UploadFailure::Busy(429));
+        let mut report = Report::new(Outcome::Failed(failure));
+        report.event_age = Some(Duration::from_millis(2900));
+        report.upload.attempts = 3;
+        report.upload.duration = Duration::from_millis(1200);
+        let now = Duration::from_secs(1_772_439_330);
+        assert_eq!(
+            serde_json::to_string(&Metrics::of_event(&report, INVOCATION, now)).unwrap(),
+            concat!(
+                r#"{"FunctionName":"relay","Class":"transient","Failed":1,"EventAge":2,"CleverTapLatency":1200,"#,
+                r#""_aws":{"Timestamp":1772439330000,"CloudWatchMetrics":["#,
+                r#"{"Namespace":"PurchaselyClevertap","Dimensions":[["FunctionName"]],"Metrics":["#,
+                r#"{"Name":"Failed","Unit":"Count"},{"Name":"EventAge","Unit":"Seconds"},"#,
+                r#"{"Name":"CleverTapLatency","Unit":"Milliseconds"}]},"#,
+                r#"{"Namespace":"PurchaselyClevertap","Dimensions":[["FunctionName","Class"]],"Metrics":["#,
+                r#"{"Name":"Failed","Unit":"Count"}]}]}}"#
+            )
+        );
+    }
 }

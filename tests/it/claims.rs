@@ -2,12 +2,14 @@
 //! It does not know when an event is a duplicate; the rows of `odd_answers` do.
 
 use crate::{UNDOCUMENTED, start, with_resources};
+use bytes::Bytes;
 use futures_util::future::join_all;
 use serde_json::json;
 use std::sync::Arc;
 use testkit::harness::{answered, body, event, now_seconds, relayed, unavailable};
+use testkit::hyper::Request;
+use testkit::sockets::Server;
 use testkit::sockets::resources::Resources;
-use testkit::sockets::servers::server;
 use testkit::world::Ending;
 use testkit::world::clevertap::Reply;
 use tokio::sync::Semaphore;
@@ -18,7 +20,7 @@ async fn several_invocations_of_one_process_at_once_relay_each_event_once() {
     // CleverTap says when an upload has arrived, and answers as many as it is let.
     let [uploading, answering] = [(); 2].map(|()| Arc::new(Semaphore::new(0)));
     let gates = [&uploading, &answering].map(Arc::clone);
-    let url = server(move |_, request| {
+    let server = Server::start(move |request: Request<Bytes>| {
         let [uploading, answering] = gates.clone();
         async move {
             if request.uri().path() == "/1/upload" {
@@ -28,7 +30,7 @@ async fn several_invocations_of_one_process_at_once_relay_each_event_once() {
             Ending::answer(200, "application/json", r#"{"status":"success","unprocessed":[]}"#)
         }
     });
-    let url = url.await;
+    let url = server.await.url;
     let more = [("CLEVERTAP_API_URL", &*url), ("AWS_LAMBDA_MAX_CONCURRENCY", "4")];
     let world = start(&[&resources.settings()[..], &more].concat()).await;
     let ids = ["e-1", "e-2", "e-3"];

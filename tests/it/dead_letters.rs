@@ -51,7 +51,7 @@ async fn an_event_that_can_never_be_relayed_is_stored_and_acknowledged() {
 
 #[tokio::test]
 async fn a_webhook_that_is_too_large_is_kept_unread_wherever_it_comes_from() {
-    let (url, seen) = aws_service(|_| None).await;
+    let (url, seen) = aws_service().await;
     let queue = format!("{url}/123456789012/dead.fifo");
     let settings = [("DEAD_LETTER_QUEUE_URL", &*queue), ("AWS_ENDPOINT_URL_SQS", &url)];
     let world = start(&settings).await;

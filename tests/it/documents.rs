@@ -5,6 +5,7 @@ mod tables;
 
 use crate::start;
 use crate::template::template;
+use crate::tidy::{code, files};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use testkit::sockets::resources::Resources;
 use testkit::sockets::servers::aws_service;
 use testkit::world::clevertap::Reply;
 
-const PAGES: [&str; 11] = [
+const PAGES: [&str; 13] = [
     "CONTRIBUTING.md",
     "README.md",
     "SECURITY.md",
@@ -24,8 +25,10 @@ const PAGES: [&str; 11] = [
     "docs/deploy.md",
     "docs/mapping.md",
     "docs/operations.md",
+    "docs/reference.md",
     "docs/settings.md",
     "docs/threat-model.md",
+    "docs/tools.md",
 ];
 
 fn path(file: &str) -> PathBuf {
@@ -139,6 +142,62 @@ fn the_example_of_the_parameters_is_up_to_date() {
     }
 }
 
+/// IAM's action for an operation of the AWS CLI, if it needs one.
+fn action(service: &str, operation: &str) -> Option<String> {
+    let capital = |word: &str| word[..1].to_uppercase() + &word[1..];
+    let name: String = operation.split('-').map(capital).collect();
+    match (service, operation) {
+        ("sts", _) => None,
+        ("s3api", "head-bucket") => Some("s3:ListBucket".to_owned()),
+        ("s3api", "head-object") => Some("s3:GetObject".to_owned()),
+        ("s3api", "put-public-access-block") => Some("s3:PutBucketPublicAccessBlock".to_owned()),
+        ("s3api", _) => Some(format!("s3:{name}")),
+        _ => Some(format!("{service}:{name}")),
+    }
+}
+
+/// What the AWS CLI needs for the operations in the tool's code: texts that begin with a service and an operation.
+fn actions_of_the_tool() -> BTreeSet<String> {
+    const SERVICES: &str =
+        "cloudformation cloudwatch dynamodb lambda logs s3api secretsmanager sns sqs sts";
+    let code: String = files("tools/src", "rs").iter().map(|file| code(file)).collect();
+    let code = code.replace("\", \"", " ");
+    let actions = code.split('"').filter_map(|text| {
+        let mut words = text.split(' ');
+        let service = words.next().filter(|word| SERVICES.split(' ').any(|it| it == *word))?;
+        let operation = words.next().filter(|word| word.starts_with(char::is_lowercase))?;
+        action(service, operation)
+    });
+    actions.collect()
+}
+
+#[test]
+fn the_deployers_policy_has_what_the_tool_calls_and_every_service_of_the_template() {
+    let file = "docs/deployer-policy.json";
+    let mut policy: Value = serde_json::from_str(&read(file)).expect(file);
+    let expected = json!(actions_of_the_tool());
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        policy["Statement"][0]["Action"] = expected.clone();
+        let text = serde_json::to_string_pretty(&policy).expect(file) + "\n";
+        std::fs::write(path(file), text).expect(file);
+    }
+    assert!(policy["Statement"][0]["Action"] == expected, "{file} is stale: run `make docs`");
+    let text = policy.to_string();
+    for (name, resource) in crate::template::resources() {
+        let kind = resource["Type"].as_str().expect("a type").to_lowercase();
+        let service = match kind.split("::").nth(1).expect("a service") {
+            "serverless" => "lambda",
+            service => service,
+        };
+        assert!(text.contains(&format!("\"{service}:")), "{file}: nothing for {name}");
+    }
+    assert!(
+        text.len() <= 6144,
+        "{file}: IAM takes 6,144 characters, and these are {}",
+        text.len()
+    );
+}
+
 /// The demo's output as the README shows it: some of its lines, the last profile record and the sum.
 fn demo_output(output: &str) -> String {
     let shown = ["SUBSCRIPTION_RENEWED", "TRANSACTION_PROCESSED", "TRIAL_STARTED"];
@@ -212,10 +271,10 @@ async fn the_pages_explain_every_part_of_a_log_line_and_of_a_dead_letter() {
     for name in ["reason", "clevertap_status", "adjusted", "code", "event_id", "encoding"] {
         assert!(parts.contains(name), "{name} is not in {parts:?}");
     }
-    let page = read("docs/operations.md");
+    let page = read("docs/reference.md");
     let unexplained: Vec<_> =
         parts.iter().filter(|name| !page.contains(&format!("`{name}`"))).collect();
-    assert!(unexplained.is_empty(), "docs/operations.md does not explain {unexplained:?}");
+    assert!(unexplained.is_empty(), "docs/reference.md does not explain {unexplained:?}");
 }
 
 /// In a comment below a command that sends a sample, with `"..."` for the id: `# 200  FILE  {"status":"relayed"}`.
@@ -254,7 +313,7 @@ async fn the_answers_that_the_pages_show_are_the_functions() {
 
 #[tokio::test]
 async fn the_costs_count_what_the_function_writes() {
-    let (url, seen) = aws_service(|_| None).await;
+    let (url, seen) = aws_service().await;
     let settings = [("DEDUPLICATION_TABLE", "claims"), ("AWS_ENDPOINT_URL_DYNAMODB", &*url)];
     let world = start(&settings).await;
     let warm_up = json!({ "event_name": "ACTIVATE", "event_id": "e-0", "user_id": "u" });

@@ -129,7 +129,6 @@ fn fault(text: &'static str) -> Fault {
         ("200 `<html>`", _) => Fault::Html,
         ("200 cut short", _) => Fault::CutShort,
         ("done but closed", _) => Fault::DoneThenClosed,
-        ("done but no answer", _) => Fault::DoneThenSilent,
         (_, Some(("done", but))) => Fault::DoneThenStatus(status(&but["but ".len()..])),
         (_, Some((code, name))) => {
             Fault::Error { status: status(code), code: name.trim_matches('`') }

@@ -59,7 +59,7 @@ async fn what_needs_no_upload_is_answered_as_in_direct_mode_and_not_queued() {
 
 #[tokio::test]
 async fn a_copy_is_dropped_by_sqs_and_a_replay_is_not() {
-    let (url, seen) = aws_service(|_| None).await;
+    let (url, seen) = aws_service().await;
     let queue = format!("{url}/123456789012/events.fifo");
     let settings = [QUEUE, ("EVENT_QUEUE_URL", &queue), ("AWS_ENDPOINT_URL_SQS", &url)];
     let world = start(&settings).await;

@@ -9,13 +9,14 @@ use purchasely_clevertap::clevertap::{Record, Upload};
 use purchasely_clevertap::mapping::identity::{AnonymousUserIdAs, IdentityRules};
 use purchasely_clevertap::mapping::revenue::{CHARGED, RevenueCurrency, RevenueRules};
 use purchasely_clevertap::mapping::{Mapped, Origin, Rules, map};
-use purchasely_clevertap::purchasely::catalogue::{EVENTS, FIELDS};
+use purchasely_clevertap::purchasely::catalogue::{
+    EVENTS, FIELDS, Kind, MONEY_PREFIXES, currency, kind,
+};
 use purchasely_clevertap::purchasely::{Event, Verified};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use testkit::harness::{PASSCODE, SECRET_ID, secret_value};
-use testkit::records::{Kind, kind};
 use testkit::webhook::{Front, SAMPLE_SHARED_SECRET, Webhook};
 use testkit::world::secrets_manager::SecretsManager;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -70,7 +71,8 @@ fn each_event_has_a_sample_and_together_they_have_every_documented_field_in_its_
                 Some(Kind::Integer) => value.is_i64(),
                 Some(Kind::Decimal) => value.is_number(),
                 Some(Kind::Boolean) => value.is_boolean(),
-                None => field == "attribution" || field.ends_with("_at_ms"),
+                Some(Kind::Texts) => value.as_object().unwrap().values().all(Value::is_string),
+                Some(Kind::Unspecified) | None => field.ends_with("_at_ms"),
             };
             assert!(has_its_type, "{name}: {field} is {value}");
             seen.insert(field.clone());
@@ -78,6 +80,10 @@ fn each_event_has_a_sample_and_together_they_have_every_documented_field_in_its_
     }
     let missing: Vec<_> = FIELDS.iter().filter(|(field, _)| !seen.contains(*field)).collect();
     assert!(missing.is_empty(), "{missing:?}");
+    for prefix in MONEY_PREFIXES {
+        let is_it = |name: &String| name.starts_with(prefix) && currency(name).is_some();
+        assert!(seen.iter().any(is_it), "{prefix}");
+    }
 }
 
 /// Written again by `cargo relay send events/NAME.json --envelope FRONT --at SECONDS`.

@@ -2,12 +2,14 @@
 //! It does not know how long a value is kept; the unit tests of `src/aws/secret.rs` do.
 
 use crate::{start, start_with};
+use bytes::Bytes;
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
 use testkit::harness::{
     PASSCODE, SECRET_ID, SHARED_SECRET, answered, body, relayed, secret_value, signed,
 };
-use testkit::sockets::servers::server;
+use testkit::hyper::Request;
+use testkit::sockets::Server;
 use testkit::webhook::Front;
 use testkit::world::Ending;
 use testkit::world::secrets_manager::SecretsManager;
@@ -24,7 +26,7 @@ async fn a_shared_secret_rotated_while_warm_costs_no_event() {
 #[tokio::test]
 async fn a_first_read_that_never_answers_is_raced_by_another() {
     let first: Arc<Mutex<Option<String>>> = Arc::default();
-    let url = server(move |_, request| {
+    let server = Server::start(move |request: Request<Bytes>| {
         // The SDK gives all requests of one read the same id, its repetitions included.
         let read = request.headers()["amz-sdk-invocation-id"].to_str().unwrap().to_owned();
         let is_first = *first.lock().unwrap().get_or_insert_with(|| read.clone()) == read;
@@ -36,7 +38,7 @@ async fn a_first_read_that_never_answers_is_raced_by_another() {
             Ending::answer(200, "application/x-amz-json-1.1", secret.to_string())
         }
     });
-    let world = start(&[("AWS_ENDPOINT_URL_SECRETS_MANAGER", &url.await)]).await;
+    let world = start(&[("AWS_ENDPOINT_URL_SECRETS_MANAGER", &server.await.url)]).await;
     assert_eq!(world.post(&body()).await, relayed());
 }
 

@@ -43,7 +43,7 @@ async fn a_failed_message_and_those_behind_it_are_delayed_together_in_one_call()
         (vec![slow(), slow()], &three, "1", &["e-3"], 0..=0),
     ];
     for (replies, events, received, again, seconds) in cases {
-        let (url, seen) = aws_service(|_| None).await;
+        let (url, seen) = aws_service().await;
         let queue = |name: &str| format!("{url}/123456789012/{name}.fifo");
         let settings = [
             ("EVENT_QUEUE_URL", &*queue("events")),

@@ -8,7 +8,7 @@ use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 /// The files below a folder of the repository with an ending, in order.
-fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
+pub fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
     let mut found = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)];
     while let Some(place) = found.iter().position(|path| path.is_dir()) {
         let entries = std::fs::read_dir(found.swap_remove(place)).unwrap();
@@ -26,7 +26,7 @@ fn read(file: &Path) -> String {
 }
 
 /// A file's text without comments and unit tests.
-fn code(file: &Path) -> String {
+pub fn code(file: &Path) -> String {
     if file.ends_with("tests.rs") {
         return String::new();
     }

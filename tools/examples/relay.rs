@@ -3,7 +3,7 @@
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
-use tools::{Unusable, deploy, dev, digest, doctor, explain, replay, send, simulate};
+use tools::{Unusable, deploy, dev, doctor, explain, find, replay, secret, send, simulate};
 
 /// Try, explain and check the relay from Purchasely to CleverTap.
 ///
@@ -22,9 +22,10 @@ enum Command {
     Send(send::Options),
     Explain(explain::Options),
     Replay(replay::Options),
+    Find(find::Options),
     Doctor(doctor::Options),
     Deploy(deploy::Options),
-    Digest(digest::Options),
+    Secret(secret::Options),
     Simulate(simulate::Options),
 }
 
@@ -44,9 +45,10 @@ async fn main() -> ExitCode {
         Command::Send(options) => send::run(options).await,
         Command::Explain(options) => explain::run(options),
         Command::Replay(options) => replay::run(options).await,
+        Command::Find(options) => find::run(options).await,
         Command::Doctor(options) => doctor::run(options).await,
         Command::Deploy(options) => deploy::run(options).await,
-        Command::Digest(options) => digest::run(options).await,
+        Command::Secret(options) => secret::run(options).await,
         Command::Simulate(options) => simulate::run(options).await,
     };
     result.unwrap_or_else(|Unusable(problems)| {

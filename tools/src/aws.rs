@@ -7,6 +7,8 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
+/// Where the AWS CLI finds a value that must not be among its arguments.
+pub const STANDARD_INPUT: &str = "file:///dev/stdin";
 const TIMEOUT: Duration = Duration::from_mins(10);
 /// Parts of error codes that are about the caller, not about the resource.
 #[rustfmt::skip]

@@ -10,7 +10,7 @@ use crate::{Interruption, Unusable, print};
 use check::{Checked, check};
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use serde_json::{Value, json};
-use stack::{Deployment, Failed, Order, Report};
+use stack::{Deployment, Failed, Report};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -107,16 +107,7 @@ async fn deploy(
     // Hidden unless standard error is a terminal.
     let progress = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
     progress.enable_steady_tick(stack::TICK);
-    let order = Order {
-        stack: &options.stack,
-        template,
-        parameters: &checked.values,
-        bucket: options.bucket.as_deref(),
-        role_arn: options.role_arn.as_deref(),
-        tags: &options.tags,
-        is_agreed: options.yes,
-    };
-    let mut deployment = Deployment::new(order, progress.clone());
+    let mut deployment = Deployment::new(options, template, &checked.values, progress.clone());
     let result = tokio::select! {
         result = deployment.run() => Some(result),
         () = interruption.wait() => None,

@@ -2,7 +2,7 @@
 //! It does not know what was sent before, nor whether an attempt is repeated.
 
 use crate::saved::Saved;
-use crate::{Unusable, http_client, secret};
+use crate::{Unusable, ask, http_client};
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region};
 use aws_sdk_sqs::config::retry::RetryConfig;
@@ -202,10 +202,10 @@ fn outcome(word: &str) -> Option<Outcome> {
 /// The secret to sign webhooks for this address with. The sample secret is public, so it is the default for this
 /// machine only.
 pub fn secret_for(to: Option<&Url>) -> Result<String, Unusable> {
-    match secret::from_environment() {
+    match ask::shared_secret_from_environment() {
         None if to.is_none_or(is_loopback) => Ok(SAMPLE_SHARED_SECRET.to_owned()),
         Some(secret) => Ok(secret),
-        None => secret::ask(),
+        None => ask::shared_secret(),
     }
 }
 

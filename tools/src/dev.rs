@@ -28,8 +28,8 @@ use tokio::net::TcpListener;
 /// With `--once`, send every sample webhook once instead, print what CleverTap accepted, and end. Exit code 1: at least
 /// one webhook was not relayed.
 ///
-/// The page shows why each field became what it is, what the stand-in for CleverTap got and what it answered. It can
-/// send webhooks as Purchasely does, provoke faults, and try settings. Explanations are those of the code that `cargo
+/// The page shows why each field became what it is, what the stand-ins for CleverTap and for your own backend got and
+/// what they answered. It can send webhooks as Purchasely does, provoke faults, and try settings. Explanations are those of the code that `cargo
 /// relay` was built from: start it again after a change of the mapping.
 ///
 /// The function runs under `cargo lambda watch`, which compiles it again after each change; its log goes to
@@ -40,6 +40,7 @@ use tokio::net::TcpListener;
   cargo relay dev
   cargo relay send events/TRIAL_STARTED.json --to http://localhost:9000/    # in another terminal
   cargo relay dev --delivery queue
+  cargo relay dev --backend
   cargo relay dev --once
   cargo relay dev --no-function    # prints the variables for a function that you start yourself")]
 pub struct Options {
@@ -56,6 +57,10 @@ pub struct Options {
     /// Whether the function relays a webhook before it answers, or puts it into a queue.
     #[arg(long, default_value = "direct")]
     delivery: Delivery,
+    /// Forward each webhook to a stand-in for your own backend first, as with `FORWARD_URL`; at any free
+    /// port, unless you say which. What `send` and `replay` send is not forwarded.
+    #[arg(long, value_name = "PORT", num_args = 0..=1, default_missing_value = "0", conflicts_with = "once")]
+    backend: Option<u16>,
     /// Port of the page; 0 is any free one.
     #[arg(long, value_name = "PORT", default_value_t = 9102)]
     page_port: u16,
@@ -96,7 +101,10 @@ pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
         return once::run(samples, options.delivery, options.json, interruption).await;
     }
     let (clevertap, secrets_manager) = (options.clevertap_port, options.secrets_manager_port);
-    let stand_ins = StandIns::start(clevertap, secrets_manager, options.delivery).await?;
+    let mut stand_ins = StandIns::start(clevertap, secrets_manager, options.delivery).await?;
+    if let Some(port) = options.backend {
+        stand_ins.start_backend(port).await?;
+    }
     let (page, page_url) = listen(options.page_port).await?;
     let (proxy, proxy_url) = listen(options.function_port).await?;
     let (page_port, proxy_port) = (port(&page)?, port(&proxy)?);

@@ -10,7 +10,7 @@ mod profile;
 
 pub use finding::{CHECKS, Check, Level};
 
-use crate::{Unusable, print};
+use crate::{Unusable, print, secret};
 use aws::{Aws, Operation};
 use deployed::{Deployment, Inspector};
 use finding::{Findings, Id};
@@ -29,7 +29,7 @@ use testkit::webhook::http_client_trusting;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 #[rustfmt::skip]
-const SECRET: Operation = ("secretsmanager get-secret-value --secret-id", Id::SecretUnreadable);
+const SECRET: Operation = (secret::READ, Id::SecretUnreadable);
 
 /// Check a deployment, or this machine and the settings before one.
 ///

@@ -8,7 +8,7 @@ pub(crate) mod text;
 
 use crate::saved::{Saved, read_all};
 use crate::{Unusable, print};
-use explanation::{Explanation, explain};
+use explanation::{Explanation, explain, forward};
 use purchasely_clevertap::config::{Config, ConfigError, environment};
 use schema::Schema;
 use serde::Serialize;
@@ -55,7 +55,10 @@ pub fn run(options: Options) -> Result<ExitCode, Unusable> {
         return Ok(schema(&options, &Schema::of(&config.rules)));
     }
     let webhooks = read_all(&options.files)?.into_iter();
-    let explain = |webhook: Saved| explain(webhook.source, &webhook.body, &config.rules);
+    let explain = |webhook: Saved| Explanation {
+        forward: forward(&config),
+        ..explain(webhook.source, &webhook.body, &config.rules)
+    };
     let explanations: Vec<_> = webhooks.map(explain).collect();
     print(&if options.json {
         explanations.iter().map(json).collect()

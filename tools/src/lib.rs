@@ -8,18 +8,20 @@
 //!
 //! A command adds itself in three places: here, in `Command` of `examples/relay.rs`, and in `tests/it/main.rs`.
 
+mod ask;
 mod aws;
 pub mod deploy;
 mod destination;
 pub mod dev;
-pub mod digest;
 pub mod doctor;
 pub mod explain;
+pub mod find;
 pub mod replay;
 mod saved;
-mod secret;
+pub mod secret;
 pub mod send;
 pub mod simulate;
+mod stack;
 mod stand_ins;
 pub mod svg;
 

@@ -64,6 +64,9 @@ pub struct Options {
     /// CleverTap refuses revenue records for the first 30 seconds.
     #[arg(long, requires = "short")]
     revenue_refused: bool,
+    /// A backend of the team's gets each webhook first, and there is no claims table.
+    #[arg(long, requires = "short", conflicts_with = "revenue_refused")]
+    backend: bool,
     /// Kill the environment after this poll, counted from 1.
     #[arg(long, value_name = "POLL", requires = "short")]
     kill_at: Option<u64>,
@@ -140,11 +143,19 @@ impl Options {
     /// The one world that they describe.
     fn world(&self) -> Scenario {
         match (&self.short, &self.long) {
-            (Some(mode), _) => Scenario {
-                kill_at: self.kill_at,
-                fault_at: self.fault,
-                ..Scenario::short(mode == "queue", self.revenue_refused)
-            },
+            (Some(mode), _) => {
+                let is_queue = mode == "queue";
+                let short = if self.backend {
+                    Scenario::short_with_backend(is_queue)
+                } else {
+                    Scenario::short(is_queue, self.revenue_refused)
+                };
+                Scenario {
+                    kill_at: self.kill_at,
+                    fault_at: self.fault,
+                    ..short
+                }
+            }
             (_, Some(mode)) => Scenario::long(self.seed.unwrap_or_default(), mode == "queue"),
             (None, None) => Scenario::of_seed(self.seed.unwrap_or_default()),
         }

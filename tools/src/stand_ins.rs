@@ -1,7 +1,10 @@
-//! CleverTap, Secrets Manager and SQS on this machine, and what CleverTap accepted in few words.
+//! CleverTap, Secrets Manager, SQS and the team's own backend on this machine, and what CleverTap accepted in few words.
 //! It does not know who uses them.
 
+pub mod backend;
+
 use crate::Unusable;
+use backend::Backend;
 use purchasely_clevertap::clevertap::Role;
 use serde_json::{Value, json};
 use testkit::harness::secret_value;
@@ -25,6 +28,9 @@ pub struct StandIns {
     secrets_manager: Server<SecretsManager>,
     /// Queues and a table, with [`Delivery::Queue`].
     resources: Option<Resources>,
+    pub backend: Option<Server<Backend>>,
+    /// Its address, or nothing: one in this process's environment would get webhooks that nobody bought.
+    forward_url: String,
 }
 
 /// `DELIVERY` of the function.
@@ -53,7 +59,22 @@ impl StandIns {
         let clevertap = Server::start_at(listener, url, clevertap);
         let (listener, url) = listen(secrets_manager_port).await?;
         let secrets_manager = Server::start_at(listener, url, secrets_manager);
-        Ok(Self { clevertap, delivery, secrets_manager, resources })
+        Ok(Self {
+            clevertap,
+            delivery,
+            secrets_manager,
+            resources,
+            backend: None,
+            forward_url: String::new(),
+        })
+    }
+
+    /// From here on, [`Self::variables`] make the function forward webhooks.
+    pub async fn start_backend(&mut self, port: u16) -> Result<(), Unusable> {
+        let (listener, url) = listen(port).await?;
+        self.forward_url = format!("{url}/purchasely");
+        self.backend = Some(Server::start_at(listener, url, Backend::default()));
+        Ok(())
     }
 
     /// The environment variables that make the function use them.
@@ -63,6 +84,7 @@ impl StandIns {
             ("CLEVERTAP_ACCOUNT_ID", ACCOUNT_ID),
             ("CLEVERTAP_API_URL", &self.clevertap.url),
             ("REVENUE_EVENT", REVENUE_EVENT),
+            ("FORWARD_URL", &self.forward_url),
             ("SECRET_ID", SECRET_ID),
             // The envelopes in `events/api-gateway` were signed long ago.
             ("PURCHASELY_SIGNATURE_TOLERANCE_SECONDS", "0"),

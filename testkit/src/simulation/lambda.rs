@@ -5,6 +5,7 @@
 use super::events::{DISABLED_EVENT, ids_in};
 use super::history::Invocation;
 use super::http::SimulatedHttp;
+use super::scenario::Scenario;
 use super::world::{BACKEND_URL, DEAD_LETTERS_URL, QUEUE_URL, World};
 use crate::harness::{ACCOUNT_ID, SECRET_ID};
 use crate::in_memory::Function;
@@ -171,7 +172,7 @@ impl Lambda {
         world.state().skews_ms.insert(number, skew_ms);
         world.note(format!("environment {number} starts, {skew_ms} ms off"));
         let http = SimulatedHttp::new(world, number);
-        let function = Function::start(http.clone(), &settings(is_queue, world.scenario.forwards));
+        let function = Function::start(http.clone(), &settings(is_queue, &world.scenario));
         let version = self.fleet().version;
         sleep(start).await;
         Ok(Environment { number, version, function, http, skew_ms })
@@ -242,7 +243,7 @@ fn records_left(payload: &Value) -> BTreeMap<String, String> {
     left.into_iter().filter_map(|(id, named)| Some((id, named?))).collect()
 }
 
-fn settings(is_queue: bool, forwards: bool) -> [(&'static str, &'static str); 11] {
+fn settings(is_queue: bool, scenario: &Scenario) -> [(&'static str, &'static str); 11] {
     [
         ("CLEVERTAP_REGION", "in1"),
         ("CLEVERTAP_ACCOUNT_ID", ACCOUNT_ID),
@@ -250,10 +251,10 @@ fn settings(is_queue: bool, forwards: bool) -> [(&'static str, &'static str); 11
         ("REVENUE_EVENT", "Charged"),
         ("EVENTS_DISABLED", DISABLED_EVENT),
         ("SANDBOX_EVENTS", "drop"),
-        ("DEDUPLICATION_TABLE", "claims"),
+        ("DEDUPLICATION_TABLE", if scenario.has_table { "claims" } else { "" }),
         ("EVENT_QUEUE_URL", QUEUE_URL),
         ("DEAD_LETTER_QUEUE_URL", DEAD_LETTERS_URL),
         ("DELIVERY", if is_queue { "queue" } else { "direct" }),
-        ("FORWARD_URL", if forwards { BACKEND_URL } else { "" }),
+        ("FORWARD_URL", if scenario.forwards { BACKEND_URL } else { "" }),
     ]
 }

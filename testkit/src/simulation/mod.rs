@@ -44,7 +44,8 @@ pub fn run(scenario: &Scenario) -> Run {
     })
 }
 
-/// Every short run: a kill after each poll, each fault of each request, and some of the faults beside a kill.
+/// Every short run: a kill after each poll, each fault of each request, and some of the faults beside a kill; with a
+/// backend and without a claims table, each fault of each request to the backend.
 pub fn short_runs() -> Vec<Scenario> {
     // A lost answer, a refused connection, and the longest delay of an answer.
     const BESIDE_A_KILL: [usize; 3] = [0, 1, 6];
@@ -66,6 +67,14 @@ pub fn short_runs() -> Vec<Scenario> {
                 }
                 scenarios.push(faulty);
             }
+        }
+    }
+    for short in [false, true].map(Scenario::short_with_backend) {
+        let requests = run(&short).requests;
+        let to_backend = requests.iter().enumerate().filter(|(_, to)| **to == Service::Backend);
+        for (request, backend) in to_backend {
+            let faulty = |fault| Scenario { fault_at: Some((request, fault)), ..short.clone() };
+            scenarios.extend((0..backend.faults().len()).map(faulty));
         }
     }
     scenarios

@@ -32,6 +32,8 @@ pub struct Scenario {
     pub is_queue: bool,
     /// Whether a backend of the team's gets each webhook first.
     pub forwards: bool,
+    /// Whether events are claimed.
+    pub has_table: bool,
     /// How long there are faults; then everything works.
     pub storm: Duration,
     /// The share of exchanges with a fault.
@@ -77,6 +79,7 @@ impl Scenario {
             revenue_refused: Duration::ZERO,
             replays: rng.usize(0..4),
             forwards: rng.u8(..4) == 0,
+            has_table: true,
             kill_at: None,
             fault_at: None,
         }
@@ -119,6 +122,15 @@ impl Scenario {
         }
     }
 
+    /// The same with a backend, and without a claims table: what the backend does must not double an event.
+    pub fn short_with_backend(is_queue: bool) -> Self {
+        Self {
+            forwards: true,
+            has_table: false,
+            ..Self::short(is_queue, false)
+        }
+    }
+
     /// The mode in which it begins.
     pub fn mode(&self) -> &'static str {
         if self.is_queue { "queue" } else { "direct" }
@@ -134,9 +146,10 @@ impl Scenario {
         };
         let is_refused = !self.revenue_refused.is_zero();
         let revenue = if is_refused { " --revenue-refused" } else { "" };
+        let backend = if self.has_table { "" } else { " --backend" };
         let kill = self.kill_at.map(|poll| format!(" --kill-at {poll}"));
         let fault = self.fault_at.map(|(at, number)| format!(" --fault {at}:{number}"));
         let (kill, fault) = (kill.unwrap_or_default(), fault.unwrap_or_default());
-        format!("cargo relay simulate --trace {set_up}{revenue}{kill}{fault}")
+        format!("cargo relay simulate --trace {set_up}{backend}{revenue}{kill}{fault}")
     }
 }

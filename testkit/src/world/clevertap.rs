@@ -64,8 +64,6 @@ pub enum Reply {
     CutShort,
     /// The connection closes before an answer; nothing is accepted.
     CloseBeforeAnswer,
-    /// By the rules, but the connection closes before the answer.
-    AcceptThenClose,
     /// The connection is reset before an answer; nothing is accepted.
     ResetBeforeAnswer,
     /// By the rules, except that the record with this number, counted from 1, is refused with this code.
@@ -352,10 +350,6 @@ async fn answer_by(reply: Reply, judge: impl FnOnce(Option<(usize, u16)>) -> End
         }
         Reply::CutShort => json_answer(200, &rules::answer(1, &[])).cut_short(),
         Reply::CloseBeforeAnswer => Ending::Close,
-        Reply::AcceptThenClose => {
-            judge(None);
-            Ending::Close
-        }
         Reply::ResetBeforeAnswer => Ending::Reset,
         Reply::RefuseRecord { number, code } => judge(Some((number, code))),
         Reply::FailWithoutReasons => json_answer(200, &rules::answer(0, &[])),

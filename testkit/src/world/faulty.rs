@@ -10,7 +10,7 @@ use std::future::pending;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex};
 
-/// How a request fails. In the last five cases the service has done what it was called for.
+/// How a request fails. In the last three cases the service has done what it was called for.
 #[derive(Clone, Debug)]
 pub enum Fault {
     /// An error of the service.
@@ -25,7 +25,6 @@ pub enum Fault {
     Html,
     DoneThenStatus(u16),
     DoneThenClosed,
-    DoneThenSilent,
     /// The service's own answer without its last byte.
     CutShort,
 }
@@ -94,7 +93,6 @@ impl<S: Service> Service for Faulty<S> {
         match fault {
             Some(Fault::DoneThenStatus(status)) => error(status, "InternalServerError"),
             Some(Fault::DoneThenClosed) => Ending::Close,
-            Some(Fault::DoneThenSilent) => pending().await,
             Some(Fault::CutShort) => ending.cut_short(),
             _ => ending,
         }

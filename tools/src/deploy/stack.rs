@@ -1,5 +1,6 @@
 //! Carries out one deployment with the AWS CLI. It does not know what the parameters mean.
 
+use super::Options;
 use super::changes::{self, Change};
 use super::template::Template;
 use crate::aws;
@@ -28,21 +29,11 @@ pub struct Failed {
     pub text: String,
 }
 
-/// What a deployment is made of.
-pub struct Order<'o> {
-    pub stack: &'o str,
-    pub template: &'o Template,
-    pub parameters: &'o BTreeMap<String, String>,
-    pub bucket: Option<&'o str>,
-    pub role_arn: Option<&'o str>,
-    pub tags: &'o [(String, String)],
-    /// Whether what replaces and deletes is agreed to.
-    pub is_agreed: bool,
-}
-
 /// One deployment on its way.
-pub struct Deployment<'o> {
-    order: Order<'o>,
+pub struct Deployment<'d> {
+    options: &'d Options,
+    template: &'d Template,
+    parameters: &'d BTreeMap<String, String>,
     progress: ProgressBar,
     account: String,
     region: String,
@@ -62,10 +53,17 @@ pub struct Report {
     pub to_do: Vec<String>,
 }
 
-impl<'o> Deployment<'o> {
-    pub fn new(order: Order<'o>, progress: ProgressBar) -> Self {
+impl<'d> Deployment<'d> {
+    pub fn new(
+        options: &'d Options,
+        template: &'d Template,
+        parameters: &'d BTreeMap<String, String>,
+        progress: ProgressBar,
+    ) -> Self {
         Self {
-            order,
+            options,
+            template,
+            parameters,
             progress,
             account: String::new(),
             region: String::new(),
@@ -77,7 +75,7 @@ impl<'o> Deployment<'o> {
     }
 
     pub async fn run(&mut self) -> Result<Report, Failed> {
-        let stack = self.order.stack;
+        let stack = &self.options.stack;
         let zip = self.zip()?;
         self.identify().await?;
         self.say(&format!("stack {stack}, account {}, region {}", self.account, self.region));
@@ -88,7 +86,7 @@ impl<'o> Deployment<'o> {
         let change_set = self.created(&name).await?;
         let is_changed = change_set["Status"] != "FAILED";
         if is_changed {
-            self.changes = changes::read(&change_set, self.order.template);
+            self.changes = changes::read(&change_set, self.template);
             self.agree().await?;
             self.execute(&name).await?;
         } else {
@@ -106,7 +104,7 @@ impl<'o> Deployment<'o> {
         let Some((name, is_new)) = self.waiting.take() else {
             return;
         };
-        let stack = self.order.stack;
+        let stack = &self.options.stack;
         let _ = ask(
             "cloudformation delete-change-set",
             &["--change-set-name", &name, "--stack-name", stack],
@@ -132,7 +130,7 @@ impl<'o> Deployment<'o> {
 
     /// The function's zip, which the template names, and its content.
     fn zip(&self) -> Result<(String, Vec<u8>), Failed> {
-        let template = self.order.template;
+        let template = self.template;
         let code = template
             .function()
             .map(|function| text(&function["CodeUri"]))
@@ -186,7 +184,7 @@ impl<'o> Deployment<'o> {
     /// The stack as CloudFormation describes it, if there is one.
     async fn describe(&self) -> Result<Option<Value>, Failed> {
         let operation = "cloudformation describe-stacks";
-        match ask(operation, &["--stack-name", self.order.stack]).await {
+        match ask(operation, &["--stack-name", &self.options.stack]).await {
             Ok(mut answer) => Ok(Some(answer["Stacks"][0].take())),
             Err(failure) if failure.message.contains("does not exist") => Ok(None),
             Err(failure) => Err(unusable(failure.explain(operation))),
@@ -199,13 +197,13 @@ impl<'o> Deployment<'o> {
             return Ok(true);
         };
         let status = text(&found["StackStatus"]);
-        let (is_ready, meaning) = changes::state(status, self.order.stack);
+        let (is_ready, meaning) = changes::state(status, &self.options.stack);
         if !is_ready {
             return Err(refused(meaning));
         }
         let is_new = status == "REVIEW_IN_PROGRESS";
         if !is_new && output(&found, "SecretArn").is_empty() {
-            let stack = self.order.stack;
+            let stack = &self.options.stack;
             return Err(unusable(format!(
                 "the stack {stack} is not of this project; choose another name with --stack"
             )));
@@ -215,7 +213,7 @@ impl<'o> Deployment<'o> {
 
     async fn bucket(&self) -> Result<String, Failed> {
         let made = format!("purchasely-clevertap-{}-{}", self.account, self.region);
-        let bucket = self.order.bucket.unwrap_or(&made).to_owned();
+        let bucket = self.options.bucket.clone().unwrap_or(made);
         let head = ["--bucket", &bucket, "--expected-bucket-owner", &self.account];
         let Err(failure) = ask("s3api head-bucket", &head).await else {
             return Ok(bucket);
@@ -230,7 +228,7 @@ impl<'o> Deployment<'o> {
                 failure.message
             )));
         }
-        if self.order.bucket.is_some() {
+        if self.options.bucket.is_some() {
             return Err(unusable(format!(
                 "there is no bucket {bucket}; without --bucket, one is created"
             )));
@@ -267,18 +265,15 @@ impl<'o> Deployment<'o> {
         self.say(&format!("uploading the function and the template to the bucket {bucket}"));
         let zip = self.put(bucket, "zip", zip).await?;
         let written = format!("CodeUri: {code}\n");
-        let template = self
-            .order
-            .template
-            .text
-            .replace(&written, &format!("CodeUri: s3://{bucket}/{zip}\n"));
+        let template =
+            self.template.text.replace(&written, &format!("CodeUri: s3://{bucket}/{zip}\n"));
         self.put(bucket, "template", template.as_bytes()).await
     }
 
     async fn put(&self, bucket: &str, kind: &str, content: &[u8]) -> Result<String, Failed> {
         let digest = Sha256::digest(content);
         let digest: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-        let key = format!("{}/{digest}.{kind}", self.order.stack);
+        let key = format!("{}/{digest}.{kind}", &self.options.stack);
         let file = file(content)?;
         let path = file.path().to_string_lossy();
         call(
@@ -311,15 +306,15 @@ impl<'o> Deployment<'o> {
                 .collect()
         };
         let parameters =
-            pairs(self.order.parameters.iter().collect(), ["ParameterKey", "ParameterValue"]);
-        let tags = self.order.tags.iter().map(|(name, value)| (name, value)).collect();
+            pairs(self.parameters.iter().collect(), ["ParameterKey", "ParameterValue"]);
+        let tags = self.options.tags.iter().map(|(name, value)| (name, value)).collect();
         let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let name = format!("relay-deploy-{seconds}-{}", std::process::id());
         let service = std::env::var("AWS_ENDPOINT_URL").ok();
         let service =
             service.unwrap_or_else(|| format!("https://s3.{}.{}", self.region, self.suffix));
         let mut request = json!({
-            "StackName": self.order.stack,
+            "StackName": &self.options.stack,
             "ChangeSetName": name,
             "ChangeSetType": if is_new { "CREATE" } else { "UPDATE" },
             "TemplateURL": format!("{service}/{bucket}/{template}"),
@@ -327,10 +322,10 @@ impl<'o> Deployment<'o> {
             "Capabilities": ["CAPABILITY_IAM"],
         });
         // Without any, the stack keeps those that it has.
-        if !self.order.tags.is_empty() {
+        if !self.options.tags.is_empty() {
             request["Tags"] = json!(pairs(tags, ["Key", "Value"]));
         }
-        if let Some(role) = self.order.role_arn {
+        if let Some(role) = &self.options.role_arn {
             request["RoleARN"] = json!(role);
         }
         self.waiting = Some((name.clone(), is_new));
@@ -348,7 +343,7 @@ impl<'o> Deployment<'o> {
 
     async fn created(&self, name: &str) -> Result<Value, Failed> {
         self.say("waiting for the change set");
-        let stack = self.order.stack;
+        let stack = &self.options.stack;
         let mut pause = Pause::default();
         loop {
             let found = call(
@@ -367,8 +362,8 @@ impl<'o> Deployment<'o> {
     async fn agree(&self) -> Result<(), Failed> {
         let shown: String = self.changes.iter().map(|change| format!("{change}\n")).collect();
         self.progress
-            .suspend(|| eprint!("Changes of the stack {}:\n{shown}", self.order.stack));
-        if self.order.is_agreed || !self.changes.iter().any(Change::is_grave) {
+            .suspend(|| eprint!("Changes of the stack {}:\n{shown}", &self.options.stack));
+        if self.options.yes || !self.changes.iter().any(Change::is_grave) {
             return Ok(());
         }
         if !(std::io::stdin().is_terminal() && Term::stderr().is_term()) {
@@ -390,7 +385,7 @@ impl<'o> Deployment<'o> {
 
     /// The stack's events since the one with this id, newest first.
     async fn events(&self, count: &str, since: &str) -> Result<Vec<Value>, Failed> {
-        let stack = self.order.stack;
+        let stack = &self.options.stack;
         let mut found = call(
             "cloudformation describe-stack-events",
             &["--stack-name", stack, "--max-items", count],
@@ -405,7 +400,7 @@ impl<'o> Deployment<'o> {
     }
 
     async fn execute(&mut self, change_set: &str) -> Result<(), Failed> {
-        let stack = self.order.stack;
+        let stack = &self.options.stack;
         let before = self.events("1", "").await?;
         let before = before
             .first()
@@ -423,7 +418,7 @@ impl<'o> Deployment<'o> {
             let events = self.events(EVENTS, &before).await?;
             let is_stack = |event: &&Value| {
                 event["ResourceType"] == "AWS::CloudFormation::Stack"
-                    && event["LogicalResourceId"] == stack
+                    && event["LogicalResourceId"] == *stack
             };
             let status = events
                 .iter()
@@ -453,9 +448,9 @@ impl<'o> Deployment<'o> {
     }
 
     async fn report(&self, is_changed: bool) -> Result<Report, Failed> {
-        let stack = self.order.stack;
+        let stack = &self.options.stack;
         let found = self.describe().await?.unwrap_or_default();
-        let parameter = |name: &str| self.order.parameters.get(name).map_or("", String::as_str);
+        let parameter = |name: &str| self.parameters.get(name).map_or("", String::as_str);
         let mut to_do = Vec::new();
         let arn = output(&found, "SecretArn");
         let secret = ask("secretsmanager get-secret-value", &["--secret-id", arn]).await;
@@ -491,7 +486,7 @@ impl<'o> Deployment<'o> {
 
     /// Who has not yet agreed to receive alarms.
     async fn unconfirmed(&self) -> Vec<String> {
-        let resources = ["--stack-name", self.order.stack];
+        let resources = ["--stack-name", &self.options.stack];
         let found = ask("cloudformation describe-stack-resources", &resources)
             .await
             .unwrap_or_default();

@@ -3,6 +3,7 @@
 use super::live::Live;
 use super::purchasely::{self, fresh};
 use super::users::User;
+use crate::stand_ins::backend::Fault as BackendFault;
 use axum::extract::{Path, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::sse::{Event, KeepAlive, Sse};
@@ -37,6 +38,14 @@ const FAULTS: [(&str, &str, Reply); 8] = [
     ("unclear", "200 with fail and no reasons", Reply::FailWithoutReasons),
     ("close", "The connection closes before the answer", Reply::CloseBeforeAnswer),
     ("silent", "No answer at all", Reply::Silent),
+];
+/// How the backend fails.
+const BACKEND_FAULTS: [(&str, &str, BackendFault); 5] = [
+    ("backend_500", "500 Internal Server Error", BackendFault::Status(500)),
+    ("backend_409", "409, it knows the event already", BackendFault::Status(409)),
+    ("backend_302", "302, a redirect", BackendFault::Status(302)),
+    ("backend_close", "The connection closes before the answer", BackendFault::Close),
+    ("backend_silent", "No answer at all", BackendFault::Silent),
 ];
 const SPEEDS: [u32; 3] = [1, 60, 3600];
 const MAX_TIMES: usize = 1000;
@@ -112,11 +121,15 @@ async fn page() -> Response {
 }
 
 async fn state(State(Context { live, samples, .. }): State<Context>) -> Response {
-    let faults = FAULTS.iter().map(|(id, label, _)| json!({ "id": id, "label": label }));
+    let fault = |id: &str, label: &str, of: &str| json!({ "id": id, "label": label, "of": of });
+    let backend = live.stand_ins.backend.as_ref().map(|_| BACKEND_FAULTS).into_iter().flatten();
+    let faults = FAULTS.iter().map(|(id, label, _)| fault(id, label, "CleverTap"));
+    let faults = faults.chain(backend.map(|(id, label, _)| fault(id, label, "Your backend")));
     Json(json!({
         "function_url": live.public_url,
         "delivery": live.stand_ins.delivery,
         "speed": live.purchasely.speed(),
+        "has_backend": live.stand_ins.backend.is_some(),
         "is_function_ready": *live.is_ready.borrow(),
         "samples": &*samples,
         "faults": faults.collect::<Vec<_>>(),
@@ -178,20 +191,27 @@ async fn fault(State(Context { live, .. }): State<Context>, body: Bytes) -> Answ
         times: usize,
     }
     let Fault { id, times } = parse(&body)?;
-    let clevertap = &live.stand_ins.clevertap;
-    let Some(id) = id else {
-        clevertap.set_script([], Reply::Normal);
-        return Ok(Json(json!({})).into_response());
-    };
-    let found = FAULTS.iter().find(|(known, ..)| *known == id);
-    let (.., reply) =
-        found.ok_or_else(|| bad(format!("no fault `{id}`; /api/state lists them")))?;
-    match times {
-        0 => clevertap.set_script([], reply.clone()),
-        1..=MAX_TIMES => {
+    if times > MAX_TIMES {
+        return Err(bad(format!("times is over {MAX_TIMES}; 0 is until cleared")));
+    }
+    let (clevertap, backend) = (&live.stand_ins.clevertap, live.stand_ins.backend.as_deref());
+    let of_clevertap = FAULTS.iter().find(|(known, ..)| Some(*known) == id.as_deref());
+    let of_backend = BACKEND_FAULTS.iter().find(|(known, ..)| Some(*known) == id.as_deref());
+    match (of_clevertap, of_backend.zip(backend)) {
+        (Some((.., reply)), _) if times == 0 => clevertap.set_script([], reply.clone()),
+        (Some((.., reply)), _) => {
             clevertap.set_script(std::iter::repeat_n(reply.clone(), times), Reply::Normal);
         }
-        _ => return Err(bad(format!("times is over {MAX_TIMES}; 0 is until cleared"))),
+        (None, Some(((.., fault), backend))) => backend.fail(Some(*fault), times),
+        (None, None) if id.is_some() => {
+            return Err(bad(format!("no fault {id:?}; /api/state lists them")));
+        }
+        (None, None) => {
+            clevertap.set_script([], Reply::Normal);
+            if let Some(backend) = backend {
+                backend.fail(None, 0);
+            }
+        }
     }
     Ok(Json(json!({})).into_response())
 }

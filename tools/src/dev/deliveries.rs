@@ -1,4 +1,5 @@
-//! The life of each webhook on this machine: its attempts, the uploads that hold its event, and where it stands.
+//! The life of each webhook on this machine: its attempts, how it was forwarded, the uploads that hold its event, and
+//! where it stands.
 //! Pure: it does not know how webhooks arrive, nor how an upload was made.
 
 use crate::stand_ins;
@@ -12,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
 /// The oldest deliveries are forgotten beyond so many.
 const MAX_DELIVERIES: usize = 1000;
-/// Attempts, and uploads, of one delivery that are kept.
+/// Attempts, forwards and uploads of one delivery that are kept.
 const MAX_KEPT: usize = 50;
 
 /// One line of the list.
@@ -54,6 +55,7 @@ pub struct Delivery {
     #[serde(serialize_with = "text")]
     body: Bytes,
     attempts_made: VecDeque<Attempt>,
+    forwards_made: VecDeque<Forward>,
     uploads_made: VecDeque<Upload>,
     /// The records of an event that no upload names by its id.
     #[serde(skip)]
@@ -80,6 +82,14 @@ struct Attempt {
     answer: String,
     /// As long as there is none, the attempt is in progress.
     latency_ms: Option<u64>,
+}
+
+/// One request to the team's own backend.
+#[derive(Serialize)]
+pub struct Forward {
+    pub at_ms: u64,
+    pub status: Option<u16>,
+    pub answer: String,
 }
 
 /// One upload to CleverTap.
@@ -200,6 +210,15 @@ impl Deliveries {
     /// Purchasely does not send it again.
     pub fn give_up(&mut self, id: u64) {
         self.change(id, |delivery| delivery.is_retried = false);
+    }
+
+    /// Notes what the backend was sent, with the latest delivery of that body that has no answer yet.
+    pub fn forward(&mut self, body: &Bytes, forward: Forward) {
+        let mut latest = self.by_id.iter().rev();
+        let is_its = |delivery: &Delivery| delivery.is_in_progress() && delivery.body == *body;
+        if let Some(id) = latest.find(|(_, delivery)| is_its(delivery)).map(|(id, _)| *id) {
+            self.change(id, |delivery| push(&mut delivery.forwards_made, forward));
+        }
     }
 
     /// Notes an upload, or its answer, with the events that it holds.

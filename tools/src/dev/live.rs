@@ -1,7 +1,7 @@
 //! What the page shows, as it changes: deliveries and users. It passes webhooks to the function and notes what
-//! CleverTap got. It does not know who sends a webhook, nor what the page looks like.
+//! the stand-ins got. It does not know who sends a webhook, nor what the page looks like.
 
-use super::deliveries::{Deliveries, Delivery, Upload};
+use super::deliveries::{Deliveries, Delivery, Forward, Upload};
 use super::purchasely::Purchasely;
 use super::settings::Settings;
 use super::users::Users;
@@ -163,6 +163,13 @@ impl Live {
             Err(problem) => (None, problem.clone()),
         };
         // What the answer is based on is shown first.
+        if let Some(backend) = &self.stand_ins.backend {
+            for received in backend.take_received() {
+                let (at_ms, status) = (unix_ms(received.at), received.status);
+                let forward = Forward { at_ms, status, answer: received.answer };
+                self.deliveries(|deliveries| deliveries.forward(&received.webhook, forward));
+            }
+        }
         self.note_clevertap();
         self.deliveries(|deliveries| deliveries.end(id, number, status, text, now_ms()));
         answer

@@ -4,6 +4,8 @@
 use super::aws::{Aws, Operation};
 use super::finding::{Findings, Id};
 use super::local::Variables;
+use crate::find;
+use crate::stack::{self, pairs};
 use purchasely_clevertap::aws::claims::{EXPIRES_AT, KEY};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -13,16 +15,16 @@ use tokio::time::Instant;
 /// Every operation of AWS that the doctor runs; all of them only read.
 #[rustfmt::skip]
 mod operation {
-    use super::{Id, Operation};
+    use super::{Id, Operation, find, stack};
 
     pub const CALLER: Operation = ("sts get-caller-identity --query", Id::AwsAccessFailed);
-    pub const STACK: Operation = ("cloudformation describe-stacks --stack-name", Id::StackMissing);
+    pub const STACK: Operation = (stack::DESCRIBE, Id::StackMissing);
     pub const DETECT_DRIFT: Operation = ("cloudformation detect-stack-drift --stack-name", Id::DriftUnknown);
     pub const DRIFT_STATUS: Operation = ("cloudformation describe-stack-drift-detection-status --stack-drift-detection-id", Id::DriftUnknown);
     pub const DRIFTS: Operation = ("cloudformation describe-stack-resource-drifts --stack-resource-drift-status-filters MODIFIED DELETED --stack-name", Id::DriftUnknown);
     pub const ALARMS: Operation = ("cloudwatch describe-alarms --alarm-name-prefix", Id::AlarmsMissing);
     pub const SUBSCRIPTIONS: Operation = ("sns list-subscriptions-by-topic --topic-arn", Id::AlarmTopicUnconfirmed);
-    pub const FUNCTION: Operation = ("lambda get-function-configuration --function-name", Id::FunctionMissing);
+    pub const FUNCTION: Operation = (find::FUNCTION, Id::FunctionMissing);
     pub const FUNCTION_URL: Operation = ("lambda get-function-url-config --function-name", Id::WebhookUnknown);
     pub const EVENT_SOURCES: Operation = ("lambda list-event-source-mappings --function-name", Id::EventSourceMissing);
     pub const QUEUE: Operation = ("sqs get-queue-attributes --attribute-names All --queue-url", Id::QueueMissing);
@@ -298,7 +300,8 @@ impl Inspector<'_> {
 
     /// A finding for each need that is not met, or `ok`.
     fn compare(&mut self, ok: Id, name: &str, actual: &Value, needs: &[Need]) {
-        let mut met = Vec::new();
+        let mut facts = Vec::new();
+        let mut is_ok = true;
         for (pointer, rule, id) in needs {
             let value = actual.pointer(pointer).unwrap_or(&Value::Null);
             let value = value.as_u64().map_or_else(|| text(value), |number| number.to_string());
@@ -312,15 +315,20 @@ impl Inspector<'_> {
             };
             let field = pointer.trim_start_matches('/');
             if is_met {
-                met.push(format!("{field} {value}"));
+                let fact = format!("{field} {value}");
+                // Two rules may be about one field, and another must be absent.
+                if !value.is_empty() && !facts.contains(&fact) {
+                    facts.push(fact);
+                }
             } else {
+                is_ok = false;
                 let reason = text(&actual[format!("{field}Reason")]);
                 let what = format!("{field} is `{value}`{wanted}");
                 self.add(*id, name, &[&what, &reason]);
             }
         }
-        if met.len() == needs.len() {
-            self.add(ok, name, &[&met.join(", ")]);
+        if is_ok {
+            self.add(ok, name, &[&facts.join(", ")]);
         }
     }
 
@@ -343,15 +351,6 @@ fn list(value: &Value) -> &[Value] {
 
 fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
-}
-
-/// The values of a stack's parameters or outputs by their keys.
-fn pairs(values: &Value, kind: &str) -> Variables {
-    let field = |value: &Value, part| text(&value[format!("{kind}{part}")]);
-    list(values)
-        .iter()
-        .map(|value| (field(value, "Key"), field(value, "Value")))
-        .collect()
 }
 
 /// The texts at a JSON pointer within each element of a list.

@@ -2,10 +2,13 @@
 //! It does not decide anything itself, and does not know how an explanation is printed.
 
 use super::fields::{self, Field};
+use purchasely_clevertap::clevertap::upload_body;
 use purchasely_clevertap::clevertap::{Content, Record, Role, Upload, User, Value};
-use purchasely_clevertap::clevertap::{limits, upload_body};
+use purchasely_clevertap::config::Config;
 use purchasely_clevertap::json;
-use purchasely_clevertap::mapping::identity::{Identified, IdentityRules, UserIdAs, identify};
+use purchasely_clevertap::mapping::identity::{
+    IdField, Identified, IdentityRules, UserIdAs, first_id, identify,
+};
 use purchasely_clevertap::mapping::profile::{
     self, ACTIVE_PLANS, Effect, HAS_ACTIVE_SUBSCRIPTION, Plans, Written,
 };
@@ -27,6 +30,8 @@ pub struct Explanation {
     pub name: Option<String>,
     /// The CleverTap account of the upload.
     pub account: Option<&'static str>,
+    /// The host of the team's own backend.
+    pub forward: Option<Choice>,
     /// The event's name in CleverTap.
     pub event: Option<Choice>,
     pub identity: Option<Choice>,
@@ -56,6 +61,14 @@ impl Explanation {
     pub fn is_settled(&self) -> bool {
         matches!(self.outcome, "sent" | "ignored")
     }
+}
+
+/// Where a webhook goes first, which does not depend on the webhook.
+pub fn forward(config: &Config) -> Option<Choice> {
+    let why = "every webhook goes there first, and only a 2xx lets the rest happen (FORWARD_URL)";
+    config
+        .forward_host()
+        .map(|host| Choice { sent: Some(host), why: why.to_owned() })
 }
 
 pub fn explain(file: String, body: &[u8], rules: &Rules) -> Explanation {
@@ -94,6 +107,7 @@ pub fn explain(file: String, body: &[u8], rules: &Rules) -> Explanation {
         why,
         name: Some(event.name().to_owned()),
         account,
+        forward: None,
         event: Some(event_name(&event, rules, &records)),
         identity: Some(identity(&event, &rules.identity)),
         profile: Some(profile(&event, rules, &records)),
@@ -163,52 +177,31 @@ fn event_name(event: &Event<'_>, rules: &Rules, records: &[Record<'_>]) -> Choic
 }
 
 fn identity(event: &Event<'_>, rules: &IdentityRules) -> Choice {
-    let id_field = rules.clevertap_id_field.as_str();
-    let clevertap_id = "the CleverTap ID comes before every other id (CLEVERTAP_ID_FIELD)";
-    let user_id = match rules.user_id_as {
-        UserIdAs::Identity => "there is no CleverTap ID, and USER_ID_AS=identity",
-        UserIdAs::ObjectId => "there is no CleverTap ID, and USER_ID_AS=object_id",
-    };
-    let anonymous = "there is neither a CleverTap ID nor a user_id; see ANONYMOUS_USER_ID_AS";
-    let at_top = |field: &str, why| Some((field.to_owned(), event.fields().get(field)?, why));
-    let nested = event.fields().iter().filter_map(|(object, value)| {
-        let id = value.get(id_field)?;
-        Some((format!("{object}.{id_field}"), id, clevertap_id))
-    });
-    // In the order in which `identify` looks.
-    let candidates = at_top(id_field, clevertap_id).into_iter().chain(nested);
-    let candidates = candidates
-        .chain(at_top("user_id", user_id))
-        .chain(at_top("anonymous_user_id", anonymous));
-    let mut candidates = candidates.map(|(field, value, why)| {
-        let id = match value {
-            json::Value::Number(number) => digits(number).to_owned(),
-            other => other.as_text().unwrap_or_default().to_owned(),
+    let Some((field, id)) = first_id(event, rules) else {
+        return Choice {
+            sent: None,
+            why: Unmappable::NoIdentity.to_string(),
         };
-        let why = format!("{field} `{id}`: {why}");
-        (id, why)
-    });
-    let identified = identify(event, rules);
-    let found = match &identified {
-        Identified::User(User::Identity(taken) | User::ObjectId(taken)) => {
-            candidates.find(|(id, _)| id == taken)
-        }
-        Identified::TooLong => candidates.find(|(id, _)| !limits::is_valid_identity(id)),
-        // An anonymous id gets its prefix only when it is sent.
-        Identified::UnfitClevertapId => candidates.reduce(|found, next| {
-            if limits::is_valid_object_id(&found.0) {
-                next
-            } else {
-                found
-            }
-        }),
-        Identified::Device(_) | Identified::Anonymous | Identified::UnknownDevice => {
-            candidates.last()
-        }
-        Identified::Nobody => None,
     };
-    let why = found.map_or_else(|| Unmappable::NoIdentity.to_string(), |(_, why)| why);
-    let (sent, why) = match identified {
+    let (field, why) = match field {
+        IdField::ClevertapId => (
+            clevertap_id_path(event, &rules.clevertap_id_field, id),
+            "the CleverTap ID comes before every other id (CLEVERTAP_ID_FIELD)",
+        ),
+        IdField::UserId => (
+            "user_id".to_owned(),
+            match rules.user_id_as {
+                UserIdAs::Identity => "there is no CleverTap ID, and USER_ID_AS=identity",
+                UserIdAs::ObjectId => "there is no CleverTap ID, and USER_ID_AS=object_id",
+            },
+        ),
+        IdField::AnonymousUserId => (
+            "anonymous_user_id".to_owned(),
+            "there is neither a CleverTap ID nor a user_id; see ANONYMOUS_USER_ID_AS",
+        ),
+    };
+    let why = format!("{field} `{id}`: {why}");
+    let (sent, why) = match identify(event, rules) {
         Identified::User(User::Identity(id)) => (Some(format!("identity {id}")), why),
         Identified::User(User::ObjectId(id)) | Identified::Device(id) => {
             (Some(format!("objectId {id}")), why)
@@ -218,6 +211,20 @@ fn identity(event: &Event<'_>, rules: &IdentityRules) -> Choice {
         Identified::Anonymous | Identified::UnknownDevice | Identified::Nobody => (None, why),
     };
     Choice { sent, why }
+}
+
+/// The field that is this CleverTap ID, after the object that contains it.
+fn clevertap_id_path(event: &Event<'_>, field: &str, id: &str) -> String {
+    let is_it = |value: &json::Value<'_>| match value {
+        json::Value::Number(number) => digits(number) == id,
+        other => other.as_text() == Some(id),
+    };
+    let mut objects = event.fields().iter();
+    let object = objects.find(|(_, value)| value.get(field).is_some_and(is_it));
+    match (event.fields().get(field).is_some_and(is_it), object) {
+        (false, Some((object, _))) => format!("{object}.{field}"),
+        _ => field.to_owned(),
+    }
 }
 
 fn profile(event: &Event<'_>, rules: &Rules, records: &[Record<'_>]) -> Choice {

@@ -7,6 +7,7 @@ pub fn explanation(explanation: &Explanation) -> String {
     let outcome = format!("{name} {}: {}", explanation.outcome, explanation.why);
     let mut facts = vec![["Outcome".to_owned(), outcome]];
     let choices = [
+        ("Forward", &explanation.forward),
         ("Event", &explanation.event),
         ("Identity", &explanation.identity),
         ("Profile", &explanation.profile),

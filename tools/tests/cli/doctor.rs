@@ -12,6 +12,7 @@ use testkit::emulator;
 use testkit::harness::{ACCOUNT_ID, PASSCODE, SHARED_SECRET, World, secret_value};
 use testkit::process::{built, free_port, plain_client, repository, tool};
 use testkit::sockets::Server;
+use testkit::sockets::tls::Authority;
 use testkit::world::Ending;
 use testkit::world::backend::Backend;
 use testkit::world::clevertap::{CleverTap, Reply};
@@ -30,6 +31,7 @@ if [ -f "$answer.first" ]; then /bin/cat "$answer.first"; exec /bin/rm "$answer.
 if [ -f "$answer" ]; then exec /bin/cat "$answer"; fi
 exec "$REAL_AWS" "$@"
 "#;
+const DENIED: &str = "#!/bin/sh\necho 'An error occurred (AccessDenied) when calling the X operation: no' >&2; exit 254";
 /// Makes a deployment without a fault, and an alarm of another stack.
 const DEPLOY: [&str; 8] = [
     "aws cloudformation create-stack --stack-name relay --template-body file://stack.json --capabilities CAPABILITY_IAM --parameters ParameterKey=ClevertapApiUrl,ParameterValue=$CLEVERTAP ParameterKey=WebhookUrl,ParameterValue=$WEBHOOK ParameterKey=AlarmEmail,ParameterValue=a@example.com ParameterKey=NoticeTopicArn,ParameterValue=$TOPIC",
@@ -116,19 +118,10 @@ impl Doctor {
     }
 
     async fn output(&self, arguments: &str) -> (i32, String) {
-        let mut command = Command::new(built("examples/relay"));
-        let run = command
-            .arg("doctor")
-            .args(
-                self.arguments
-                    .split(' ')
-                    .chain(arguments.split(' '))
-                    .filter(|word| !word.is_empty()),
-            )
-            .env_clear()
-            .envs(&self.variables)
-            .current_dir(self.folder.path());
-        let output = run.output().await.unwrap();
+        let mut relay = Command::new(built("examples/relay"));
+        let arguments = format!("doctor {} {arguments}", self.arguments);
+        relay.args(arguments.split_whitespace()).env_clear().envs(&self.variables);
+        let output = relay.current_dir(self.folder.path()).output().await.unwrap();
         let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
         for secret in [PASSCODE, SHARED_SECRET, SANDBOX_PASSCODE] {
             assert!(!text.contains(secret), "{text}");
@@ -350,11 +343,8 @@ async fn a_profile_is_compared_with_what_its_webhook_makes_of_it() {
     let (code, json) = doctor.output("--user u-1 --json").await;
     let json: Value = serde_json::from_str(&json).unwrap();
     let first = json!({ "property": "active_plans", "sent": { "$add": ["monthly"] }, "clevertap": null, "same": false });
-    let active = json["profile"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .find(|row| row["property"] == "active_plans");
+    let mut rows = json["profile"].as_array().unwrap().iter();
+    let active = rows.find(|row| row["property"] == "active_plans");
     assert_eq!((code, active), (1, Some(&first)));
     // A tester's purchase is in the sandbox account.
     let sandbox = file("events/TRIAL_STARTED.json").replace("PRODUCTION", "SANDBOX");
@@ -479,6 +469,12 @@ async fn a_deployment_is_what_the_function_needs_once_the_fixes_are_run() {
         report.has(id, "");
     }
     assert_eq!(report.code, 0);
+    for [_, what, _] in &report.findings {
+        let facts: Vec<_> = what.split(", ").collect();
+        let different: BTreeSet<_> = facts.iter().collect();
+        let is_complete = facts.iter().all(|fact| !fact.ends_with(' '));
+        assert!(is_complete && different.len() == facts.len(), "{what}");
+    }
 
     let mut findings = report.findings.iter();
     let mapping = findings.find(|[id, ..]| id == "event_source").unwrap();
@@ -542,6 +538,35 @@ async fn each_class_of_alarms_needs_a_receiver() {
 }
 
 #[tokio::test]
+async fn a_deployment_is_checked_with_the_certificates_of_this_machine() {
+    let authority = Authority::default();
+    let clevertap = authority.serve(CleverTap::new(ACCOUNT_ID, PASSCODE)).await;
+    let output = json!({ "OutputKey": "FunctionName", "OutputValue": "relay" });
+    let variables = json!({
+        "CLEVERTAP_REGION": "in1", "CLEVERTAP_ACCOUNT_ID": ACCOUNT_ID, "CLEVERTAP_API_URL": clevertap.url,
+        "SECRET_ID": "relay", "SSL_CERT_FILE": "/opt/roots.pem",
+    });
+    let doctor = Doctor::new("--online --stack relay")
+        .file("aws", AWS)
+        .file("denied", DENIED)
+        .file("describe-stacks", json!({ "Stacks": [{ "Outputs": [output] }] }))
+        .file(
+            "get-function-configuration",
+            json!({ "Environment": { "Variables": variables } }),
+        )
+        .file(
+            "get-secret-value",
+            json!({ "SecretString": secret_value(PASSCODE, SHARED_SECRET) }),
+        );
+    let denied = doctor.folder.path().join("denied");
+    let doctor = doctor.set(&[("REAL_AWS", denied.to_str().unwrap())]);
+    doctor.run().await.has("clevertap_unreachable", "certificate");
+    let file = authority.pem_file();
+    let doctor = doctor.set(&[("SSL_CERT_FILE", file.path().to_str().unwrap())]);
+    doctor.run().await.has("clevertap", "accepts the passcode");
+}
+
+#[tokio::test]
 async fn without_aws_nothing_more_is_tried() {
     let unreachable = format!("http://127.0.0.1:{}", free_port().await);
     #[rustfmt::skip]
@@ -557,7 +582,6 @@ async fn without_aws_nothing_more_is_tried() {
         report.has(id, words);
         assert_eq!((report.problems(), report.code), ([id].into(), 1));
     }
-    let denied = "#!/bin/sh\necho 'An error occurred (AccessDenied) when calling the X operation: no' >&2; exit 254";
-    let report = Doctor::new("--stack relay").file("aws", denied).run().await;
+    let report = Doctor::new("--stack relay").file("aws", DENIED).run().await;
     assert_eq!(report.problems(), ["aws_denied"].into());
 }

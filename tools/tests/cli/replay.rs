@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 use testkit::emulator;
-use testkit::harness::{SHARED_SECRET, World, now_seconds};
+use testkit::harness::{SHARED_SECRET, World};
 use testkit::hyper::Request;
 use testkit::sockets::Server;
 use testkit::sockets::resources::Resources;
@@ -408,19 +408,6 @@ async fn the_state_file_belongs_to_a_set_of_events_however_they_are_in_files() {
 }
 
 #[tokio::test]
-async fn retries_outlast_a_claim_in_progress() {
-    let resources = Resources::make().await;
-    let world = World::start(&resources.settings()).await;
-    let url = world.http_api().await;
-    // As a lost attempt leaves it, but near its end.
-    let until = u128::from(now_seconds() + 3) * 1000;
-    resources.put_claim("id:e-1", "in_progress", until);
-    let folder = Folder::of(&[event("e-1", "u", 0)]);
-    folder.check(&url, "", 0, json!({ "relayed": 1 })).await;
-    assert_eq!(uploaded(&world).0, ["e-1"]);
-}
-
-#[tokio::test]
 async fn summary_and_exit_code_tell_delivered_ignored_and_dead_lettered_apart() {
     let resources = Resources::make().await;
     let world = World::start(&resources.settings()).await;
@@ -461,18 +448,13 @@ async fn dead_letters_as_the_aws_cli_prints_them_are_replayed_with_what_is_left_
     for body in [paid.to_string().into_bytes(), odd.to_string().into_bytes(), empty] {
         assert_eq!(world.post(&body).await.body["status"], "dead_lettered");
     }
-    let mut aws = Command::new(testkit::process::tool("AWS", "aws"));
-    aws.args(["sqs", "receive-message", "--queue-url", &resources.dead_letter_queue_url]);
-    aws.args("--max-number-of-messages 10 --visibility-timeout 0".split(' '));
-    aws.args([
-        "--endpoint-url",
-        &resources.endpoint,
-        "--output",
-        "json",
-        "--region",
-        "eu-west-1",
-    ])
-    .envs(VARIABLES);
+    let mut aws = Command::new(testkit::process::tool("AWS_CLI", "aws"));
+    let receive =
+        "sqs receive-message --max-number-of-messages 10 --visibility-timeout 0 --output json";
+    aws.args(receive.split(' '))
+        .args(["--queue-url", &resources.dead_letter_queue_url]);
+    aws.args(["--endpoint-url", &resources.endpoint, "--region", "eu-west-1"])
+        .envs(VARIABLES);
     let without = aws.output().await.unwrap();
     let printed = aws.args(["--message-attribute-names", "All"]).output().await.unwrap();
     assert!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));

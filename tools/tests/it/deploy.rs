@@ -6,6 +6,7 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
 use std::time::Duration;
 use tempfile::TempDir;
 use testkit::process::repository;
@@ -373,7 +374,10 @@ async fn an_interrupted_first_deployment_leaves_nothing() {
         ("AWS_REGION", "eu-west-1"),
         ("PATH", "/usr/bin:/bin"),
     ];
-    let mut tool = tool::relay(&arguments, &variables).spawn().expect("the tool starts");
+    let mut tool = tool::relay(&arguments, &variables)
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the tool starts");
     while !cli.calls().contains(&"describe-change-set".to_owned()) {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

@@ -2,7 +2,7 @@
 
 mod deploy;
 mod dev;
-mod digest;
 mod explain;
+mod find;
 mod send;
 mod simulate;

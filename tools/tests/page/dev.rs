@@ -138,8 +138,9 @@ fn statuses(made: &Value) -> Vec<&Value> {
 
 #[tokio::test]
 async fn the_api_tells_what_becomes_of_each_webhook() {
-    let dev = Dev::start(&[]).await;
+    let dev = Dev::start(&["--backend"]).await;
     let delivery = dev.done(dev.send("u-1842").await).await;
+    assert_eq!(statuses(&delivery["forwards_made"]), [200]);
     assert_eq!(statuses(&delivery["uploads_made"]), [200]);
     assert_eq!(delivery["uploads_made"][0]["body"], delivery["explanation"]["upload"]);
     assert!(delivery["curl"].as_str().expect("a command").contains("x-purchasely-"));
@@ -148,6 +149,7 @@ async fn the_api_tells_what_becomes_of_each_webhook() {
     dev.act("/api/speed", json!({ "speed": 3600 })).await;
     a_fault_blocks_the_users_next_event_until_it_is_over(&dev).await;
     a_silent_clevertap_is_given_up(&dev).await;
+    a_failing_backend_keeps_an_event_from_clevertap(&dev).await;
     a_changed_passcode_recovers(&dev).await;
     let printed = dev.end().await;
     assert_eq!(printed[0]["event"], "TRIAL_STARTED");
@@ -198,6 +200,23 @@ async fn a_changed_passcode_recovers(dev: &Dev) {
     let delivery = dev.done(dev.send("u-passcode").await).await;
     assert!(delivery["attempts"].as_u64() > Some(1), "{delivery}");
     assert_eq!(delivery["uploads_made"][0]["status"], 401);
+}
+
+async fn a_failing_backend_keeps_an_event_from_clevertap(dev: &Dev) {
+    dev.act("/api/fault", json!({ "id": "backend_409", "times": 1 })).await;
+    let delivery = dev.done(dev.send("u-backend").await).await;
+    assert_eq!(statuses(&delivery["attempts_made"]), [503, 200]);
+    assert_eq!(statuses(&delivery["forwards_made"]), [409, 200]);
+    assert_eq!(delivery["uploads"], 1);
+    dev.act("/api/fault", json!({ "id": "backend_silent", "times": 0 })).await;
+    let id = dev.send("u-backend").await;
+    dev.delivery(id, |delivery| delivery["attempts_made"][0]["status"] == 503).await;
+    dev.act("/api/fault", json!({ "id": null })).await;
+    let delivery = dev.done(id).await;
+    assert_eq!(
+        (&delivery["forwards_made"][0]["status"], &delivery["uploads"]),
+        (&json!(null), &json!(1))
+    );
 }
 
 #[tokio::test]

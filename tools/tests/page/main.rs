@@ -20,7 +20,7 @@ const FIELD: &str = "[...document.querySelectorAll('button.part')].find((field) 
 
 #[tokio::test]
 async fn the_page_shows_provokes_reads_and_tries() {
-    let dev = Dev::start(&[]).await;
+    let dev = Dev::start(&["--backend"]).await;
     let browser = Browser::start().await;
     browser.show(DESKTOP.0, DESKTOP.1, "light").await;
     browser.open(&dev.origin).await;
@@ -100,6 +100,8 @@ async fn a_webhook_is_sent_again(browser: &Browser) {
     browser
         .wait_for("location.hash === '#watch/3' && document.querySelector('#detail-badge .good')")
         .await;
+    // What a terminal sent was marked, this was not.
+    browser.wait_for("document.querySelector('#forwards .good')").await;
 }
 
 async fn a_failing_clevertap_blocks_a_user_until_it_recovers(browser: &Browser) {

@@ -1,4 +1,4 @@
-//! `cargo relay digest` beside the log of the real function.
+//! `cargo relay find` without a log to search: the digests that it prints, beside the log of the real function.
 
 use serde_json::{Value, json};
 use std::io::Write;
@@ -12,7 +12,7 @@ use tokio::io::AsyncWriteExt;
 const SECRET: (&str, &str) = ("PURCHASELY_SHARED_SECRET", SHARED_SECRET);
 
 async fn digest(user_id: &str) -> String {
-    let finished = tool::run(&format!("digest {user_id} --json"), &[SECRET]).await;
+    let finished = tool::run(&format!("find {user_id} --json"), &[SECRET]).await;
     let line: Value = serde_json::from_str(&finished.stdout).expect(&finished.stderr);
     assert_eq!(line["secret"], "current");
     line["user"].as_str().expect("a text").to_owned()
@@ -95,7 +95,7 @@ async fn a_secret_file_gives_the_digests_of_the_current_and_the_previous_secret(
         "purchasely_shared_secret_previous": SHARED_SECRET,
     });
     file.write_all(secret.to_string().as_bytes()).unwrap();
-    let arguments = format!("digest u-1 --secret-file {}", file.path().display());
+    let arguments = format!("find u-1 --secret-file {}", file.path().display());
     // The file is named on the command line, so it wins.
     let finished = tool::run(&arguments, &[SECRET]).await;
     let (current, previous) = finished.stdout.trim_end().split_once('\n').expect("two lines");
@@ -106,7 +106,7 @@ async fn a_secret_file_gives_the_digests_of_the_current_and_the_previous_secret(
 
 #[tokio::test]
 async fn the_user_id_may_come_from_standard_input() {
-    let mut relay = tool::relay("digest --json", &[SECRET]);
+    let mut relay = tool::relay("find --json", &[SECRET]);
     let mut relay = relay.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     relay.stdin.take().unwrap().write_all(b"u-1\n").await.unwrap();
     let output = relay.wait_with_output().await.unwrap();
@@ -116,12 +116,12 @@ async fn the_user_id_may_come_from_standard_input() {
 
 #[tokio::test]
 async fn without_a_user_id_or_a_secret_nothing_is_printed() {
-    let no_id = tool::run("digest", &[SECRET]).await;
+    let no_id = tool::run("find", &[SECRET]).await;
     no_id.check_unusable("the user id is empty");
-    let no_secret = tool::run("digest u-1", &[]).await;
+    let no_secret = tool::run("find u-1", &[]).await;
     no_secret.check_unusable("PURCHASELY_SHARED_SECRET is not set");
-    let no_file = tool::run("digest u-1 --secret-file missing.json", &[SECRET]).await;
+    let no_file = tool::run("find u-1 --secret-file missing.json", &[SECRET]).await;
     no_file.check_unusable("missing.json: ");
-    let no_secret_file = tool::run("digest u-1 --secret-file events/TRIAL_STARTED.json", &[]).await;
+    let no_secret_file = tool::run("find u-1 --secret-file events/TRIAL_STARTED.json", &[]).await;
     no_secret_file.check_unusable("has no text under the key `purchasely_shared_secret`");
 }
