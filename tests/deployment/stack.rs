@@ -5,7 +5,6 @@ use crate::step;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::process::Output;
 use std::time::Duration;
 use tempfile::{NamedTempFile, TempDir};
 use testkit::emulator::{self, VARIABLES};
@@ -97,10 +96,8 @@ impl Stack {
     pub async fn deploy(&self, delivery: &str) -> String {
         step(self.name, &format!("is deployed by `relay deploy`, {delivery}"));
         let params = self.params(delivery);
-        let stack = self.name;
-        let run = self.relay(&format!("deploy --yes --stack {stack} --params {params}")).await;
-        assert!(run.status.success(), "{run:?}");
-        String::from_utf8(run.stdout).unwrap()
+        self.relay(&format!("deploy --yes --stack {} --params {params}", self.name))
+            .await
     }
 
     /// Deploys the clone with plain SAM.
@@ -133,12 +130,10 @@ impl Stack {
         path.display().to_string()
     }
 
-    /// Stores the values of the secret with the command that the stack itself names.
     pub async fn store_secret(&self) {
         let secret = secret_value(PASSCODE, SHARED_SECRET);
         std::fs::write(self.folder.path().join("secret.json"), secret).unwrap();
-        let command = &self.made["PutSecretCommand"];
-        self.aws(&command["aws ".len()..].replace('\'', ""), &[]).await;
+        self.relay(&format!("secret --yes --stack {}", self.name)).await;
     }
 
     /// Posts an event as Purchasely does.
@@ -222,9 +217,8 @@ impl Stack {
     pub async fn doctor(&self) -> Vec<String> {
         step(self.name, "asks the doctor");
         let arguments = format!("doctor --online --json --stack {} --url {}", self.name, self.url);
-        let run = self.relay(&arguments).await;
-        let report: Value = serde_json::from_slice(&run.stdout).unwrap_or_default();
-        let findings = report["findings"].as_array().unwrap_or_else(|| panic!("{run:?}")).iter();
+        let report: Value = serde_json::from_str(&self.relay(&arguments).await).expect("JSON");
+        let findings = report["findings"].as_array().expect("findings").iter();
         // Which tools this machine has is not the stack's business.
         let wrong =
             findings.filter(|found| found["level"] != "ok" && found["id"] != "tool_missing");
@@ -266,11 +260,13 @@ impl Stack {
         Ok(serde_json::from_slice(&run.stdout).unwrap_or_default())
     }
 
-    /// The bundle's tool.
-    async fn relay(&self, arguments: &str) -> Output {
+    /// Runs the bundle's tool, and returns what it printed.
+    async fn relay(&self, arguments: &str) -> String {
         let mut relay = Command::new(bundle().join("relay"));
         relay.args(arguments.split(' ')).current_dir(self.folder.path());
-        relay.env_clear().envs(self.variables()).output().await.expect("the tool")
+        let run = relay.env_clear().envs(self.variables()).output().await.expect("the tool");
+        assert!(run.status.success(), "{arguments}: {run:?}");
+        String::from_utf8(run.stdout).expect("UTF-8")
     }
 
     fn variables(&self) -> Vec<(&'static str, String)> {
