@@ -67,6 +67,7 @@ aws: $(VENV)/deploy.done $(VENV)/emulator.done ## What the function asks of AWS,
 template: $(VENV)/deploy.done ## Check template.yaml, and what AWS makes of it.
 	$(BIN)/python scripts/check_template.py
 	$(BIN)/cfn-lint target/cloudformation.json
+	$(BIN)/sam validate --lint
 vectors: ## Check the vectors and the golden uploads with Python's own implementation.
 	$(PYTHON) scripts/check_signatures.py
 	$(PYTHON) scripts/check_golden.py
