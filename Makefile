@@ -62,11 +62,12 @@ check: ## Format and lints.
 unit: $(VENV)/deploy.done ## Tests that take Rust alone, and whether each deliberate defect still applies.
 	$(CARGO_TEST)
 	$(BIN)/python scripts/defects.py --check
-aws: $(VENV)/deploy.done $(VENV)/emulator.done ## What the function asks of AWS, and what its role allows, in an emulator.
+aws: $(VENV)/deploy.done $(VENV)/emulator.done ## What the function asks of AWS, in an emulator.
 	$(CARGO_TEST) --test aws
 template: $(VENV)/deploy.done ## Check template.yaml, and what AWS makes of it.
 	$(BIN)/python scripts/check_template.py
 	$(BIN)/cfn-lint target/cloudformation.json
+	$(BIN)/sam validate --lint
 vectors: ## Check the vectors and the golden uploads with Python's own implementation.
 	$(PYTHON) scripts/check_signatures.py
 	$(PYTHON) scripts/check_golden.py
@@ -118,8 +119,10 @@ workflows: $(VENV)/deploy.done $(VENV)/verify.done ## Check .github, and what th
 	$(BIN)/zizmor --quiet --offline --strict-collection --persona pedantic .github
 	$(BIN)/python tests/release.py
 # A test waits more than it works, so all run at once.
-deployment: package $(VENV)/deploy.done $(VENV)/emulator.done ## Deploy the package into an emulator of AWS, which runs it.
-	TEMPLATE=$(abspath target/package/template-$(ARCH).yaml) $(CARGO_TEST) --test deployment -- --nocapture --test-threads 4
+deployment: release $(VENV)/deploy.done $(VENV)/emulator.done ## Deploy the bundle into an emulator of AWS, which runs the function.
+	rm -rf target/bundle && mkdir target/bundle
+	tar -xzf "$$(ls -t target/dist/*-$(ARCH)-bundle.tar.gz | head -1)" --strip-components 1 -C target/bundle
+	BUNDLE="$(abspath target/bundle)" $(CARGO_TEST) --test deployment -- --nocapture --test-threads 4
 
 deny: $(TOOLS)/bin/cargo-deny ## Check licences, sources and versions of the dependencies.
 	$(TOOLS)/bin/cargo-deny --locked --exclude-dev check bans

@@ -128,11 +128,11 @@ def check_the_function_and_its_route():
     has(function, "the function", Runtime="provided.al2023", Handler="bootstrap", Architectures=["arm64"], Role="FunctionRole.Arn")
     equal(function["LoggingConfig"]["LogFormat"], "JSON", "the function's log")
 
-    paths = stack.only("ApiGatewayV2::Api")["Body"]["paths"]
-    equal({path: list(methods) for path, methods in paths.items()}, {"/webhooks/purchasely": ["post"]}, "the API's routes")
-    integration = paths["/webhooks/purchasely"]["post"]["x-amazon-apigateway-integration"]
-    has(integration, "the route's integration", payloadFormatVersion="2.0", type="aws_proxy")
-    assert "functions/Function.Arn/invocations" in integration["uri"], integration["uri"]
+    equal(stack.only("ApiGatewayV2::Api")["ProtocolType"], "HTTP", "the API")
+    has(stack.only("ApiGatewayV2::Route"), "the route", RouteKey="POST /webhooks/purchasely", Target="integrations/WebhookIntegration")
+    integration = {"IntegrationType": "AWS_PROXY", "IntegrationUri": "Function.Arn", "PayloadFormatVersion": "2.0"}
+    has(stack.only("ApiGatewayV2::Integration"), "the route's integration", **integration)
+    equal({p["ApiId"] for kind in ("Route", "Integration", "Stage") for p in [stack.only(f"ApiGatewayV2::{kind}")]}, {"Api"}, "the API of each")
     throttling = {"ThrottlingRateLimit": "50", "ThrottlingBurstLimit": "100"}
     has(stage, "the stage", StageName="$default", AutoDeploy=True, DefaultRouteSettings=throttling)
     has(permission, "who may invoke", Principal="apigateway.amazonaws.com", FunctionName="Function")
@@ -219,7 +219,7 @@ def check_the_queues():
 
 def check_the_functions_resources():
     names = {
-        "SECRET_ID": "Secret", "DEDUPLICATION_TABLE": "ClaimsTable",
+        "SECRET_ID": "Secret.Id", "DEDUPLICATION_TABLE": "ClaimsTable",
         "EVENT_QUEUE_URL": "EventQueue", "DEAD_LETTER_QUEUE_URL": "DeadLetterQueue",
     }
     for parameters, others in (

@@ -2,9 +2,12 @@
 //! It does not know what the function writes to them. [`crate::world::aws`] has the same in memory.
 //!
 //! All tests of a process share one server; each makes resources of its own in it.
+//!
+//! It runs deployed functions too, as processes that inherit its environment: see [`start_under_tls`].
 
 use crate::harness::eventually;
 use crate::process::{free_port, plain_client, tool};
+use crate::sockets::tls::Authority;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
@@ -35,9 +38,11 @@ const REGION: &str = "eu-west-1";
 const ACCESS_KEY_ID: &str = "AKIAIOSFODNN7EXAMPLE";
 const SECRET_ACCESS_KEY: &str = "not-a-secret";
 
+const HOST: &str = "127.0.0.1";
+
 static SERVER: OnceCell<String> = OnceCell::const_new();
-/// Its standard input stays open as long as this process lives.
-static SHELL: Mutex<Option<Child>> = Mutex::new(None);
+/// Their standard input stays open as long as this process lives.
+static SHELLS: Mutex<Vec<Child>> = Mutex::new(Vec::new());
 static MADE: AtomicU32 = AtomicU32::new(0);
 
 pub struct Resources {
@@ -49,35 +54,52 @@ pub struct Resources {
 }
 
 pub async fn endpoint() -> String {
-    SERVER.get_or_init(start).await.clone()
+    SERVER.get_or_init(|| start("http", &[])).await.clone()
 }
 
-async fn start() -> String {
+/// A server under TLS, without which the template's queue policies refuse every request. The functions deployed into it
+/// call it, and trust the authority, whose certificate is in `roots`. Its address.
+pub async fn start_under_tls(authority: &Authority, roots: &str) -> String {
+    let files = authority.server_files(HOST);
+    let [certificate, key] = files.each_ref().map(|file| file.path().to_str().expect("UTF-8"));
+    let variables = [
+        ("USE_SSL", "1"),
+        ("MINISTACK_SSL_CERT", certificate),
+        ("MINISTACK_SSL_KEY", key),
+        ("SSL_CERT_FILE", roots),
+    ];
+    start("https", &variables).await
+}
+
+async fn start(scheme: &str, variables: &[(&str, &str)]) -> String {
     let port = free_port().await.to_string();
+    let address = format!("{HOST}:{port}");
+    let endpoint = format!("{scheme}://{address}");
     // The shell ends the server when this process, which holds its standard input, ends.
     let script = r#""$0" & server=$!; read -r _; kill $server"#;
     let shell = Command::new("sh")
         .args(["-c", script])
         .arg(tool("MINISTACK", "ministack"))
         .envs([
-            ("BIND_HOST", "127.0.0.1"),
+            ("BIND_HOST", HOST),
             ("GATEWAY_PORT", &port),
-            ("MINISTACK_HOST", "127.0.0.1"),
+            ("MINISTACK_HOST", HOST),
             ("MINISTACK_ACCOUNT_ID", "123456789012"),
             ("MINISTACK_REGION", REGION),
             ("AUTH", "true"),
             ("IOT_MTLS_ENABLED", "0"),
             ("SFTP_ENABLED", "0"),
             ("LOG_LEVEL", "ERROR"),
+            ("AWS_ENDPOINT_URL", &endpoint),
         ])
         .envs(VARIABLES)
+        .envs(variables.iter().copied())
         .stdin(Stdio::piped())
         .spawn()
         .expect("a shell");
-    *SHELL.lock().unwrap() = Some(shell);
-    let address = format!("127.0.0.1:{port}");
+    SHELLS.lock().unwrap().push(shell);
     eventually("ministack listens", || TcpStream::connect(&address).is_ok()).await;
-    format!("http://{address}")
+    endpoint
 }
 
 /// A client's configuration with the credentials of who may do everything.

@@ -187,6 +187,7 @@ fn the_deployers_policy_has_what_the_tool_calls_and_every_service_of_the_templat
         let kind = resource["Type"].as_str().expect("a type").to_lowercase();
         let service = match kind.split("::").nth(1).expect("a service") {
             "serverless" => "lambda",
+            "apigatewayv2" => "apigateway",
             service => service,
         };
         assert!(text.contains(&format!("\"{service}:")), "{file}: nothing for {name}");

@@ -12,6 +12,7 @@ mod logs;
 mod mapping;
 mod monitoring;
 mod odd_answers;
+mod permissions;
 mod queue;
 mod samples;
 mod secret;

@@ -3,7 +3,9 @@
 
 use super::server::{Listener, Server, listen};
 use crate::world::Service;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair,
+};
 use std::io::Write;
 use std::sync::Arc;
 use tempfile::NamedTempFile;
@@ -24,15 +26,18 @@ impl Default for Authority {
 impl Authority {
     /// A file with its certificate, for `SSL_CERT_FILE`.
     pub fn pem_file(&self) -> NamedTempFile {
-        let mut file = NamedTempFile::new().unwrap();
-        file.write_all(self.0.pem().as_bytes()).unwrap();
-        file
+        file(&self.0.pem())
+    }
+
+    /// Files with a certificate for this host and with its key, for a server that is a program of its own.
+    pub fn server_files(&self, host: &str) -> [NamedTempFile; 2] {
+        let (certificate, key) = self.certificate(host);
+        [file(&certificate.pem()), file(&key.serialize_pem())]
     }
 
     /// Serves on a free port under TLS 1.3, at `https://localhost:PORT`.
     pub async fn serve<S: Service>(&self, service: S) -> Server<S> {
-        let key = KeyPair::generate().unwrap();
-        let certificate = named("localhost").signed_by(&key, &self.0).unwrap();
+        let (certificate, key) = self.certificate("localhost");
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
@@ -45,6 +50,17 @@ impl Authority {
         let url = url.replace("http://127.0.0.1", "https://localhost");
         Server::start_at(Listener { tcp, tls: Some(Arc::new(config).into()) }, url, service)
     }
+
+    fn certificate(&self, host: &str) -> (Certificate, KeyPair) {
+        let key = KeyPair::generate().unwrap();
+        (named(host).signed_by(&key, &self.0).unwrap(), key)
+    }
+}
+
+fn file(pem: &str) -> NamedTempFile {
+    let mut file = NamedTempFile::new().unwrap();
+    file.write_all(pem.as_bytes()).unwrap();
+    file
 }
 
 /// A certificate with the name of its issuer would count as self-signed.

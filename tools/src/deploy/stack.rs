@@ -240,7 +240,13 @@ impl<'d> Deployment<'d> {
         if self.region != "us-east-1" {
             create.extend(["--create-bucket-configuration", &place]);
         }
-        call("s3api create-bucket", &create).await?;
+        let operation = "s3api create-bucket";
+        if let Err(failure) = ask(operation, &create).await {
+            // Another deployment may have created it just now.
+            if failure.code.as_deref() != Some("BucketAlreadyOwnedByYou") {
+                return Err(unusable(failure.explain(operation)));
+            }
+        }
         call(
             "s3api put-public-access-block",
             &["--bucket", &bucket, "--public-access-block-configuration", PRIVATE],

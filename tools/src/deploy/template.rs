@@ -238,6 +238,10 @@ impl<'t> Evaluation<'t> {
     fn text(&self, value: &Value) -> Result<Option<String>, String> {
         match (call(value), call(value).map_or(&[][..], |(_, operands)| list(operands))) {
             (Some(("Ref", Value::String(name))), _) => Ok(self.reference(name)),
+            // Of a secret it is the ARN, as `Ref`.
+            (Some(("Fn::GetAtt", Value::String(name))), _) if name.ends_with(".Id") => {
+                Ok(self.reference(name.trim_end_matches(".Id")))
+            }
             (Some(("Fn::Sub", Value::String(text))), _) => Ok(Some(self.substituted(text))),
             (Some(("Fn::If", _)), [condition, then, otherwise]) => {
                 let is_true = self.condition(Some(condition))?;
