@@ -202,7 +202,8 @@ async fn the_saved_queries_name_fields_that_lines_have() {
     let fields = lines.iter().flat_map(|line| line.as_object().unwrap().keys());
     let fields: BTreeSet<_> = fields.map(String::as_str).collect();
     let format =
-        template::resources()["ApiStage"]["Properties"]["AccessLogSettings"]["Format"]["Fn::Sub"].take();
+        template::resources()["ApiStage"]["Properties"]["AccessLogSettings"]["Format"]["Fn::Sub"]
+            .take();
     let request: Map<String, Value> = serde_json::from_str(format.as_str().unwrap()).unwrap();
     let words = "@timestamp fields filter sort limit stats by as in asc desc or count count_distinct min max latest";
     let words: BTreeSet<_> = words.split(' ').collect();
