@@ -41,7 +41,7 @@ pub fn tables() -> BTreeMap<&'static str, Table> {
         ("revenue", "property | value", revenue),
         ("fixed-costs", "per month | quantity | with | USD", costs::fixed),
         ("event-costs", "per event | quantity | with | USD for a million", costs::events),
-        ("cost-examples", "events a month | default settings | `Monitoring=false` | X-Ray, at most | `DELIVERY=queue`, at most", costs::examples),
+        ("cost-examples", "events a month | with alarms, at most | without (`Monitoring=false`), at most | X-Ray, at most | `DELIVERY=queue`, at most", costs::examples),
         ("limits", "limit | default | beyond it", costs::limits),
         ("after-an-outage", "outage | first minute: times the usual requests | tenth minute | a retry refused then waits up to", costs::after_an_outage),
     ];
