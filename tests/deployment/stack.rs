@@ -100,6 +100,27 @@ impl Stack {
             .await
     }
 
+    /// Deploys the clone, and returns what it printed.
+    pub async fn deploy_with_make(&self, delivery: &str) -> String {
+        step(self.name, &format!("is deployed by `make deploy`, {delivery}"));
+        let params = self.params(delivery);
+        let mut make = Command::new("make");
+        make.args([
+            "deploy",
+            "ARGS=--yes",
+            &format!("STACK={}", self.name),
+            &format!("PARAMS={params}"),
+        ]);
+        make.current_dir(process::repository()).envs(self.variables());
+        // They are for the make and the cargo that run this test.
+        for name in process::cargo_variables().chain(["MAKEFLAGS", "MAKELEVEL"].map(Into::into)) {
+            make.env_remove(name);
+        }
+        let run = make.output().await.expect("make");
+        assert!(run.status.success(), "{run:?}");
+        String::from_utf8(run.stdout).expect("UTF-8")
+    }
+
     /// Deploys the clone with plain SAM.
     pub async fn deploy_with_sam(&self, delivery: &str) {
         step(self.name, &format!("is deployed by SAM, {delivery}"));
