@@ -204,11 +204,11 @@ mod tests {
         assert_eq!(
             serde_json::to_string(&Metrics::of_event(&report, INVOCATION, now)).unwrap(),
             concat!(
-                r#"{"FunctionName":"relay","Class":"transient","Failed":1,"EventAge":2,"CleverTapLatency":1200,"#,
+                r#"{"FunctionName":"relay","Class":"transient","Failed":1,"Relayed":0,"EventAge":2,"CleverTapLatency":1200,"#,
                 r#""_aws":{"Timestamp":1772439330000,"CloudWatchMetrics":["#,
                 r#"{"Namespace":"PurchaselyClevertap","Dimensions":[["FunctionName"]],"Metrics":["#,
-                r#"{"Name":"Failed","Unit":"Count"},{"Name":"EventAge","Unit":"Seconds"},"#,
-                r#"{"Name":"CleverTapLatency","Unit":"Milliseconds"}]},"#,
+                r#"{"Name":"Failed","Unit":"Count"},{"Name":"Relayed","Unit":"Count"},"#,
+                r#"{"Name":"EventAge","Unit":"Seconds"},{"Name":"CleverTapLatency","Unit":"Milliseconds"}]},"#,
                 r#"{"Namespace":"PurchaselyClevertap","Dimensions":[["FunctionName","Class"]],"Metrics":["#,
                 r#"{"Name":"Failed","Unit":"Count"}]}]}}"#
             )

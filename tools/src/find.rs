@@ -45,7 +45,7 @@ const NONE: &str = "No line of the log names this user. Either
   cargo relay find u-1842 --secret-file secret.json                       # prints the digests")]
 pub struct Options {
     /// The user's id as Purchasely has it: `user_id`, or `anonymous_user_id` of a buyer who is not signed in. Without
-    /// it, a line of standard input is.
+    /// it, the id is a line of standard input.
     #[arg(value_name = "USER_ID")]
     user_id: Option<String>,
     /// Search the log of the function of this stack.
