@@ -66,6 +66,8 @@ cargo() {{
   # It would reach CleverTap, and report that nothing is deployed.
   # Nor is anything deployed that has a secret and a log.
   "relay doctor" | "relay find" | "relay deploy" | "relay secret") documented 2 {RELAY} "${{@:2}}" ;;
+  # Without `--once` it runs until somebody stops it.
+  "relay dev") if [[ " $* " = *" --once "* ]]; then real {RELAY} "${{@:2}}"; else documented 2 {RELAY} "${{@:2}}"; fi ;;
   "relay "*) real {RELAY} "${{@:2}}" ;;
   "lambda deploy") real {VENV}/cargo-lambda "$@" ;;
   "lambda build") documented 3 {VENV}/cargo-lambda "$@"; real install -D /bin/true target/lambda/{NAME}/bootstrap ;;
