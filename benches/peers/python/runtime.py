@@ -6,6 +6,7 @@ It does less than that one: no extensions, no log capture, no error reports.
 import http.client
 import json
 import os
+import time
 
 from relay import handler
 
@@ -14,12 +15,24 @@ INVOCATION = "/2018-06-01/runtime/invocation/"
 runtime_api = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
 
 
+class Context:
+    function_name = os.environ["AWS_LAMBDA_FUNCTION_NAME"]
+
+    def __init__(self, headers):
+        self.aws_request_id = headers["Lambda-Runtime-Aws-Request-Id"]
+        self.deadline_ms = int(headers["Lambda-Runtime-Deadline-Ms"])
+
+    def get_remaining_time_in_millis(self):
+        return self.deadline_ms - int(time.time() * 1000)
+
+
 def call(method, path, body=None):
     runtime_api.request(method, INVOCATION + path, body)
     response = runtime_api.getresponse()
-    return response.getheader("Lambda-Runtime-Aws-Request-Id"), response.read()
+    return response.headers, response.read()
 
 
 while True:
-    request_id, event = call("GET", "next")
-    call("POST", f"{request_id}/response", json.dumps(handler(json.loads(event))))
+    headers, event = call("GET", "next")
+    context = Context(headers)
+    call("POST", f"{context.aws_request_id}/response", json.dumps(handler(json.loads(event), context)))
