@@ -11,6 +11,7 @@ use purchasely_clevertap::purchasely::signature::{
     SIGNATURE_HEADER, SignatureHeaders, TIMESTAMP_HEADER, sign, user_digest,
 };
 use purchasely_clevertap::purchasely::{Event, Verified};
+use serde_json::{Map, Value};
 use sha2::Sha256;
 use std::error::Error;
 use std::hint::black_box;
@@ -31,6 +32,9 @@ struct Arguments {
     up_to: Step,
     #[arg(long)]
     times: u32,
+    /// Replace what the webhook has beside the required fields by so many that nobody knows.
+    #[arg(long)]
+    unknown_fields: Option<usize>,
     /// Passed by `cargo bench`.
     #[arg(long, hide = true)]
     bench: bool,
@@ -50,8 +54,11 @@ enum Step {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
-    let body = std::fs::read(&arguments.webhook)
+    let mut body = std::fs::read(&arguments.webhook)
         .map_err(|error| format!("cannot read {}: {error}", arguments.webhook.display()))?;
+    if let Some(count) = arguments.unknown_fields {
+        body = with_unknown_fields(&body, count)?;
+    }
     let timestamp = SIGNED_AT.to_string();
     let signature = sign(SECRET, &timestamp, &body);
     let mut headers = HeaderMap::new();
@@ -72,6 +79,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     Ok(())
+}
+
+fn with_unknown_fields(body: &[u8], count: usize) -> Result<Vec<u8>, Box<dyn Error>> {
+    let required = ["event_name", "event_id", "event_created_at_ms", "user_id"];
+    let mut webhook: Map<String, Value> = serde_json::from_slice(body)?;
+    webhook.retain(|name, _| required.contains(&name.as_str()));
+    let unknown = |number| (format!("custom_field_{number}"), format!("value {number}").into());
+    webhook.extend((0..count).map(unknown));
+    Ok(serde_json::to_vec(&webhook)?)
 }
 
 fn hash(body: &[u8]) -> Result<[u8; 32], Box<dyn Error>> {

@@ -14,15 +14,17 @@ pub enum Contestant {
     Nothing,
     /// Posts the same bytes for each event: an upload without a relay.
     Bare,
+    /// The same with two bare requests to a table: the limit.
+    Limit,
     /// This function as the template deploys it: with a claims table and queues.
     Relay,
     /// This function without them.
     RelayAlone,
-    /// A plain relay in Rust, every crate at its default features.
+    /// The same work in Rust, every crate at its default features.
     Defaults,
-    /// A plain relay for Node, with the AWS SDK v3 and fetch.
+    /// The same work in TypeScript for Node, with Powertools.
     Node,
-    /// A plain relay for Python 3, with boto3 and its urllib3.
+    /// The same work in Python, with Powertools.
     Python,
 }
 
@@ -37,13 +39,14 @@ impl Contestant {
     /// Its names in the tables and in the plot.
     pub fn titles(self) -> (&'static str, &'static str) {
         match self {
-            Self::Nothing => ("does nothing (lambda_http)", "does nothing"),
+            Self::Nothing => ("does nothing", "does nothing"),
             Self::Bare => ("bare forward", "bare forward"),
+            Self::Limit => ("the limit: bare forward, two bare table requests", "the limit"),
             Self::Relay => ("**this function**", "this function"),
             Self::RelayAlone => ("this function, without table and queues", "without table"),
-            Self::Defaults => ("plain relay, Rust, default features", "Rust"),
-            Self::Node => ("plain relay, Node", "Node"),
-            Self::Python => ("plain relay, Python", "Python"),
+            Self::Defaults => ("Rust, default features", "Rust, defaults"),
+            Self::Node => ("Node, Powertools", "Node, Powertools"),
+            Self::Python => ("Python, Powertools", "Python, Powertools"),
         }
     }
 
@@ -51,34 +54,38 @@ impl Contestant {
         self != Self::Nothing
     }
 
+    pub fn has_table(self) -> bool {
+        !matches!(self, Self::Nothing | Self::Bare | Self::RelayAlone)
+    }
+
+    /// Whether it uploads an event once, however often it comes.
+    pub fn claims(self) -> bool {
+        self.has_table() && self != Self::Limit
+    }
+
     /// Builds it in `target/peers`, unless nothing has changed.
     pub fn build(self) -> Result<Built, Box<dyn Error>> {
         let output = root().join("target/peers");
         let peers = root().join("benches/peers");
         fs::create_dir_all(&output)?;
+        let rust = |name: &str| {
+            let target = output.join(name);
+            build_release(&peers.join(name).join("Cargo.toml"), &target)?;
+            Ok::<_, Box<dyn Error>>((target.join("release").join(name), vec![]))
+        };
         let (program, arguments) = match self {
             Self::Relay | Self::RelayAlone => {
                 build_release(&root().join("Cargo.toml"), &root().join("target"))?;
                 // Cargo may replace its own file by another build of the same binary. A copy that still runs
                 // cannot be written, but replaced.
-                let copy = output.join("relay");
-                fs::copy(
-                    root().join("target/release/purchasely-clevertap"),
-                    output.join("relay.new"),
-                )?;
-                fs::rename(output.join("relay.new"), &copy)?;
+                let (copy, new) = (output.join("relay"), output.join("relay.new"));
+                fs::copy(root().join("target/release/purchasely-clevertap"), &new)?;
+                fs::rename(new, &copy)?;
                 (copy, vec![])
             }
-            Self::Nothing | Self::Bare | Self::Defaults => {
-                let name = match self {
-                    Self::Nothing => "nothing",
-                    Self::Bare => "bare",
-                    _ => "defaults",
-                };
-                let target = output.join(name);
-                build_release(&peers.join(name).join("Cargo.toml"), &target)?;
-                (target.join("release").join(name), vec![])
-            }
+            Self::Nothing => rust("nothing")?,
+            Self::Bare | Self::Limit => rust("bare")?,
+            Self::Defaults => rust("defaults")?,
             Self::Node => {
                 let folder = output.join("node");
                 bundle_for_node(&peers.join("node"), &folder)?;
@@ -87,8 +94,7 @@ impl Contestant {
             Self::Python => {
                 let folder = output.join("python");
                 install_python_packages(&peers.join("python"), &folder)?;
-                let program = folder.join("venv/bin/python");
-                (program, vec![peers.join("python/runtime.py")])
+                (folder.join("venv/bin/python"), vec![peers.join("python/runtime.py")])
             }
         };
         Ok(Built { contestant: self, program, arguments })
@@ -132,7 +138,7 @@ fn build_release(manifest: &Path, target: &Path) -> Result<(), Box<dyn Error>> {
 fn bundle_for_node(source: &Path, folder: &Path) -> Result<(), Box<dyn Error>> {
     let npm = find_program("npm")?;
     fs::create_dir_all(folder)?;
-    for file in ["package.json", ".npmrc", "relay.mjs", "runtime.mjs"] {
+    for file in ["package.json", ".npmrc", "tsconfig.json", "relay.ts", "runtime.ts"] {
         fs::copy(source.join(file), folder.join(file))?;
     }
     let lock = folder.join("package-lock.json");
@@ -142,8 +148,9 @@ fn bundle_for_node(source: &Path, folder: &Path) -> Result<(), Box<dyn Error>> {
         command.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]);
         run(command.current_dir(folder))
     })?;
+    run(Command::new(folder.join("node_modules/.bin/tsc")).current_dir(folder))?;
     let mut bundle = Command::new(folder.join("node_modules/.bin/esbuild"));
-    bundle.args(["runtime.mjs", "--bundle", "--minify", "--platform=node", "--format=esm"]);
+    bundle.args(["runtime.ts", "--bundle", "--minify", "--platform=node", "--format=esm"]);
     bundle.args(["--main-fields=module,main", "--outfile=bundle.mjs", "--log-level=warning"]);
     run(bundle.current_dir(folder))
 }

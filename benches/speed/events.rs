@@ -29,14 +29,10 @@ impl Events {
 
     /// A signed webhook, as an HTTP API invokes the function with it.
     pub fn webhook(&mut self) -> String {
-        let body = self.body();
+        self.made += 1;
+        self.sample["event_id"] = json!(format!("0d6f8f0e-6f0b-4d0e-9a44-{:012}", self.made));
+        let body = self.sample.to_string();
         signed(body.as_bytes(), SHARED_SECRET).envelope(Front::HttpApi).to_string()
-    }
-
-    /// The same from a user.
-    pub fn webhook_of(&mut self, user: &str) -> String {
-        self.sample["user_id"] = json!(user);
-        self.webhook()
     }
 
     /// The request that uploads the sample's records: what the function sends, byte for byte but for headers.
@@ -55,35 +51,37 @@ impl Events {
             body.len()
         ))
     }
-
-    fn body(&mut self) -> String {
-        self.made += 1;
-        self.sample["event_id"] = json!(format!("0d6f8f0e-6f0b-4d0e-9a44-{:012}", self.made));
-        self.sample.to_string()
-    }
 }
 
-/// Fails unless the webhook was answered with 200 and its record accepted as often as `expected`.
+/// Fails unless the webhook was answered with 200 and its event and profile accepted as often as `expected`.
 pub fn check(answer: &Value, accepted: &[Value], expected: usize) -> Result<(), String> {
     if answer["statusCode"] != 200 {
         return Err(format!("expected the status 200, got {answer}"));
     }
-    let events: Vec<&Value> = accepted.iter().filter(|record| record["type"] == "event").collect();
-    let is_correct = |record: &&&Value| {
+    let is_common =
+        |record: &Value| record["identity"] == "u-1842" && record["ts"] == 1_770_139_571;
+    let is_event = |record: &&Value| {
         let properties = &record["evtData"];
-        record["evtName"] == "TRIAL_STARTED"
-            && record["identity"] == "u-1842"
-            && record["ts"] == 1_770_139_571
+        record["type"] == "event"
+            && record["evtName"] == "TRIAL_STARTED"
             && properties["plan"] == "monthly"
             && properties["purchased_at"] == "$D_1770139568"
     };
-    let correct = events.iter().filter(is_correct).count();
-    if events.len() == correct && correct == expected {
+    let is_profile = |record: &&Value| {
+        let properties = &record["profileData"];
+        record["type"] == "profile"
+            && properties["has_active_subscription"] == true
+            && properties["active_plans"] == json!({ "$add": ["monthly"] })
+            && properties["effective_next_renewal_at"] == "$D_1770744368"
+    };
+    let events = accepted.iter().filter(is_event).count();
+    let profiles = accepted.iter().filter(is_profile).count();
+    let is_complete = [events, profiles, accepted.len()] == [expected, expected, 2 * expected];
+    if is_complete && accepted.iter().all(is_common) {
         Ok(())
     } else {
         Err(format!(
-            "expected {expected} correct event records in CleverTap, got {correct} of {}: {events:?}",
-            events.len()
+            "expected {expected} correct events and profiles in CleverTap, got {accepted:?}"
         ))
     }
 }

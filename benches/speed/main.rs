@@ -1,26 +1,21 @@
-//! Measures the function's release build: beside its peers, in one run and in turn, cold starts, warm events, memory,
-//! size, and the instructions of its own work; and by itself, how many events it carries.
+//! Measures the function's release build beside its peers, in one run and in turn: cold starts, warm events, memory,
+//! size, and the instructions of its own work.
 //! It knows the function only from outside, except for those instructions.
 
-mod capacity;
 mod contestants;
-mod costs;
 mod events;
 mod instructions;
 mod measure;
-mod plot;
 mod quota;
 mod report;
-mod spread;
+mod table;
 
 use clap::{Parser, ValueEnum};
 use contestants::{Built, Contestant};
-use costs::Capacity;
 use instructions::Instructions;
-use measure::Latencies;
-use plot::{Panel, Row};
+use measure::Setting;
 use quota::Quota;
-use report::{ColdStarts, Conditions, Report, Size};
+use report::{CLEVERTAP_MS, ColdStarts, Conditions, MemorySize, Report, Size};
 use std::error::Error;
 use std::fs;
 use std::process::ExitCode;
@@ -28,48 +23,38 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 use testkit::sockets::Latency;
 use time::OffsetDateTime;
+use tools::svg::{self, Bars};
 
-/// What services in the same region add, roughly.
-const SAME_REGION: Latencies = Latencies {
-    secrets_manager: away(15),
-    clevertap: away(20),
-    dynamodb: away(4),
-};
-/// The part of a CPU that a Lambda function of 128 MB has: 1,769 MB are a whole one
-/// (<https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html>).
-const SMALL_FUNCTION: f64 = 128.0 / 1769.0;
-/// A page and the plot in it.
-const SPEED: [&str; 2] = ["benches/README.md", "benches/speed.svg"];
-const CAPACITY: [&str; 2] = ["docs/costs.md", "docs/capacity.svg"];
+/// The smallest is the one for the cold starts on a part of a CPU.
+const MEMORY_MB: [u32; 4] = [128, 256, 512, 1024];
+const PAGE: &str = "benches/README.md";
 /// The plot that the project's README shows.
+const PLOT: &str = "benches/speed.svg";
 const PLOTTED: [Contestant; 6] = [
     Contestant::Nothing,
-    Contestant::Bare,
+    Contestant::Limit,
     Contestant::Relay,
     Contestant::Defaults,
     Contestant::Node,
     Contestant::Python,
 ];
+const COSTS: &str = "docs/costs.md";
 const BEGIN: &str = "<!-- written by `make bench`: begin -->\n";
 const END: &str = "<!-- written by `make bench`: end -->\n";
 
-/// Measures the function's release build: its speed beside its peers, and how many events it carries.
+/// Measures the speed of the function's release build beside its peers.
 ///
 /// Builds what it measures first. Prints tables to standard output and progress to standard error.
 #[derive(Parser)]
 #[command(
     name = "speed",
-    after_help = "Examples: make bench ARGS='--part capacity --record'
-          make bench ARGS='--part speed --quick --only nothing,relay --conditions plain'
+    after_help = "Example: make bench ARGS='--quick --only nothing,relay --conditions plain'
 
 Exit codes: 0 measured, 1 could not be measured (the message says why), 2 invalid arguments.
 A missed target is not a failure; the table shows it."
 )]
 struct Arguments {
-    /// Measure only this.
-    #[arg(long)]
-    part: Option<Part>,
-    /// Measure the speed only of these.
+    /// Measure only these.
     #[arg(long, value_delimiter = ',', value_name = "CONTESTANTS")]
     only: Vec<Contestant>,
     /// Measure cold starts only under these conditions.
@@ -78,18 +63,12 @@ struct Arguments {
     /// A few of everything and no instructions, for a first look.
     #[arg(long)]
     quick: bool,
-    /// Write the tables and plots: the speed's into benches/, the capacity's into docs/.
+    /// Write the tables and the plot into benches/.
     #[arg(long, conflicts_with_all = ["only", "conditions", "quick"])]
     record: bool,
     /// Passed by `cargo bench`.
     #[arg(long, hide = true)]
     bench: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Part {
-    Speed,
-    Capacity,
 }
 
 // One thread for all stand-ins: what they cost is then the same for every contestant.
@@ -105,72 +84,54 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
-    let setting = setting()?;
-    eprintln!("measuring on {setting}");
-    if arguments.part != Some(Part::Capacity) {
-        let report = speed(arguments, setting.clone()).await?;
-        let tables = report.tables();
-        if arguments.record {
-            record(SPEED, &tables, &plot_of(&report))?;
-        }
-        print!("{tables}");
+    let report = measure(arguments).await?;
+    let tables = report.tables(&fs::read_to_string(contestants::root().join(COSTS))?)?;
+    if arguments.record {
+        record(&tables, &plot(&report))?;
     }
-    if arguments.part != Some(Part::Speed) {
-        let capacity = capacity(arguments, setting).await?;
-        let tables =
-            capacity.tables(&fs::read_to_string(contestants::root().join(CAPACITY[0]))?)?;
-        if arguments.record {
-            record(CAPACITY, &tables, &capacity.plot())?;
-        }
-        print!("{tables}");
-    }
+    print!("{tables}");
     Ok(())
 }
 
-async fn capacity(arguments: &Arguments, setting: String) -> Result<Capacity, Box<dyn Error>> {
-    eprintln!("building");
-    let built = Contestant::Relay.build()?;
-    eprintln!("capacity");
-    let seconds = if arguments.quick { 1 } else { 5 };
-    let environments = if arguments.quick {
-        &capacity::ENVIRONMENTS[2..]
-    } else {
-        &capacity::ENVIRONMENTS[..]
-    };
-    let window = Duration::from_secs(seconds);
-    let cells = capacity::measure(&built.program, environments, window).await?;
-    Ok(Capacity { setting, seconds, cells })
-}
-
-async fn speed(arguments: &Arguments, setting: String) -> Result<Report, Box<dyn Error>> {
-    let (rounds, warm_events): (usize, _) = if arguments.quick { (5, 100) } else { (21, 1000) };
+async fn measure(arguments: &Arguments) -> Result<Report, Box<dyn Error>> {
+    let setting = machine()?;
+    eprintln!("measuring on {setting}");
+    let (rounds, events) = if arguments.quick { (5, 100) } else { (21, 1000) };
     eprintln!("building");
     let contestants: Vec<Built> = Contestant::value_variants()
         .iter()
         .filter(|contestant| arguments.only.is_empty() || arguments.only.contains(contestant))
         .map(|contestant| contestant.build())
         .collect::<Result<_, _>>()?;
-
     let mut report = Report {
         setting,
         sizes: sizes(&contestants)?,
         cold: Vec::new(),
         warm: Vec::new(),
+        memory: Vec::new(),
         instructions: None,
     };
-    for conditions in Conditions::value_variants() {
-        if arguments.conditions.is_empty() || arguments.conditions.contains(conditions) {
-            // A start under the quota takes seconds, for some.
-            let rounds = if *conditions == Conditions::Quota {
-                rounds.div_ceil(2)
-            } else {
-                rounds
-            };
-            report.cold.extend(cold(&contestants, *conditions, rounds).await?);
+    for &conditions in Conditions::value_variants() {
+        if arguments.conditions.is_empty() || arguments.conditions.contains(&conditions) {
+            report.cold.extend(cold(&contestants, conditions, rounds).await?);
         }
     }
     eprintln!("warm events");
-    report.warm = measure::warm(&contestants, warm_events).await?;
+    report.warm = measure::warm(&contestants, &Setting::default(), events).await?;
+    let relay: Vec<_> = contestants
+        .into_iter()
+        .filter(|built| built.contestant == Contestant::Relay)
+        .collect();
+    for mb in MEMORY_MB {
+        let clevertap = Duration::from_millis(CLEVERTAP_MS);
+        let setting = away(Quota::of(mb), clevertap);
+        if setting.quota.is_some() && !relay.is_empty() {
+            eprintln!("{mb} MB");
+            let cold = measure::cold(&relay, &setting, rounds.div_ceil(2)).await?.remove(0);
+            let warm = measure::warm(&relay, &setting, events.min(50)).await?.remove(0);
+            report.memory.push(MemorySize { mb, cold, warm });
+        }
+    }
     if !arguments.quick {
         eprintln!("instructions");
         report.instructions = Instructions::count()?;
@@ -187,37 +148,51 @@ async fn cold(
     conditions: Conditions,
     rounds: usize,
 ) -> Result<Option<ColdStarts>, Box<dyn Error>> {
-    let mut latencies = Latencies::default();
-    let mut quota = None;
+    let mut setting = Setting::default();
     let mut note = String::new();
+    // A start under the quota takes seconds, for some.
+    let mut rounds = rounds;
     match conditions {
         Conditions::Plain => {}
         Conditions::Quota => {
-            quota = Quota::new(SMALL_FUNCTION);
-            let Some(quota) = &quota else {
+            setting.quota = Quota::of(MEMORY_MB[0]);
+            let Some(quota) = &setting.quota else {
                 eprintln!(
                     "cold starts, {conditions:?}: skipped, because no control group with a CPU limit can be created; run as root"
                 );
                 return Ok(None);
             };
             note = format!("{}.", quota.description);
+            rounds = rounds.div_ceil(2);
         }
         Conditions::Latency => {
-            latencies = SAME_REGION;
+            setting = away(None, Duration::from_millis(20));
+            let [connection, secrets_manager, clevertap, dynamodb] = [
+                setting.clevertap.connection,
+                setting.secrets_manager.request,
+                setting.clevertap.request,
+                setting.dynamodb.request,
+            ]
+            .map(|added| added.as_millis());
             note = format!(
-                "+{} ms to connect, +{} ms for Secrets Manager, +{} ms for CleverTap, +{} ms for DynamoDB. The round trips that follow each other, which is the critical path: {} ms with the table, {} ms without.",
-                latencies.clevertap.connection.as_millis(),
-                latencies.secrets_manager.request.as_millis(),
-                latencies.clevertap.request.as_millis(),
-                latencies.dynamodb.request.as_millis(),
-                latencies.critical_path(true).as_millis(),
-                latencies.critical_path(false).as_millis(),
+                "+{connection} ms to connect, +{secrets_manager} ms for Secrets Manager, +{clevertap} ms for CleverTap, +{dynamodb} ms for DynamoDB."
             );
         }
     }
     eprintln!("cold starts, {conditions:?} {note}");
-    let figures = measure::cold(contestants, quota.as_ref(), latencies, rounds).await?;
-    Ok(Some(ColdStarts { conditions, note, latencies, figures }))
+    let samples = measure::cold(contestants, &setting, rounds).await?;
+    Ok(Some(ColdStarts { conditions, note, samples }))
+}
+
+/// What services in the same region add, roughly, with such a CleverTap.
+fn away(quota: Option<Quota>, clevertap: Duration) -> Setting {
+    let away = |request| Latency { connection: Duration::from_millis(5), request };
+    Setting {
+        quota,
+        secrets_manager: away(Duration::from_millis(15)),
+        clevertap: away(clevertap),
+        dynamodb: away(Duration::from_millis(4)),
+    }
 }
 
 fn sizes(contestants: &[Built]) -> Result<Vec<Size>, Box<dyn Error>> {
@@ -225,6 +200,7 @@ fn sizes(contestants: &[Built]) -> Result<Vec<Size>, Box<dyn Error>> {
     for built in contestants {
         if let Some(binary) = built.binary()? {
             let zip = miniz_oxide::deflate::compress_to_vec(&binary, 9);
+            let megabytes = |bytes| u32::try_from(bytes).map(|bytes| f64::from(bytes) / 1e6);
             sizes.push(Size {
                 contestant: built.contestant,
                 binary_mb: megabytes(binary.len())?,
@@ -236,7 +212,7 @@ fn sizes(contestants: &[Built]) -> Result<Vec<Size>, Box<dyn Error>> {
 }
 
 /// The date (UTC), the machine, and how busy it is before anything is built or started.
-fn setting() -> Result<String, Box<dyn Error>> {
+fn machine() -> Result<String, Box<dyn Error>> {
     let date = OffsetDateTime::from(SystemTime::now()).date();
     let cpus = fs::read_to_string("/proc/cpuinfo")?;
     let cpu = cpus.lines().find(|line| line.starts_with("model name"));
@@ -253,55 +229,48 @@ fn setting() -> Result<String, Box<dyn Error>> {
 }
 
 /// What an operator asks first, with what the template deploys.
-fn plot_of(report: &Report) -> String {
-    let rows = PLOTTED.map(|contestant| Row {
-        name: contestant.titles().1,
-        is_ours: contestant == Contestant::Relay,
-    });
+fn plot(report: &Report) -> String {
+    let class = |contestant| {
+        if contestant == Contestant::Relay {
+            "ours"
+        } else {
+            "theirs"
+        }
+    };
+    let rows = PLOTTED.map(|contestant| (contestant.titles().1, class(contestant)));
     let values = |value: &dyn Fn(Contestant) -> f64| PLOTTED.map(value).to_vec();
     let panels = [
-        Panel {
+        Bars {
             title: "Cold start, ms",
             note: "spawn to answer, 1/14 of a CPU",
             values: values(&|contestant| report.answer_ms(Conditions::Quota, contestant)),
         },
-        Panel {
+        Bars {
             title: "Warm event, µs",
             note: "median of 1,000",
-            values: values(&|contestant| report.warm(contestant, |warm| warm.took_us.median)),
+            values: values(&|contestant| report.warm(contestant, |warm| &warm.took_ms) * 1e3),
         },
-        Panel {
+        Bars {
             title: "Peak memory, MiB",
             note: "after 1,000 events",
-            values: values(&|contestant| report.warm(contestant, |warm| warm.peak_mib)),
+            values: values(&|contestant| report.warm(contestant, |warm| &warm.peak_mib)),
         },
     ];
-    plot::draw(&rows, &panels)
+    svg::bars(&rows, panels)
 }
 
-/// Replaces the tables between the two marks of a page, and the plot.
-fn record([page, plot]: [&str; 2], tables: &str, drawn: &str) -> Result<(), Box<dyn Error>> {
-    let file = contestants::root().join(page);
+/// Replaces the tables between the two marks of the page, and the plot.
+fn record(tables: &str, plot: &str) -> Result<(), Box<dyn Error>> {
+    let file = contestants::root().join(PAGE);
     let text = fs::read_to_string(&file)?;
     let parts = text
         .split_once(BEGIN)
         .and_then(|(before, rest)| Some((before, rest.split_once(END)?.1)));
     let (before, after) = parts.ok_or_else(|| {
-        format!("{page} lacks the comments between which the tables go: {BEGIN}{END}")
+        format!("{PAGE} lacks the comments between which the tables go: {BEGIN}{END}")
     })?;
     fs::write(&file, format!("{before}{BEGIN}\n{tables}\n{END}{after}"))?;
-    fs::write(contestants::root().join(plot), drawn)?;
-    eprintln!("wrote {page} and {plot}");
+    fs::write(contestants::root().join(PLOT), plot)?;
+    eprintln!("wrote {PAGE} and {PLOT}");
     Ok(())
-}
-
-const fn away(request_ms: u64) -> Latency {
-    Latency {
-        connection: Duration::from_millis(5),
-        request: Duration::from_millis(request_ms),
-    }
-}
-
-fn megabytes(bytes: usize) -> Result<f64, Box<dyn Error>> {
-    Ok(f64::from(u32::try_from(bytes)?) / 1e6)
 }

@@ -4,8 +4,7 @@
 use crate::contestants::{Built, Contestant};
 use crate::events::{Events, check};
 use crate::quota::{Group, Quota};
-use crate::report::{Cold, Traffic, Warm, ms};
-use crate::spread::Spread;
+use crate::table::Table;
 use std::env;
 use std::error::Error;
 use std::process::Stdio;
@@ -16,16 +15,15 @@ use testkit::harness::{ACCOUNT_ID, PASSCODE, SECRET_ID, SHARED_SECRET, secret_va
 use testkit::lambda::{Function, Invocation, RuntimeApi};
 use testkit::sockets::tls::Authority;
 use testkit::sockets::{Latency, Server};
-use testkit::world::aws::Aws;
 use testkit::world::clevertap::CleverTap;
 use testkit::world::secrets_manager::SecretsManager;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 /// Invocations of a fresh process before any is measured.
-const WARM_UP: u32 = 100;
+const WARM_UP: usize = 100;
 /// Events that one contestant receives before it is the next one's turn.
-const TURN: u32 = 50;
+const TURN: usize = 50;
 
 /// What the template configures. Nothing of this bench becomes a dead letter or a message.
 const DEPLOYED: [(&str, &str); 3] = [
@@ -40,49 +38,39 @@ const DEPLOYED: [(&str, &str); 3] = [
     ),
 ];
 
-/// What the services add, as if they were on other machines.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Latencies {
+/// Where the contestants run, and how far away the services are.
+#[derive(Default)]
+pub struct Setting {
+    pub quota: Option<Quota>,
     pub secrets_manager: Latency,
     pub clevertap: Latency,
     pub dynamodb: Latency,
 }
 
-impl Latencies {
-    /// The round trips that follow each other however fast the function is: a connection, the secret, the claim,
-    /// the upload, the claim's completion. Other connections open meanwhile.
-    pub fn critical_path(self, has_table: bool) -> Duration {
-        let claim = if has_table {
-            2 * self.dynamodb.request
-        } else {
-            Duration::ZERO
-        };
-        let secret = self.secrets_manager.connection + self.secrets_manager.request;
-        secret + claim + self.clevertap.request
-    }
-}
-
-/// One contestant's cold starts, a value for each.
-#[derive(Default)]
-struct Samples {
-    next_ms: Vec<f64>,
-    answer_ms: Vec<f64>,
-    cpu_ms: Vec<f64>,
-    peak_mib: Vec<f64>,
-    traffic: Traffic,
+/// What one contestant took, a value for each start or for each event.
+pub struct Samples {
+    pub contestant: Contestant,
+    /// From the start to the first `next`; none for an event.
+    pub next_ms: Vec<f64>,
+    /// From the start, or from when an event was handed over, to its answer.
+    pub took_ms: Vec<f64>,
+    pub cpu_ms: Vec<f64>,
+    /// Since the start.
+    pub peak_mib: Vec<f64>,
+    /// What reached the services.
+    pub connections: usize,
+    pub requests: usize,
 }
 
 /// One process that lives through all turns.
 struct Lane {
-    contestant: Contestant,
     api: RuntimeApi,
     process: Process,
-    took_us: Vec<f64>,
-    cpu_us: Vec<f64>,
-    traffic: Traffic,
+    samples: Samples,
 }
 
 struct Process {
+    contestant: Contestant,
     function: Function,
     started_at: Instant,
     /// Used before that.
@@ -94,11 +82,9 @@ struct Process {
 struct World {
     clevertap: Server<CleverTap>,
     secrets_manager: Server<SecretsManager>,
-    dynamodb: Server<Aws>,
+    dynamodb: Server<Table>,
     environment: Vec<(&'static str, String)>,
     events: Events,
-    /// As of the last call of `take_traffic`.
-    seen: Traffic,
     /// Exists as long as this.
     _authority: NamedTempFile,
 }
@@ -106,60 +92,58 @@ struct World {
 /// Measures `rounds` cold starts of each contestant, in turn. Each round begins with another one.
 pub async fn cold(
     contestants: &[Built],
-    quota: Option<&Quota>,
-    latencies: Latencies,
+    setting: &Setting,
     rounds: usize,
-) -> Result<Vec<Cold>, Box<dyn Error>> {
-    let mut world = World::start(latencies).await?;
+) -> Result<Vec<Samples>, Box<dyn Error>> {
+    let mut world = World::start(setting).await?;
     let api = RuntimeApi::start().await;
-    let mut samples: Vec<Samples> = contestants.iter().map(|_| Samples::default()).collect();
+    let samples = contestants.iter().map(|built| Samples::of(built.contestant));
+    let mut samples: Vec<_> = samples.collect();
     // The first round fills the machine's caches and is not counted.
     for round in 0..=rounds {
         eprint!("\r  cold start {round} of {rounds} ");
         for turn in 0..contestants.len() {
             let position = (round + turn) % contestants.len();
             let built = &contestants[position];
-            let mut process = Process::start(built, &api, &world.environment, quota).await?;
-            let mut uncounted = Samples::default();
-            let samples = match round {
-                0 => &mut uncounted,
-                _ => &mut samples[position],
+            let mut process = Process::start(built, &api, &world, setting).await?;
+            let mut uncounted = Samples::of(built.contestant);
+            let counted = if round == 0 {
+                &mut uncounted
+            } else {
+                &mut samples[position]
             };
-            let result = world.cold_start(built.contestant, &api, &process, samples).await;
+            let result = world.cold_start(&api, &process, counted).await;
             process.end().await;
-            result.map_err(|error| process.describe(built.contestant, error.as_ref()))?;
+            result?;
         }
     }
     eprintln!();
-    let figures = contestants.iter().zip(samples).map(|(built, samples)| {
-        Some(Cold {
-            contestant: built.contestant,
-            next_ms: Spread::of(samples.next_ms)?,
-            answer_ms: Spread::of(samples.answer_ms)?,
-            cpu_ms: Spread::of(samples.cpu_ms)?,
-            peak_mib: Spread::of(samples.peak_mib)?,
-            traffic: samples.traffic,
-        })
-    });
-    Ok(figures.collect::<Option<_>>().ok_or("there were no cold starts")?)
+    Ok(samples)
 }
 
 /// Measures about `count` warm events of each contestant, turn by turn.
-pub async fn warm(contestants: &[Built], count: u32) -> Result<Vec<Warm>, Box<dyn Error>> {
-    let mut world = World::start(Latencies::default()).await?;
+pub async fn warm(
+    contestants: &[Built],
+    setting: &Setting,
+    count: usize,
+) -> Result<Vec<Samples>, Box<dyn Error>> {
+    let mut world = World::start(setting).await?;
     let mut lanes = Vec::new();
     for built in contestants {
         let api = RuntimeApi::start().await;
+        let process = Process::start(built, &api, &world, setting).await?;
         let lane = Lane {
-            contestant: built.contestant,
-            process: Process::start(built, &api, &world.environment, None).await?,
             api,
-            took_us: Vec::new(),
-            cpu_us: Vec::new(),
-            traffic: Traffic::default(),
+            process,
+            samples: Samples::of(built.contestant),
         };
-        for _ in 0..WARM_UP {
-            lane.invoke(&mut world).await?;
+        for _ in 0..WARM_UP.min(count) {
+            world.invoke(&lane.api, &lane.process).await?;
+        }
+        if built.contestant.claims() {
+            let webhook = world.events.webhook();
+            world.relay(&lane.api, &lane.process, &webhook, 1).await?;
+            world.relay(&lane.api, &lane.process, &webhook, 0).await?;
         }
         lanes.push(lane);
     }
@@ -167,27 +151,45 @@ pub async fn warm(contestants: &[Built], count: u32) -> Result<Vec<Warm>, Box<dy
     for turn in 1..=turns {
         eprint!("\r  warm turn {turn} of {turns} ");
         for lane in &mut lanes {
-            lane.turn(&mut world).await?;
+            lane.turn(&mut world, count.min(TURN)).await?;
         }
         // The next turn begins with another one.
         lanes.rotate_left(1);
     }
     eprintln!();
-    let rotated = usize::try_from(turns)? % lanes.len();
+    let rotated = turns % lanes.len();
     lanes.rotate_right(rotated);
-    lanes.into_iter().map(Lane::figures).collect()
+    for lane in &mut lanes {
+        lane.process.end().await;
+    }
+    Ok(lanes.into_iter().map(|lane| lane.samples).collect())
+}
+
+impl Samples {
+    fn of(contestant: Contestant) -> Self {
+        let [next_ms, took_ms, cpu_ms, peak_mib] = [const { Vec::new() }; 4];
+        Self {
+            contestant,
+            next_ms,
+            took_ms,
+            cpu_ms,
+            peak_mib,
+            connections: 0,
+            requests: 0,
+        }
+    }
 }
 
 impl World {
-    async fn start(latencies: Latencies) -> Result<Self, Box<dyn Error>> {
+    async fn start(setting: &Setting) -> Result<Self, Box<dyn Error>> {
         let authority = Authority::default();
         let clevertap = authority.serve(CleverTap::new(ACCOUNT_ID, PASSCODE)).await;
-        clevertap.set_latency(latencies.clevertap);
+        clevertap.set_latency(setting.clevertap);
         let secret = secret_value(PASSCODE, SHARED_SECRET);
         let secrets_manager = authority.serve(SecretsManager::new(SECRET_ID, &secret)).await;
-        secrets_manager.set_latency(latencies.secrets_manager);
-        let dynamodb = authority.serve(Aws::default()).await;
-        dynamodb.set_latency(latencies.dynamodb);
+        secrets_manager.set_latency(setting.secrets_manager);
+        let dynamodb = authority.serve(Table::default()).await;
+        dynamodb.set_latency(setting.dynamodb);
 
         let authority = authority.pem_file();
         let pem_file = authority.path().to_str().ok_or("the path of the authority is not UTF-8")?;
@@ -220,64 +222,79 @@ impl World {
             dynamodb,
             environment,
             events,
-            seen: Traffic::default(),
             _authority: authority,
         })
     }
 
     async fn cold_start(
         &mut self,
-        contestant: Contestant,
         api: &RuntimeApi,
         process: &Process,
         samples: &mut Samples,
     ) -> Result<(), Box<dyn Error>> {
-        self.take_traffic();
-        let invocation = self.invoke(contestant, api).await?;
+        let before = self.traffic();
+        let invocation = self.invoke(api, process).await?;
         samples.cpu_ms.push(ms(process.cpu_time()?));
         samples.peak_mib.push(process.peak_mib()?);
         let next_at = api.wait_until_ready().await;
         samples.next_ms.push(ms(next_at - process.started_at));
-        samples.answer_ms.push(ms(invocation.answered_at - process.started_at));
-        samples.traffic = samples.traffic.max(self.take_traffic());
+        samples.took_ms.push(ms(invocation.answered_at - process.started_at));
+        samples.count(before, self.traffic());
         Ok(())
     }
 
     /// Invokes a contestant with the next event and checks that it was relayed.
     async fn invoke(
         &mut self,
-        contestant: Contestant,
         api: &RuntimeApi,
+        process: &Process,
     ) -> Result<Invocation, Box<dyn Error>> {
-        let invocation = api.invoke_timed(self.events.webhook()).await;
-        let accepted = self.clevertap.accepted();
-        let uploads = self.clevertap.take_uploads().len();
-        let expected = usize::from(contestant.uploads());
-        if uploads != expected {
-            return Err(format!("{uploads} uploads, and the answer {:?}", invocation.result).into());
-        }
-        match &invocation.result {
-            Ok(answer) => check(answer, &accepted, expected)?,
-            Err(error) => return Err(format!("the invocation failed: {error}").into()),
-        }
-        Ok(invocation)
+        let webhook = self.events.webhook();
+        self.relay(api, process, &webhook, usize::from(process.contestant.uploads()))
+            .await
     }
 
-    /// What has reached the services since the last call.
-    fn take_traffic(&mut self) -> Traffic {
+    /// Invokes a contestant and checks that this led to so many uploads.
+    async fn relay(
+        &self,
+        api: &RuntimeApi,
+        process: &Process,
+        webhook: &str,
+        expected: usize,
+    ) -> Result<Invocation, Box<dyn Error>> {
+        let invocation = api.invoke_timed(webhook).await;
+        let accepted = self.clevertap.accepted();
+        let uploads = self.clevertap.take_uploads().len();
+        let problem = match &invocation.result {
+            _ if uploads != expected => {
+                format!("{uploads} uploads, not {expected}, and the answer {:?}", invocation.result)
+            }
+            Err(error) => format!("the invocation failed: {error}"),
+            Ok(answer) => match check(answer, &accepted, expected) {
+                Ok(()) => return Ok(invocation),
+                Err(problem) => problem,
+            },
+        };
+        let log = process.function.log();
+        let end = log[log.len().saturating_sub(5)..].join("\n");
+        Err(format!("{:?}: {problem}; its log ends with:\n{end}", process.contestant).into())
+    }
+
+    /// The connections and requests that have reached the services.
+    fn traffic(&self) -> [usize; 2] {
         let (clevertap, secrets, dynamodb) =
             (&self.clevertap, &self.secrets_manager, &self.dynamodb);
-        let requests = [clevertap.requests(), secrets.requests(), dynamodb.requests()];
-        let connections = [clevertap.connections(), secrets.connections(), dynamodb.connections()];
-        let before = self.seen;
-        self.seen = Traffic {
-            requests: count(requests.iter().sum()),
-            connections: count(connections.iter().sum()),
-        };
-        Traffic {
-            requests: self.seen.requests - before.requests,
-            connections: self.seen.connections - before.connections,
-        }
+        [
+            clevertap.connections() + secrets.connections() + dynamodb.connections(),
+            clevertap.requests() + secrets.requests() + dynamodb.requests(),
+        ]
+    }
+}
+
+impl Samples {
+    fn count(&mut self, before: [usize; 2], after: [usize; 2]) {
+        self.connections += after[0] - before[0];
+        self.requests += after[1] - before[1];
     }
 }
 
@@ -285,10 +302,10 @@ impl Process {
     async fn start(
         built: &Built,
         api: &RuntimeApi,
-        environment: &[(&'static str, String)],
-        quota: Option<&Quota>,
+        world: &World,
+        setting: &Setting,
     ) -> Result<Self, Box<dyn Error>> {
-        let group = quota.map(Quota::create_group).transpose()?;
+        let group = setting.quota.as_ref().map(Quota::create_group).transpose()?;
         let mut command = if group.is_some() {
             // The shell waits until it is in the group.
             let mut shell = Command::new("sh");
@@ -300,13 +317,14 @@ impl Process {
         command
             .args(&built.arguments)
             .env_clear()
-            .envs(environment.iter().map(|(name, value)| (name, value)))
+            .envs(world.environment.iter().map(|(name, value)| (name, value)))
             .env("AWS_LAMBDA_RUNTIME_API", api.address())
             .stdin(Stdio::piped());
-        if built.contestant == Contestant::Relay {
+        if built.contestant.has_table() {
             command.envs(DEPLOYED);
         }
         let mut process = Self {
+            contestant: built.contestant,
             started_at: Instant::now(),
             cpu_before: Duration::ZERO,
             group: None,
@@ -341,48 +359,24 @@ impl Process {
         self.function.wait_for_exit().await;
         self.group = None;
     }
-
-    /// The error, with the end of the process's log.
-    fn describe(&self, contestant: Contestant, error: &dyn Error) -> String {
-        let log = self.function.log();
-        let end = log[log.len().saturating_sub(5)..].join("\n");
-        format!("{contestant:?}: {error}; its log ends with:\n{end}")
-    }
 }
 
 impl Lane {
-    async fn turn(&mut self, world: &mut World) -> Result<(), Box<dyn Error>> {
+    async fn turn(&mut self, world: &mut World, events: usize) -> Result<(), Box<dyn Error>> {
         // The others' turns have emptied the caches, so the first invocation is not counted.
-        self.invoke(world).await?;
-        world.take_traffic();
-        for _ in 0..TURN {
+        world.invoke(&self.api, &self.process).await?;
+        let before = world.traffic();
+        for _ in 0..events {
             let cpu_before = self.process.cpu_time()?;
-            let invocation = self.invoke(world).await?;
+            let invocation = world.invoke(&self.api, &self.process).await?;
             let took = invocation.answered_at - invocation.handed_over_at;
             let cpu = self.process.cpu_time()?.saturating_sub(cpu_before);
-            self.took_us.push(ms(took) * 1e3);
-            self.cpu_us.push(ms(cpu) * 1e3);
+            self.samples.took_ms.push(ms(took));
+            self.samples.cpu_ms.push(ms(cpu));
         }
-        let traffic = world.take_traffic();
-        self.traffic.requests += traffic.requests;
-        self.traffic.connections += traffic.connections;
+        self.samples.peak_mib.push(self.process.peak_mib()?);
+        self.samples.count(before, world.traffic());
         Ok(())
-    }
-
-    async fn invoke(&self, world: &mut World) -> Result<Invocation, Box<dyn Error>> {
-        let result = world.invoke(self.contestant, &self.api).await;
-        result.map_err(|error| self.process.describe(self.contestant, error.as_ref()).into())
-    }
-
-    fn figures(self) -> Result<Warm, Box<dyn Error>> {
-        Ok(Warm {
-            contestant: self.contestant,
-            events: count(self.took_us.len()),
-            took_us: Spread::of(self.took_us).ok_or("there were no warm events")?,
-            cpu_us: Spread::of(self.cpu_us).ok_or("there were no warm events")?,
-            peak_mib: self.process.peak_mib()?,
-            traffic: self.traffic,
-        })
     }
 }
 
@@ -398,6 +392,6 @@ fn cpu_time(pid: u32) -> io::Result<Duration> {
     Ok(Duration::from_nanos(nanoseconds))
 }
 
-fn count(number: usize) -> u32 {
-    u32::try_from(number).expect("a count of this bench is below four billion")
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
 }

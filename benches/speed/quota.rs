@@ -9,7 +9,10 @@ use std::thread;
 use std::time::Duration;
 
 /// Short, so that a start of a few milliseconds is slowed evenly and not by a tenth of a second at once.
-const PERIOD: Duration = Duration::from_millis(20);
+const PERIOD_US: u32 = 20_000;
+/// A Lambda function with so many megabytes has a whole CPU
+/// (<https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html>).
+const WHOLE_CPU_MB: f64 = 1769.0;
 
 /// A part of one CPU, and how the kernel of this machine limits a group to it.
 pub struct Quota {
@@ -23,31 +26,26 @@ pub struct Quota {
 pub struct Group(PathBuf);
 
 impl Quota {
-    /// `None` where no group can be created: that needs Linux and root, or a control group that this user may write to.
-    pub fn new(fraction_of_a_cpu: f64) -> Option<Self> {
-        let share = PERIOD.mul_f64(fraction_of_a_cpu);
-        let description = |mechanism| {
-            format!(
-                "{:.2} ms of every {} ms, by a control group ({mechanism})",
-                share.as_secs_f64() * 1e3,
-                PERIOD.as_millis()
-            )
-        };
-        let (share, period) = (share.as_micros(), PERIOD.as_micros());
-        let version_1 = Self {
-            parent: Path::new("/sys/fs/cgroup/cpu"),
-            limits: vec![
-                ("cpu.cfs_period_us", period.to_string()),
-                ("cpu.cfs_quota_us", share.to_string()),
-            ],
-            description: description("version 1, cpu.cfs_quota_us"),
-        };
-        let version_2 = Self {
-            parent: Path::new("/sys/fs/cgroup"),
-            limits: vec![("cpu.max", format!("{share} {period}"))],
-            description: description("version 2, cpu.max"),
-        };
-        [version_1, version_2].into_iter().find(|quota| quota.create_group().is_ok())
+    /// The part that a Lambda function of this size has. `None` where no group can be created: that needs Linux and
+    /// root, or a control group that this user may write to.
+    pub fn of(memory_mb: u32) -> Option<Self> {
+        let share_us = f64::from(PERIOD_US) * f64::from(memory_mb) / WHOLE_CPU_MB;
+        let (share, period) = (format!("{share_us:.0}"), PERIOD_US.to_string());
+        let both = format!("{share} {period}");
+        let mechanisms = [
+            (
+                "/sys/fs/cgroup/cpu",
+                vec![("cpu.cfs_period_us", period), ("cpu.cfs_quota_us", share)],
+            ),
+            ("/sys/fs/cgroup", vec![("cpu.max", both)]),
+        ];
+        let quotas = mechanisms.map(|(parent, limits)| {
+            let (ms, files) =
+                (share_us / 1e3, limits.last().map(|(file, _)| *file).unwrap_or_default());
+            let description = format!("{ms:.2} ms of every 20 ms, by a control group ({files})");
+            Self { parent: Path::new(parent), limits, description }
+        });
+        quotas.into_iter().find(|quota| quota.create_group().is_ok())
     }
 
     pub fn create_group(&self) -> io::Result<Group> {

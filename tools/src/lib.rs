@@ -16,6 +16,7 @@ pub mod dev;
 pub mod doctor;
 pub mod explain;
 pub mod find;
+pub mod numbers;
 pub mod replay;
 mod saved;
 pub mod secret;

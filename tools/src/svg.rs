@@ -1,11 +1,16 @@
 //! Three panels beside each other, as SVG without fonts or scripts.
-//! It does not know what is in a panel.
+//! It does not know what is drawn.
+
+use crate::numbers::{decimals, whole};
 
 /// The left edge of each panel, and how wide its content may be. What the rows or curves mean is left of the first.
 pub const LEFT: [u32; 3] = [144, 387, 629];
 pub const WIDTH: u32 = 215;
 /// The upper edge of what is in a panel.
 pub const TOP: u32 = 64;
+/// Of bars: the longest, and the distance from one to the next.
+const LONGEST_BAR: f64 = 153.0;
+const STEP: u32 = 30;
 /// Colours follow the reader's preference for light or dark.
 const STYLE: &str = r#"<style>
 text { font: 13px system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif; fill: #1f2328; }
@@ -35,6 +40,43 @@ pub struct Panel {
     pub in_words: String,
     /// Its content, in elements.
     pub drawn: Vec<String>,
+}
+
+/// One panel of bars.
+pub struct Bars<'b> {
+    pub title: &'b str,
+    pub note: &'b str,
+    /// For each row; NaN where there is none.
+    pub values: Vec<f64>,
+}
+
+/// Bars with their numbers. A row has a name, left of its bars, and a class: `ours` stands out.
+pub fn bars(rows: &[(&str, &str)], panels: [Bars<'_>; 3]) -> String {
+    let tops = || (0..).map(|number| TOP + number * STEP);
+    let names = rows.iter().zip(tops()).map(|((row, class), top)| name(top + 13, class, row));
+    let bottom = TOP + rows.iter().map(|_| STEP).sum::<u32>() + 4;
+    let mut lefts = LEFT.into_iter().map(f64::from);
+    let panels = panels.map(|Bars { title, note, values }| {
+        let left = lefts.next().unwrap_or_default();
+        let greatest = values.iter().copied().fold(0.0, f64::max);
+        let (mut drawn, mut in_words) = (Vec::new(), Vec::new());
+        for (((row, class), value), top) in rows.iter().zip(values).zip(tops()) {
+            if value.is_nan() {
+                continue;
+            }
+            let length = (value / greatest * LONGEST_BAR).max(1.5);
+            let number = if value < 10.0 { decimals(value) } else { whole(value) };
+            let (start, end, baseline) = (left + 0.5, left + length + 7.0, top + 13);
+            drawn.push(format!(
+                r#"<rect x="{start}" y="{top}" width="{length:.1}" height="16" rx="2" class="{class}"/>
+<text x="{end:.1}" y="{baseline}" class="number {class}">{number}</text>"#
+            ));
+            in_words.push(format!("{row} {number}"));
+        }
+        let (title, note) = (title.to_owned(), note.to_owned());
+        Panel { title, note, in_words: in_words.join(", "), drawn }
+    });
+    draw(names.collect(), panels, bottom)
 }
 
 /// `bottom` is the lower edge of what is in a panel, and `names` stand left of the panels.
