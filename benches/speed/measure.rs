@@ -15,6 +15,7 @@ use testkit::harness::{ACCOUNT_ID, PASSCODE, SECRET_ID, SHARED_SECRET, secret_va
 use testkit::lambda::{Function, Invocation, RuntimeApi};
 use testkit::sockets::tls::Authority;
 use testkit::sockets::{Latency, Server};
+use testkit::world::aws::{DEAD_LETTER_QUEUE, EVENT_QUEUE, TABLE};
 use testkit::world::clevertap::CleverTap;
 use testkit::world::secrets_manager::SecretsManager;
 use tokio::io::AsyncWriteExt;
@@ -24,19 +25,8 @@ use tokio::process::Command;
 const WARM_UP: usize = 100;
 /// Events that one contestant receives before it is the next one's turn.
 const TURN: usize = 50;
-
-/// What the template configures. Nothing of this bench becomes a dead letter or a message.
-const DEPLOYED: [(&str, &str); 3] = [
-    ("DEDUPLICATION_TABLE", "claims"),
-    (
-        "DEAD_LETTER_QUEUE_URL",
-        "https://sqs.eu-west-1.amazonaws.com/123456789012/dead.fifo",
-    ),
-    (
-        "EVENT_QUEUE_URL",
-        "https://sqs.eu-west-1.amazonaws.com/123456789012/events.fifo",
-    ),
-];
+/// Nothing of this bench becomes a message or a dead letter.
+const QUEUES: &str = "https://sqs.eu-west-1.amazonaws.com/123456789012";
 
 /// Where the contestants run, and how far away the services are.
 #[derive(Default)]
@@ -58,19 +48,19 @@ pub struct Samples {
     /// Since the start.
     pub peak_mib: Vec<f64>,
     /// What reached the services.
+    pub traffic: Traffic,
+}
+
+#[derive(Clone, Copy, Default)]
+pub struct Traffic {
     pub connections: usize,
     pub requests: usize,
 }
 
-/// One process that lives through all turns.
-struct Lane {
-    api: RuntimeApi,
-    process: Process,
-    samples: Samples,
-}
-
-struct Process {
+/// A process of a contestant, and the Lambda that invokes it.
+struct Environment {
     contestant: Contestant,
+    api: RuntimeApi,
     function: Function,
     started_at: Instant,
     /// Used before that.
@@ -79,14 +69,13 @@ struct Process {
 }
 
 /// The services that contestants call, and the events that they receive.
-struct World {
+struct World<'s> {
+    setting: &'s Setting,
     clevertap: Server<CleverTap>,
     secrets_manager: Server<SecretsManager>,
     dynamodb: Server<Table>,
-    environment: Vec<(&'static str, String)>,
+    authority: NamedTempFile,
     events: Events,
-    /// Exists as long as this.
-    _authority: NamedTempFile,
 }
 
 /// Measures `rounds` cold starts of each contestant, in turn. Each round begins with another one.
@@ -96,29 +85,30 @@ pub async fn cold(
     rounds: usize,
 ) -> Result<Vec<Samples>, Box<dyn Error>> {
     let mut world = World::start(setting).await?;
-    let api = RuntimeApi::start().await;
-    let samples = contestants.iter().map(|built| Samples::of(built.contestant));
-    let mut samples: Vec<_> = samples.collect();
+    let mut all: Vec<_> = contestants.iter().map(Samples::of).collect();
     // The first round fills the machine's caches and is not counted.
     for round in 0..=rounds {
         eprint!("\r  cold start {round} of {rounds} ");
         for turn in 0..contestants.len() {
             let position = (round + turn) % contestants.len();
-            let built = &contestants[position];
-            let mut process = Process::start(built, &api, &world, setting).await?;
-            let mut uncounted = Samples::of(built.contestant);
-            let counted = if round == 0 {
-                &mut uncounted
-            } else {
-                &mut samples[position]
-            };
-            let result = world.cold_start(&api, &process, counted).await;
-            process.end().await;
-            result?;
+            let before = world.traffic();
+            let mut environment = world.environment(&contestants[position]).await?;
+            let invocation = world.invoke(&environment).await?;
+            let (cpu, peak) = (environment.cpu_time()?, environment.peak_mib()?);
+            let next_at = environment.api.wait_until_ready().await;
+            if round > 0 {
+                let samples = &mut all[position];
+                samples.next_ms.push(ms(next_at - environment.started_at));
+                samples.took_ms.push(ms(invocation.answered_at - environment.started_at));
+                samples.cpu_ms.push(ms(cpu));
+                samples.peak_mib.push(peak);
+                samples.traffic.add(before, world.traffic());
+            }
+            environment.end().await;
         }
     }
     eprintln!();
-    Ok(samples)
+    Ok(all)
 }
 
 /// Measures about `count` warm events of each contestant, turn by turn.
@@ -128,184 +118,90 @@ pub async fn warm(
     count: usize,
 ) -> Result<Vec<Samples>, Box<dyn Error>> {
     let mut world = World::start(setting).await?;
-    let mut lanes = Vec::new();
+    let mut environments = Vec::new();
     for built in contestants {
-        let api = RuntimeApi::start().await;
-        let process = Process::start(built, &api, &world, setting).await?;
-        let lane = Lane {
-            api,
-            process,
-            samples: Samples::of(built.contestant),
-        };
+        let environment = world.environment(built).await?;
         for _ in 0..WARM_UP.min(count) {
-            world.invoke(&lane.api, &lane.process).await?;
+            world.invoke(&environment).await?;
         }
         if built.contestant.claims() {
             let webhook = world.events.webhook();
-            world.relay(&lane.api, &lane.process, &webhook, 1).await?;
-            world.relay(&lane.api, &lane.process, &webhook, 0).await?;
+            world.relay(&environment, &webhook, 1).await?;
+            world.relay(&environment, &webhook, 0).await?;
         }
-        lanes.push(lane);
+        environments.push(environment);
     }
+    let mut all: Vec<_> = contestants.iter().map(Samples::of).collect();
     let turns = count.div_ceil(TURN);
-    for turn in 1..=turns {
-        eprint!("\r  warm turn {turn} of {turns} ");
-        for lane in &mut lanes {
-            lane.turn(&mut world, count.min(TURN)).await?;
+    for turn in 0..turns * contestants.len() {
+        eprint!("\r  warm turn {} of {} ", turn + 1, turns * contestants.len());
+        // Each round begins with another one.
+        let position = (turn + turn / contestants.len()) % contestants.len();
+        let (environment, samples) = (&environments[position], &mut all[position]);
+        // The others' turns have emptied the caches, so the first invocation is not counted.
+        world.invoke(environment).await?;
+        let before = world.traffic();
+        for _ in 0..TURN.min(count) {
+            let cpu_before = environment.cpu_time()?;
+            let invocation = world.invoke(environment).await?;
+            samples.took_ms.push(ms(invocation.answered_at - invocation.handed_over_at));
+            samples.cpu_ms.push(ms(environment.cpu_time()?.saturating_sub(cpu_before)));
         }
-        // The next turn begins with another one.
-        lanes.rotate_left(1);
+        samples.peak_mib.push(environment.peak_mib()?);
+        samples.traffic.add(before, world.traffic());
     }
     eprintln!();
-    let rotated = turns % lanes.len();
-    lanes.rotate_right(rotated);
-    for lane in &mut lanes {
-        lane.process.end().await;
+    for environment in &mut environments {
+        environment.end().await;
     }
-    Ok(lanes.into_iter().map(|lane| lane.samples).collect())
+    Ok(all)
 }
 
 impl Samples {
-    fn of(contestant: Contestant) -> Self {
+    fn of(built: &Built) -> Self {
         let [next_ms, took_ms, cpu_ms, peak_mib] = [const { Vec::new() }; 4];
+        let traffic = Traffic::default();
         Self {
-            contestant,
+            contestant: built.contestant,
             next_ms,
             took_ms,
             cpu_ms,
             peak_mib,
-            connections: 0,
-            requests: 0,
+            traffic,
         }
     }
 }
 
-impl World {
-    async fn start(setting: &Setting) -> Result<Self, Box<dyn Error>> {
+impl Traffic {
+    fn add(&mut self, before: Self, after: Self) {
+        self.connections += after.connections - before.connections;
+        self.requests += after.requests - before.requests;
+    }
+}
+
+impl<'s> World<'s> {
+    async fn start(setting: &'s Setting) -> Result<Self, Box<dyn Error>> {
         let authority = Authority::default();
-        let clevertap = authority.serve(CleverTap::new(ACCOUNT_ID, PASSCODE)).await;
-        clevertap.set_latency(setting.clevertap);
         let secret = secret_value(PASSCODE, SHARED_SECRET);
-        let secrets_manager = authority.serve(SecretsManager::new(SECRET_ID, &secret)).await;
-        secrets_manager.set_latency(setting.secrets_manager);
-        let dynamodb = authority.serve(Table::default()).await;
-        dynamodb.set_latency(setting.dynamodb);
-
-        let authority = authority.pem_file();
-        let pem_file = authority.path().to_str().ok_or("the path of the authority is not UTF-8")?;
-        let events = Events::new()?;
-        let environment = [
-            ("AWS_LAMBDA_FUNCTION_NAME", "relay"),
-            ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128"),
-            ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
-            ("AWS_REGION", "eu-west-1"),
-            ("AWS_DEFAULT_REGION", "eu-west-1"),
-            ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"),
-            ("AWS_SECRET_ACCESS_KEY", "not-a-secret"),
-            ("AWS_ENDPOINT_URL_DYNAMODB", &dynamodb.url),
-            ("AWS_ENDPOINT_URL_SECRETS_MANAGER", &secrets_manager.url),
-            ("CLEVERTAP_ACCOUNT_ID", ACCOUNT_ID),
-            ("CLEVERTAP_API_URL", &clevertap.url),
-            ("CLEVERTAP_REGION", "in1"),
-            ("SECRET_ID", SECRET_ID),
-            ("FORWARDED_REQUEST", &events.upload()?),
-            ("PATH", &env::var("PATH").unwrap_or_default()),
-            // The authority: for Rust, Node and Python.
-            ("SSL_CERT_FILE", pem_file),
-            ("NODE_EXTRA_CA_CERTS", pem_file),
-            ("AWS_CA_BUNDLE", pem_file),
-        ];
-        let environment = environment.map(|(name, value)| (name, value.to_owned())).to_vec();
-        Ok(Self {
-            clevertap,
-            secrets_manager,
-            dynamodb,
-            environment,
-            events,
-            _authority: authority,
-        })
-    }
-
-    async fn cold_start(
-        &mut self,
-        api: &RuntimeApi,
-        process: &Process,
-        samples: &mut Samples,
-    ) -> Result<(), Box<dyn Error>> {
-        let before = self.traffic();
-        let invocation = self.invoke(api, process).await?;
-        samples.cpu_ms.push(ms(process.cpu_time()?));
-        samples.peak_mib.push(process.peak_mib()?);
-        let next_at = api.wait_until_ready().await;
-        samples.next_ms.push(ms(next_at - process.started_at));
-        samples.took_ms.push(ms(invocation.answered_at - process.started_at));
-        samples.count(before, self.traffic());
-        Ok(())
-    }
-
-    /// Invokes a contestant with the next event and checks that it was relayed.
-    async fn invoke(
-        &mut self,
-        api: &RuntimeApi,
-        process: &Process,
-    ) -> Result<Invocation, Box<dyn Error>> {
-        let webhook = self.events.webhook();
-        self.relay(api, process, &webhook, usize::from(process.contestant.uploads()))
-            .await
-    }
-
-    /// Invokes a contestant and checks that this led to so many uploads.
-    async fn relay(
-        &self,
-        api: &RuntimeApi,
-        process: &Process,
-        webhook: &str,
-        expected: usize,
-    ) -> Result<Invocation, Box<dyn Error>> {
-        let invocation = api.invoke_timed(webhook).await;
-        let accepted = self.clevertap.accepted();
-        let uploads = self.clevertap.take_uploads().len();
-        let problem = match &invocation.result {
-            _ if uploads != expected => {
-                format!("{uploads} uploads, not {expected}, and the answer {:?}", invocation.result)
-            }
-            Err(error) => format!("the invocation failed: {error}"),
-            Ok(answer) => match check(answer, &accepted, expected) {
-                Ok(()) => return Ok(invocation),
-                Err(problem) => problem,
-            },
+        let world = Self {
+            setting,
+            clevertap: authority.serve(CleverTap::new(ACCOUNT_ID, PASSCODE)).await,
+            secrets_manager: authority.serve(SecretsManager::new(SECRET_ID, &secret)).await,
+            dynamodb: authority.serve(Table::default()).await,
+            authority: authority.pem_file(),
+            events: Events::new()?,
         };
-        let log = process.function.log();
-        let end = log[log.len().saturating_sub(5)..].join("\n");
-        Err(format!("{:?}: {problem}; its log ends with:\n{end}", process.contestant).into())
+        world.clevertap.set_latency(setting.clevertap);
+        world.secrets_manager.set_latency(setting.secrets_manager);
+        world.dynamodb.set_latency(setting.dynamodb);
+        Ok(world)
     }
 
-    /// The connections and requests that have reached the services.
-    fn traffic(&self) -> [usize; 2] {
-        let (clevertap, secrets, dynamodb) =
-            (&self.clevertap, &self.secrets_manager, &self.dynamodb);
-        [
-            clevertap.connections() + secrets.connections() + dynamodb.connections(),
-            clevertap.requests() + secrets.requests() + dynamodb.requests(),
-        ]
-    }
-}
-
-impl Samples {
-    fn count(&mut self, before: [usize; 2], after: [usize; 2]) {
-        self.connections += after[0] - before[0];
-        self.requests += after[1] - before[1];
-    }
-}
-
-impl Process {
-    async fn start(
-        built: &Built,
-        api: &RuntimeApi,
-        world: &World,
-        setting: &Setting,
-    ) -> Result<Self, Box<dyn Error>> {
-        let group = setting.quota.as_ref().map(Quota::create_group).transpose()?;
+    /// Starts a contestant.
+    async fn environment(&self, built: &Built) -> Result<Environment, Box<dyn Error>> {
+        let api = RuntimeApi::start().await;
+        let authority = self.authority.path();
+        let group = self.setting.quota.as_ref().map(Quota::create_group).transpose()?;
         let mut command = if group.is_some() {
             // The shell waits until it is in the group.
             let mut shell = Command::new("sh");
@@ -317,32 +213,108 @@ impl Process {
         command
             .args(&built.arguments)
             .env_clear()
-            .envs(world.environment.iter().map(|(name, value)| (name, value)))
-            .env("AWS_LAMBDA_RUNTIME_API", api.address())
+            .envs([
+                ("AWS_LAMBDA_FUNCTION_NAME", "relay"),
+                ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128"),
+                ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
+                ("AWS_LAMBDA_RUNTIME_API", api.address()),
+                ("AWS_REGION", "eu-west-1"),
+                ("AWS_DEFAULT_REGION", "eu-west-1"),
+                ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"),
+                ("AWS_SECRET_ACCESS_KEY", "not-a-secret"),
+                ("AWS_ENDPOINT_URL_DYNAMODB", &self.dynamodb.url),
+                ("AWS_ENDPOINT_URL_SECRETS_MANAGER", &self.secrets_manager.url),
+                ("CLEVERTAP_ACCOUNT_ID", ACCOUNT_ID),
+                ("CLEVERTAP_API_URL", &self.clevertap.url),
+                ("CLEVERTAP_REGION", "in1"),
+                ("SECRET_ID", SECRET_ID),
+                ("FORWARDED_REQUEST", &self.events.upload()?),
+                ("PATH", &env::var("PATH").unwrap_or_default()),
+            ])
+            // For Rust, Node and Python.
+            .envs(
+                ["SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "AWS_CA_BUNDLE"]
+                    .map(|name| (name, authority)),
+            )
             .stdin(Stdio::piped());
         if built.contestant.has_table() {
-            command.envs(DEPLOYED);
+            command
+                .env("DEDUPLICATION_TABLE", TABLE)
+                .env("EVENT_QUEUE_URL", format!("{QUEUES}/{EVENT_QUEUE}"))
+                .env("DEAD_LETTER_QUEUE_URL", format!("{QUEUES}/{DEAD_LETTER_QUEUE}"));
         }
-        let mut process = Self {
+        let mut environment = Environment {
             contestant: built.contestant,
             started_at: Instant::now(),
             cpu_before: Duration::ZERO,
             group: None,
-            function: Function::spawn_command(command, api),
+            function: Function::spawn_command(command, &api),
+            api,
         };
         if let Some(group) = group {
-            group.add(process.function.pid())?;
-            process.group = Some(group);
-            process.cpu_before = cpu_time(process.function.pid())?;
-            process.started_at = Instant::now();
-            let stdin = process.function.stdin.as_mut().ok_or("the shell has no standard input")?;
-            stdin.write_all(b"\n").await?;
+            group.add(environment.function.pid())?;
+            environment.group = Some(group);
+            environment.cpu_before = environment.cpu_time()?;
+            environment.started_at = Instant::now();
+            let stdin = environment.function.stdin.as_mut();
+            stdin.ok_or("the shell has no standard input")?.write_all(b"\n").await?;
         }
-        Ok(process)
+        Ok(environment)
     }
 
+    /// Invokes a contestant with the next event and checks that it was relayed.
+    async fn invoke(&mut self, environment: &Environment) -> Result<Invocation, Box<dyn Error>> {
+        let webhook = self.events.webhook();
+        let expected = usize::from(environment.contestant != Contestant::Nothing);
+        self.relay(environment, &webhook, expected).await
+    }
+
+    /// Invokes a contestant and checks that this led to so many uploads.
+    async fn relay(
+        &self,
+        environment: &Environment,
+        webhook: &str,
+        expected: usize,
+    ) -> Result<Invocation, Box<dyn Error>> {
+        let invocation = environment.api.invoke_timed(webhook).await;
+        let accepted = self.clevertap.accepted();
+        let uploads = self.clevertap.take_uploads().len();
+        let problem = match &invocation.result {
+            Err(error) => format!("the invocation failed: {error}"),
+            Ok(answer) if uploads != expected => {
+                format!("{uploads} uploads, not {expected}, and the answer {answer}")
+            }
+            Ok(answer) => match check(answer, &accepted, expected) {
+                Ok(()) => return Ok(invocation),
+                Err(problem) => problem,
+            },
+        };
+        let log = environment.function.log();
+        let end = log[log.len().saturating_sub(5)..].join("\n");
+        Err(format!("{:?}: {problem}; its log ends with:\n{end}", environment.contestant).into())
+    }
+
+    /// What has reached the services.
+    fn traffic(&self) -> Traffic {
+        let (clevertap, secrets, table) = (&self.clevertap, &self.secrets_manager, &self.dynamodb);
+        Traffic {
+            connections: clevertap.connections() + secrets.connections() + table.connections(),
+            requests: clevertap.requests() + secrets.requests() + table.requests(),
+        }
+    }
+}
+
+impl Environment {
+    /// How long its threads have run since the start. The kernel counts it in nanoseconds.
     fn cpu_time(&self) -> io::Result<Duration> {
-        Ok(cpu_time(self.function.pid())?.saturating_sub(self.cpu_before))
+        let mut nanoseconds = 0;
+        for thread in fs::read_dir(format!("/proc/{}/task", self.function.pid()))? {
+            // A thread may end while it is read.
+            let times = fs::read_to_string(thread?.path().join("schedstat")).unwrap_or_default();
+            let ran = times.split(' ').next().and_then(|ran| ran.parse().ok());
+            nanoseconds += ran.unwrap_or(0);
+        }
+        Ok(Duration::from_nanos(nanoseconds).saturating_sub(self.cpu_before))
     }
 
     /// The most memory that it has had at once.
@@ -359,37 +331,6 @@ impl Process {
         self.function.wait_for_exit().await;
         self.group = None;
     }
-}
-
-impl Lane {
-    async fn turn(&mut self, world: &mut World, events: usize) -> Result<(), Box<dyn Error>> {
-        // The others' turns have emptied the caches, so the first invocation is not counted.
-        world.invoke(&self.api, &self.process).await?;
-        let before = world.traffic();
-        for _ in 0..events {
-            let cpu_before = self.process.cpu_time()?;
-            let invocation = world.invoke(&self.api, &self.process).await?;
-            let took = invocation.answered_at - invocation.handed_over_at;
-            let cpu = self.process.cpu_time()?.saturating_sub(cpu_before);
-            self.samples.took_ms.push(ms(took));
-            self.samples.cpu_ms.push(ms(cpu));
-        }
-        self.samples.peak_mib.push(self.process.peak_mib()?);
-        self.samples.count(before, world.traffic());
-        Ok(())
-    }
-}
-
-/// How long the threads of a process have run. The kernel counts it in nanoseconds.
-fn cpu_time(pid: u32) -> io::Result<Duration> {
-    let mut nanoseconds = 0;
-    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
-        // A thread may end while it is read.
-        let times = fs::read_to_string(thread?.path().join("schedstat")).unwrap_or_default();
-        let ran = times.split(' ').next().and_then(|ran| ran.parse().ok());
-        nanoseconds += ran.unwrap_or(0);
-    }
-    Ok(Duration::from_nanos(nanoseconds))
 }
 
 fn ms(time: Duration) -> f64 {

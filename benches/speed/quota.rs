@@ -1,23 +1,20 @@
 //! A control group that limits a process to a part of one CPU.
 //! It does not know what runs in the group.
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
 use std::time::Duration;
+use std::{fs, io, thread};
 
 /// Short, so that a start of a few milliseconds is slowed evenly and not by a tenth of a second at once.
 const PERIOD_US: u32 = 20_000;
 /// A Lambda function with so many megabytes has a whole CPU
 /// (<https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html>).
-const WHOLE_CPU_MB: f64 = 1769.0;
+const WHOLE_CPU_MB: u32 = 1769;
 
-/// A part of one CPU, and how the kernel of this machine limits a group to it.
+/// A part of one CPU, as the file of this machine's control groups and what to write into it.
 pub struct Quota {
-    parent: &'static Path,
-    /// The files to write in a new group.
+    parent: &'static str,
     limits: Vec<(&'static str, String)>,
     pub description: String,
 }
@@ -29,30 +26,24 @@ impl Quota {
     /// The part that a Lambda function of this size has. `None` where no group can be created: that needs Linux and
     /// root, or a control group that this user may write to.
     pub fn of(memory_mb: u32) -> Option<Self> {
-        let share_us = f64::from(PERIOD_US) * f64::from(memory_mb) / WHOLE_CPU_MB;
-        let (share, period) = (format!("{share_us:.0}"), PERIOD_US.to_string());
-        let both = format!("{share} {period}");
-        let mechanisms = [
-            (
-                "/sys/fs/cgroup/cpu",
-                vec![("cpu.cfs_period_us", period), ("cpu.cfs_quota_us", share)],
-            ),
-            ("/sys/fs/cgroup", vec![("cpu.max", both)]),
-        ];
-        let quotas = mechanisms.map(|(parent, limits)| {
-            let (ms, files) =
-                (share_us / 1e3, limits.last().map(|(file, _)| *file).unwrap_or_default());
-            let description = format!("{ms:.2} ms of every 20 ms, by a control group ({files})");
-            Self { parent: Path::new(parent), limits, description }
-        });
-        quotas.into_iter().find(|quota| quota.create_group().is_ok())
+        let share = PERIOD_US * memory_mb / WHOLE_CPU_MB;
+        let period = ("cpu.cfs_period_us", PERIOD_US.to_string());
+        let version_1 = vec![period, ("cpu.cfs_quota_us", share.to_string())];
+        let version_2 = vec![("cpu.max", format!("{share} {PERIOD_US}"))];
+        let mut groups =
+            [("/sys/fs/cgroup/cpu", version_1), ("/sys/fs/cgroup", version_2)].into_iter();
+        groups.find_map(|(parent, limits)| {
+            let description = format!("{share} µs of every {PERIOD_US} µs, by a control group");
+            let quota = Self { parent, limits, description };
+            quota.create_group().is_ok().then_some(quota)
+        })
     }
 
     pub fn create_group(&self) -> io::Result<Group> {
         static CREATED: AtomicU32 = AtomicU32::new(0);
         let number = CREATED.fetch_add(1, Ordering::Relaxed);
         let name = format!("relay-bench-{}-{number}", std::process::id());
-        let group = Group(self.parent.join(name));
+        let group = Group(Path::new(self.parent).join(name));
         fs::create_dir(&group.0)?;
         for (file, limit) in &self.limits {
             // Not `fs::write`: where the controller is missing it would create the file.
@@ -73,10 +64,8 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         // A process that has just ended is a member for a moment longer.
-        for _ in 0..1000 {
-            if fs::remove_dir(&self.0).is_ok() {
-                return;
-            }
+        let mut attempts = 0..1000;
+        while fs::remove_dir(&self.0).is_err() && attempts.next().is_some() {
             thread::sleep(Duration::from_millis(1));
         }
     }

@@ -65,7 +65,7 @@ impl Table {
 
     async fn update(&mut self, status: &str) -> Result<(), Error> {
         let body = format!(
-            r##"{{"TableName":"{}","Key":{{"event_id":{{"S":"bare"}}}},"UpdateExpression":"SET #status = :status, #expiry = :expiry","ExpressionAttributeNames":{{"#status":"status","#expiry":"expiration"}},"ExpressionAttributeValues":{{":status":{{"S":"{status}"}},":expiry":{{"N":"4102444800"}}}}}}"##,
+            r##"{{"TableName":"{}","Key":{{"event_id":{{"S":"bare"}}}},"UpdateExpression":"SET #expiry = :expiry, #status = :status","ExpressionAttributeNames":{{"#status":"status","#expiry":"expiration"}},"ExpressionAttributeValues":{{":status":{{"S":"{status}"}},":expiry":{{"N":"4102444800"}}}}}}"##,
             self.name
         );
         let request = self.signed(&body, OffsetDateTime::now_utc());
