@@ -17,17 +17,7 @@ const WITH_ACCESS: [&str; 4] = [
     "AUTO_RENEWING_CANCELLED",
     "IN_GRACE_PERIOD",
 ];
-const PROFILE: [&str; 9] = [
-    "subscription_status",
-    "plan",
-    "product",
-    "store",
-    "store_country",
-    "offer_type",
-    "is_family_shared",
-    "original_purchased_at",
-    "effective_next_renewal_at",
-];
+const PROFILE: &str = "subscription_status plan product store store_country offer_type is_family_shared original_purchased_at effective_next_renewal_at";
 
 #[derive(Deserialize)]
 struct Secret {
@@ -42,25 +32,21 @@ struct Verdict {
 
 struct Relay {
     secret: Secret,
-    claims: Claims,
+    dynamodb: aws_sdk_dynamodb::Client,
+    table: String,
     http: reqwest::Client,
     upload_url: String,
     account_id: String,
-}
-
-struct Claims {
-    dynamodb: aws_sdk_dynamodb::Client,
-    table: String,
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
     tracing::init_default_subscriber();
     let config = aws_config::load_defaults(BehaviorVersion::latest()).await;
-    let dynamodb = aws_sdk_dynamodb::Client::new(&config);
     let relay = Relay {
         secret: read_secret(&aws_sdk_secretsmanager::Client::new(&config)).await?,
-        claims: Claims { dynamodb, table: env::var("DEDUPLICATION_TABLE")? },
+        dynamodb: aws_sdk_dynamodb::Client::new(&config),
+        table: env::var("DEDUPLICATION_TABLE")?,
         http: reqwest::Client::builder().timeout(Duration::from_millis(6500)).build()?,
         upload_url: format!("{}/1/upload", env::var("CLEVERTAP_API_URL")?),
         account_id: env::var("CLEVERTAP_ACCOUNT_ID")?,
@@ -89,16 +75,14 @@ impl Relay {
         let event: Map<String, Value> = serde_json::from_slice(request.body())?;
         let id = event.get("event_id").and_then(Value::as_str).ok_or("event_id is missing")?;
         let records = to_records(&event)?;
-        if !self.claims.claim(id).await? {
+        if !self.claim(id).await? {
             return Ok((200, "duplicate"));
         }
         let started_at = Instant::now();
-        if let Err(error) = self.upload(&json!({ "d": records })).await {
-            self.claims.release(id).await?;
-            return Err(error);
-        }
+        // A claim that failed runs out before Purchasely sends the event again.
+        self.upload(&json!({ "d": records })).await?;
         let took = started_at.elapsed();
-        self.claims.complete(id).await?;
+        self.complete(id).await?;
         println!("{}", log_line(&event, took)?);
         Ok((200, "relayed"))
     }
@@ -119,9 +103,7 @@ impl Relay {
             Err(format!("CleverTap answered {}", verdict.status).into())
         }
     }
-}
 
-impl Claims {
     /// `false`: the event has been relayed. An error: another invocation may be at it.
     async fn claim(&self, id: &str) -> Result<bool, Error> {
         let now = now()?;
@@ -167,12 +149,6 @@ impl Claims {
             .expression_attribute_values(":status", text("COMPLETED"))
             .send()
             .await?;
-        Ok(())
-    }
-
-    async fn release(&self, id: &str) -> Result<(), Error> {
-        let delete = self.dynamodb.delete_item().table_name(&self.table);
-        delete.key("event_id", text(id)).send().await?;
         Ok(())
     }
 }
@@ -224,8 +200,8 @@ fn to_records(event: &Map<String, Value>) -> Result<[Value; 2], Error> {
             properties.insert(name.clone(), value.clone());
         }
     }
-    let of_profile = |name: &&str| Some(((*name).to_owned(), properties.get(*name)?.clone()));
-    let mut profile: Map<_, _> = PROFILE.iter().filter_map(of_profile).collect();
+    let of_profile = |name: &str| Some((name.to_owned(), properties.get(name)?.clone()));
+    let mut profile: Map<_, _> = PROFILE.split(' ').filter_map(of_profile).collect();
     let status = event.get("subscription_status").and_then(Value::as_str);
     let has_access = status.is_some_and(|status| WITH_ACCESS.contains(&status));
     profile.insert("has_active_subscription".to_owned(), json!(has_access));
