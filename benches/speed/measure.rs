@@ -147,7 +147,7 @@ pub async fn warm(
             samples.took_ms.push(ms(invocation.answered_at - invocation.handed_over_at));
             samples.cpu_ms.push(ms(environment.cpu_time()?.saturating_sub(cpu_before)));
         }
-        samples.peak_mib.push(environment.peak_mib()?);
+        samples.peak_mib = vec![environment.peak_mib()?];
         samples.traffic.add(before, world.traffic());
     }
     eprintln!();
