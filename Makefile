@@ -109,7 +109,11 @@ release: package $(VENV)/verify.done ## Build what a release holds into target/d
 cli: $(VENV)/deploy.done $(VENV)/emulator.done ## Test the commands of the tool that use AWS, with the AWS CLI and an emulator.
 page: $(VENV)/dev.done browser ## Test the page of `make dev` in a browser.
 watch: $(VENV)/dev.done ## Test that plain `cargo lambda watch` serves the function.
-cli page watch:
+cli:
+	$(CARGO_TEST) --test $@
+# First what `cargo lambda watch` would compile, so that no test waits for it.
+page watch:
+	cargo build --locked --bin purchasely-clevertap
 	$(CARGO_TEST) --test $@
 commands: $(VENV)/dev.done $(VENV)/deploy.done $(VENV)/emulator.done ## Run the commands of the documentation.
 	cargo build --locked --workspace --bins --example relay

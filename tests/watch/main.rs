@@ -11,7 +11,8 @@ use testkit::sockets::Server;
 use testkit::world::clevertap::CleverTap;
 use testkit::world::secrets_manager::SecretsManager;
 
-const COMPILING: Duration = Duration::from_mins(10);
+/// Only a hang takes so long.
+const PATIENCE: Duration = Duration::from_mins(5);
 
 #[tokio::test]
 async fn a_signed_webhook_is_relayed_through_cargo_lambda_watch() {
@@ -33,7 +34,7 @@ async fn a_signed_webhook_is_relayed_through_cargo_lambda_watch() {
     let log = tempfile::NamedTempFile::new().unwrap();
     let copy = Some(log.reopen().unwrap());
     let function = Watched::start(&cargo_lambda, free_port().await, &variables, copy).unwrap();
-    let served = wait_until_served(&http, &function.url, COMPILING).await;
+    let served = wait_until_served(&http, &function.url, PATIENCE).await;
     let output = || std::fs::read_to_string(log.path()).unwrap_or_default();
     assert_eq!(served, Ok(()), "{}", output());
 
