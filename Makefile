@@ -59,18 +59,15 @@ check: ## Format and lints.
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- --deny warnings
 	cargo clippy --locked --workspace --test '*' -- --deny warnings
-unit: $(VENV)/deploy.done ## Tests that take Rust alone, and whether each deliberate defect still applies.
+unit: ## Tests that take Rust alone.
 	$(CARGO_TEST)
-	$(BIN)/python scripts/defects.py --check
 aws: $(VENV)/deploy.done $(VENV)/emulator.done ## What the function asks of AWS, in an emulator.
 	$(CARGO_TEST) --test aws
 template: $(VENV)/deploy.done ## Check template.yaml, and what AWS makes of it.
 	$(BIN)/python scripts/check_template.py
-	$(BIN)/cfn-lint target/cloudformation.json
 	$(BIN)/sam validate --lint
 vectors: ## Check the vectors and the golden uploads with Python's own implementation.
-	$(PYTHON) scripts/check_signatures.py
-	$(PYTHON) scripts/check_golden.py
+	$(PYTHON) scripts/check_vectors.py
 golden: ## Write tests/golden again, to be reviewed as a diff.
 	WRITE_GOLDEN=1 $(CARGO_TEST) --test it every_sample_becomes_its_golden_upload
 	git diff --stat -- tests/golden
