@@ -29,7 +29,7 @@ CASES ?= 100000
 
 .DEFAULT_GOAL := help
 .PHONY: help demo dev deploy secret doctor test verify check unit aws template vectors golden docs package packaged release cli page \
-	watch commands workflows deployment deny advisories property fuzz soak defects bench clean
+	commands workflows deployment deny advisories property fuzz soak defects bench clean
 
 help: ## Say what there is to make.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 20
@@ -50,7 +50,7 @@ doctor: $(VENV)/deploy.done ## Check the deployed stack STACK, up to CleverTap.
 	cargo --locked relay doctor --stack $(STACK) --online
 
 test: check unit aws template vectors ## Check what a change needs, in minutes.
-verify: packaged cli page watch deny workflows commands deployment ## Check what a release needs beside `make test`.
+verify: packaged cli page deny workflows commands deployment ## Check what a release needs beside `make test`.
 test verify:
 	@echo "make $@: all of it passed"
 
@@ -104,9 +104,8 @@ release: package $(VENV)/verify.done ## Build what a release holds into target/d
 	$(BIN)/python scripts/release.py dist $(ARCH) target/lambda/relay/bootstrap
 
 cli: $(VENV)/deploy.done $(VENV)/emulator.done ## Test the commands of the tool that use AWS, with the AWS CLI and an emulator.
-page: $(VENV)/dev.done browser ## Test the page of `make dev` in a browser.
-watch: $(VENV)/dev.done ## Test that plain `cargo lambda watch` serves the function.
-cli page watch:
+page: $(VENV)/dev.done browser ## Test `make dev`: the function under `cargo lambda watch`, and the page in a browser.
+cli page:
 	$(CARGO_TEST) --test $@
 commands: $(VENV)/dev.done $(VENV)/deploy.done $(VENV)/emulator.done ## Run the commands of the documentation.
 	cargo build --locked --workspace --bins --example relay
