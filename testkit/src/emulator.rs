@@ -14,7 +14,7 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
 };
-use aws_sdk_sqs::config::{Credentials, SharedCredentialsProvider};
+use aws_sdk_sqs::config::{Credentials, SharedCredentialsProvider, StalledStreamProtectionConfig};
 use aws_sdk_sqs::types::QueueAttributeName;
 use purchasely_clevertap::aws::claims::KEY;
 use purchasely_clevertap::http::SharedHttp;
@@ -148,6 +148,7 @@ impl Resources {
         let config = config
             .retry_config(RetryConfig::disabled())
             .timeout_config(TimeoutConfig::disabled())
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .build();
         let sqs = aws_sdk_sqs::Client::new(&config);
         let number = MADE.fetch_add(1, Ordering::Relaxed);

@@ -355,6 +355,7 @@ impl<'d> Deployment<'d> {
             return Err(refused("nothing was changed".to_owned()));
         }
         self.progress.reset();
+        self.progress.enable_steady_tick(TICK);
         Ok(())
     }
 
