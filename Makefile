@@ -29,7 +29,7 @@ CASES ?= 100000
 
 .DEFAULT_GOAL := help
 .PHONY: help demo dev deploy secret doctor test verify check unit aws template vectors golden docs package packaged release cli page \
-	watch commands workflows deployment deny advisories property fuzz soak defects bench clean
+	commands workflows deployment deny advisories property fuzz soak defects bench clean
 
 help: ## Say what there is to make.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 20
@@ -50,7 +50,7 @@ doctor: $(VENV)/deploy.done ## Check the deployed stack STACK, up to CleverTap.
 	cargo --locked relay doctor --stack $(STACK) --online
 
 test: check unit aws template vectors ## Check what a change needs, in minutes.
-verify: packaged cli page watch deny workflows commands deployment ## Check what a release needs beside `make test`.
+verify: packaged cli page deny workflows commands deployment ## Check what a release needs beside `make test`.
 test verify:
 	@echo "make $@: all of it passed"
 
@@ -59,18 +59,15 @@ check: ## Format and lints.
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- --deny warnings
 	cargo clippy --locked --workspace --test '*' -- --deny warnings
-unit: $(VENV)/deploy.done ## Tests that take Rust alone, and whether each deliberate defect still applies.
+unit: ## Tests that take Rust alone.
 	$(CARGO_TEST)
-	$(BIN)/python scripts/defects.py --check
 aws: $(VENV)/deploy.done $(VENV)/emulator.done ## What the function asks of AWS, in an emulator.
 	$(CARGO_TEST) --test aws
 template: $(VENV)/deploy.done ## Check template.yaml, and what AWS makes of it.
 	$(BIN)/python scripts/check_template.py
-	$(BIN)/cfn-lint target/cloudformation.json
 	$(BIN)/sam validate --lint
 vectors: ## Check the vectors and the golden uploads with Python's own implementation.
-	$(PYTHON) scripts/check_signatures.py
-	$(PYTHON) scripts/check_golden.py
+	$(PYTHON) scripts/check_vectors.py
 golden: ## Write tests/golden again, to be reviewed as a diff.
 	WRITE_GOLDEN=1 $(CARGO_TEST) --test it every_sample_becomes_its_golden_upload
 	git diff --stat -- tests/golden
@@ -107,10 +104,11 @@ release: package $(VENV)/verify.done ## Build what a release holds into target/d
 	$(BIN)/python scripts/release.py dist $(ARCH) target/lambda/relay/bootstrap
 
 cli: $(VENV)/deploy.done $(VENV)/emulator.done ## Test the commands of the tool that use AWS, with the AWS CLI and an emulator.
-page: $(VENV)/dev.done browser ## Test the page of `make dev` in a browser.
-watch: $(VENV)/dev.done ## Test that plain `cargo lambda watch` serves the function.
-cli page watch:
-	$(CARGO_TEST) --test $@
+	$(CARGO_TEST) --test cli
+# First what `cargo lambda watch` would compile, so that no test waits for it.
+page: $(VENV)/dev.done browser ## Test `make dev`: the function under `cargo lambda watch`, and the page in a browser.
+	cargo build --locked --bin purchasely-clevertap
+	$(CARGO_TEST) --test page
 commands: $(VENV)/dev.done $(VENV)/deploy.done $(VENV)/emulator.done ## Run the commands of the documentation.
 	cargo build --locked --workspace --bins --example relay
 	$(BIN)/python scripts/commands.py

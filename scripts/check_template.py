@@ -1,54 +1,30 @@
-"""Checks facts about the stack that no linter knows: what is created for which parameters, and how it is connected.
+"""Checks facts about the stack that neither a linter nor a deployment shows: what is created for which parameters, and
+what the emulator of tests/deployment lacks.
 
-It evaluates what AWS makes of template.yaml as CloudFormation would, and creates nothing. It does not know the function:
-tests/it compares the code's own names and times with the template.
+It evaluates template.yaml as CloudFormation would, and creates nothing. It does not know the function:
+tests/it compares the code's own names and times with the template, and reads its alarms.
 
     .tools/venv/bin/python scripts/check_template.py
 """
 
 import json
-import os
 import re
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from urllib.parse import quote, urlsplit
 
-from samtranslator.translator.transform import transform
 from samtranslator.yaml_helper import yaml_parse
 
 REQUIRED = {"ClevertapRegion": "in1", "ClevertapAccountId": "ABC-DEF-GHIJ", "RevenueEvent": "none", "AnonymousUserIdAs": "ignore"}
-TOPIC = "arn:aws:sns:eu-west-1:123456789012:on-call"
-BACKEND = "https://backend.example.com/hook"
-OTHER_ACCOUNT = {"ClevertapSandboxAccountId": "TEST-DEF-GHIJ"}
-EMAIL = {"AlarmEmail": "a@example.com"}
-NOTICE_EMAIL = {"NoticeEmail": "n@example.com"}
-# Somebody must act on these at once. The other alarms are notices. The end of the second kind is not announced.
-PAGES = {"AccessAlarm", "NothingRelayedAlarm", "SilenceAlarm"}
-PAGES_WITHOUT_END = {"ErrorsAlarm", "HeldAlarm"}
+EMAILS = {"AlarmEmail": "a@example.com", "NoticeEmail": "n@example.com"}
 PSEUDO_PARAMETERS = {
     "AWS::AccountId": "123456789012", "AWS::Partition": "aws", "AWS::Region": "eu-west-1", "AWS::StackName": "relay",
     "AWS::URLSuffix": "amazonaws.com", "AWS::NoValue": None,
 }
-FOURTEEN_DAYS = 14 * 24 * 60 * 60
-
-
 ROOT = Path(__file__).parent.parent
 
 
-def translated():
-    """What AWS makes of the template, from the code that AWS runs."""
-    template = yaml_parse((ROOT / "template.yaml").read_text())
-    for resource in template["Resources"].values():
-        if resource["Type"] == "AWS::Serverless::Function":
-            # `sam deploy` puts the address of the uploaded zip here.
-            resource["Properties"]["CodeUri"] = "s3://code/bootstrap.zip"
-    os.environ["AWS_DEFAULT_REGION"] = PSEUDO_PARAMETERS["AWS::Region"]
-    # The template uses no policy of AWS's, which would be looked up in an account.
-    return transform(template, {}, SimpleNamespace(load=dict))
-
-
-TEMPLATE = translated()
+TEMPLATE = yaml_parse((ROOT / "template.yaml").read_text())
 
 
 class Stack:
@@ -107,12 +83,6 @@ class Stack:
         policies = [policy["PolicyDocument"]["Statement"] for policy in self.only("IAM::Role")["Policies"]]
         return [statement for policy in policies for statement in policy if statement]
 
-    def refusals(self):
-        """The names of the parameters with which a rule's refusal begins."""
-        rules = [rule for rule in TEMPLATE["Rules"].values() if self.evaluate(rule.get("RuleCondition", True))]
-        assertions = [assertion for rule in rules for assertion in rule["Assertions"]]
-        return [a["AssertDescription"].split()[0] for a in assertions if not self.evaluate(a["Assert"])]
-
 
 def equal(actual, expected, what):
     assert actual == expected, f"{what}:\n  is       {actual}\n  expected {expected}"
@@ -122,21 +92,27 @@ def has(actual, what, **expected):
     equal({name: actual.get(name) for name in expected}, expected, what)
 
 
-def check_the_function_and_its_route():
+def check_what_a_deployment_into_the_emulator_does_not_show():
     stack = Stack()
-    function, stage, permission = map(stack.only, ("Lambda::Function", "ApiGatewayV2::Stage", "Lambda::Permission"))
-    has(function, "the function", Runtime="provided.al2023", Handler="bootstrap", Architectures=["arm64"], Role="FunctionRole.Arn")
-    equal(function["LoggingConfig"]["LogFormat"], "JSON", "the function's log")
-
-    equal(stack.only("ApiGatewayV2::Api")["ProtocolType"], "HTTP", "the API")
-    has(stack.only("ApiGatewayV2::Route"), "the route", RouteKey="POST /webhooks/purchasely", Target="integrations/WebhookIntegration")
-    integration = {"IntegrationType": "AWS_PROXY", "IntegrationUri": "Function.Arn", "PayloadFormatVersion": "2.0"}
-    has(stack.only("ApiGatewayV2::Integration"), "the route's integration", **integration)
-    equal({p["ApiId"] for kind in ("Route", "Integration", "Stage") for p in [stack.only(f"ApiGatewayV2::{kind}")]}, {"Api"}, "the API of each")
     throttling = {"ThrottlingRateLimit": "50", "ThrottlingBurstLimit": "100"}
-    has(stage, "the stage", StageName="$default", AutoDeploy=True, DefaultRouteSettings=throttling)
-    has(permission, "who may invoke", Principal="apigateway.amazonaws.com", FunctionName="Function")
-    assert permission["SourceArn"].endswith(":Api/*/POST/webhooks/purchasely"), permission["SourceArn"]
+    has(stack.only("ApiGatewayV2::Stage"), "the stage", DefaultRouteSettings=throttling)
+    source = "arn:aws:execute-api:eu-west-1:123456789012:Api/*/POST/webhooks/purchasely"
+    has(stack.only("Lambda::Permission"), "who may invoke", Principal="apigateway.amazonaws.com", SourceArn=source)
+    for name, queue in stack.of_type("SQS::Queue").items():
+        has(queue, name, ContentBasedDeduplication=False, SqsManagedSseEnabled=True)
+        has(queue, name, DeduplicationScope="messageGroup", FifoThroughputLimit="perMessageGroupId")
+    # A failed message waits for up to 20 minutes, and SQS deletes it after 14 days.
+    attempts, timeout = queue["RedrivePolicy"]["maxReceiveCount"], stack.only("Serverless::Function")["Timeout"]
+    assert attempts * (20 * 60 + timeout) < 14 * 24 * 60 * 60, f"{attempts} attempts take more than 14 days"
+    for delivery, concurrency, senders in (
+        # CleverTap accepts 15 concurrent uploads; in direct mode, webhooks need most of them.
+        ("direct", 2, ["DeadLetterQueue.Arn"]),
+        ("queue", 10, ["DeadLetterQueue.Arn", "EventQueue.Arn"]),
+    ):
+        stack = Stack(Delivery=delivery)
+        has(stack.only("Lambda::EventSourceMapping"), delivery, ScalingConfig={"MaximumConcurrency": concurrency})
+        may_send = [s["Resource"] for s in stack.statements() if s["Action"] == "sqs:SendMessage"]
+        equal(may_send, senders, f"the queues that the function may send to with {delivery}")
 
 
 def check_what_a_security_review_asks_for():
@@ -149,31 +125,11 @@ def check_what_a_security_review_asks_for():
     for parameters, expected in (({}, None), ({"PermissionsBoundary": boundary}, boundary)):
         roles = Stack(**parameters).of_type("IAM::Role")
         equal({name: role.get("PermissionsBoundary") for name, role in roles.items()}, {"FunctionRole": expected}, "the boundary of the roles")
-    xray = ["xray:PutTraceSegments", "xray:PutTelemetryRecords"]
-    for tracing, mode, expected in (("false", "PassThrough", []), ("true", "Active", [xray])):
+    for tracing, mode, expected in (("false", "PassThrough", []), ("true", "Active", [["xray:PutTraceSegments", "xray:PutTelemetryRecords"]])):
         stack = Stack(Tracing=tracing)
         everywhere = [statement["Action"] for statement in stack.statements() if "*" in statement["Resource"]]
         equal(everywhere, expected, f"the actions on every resource with Tracing={tracing}")
-        has(stack.only("Lambda::Function"), f"the function with Tracing={tracing}", TracingConfig={"Mode": mode})
-
-
-def check_the_names():
-    # What CloudFormation names collides with nothing, such as a queue that a deleted stack left, or a group
-    # that Lambda made.
-    resources = TEMPLATE["Resources"].items()
-    named = {
-        name: resource["Properties"][f"{kind}Name"]
-        for name, resource in resources
-        for kind in ("Function", "LogGroup", "Queue", "Role", "Table", "Topic")
-        if resource["Type"].endswith(f"::{kind}") and f"{kind}Name" in resource["Properties"]
-    }
-    # API Gateway needs no permission to write to a group with this prefix.
-    equal(named, {"ApiLogGroup": {"Fn::Sub": "/aws/vendedlogs/${AWS::StackName}/api"}}, "what has a fixed name")
-    queues = [name for name, resource in resources if resource["Type"] == "AWS::SQS::Queue"]
-    # Of SQS's 80 characters, CloudFormation uses two hyphens, 13 of its own and .fifo.
-    left = 80 - max(map(len, queues)) - len("--") - 13 - len(".fifo")
-    limit = f"the stack's name then has at most {left} characters"
-    assert limit in TEMPLATE["Parameters"]["KeepEvents"]["Description"], f"KeepEvents does not say: {limit}"
+        has(stack.only("Serverless::Function"), f"the function with Tracing={tracing}", Tracing=mode)
 
 
 def check_what_outlives_the_stack():
@@ -184,73 +140,6 @@ def check_what_outlives_the_stack():
     }
     kept = ("RetainExceptOnCreate", "Retain")
     equal(policies, {name: kept for name in ("DeadLetterQueue", "EventQueue", "Secret")}, "what outlives the stack")
-
-
-def check_the_queues():
-    stack = Stack()
-    queues = stack.of_type("SQS::Queue")
-    equal(queues.keys(), {"DeadLetterQueue", "EventQueue"}, "the queues")
-    for name, queue in queues.items():
-        # The largest webhook in base64 has 342 KiB.
-        has(queue, name, MessageRetentionPeriod=FOURTEEN_DAYS, MaximumMessageSize=1024 * 1024, SqsManagedSseEnabled=True)
-        has(queue, name, FifoQueue=True, ContentBasedDeduplication=False)
-        has(queue, name, DeduplicationScope="messageGroup", FifoThroughputLimit="perMessageGroupId")
-    timeout, queue = stack.only("Lambda::Function")["Timeout"], queues["EventQueue"]
-    # Lambda needs six times the timeout; a claim in progress lasts 10 s.
-    equal(queue["VisibilityTimeout"], max(300, 6 * timeout), "how long a message that is being relayed is invisible")
-    attempts = queue["RedrivePolicy"]["maxReceiveCount"]
-    equal(queue["RedrivePolicy"]["deadLetterTargetArn"], "DeadLetterQueue.Arn", "where a message goes after its last attempt")
-    # 1000 is the most that SQS allows; a failed message waits for up to 20 minutes.
-    assert attempts <= 1000 and attempts * (20 * 60 + timeout) < FOURTEEN_DAYS, f"{attempts} attempts take more than 14 days"
-
-    for delivery, concurrency, senders in (
-        # CleverTap accepts 15 concurrent uploads; in direct mode, webhooks need most of them.
-        ("direct", 2, ["DeadLetterQueue.Arn"]),
-        ("queue", 10, ["DeadLetterQueue.Arn", "EventQueue.Arn"]),
-    ):
-        stack = Stack(Delivery=delivery)
-        equal(stack.only("Lambda::Function")["Environment"]["Variables"]["DELIVERY"], delivery, "DELIVERY")
-        mapping = stack.only("Lambda::EventSourceMapping")
-        has(mapping, "the mapping", EventSourceArn="EventQueue.Arn", FunctionResponseTypes=["ReportBatchItemFailures"], BatchSize=10)
-        has(mapping, f"the consumers with {delivery}", ScalingConfig={"MaximumConcurrency": concurrency})
-        may_send = [s["Resource"] for s in stack.statements() if s["Action"] == "sqs:SendMessage"]
-        equal(may_send, senders, f"the queues that the function may send to with {delivery}")
-
-
-def check_the_functions_resources():
-    names = {
-        "SECRET_ID": "Secret.Id", "DEDUPLICATION_TABLE": "ClaimsTable",
-        "EVENT_QUEUE_URL": "EventQueue", "DEAD_LETTER_QUEUE_URL": "DeadLetterQueue",
-    }
-    for parameters, others in (
-        ({}, {}),
-        ({"SecretArn": "an-arn"}, {"SECRET_ID": "an-arn"}),
-        ({"KeepEvents": "false"}, dict.fromkeys(names.keys() - {"SECRET_ID"}, "")),
-    ):
-        variables = Stack(**parameters).only("Lambda::Function")["Environment"]["Variables"]
-        has(variables, f"the function's variables with {parameters}", **names | others)
-
-
-def check_the_rules():
-    for refused, *cases in (
-        (None, {}, OTHER_ACCOUNT, {"AlarmTopicArn": TOPIC}, {"PurchaselySignature": "off"}, EMAIL | {"NoticeTopicArn": TOPIC}),
-        (None, {"RevenueEvent": "Paid", "RefundEvent": "Refunded"}, {"Monitoring": "false"}),
-        (None, {"Delivery": "queue"}, {"ReservedConcurrency": 20}),
-        ("SandboxEvents", OTHER_ACCOUNT | {"SandboxEvents": "drop"}),
-        ("ClevertapSandboxAccountId", {"ClevertapSandboxAccountId": "ABC-DEF-GHIJ"}),
-        ("PurchaselySignature", {"PurchaselySignature": "off", "PurchaselySignatureToleranceSeconds": 300}),
-        ("PurchaselySignature", {"PurchaselySignature": "off", "ForwardUrl": BACKEND}),
-        ("UserProperties", {"UserProperties": "none", "UserPropertyNames": "plan=Plan"}),
-        ("RefundEvent", {"RevenueEvent": "Paid", "RefundEvent": "Paid"}, {"RefundEvent": "Charged"}),
-        ("AlarmEmail", EMAIL | {"AlarmTopicArn": TOPIC}),
-        ("NoticeEmail", NOTICE_EMAIL | {"NoticeTopicArn": TOPIC}),
-        ("Monitoring", EMAIL | {"Monitoring": "false"}, {"NoticeTopicArn": TOPIC, "Monitoring": "false"}),
-        ("Delivery", {"Delivery": "queue", "KeepEvents": "false"}),
-        ("ClevertapDryRun", {"Delivery": "queue", "ClevertapDryRun": "true"}),
-        ("ReservedConcurrency", {"Delivery": "queue", "ReservedConcurrency": 20}),
-    ):
-        for parameters in cases:
-            equal(Stack(**parameters).refusals(), [refused] if refused else [], f"what the rules refuse of {parameters}")
 
 
 def check_that_the_tool_matches_patterns_as_cloudformation():
@@ -264,22 +153,23 @@ def check_that_the_tool_matches_patterns_as_cloudformation():
 
 
 def check_what_each_parameter_creates():
-    emails = EMAIL | NOTICE_EMAIL
-    everything = Stack(**emails).existing("Resources").keys()
+    everything = Stack(**EMAILS).existing("Resources").keys()
     queues = {name for name in everything if name.startswith(("EventQueue", "DeadLetterQueue"))}
     alarms = {"DeadLettersAlarm", "DuplicatesAlarm"}
     monitoring = {name for name in everything if name.endswith(("Alarm", "Query", "Filter")) or name == "Dashboard"}
-    for parameter, missing, added in (
-        ({"SecretArn": "an-arn"}, {"Secret"}, set()),
-        ({"AlarmEmail": ""}, {"AlarmTopic"}, set()),
-        ({"NoticeEmail": ""}, {"NoticeTopic"}, set()),
-        ({"SilenceHours": 0}, {"SilenceAlarm"}, set()),
-        ({"ClevertapDryRun": "true"}, {"NothingRelayedAlarm"}, set()),
-        ({"Monitoring": "false"}, monitoring, set()),
-        ({"KeepEvents": "false"}, queues | {"ClaimsTable"} | alarms, set()),
+    urls = dict.fromkeys(("DEDUPLICATION_TABLE", "EVENT_QUEUE_URL", "DEAD_LETTER_QUEUE_URL"), "")
+    for parameter, missing, variables in (
+        ({"SecretArn": "an-arn"}, {"Secret"}, {"SECRET_ID": "an-arn"}),
+        ({"AlarmEmail": ""}, {"AlarmTopic"}, {}),
+        ({"NoticeEmail": ""}, {"NoticeTopic"}, {}),
+        ({"SilenceHours": 0}, {"SilenceAlarm"}, {}),
+        ({"ClevertapDryRun": "true"}, {"NothingRelayedAlarm"}, {"CLEVERTAP_DRY_RUN": "true"}),
+        ({"Monitoring": "false"}, monitoring, {}),
+        ({"KeepEvents": "false"}, queues | {"ClaimsTable"} | alarms, urls),
     ):
-        resources = Stack(**emails | parameter).existing("Resources").keys()
-        equal((everything - resources, resources - everything), (missing, added), f"what {parameter} removes and adds")
+        stack = Stack(**EMAILS | parameter)
+        equal(stack.existing("Resources").keys(), everything - missing, f"what there is with {parameter}")
+        has(stack.only("Serverless::Function")["Environment"]["Variables"], f"the variables with {parameter}", **variables)
 
     less = Stack(KeepEvents="false", Monitoring="false").existing("Outputs").keys()
     outputs = Stack().existing("Outputs")
@@ -292,51 +182,6 @@ def check_what_each_parameter_creates():
         equal((url.netloc, url.query), ("eu-west-1.console.aws.amazon.com", "region=eu-west-1"), f"{name}: the console's address")
     queue = "https://sqs.eu-west-1.amazonaws.com/123456789012/DeadLetterQueue.QueueName"
     equal(urlsplit(outputs["DeadLettersUrl"]["Value"]).fragment, f"/queues/{quote(queue, safe='')}", "the queue of DeadLettersUrl")
-
-
-def check_the_alarms():
-    # From the lists of metrics in each service's documentation, with the resources that they are about here.
-    published = {
-        ("AWS/ApiGateway", "Count", "ApiId", "Api"),
-        ("AWS/Lambda", "Errors", "FunctionName", "Function"),
-        ("AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", "DeadLetterQueue.QueueName"),
-        ("AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName", "EventQueue.QueueName"),
-    }
-    equal(len(Stack().of_type("CloudWatch::Alarm")), 10, "the number of alarms")
-    found = set()
-    for name, alarm in Stack(SilenceHours=168).of_type("CloudWatch::Alarm").items():
-        equal(f"{alarm['AlarmName']}Alarm", f"relay-{name}", "an alarm's name")
-        metrics = alarm.get("Metrics", [])
-        read = [metric["MetricStat"] for metric in metrics if "MetricStat" in metric] or [alarm | {"Metric": alarm}]
-        assert len(metrics) <= 10, f"{name}: CloudWatch takes ten metrics and expressions"
-        returned = [metric["Id"] for metric in metrics if metric.get("ReturnData", True)]
-        assert len(returned) == (1 if metrics else 0), f"{name}: an alarm is on one result, not {returned}"
-        (period,), periods = {int(metric["Period"]) for metric in read}, int(alarm["EvaluationPeriods"])
-        longest = 7 * 86400 if period >= 3600 else 86400
-        assert period * periods <= longest, f"{name}: CloudWatch evaluates a week at most, short periods a day"
-        assert alarm.get("DatapointsToAlarm", 1) <= periods, f"{name}: more datapoints than periods"
-        for metric in (metric["Metric"] for metric in read if metric["Metric"]["Namespace"] != "PurchaselyClevertap"):
-            (dimension,) = metric["Dimensions"]
-            found.add((metric["Namespace"], metric["MetricName"], *dimension.values()))
-    equal(found, published, "the alarms on AWS's metrics")
-
-
-def check_who_receives_an_alarm():
-    for parameters, page, notice in (
-        ({}, None, None),
-        (EMAIL, ["AlarmTopic"], None),
-        (NOTICE_EMAIL, None, ["NoticeTopic"]),
-        ({"AlarmTopicArn": TOPIC}, [TOPIC], None),
-        ({"NoticeTopicArn": TOPIC}, None, [TOPIC]),
-        (EMAIL | {"NoticeTopicArn": TOPIC}, ["AlarmTopic"], [TOPIC]),
-    ):
-        for keep in ("true", "false"):
-            alarms = Stack(KeepEvents=keep, **parameters).of_type("CloudWatch::Alarm")
-            equal((PAGES | PAGES_WITHOUT_END) - alarms.keys(), set(), "the pages that do not exist")
-            for name, alarm in alarms.items():
-                receivers = (page if name in PAGES | PAGES_WITHOUT_END else notice, page if name in PAGES else None)
-                actions = alarm.get("AlarmActions"), alarm.get("OKActions")
-                equal(actions, receivers, f"the receivers of {name} with {parameters}")
 
 
 def check_what_is_counted_in_the_access_log():
@@ -393,9 +238,6 @@ def check_the_dashboard():
 
 if __name__ == "__main__":
     assert (size := (ROOT / "template.yaml").stat().st_size) <= 60_000, f"template.yaml has {size} bytes, more than 60 kB"
-    # For cfn-lint.
-    (ROOT / "target").mkdir(exist_ok=True)
-    (ROOT / "target/cloudformation.json").write_text(json.dumps(TEMPLATE, indent=1))
     for name, check in list(globals().items()):
         if name.startswith("check_"):
             try:

@@ -1,4 +1,4 @@
-"""Makes what a release holds, and publishes it: the steps of `make package`, `make release` and the release workflow.
+"""Makes what a release holds: the steps of `make package`, `make release` and the release workflow.
 
 It builds nothing, and does not know GitHub. The same binaries give the same files, byte for byte.
 
@@ -6,7 +6,6 @@ It builds nothing, and does not know GitHub. The same binaries give the same fil
     .tools/venv/bin/python scripts/release.py dist arm64 target/lambda/relay/bootstrap
     python3 scripts/release.py notes v0.1.0
     python3 scripts/release.py merge built/arm64 built/x86_64 --into dist
-    python3 scripts/release.py application dist/purchasely-clevertap-0.1.0-arm64-bundle.tar.gz --id ARN --bucket NAME
 """
 
 import gzip
@@ -18,9 +17,9 @@ import stat
 import subprocess
 import sys
 import tarfile
-import tempfile
 import tomllib
 import zipfile
+from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 
@@ -28,6 +27,9 @@ PACKAGES, DIST, SUMS = Path("target/package"), Path("target/dist"), "SHA256SUMS"
 # The earliest time that a zip can contain.
 MADE_AT = (1980, 1, 1, 0, 0, 0)
 UNIX = 3
+# `normal` leaves out what only builds or tests.
+TREE = """cargo tree --locked --package purchasely-clevertap --edges normal,no-proc-macro
+    --target aarch64-unknown-linux-gnu --target x86_64-unknown-linux-gnu --prefix depth --format"""
 
 
 def packages(architecture: str) -> tuple[Path, Path]:
@@ -59,9 +61,6 @@ def package(architecture: str, binary: str) -> None:
 
 def dist(architecture: str, tool: str) -> None:
     """Puts the zip, the bundle, the list of dependencies and the checksums into target/dist."""
-    # Needs a package of requirements/verify.txt, which the other steps do without.
-    import sbom
-
     needed = re.findall(rb"GLIBC_(\d+)\.(\d+)", Path(tool).read_bytes())
     if max((tuple(map(int, pair)) for pair in needed), default=(0, 0)) > (2, 34):
         sys.exit(f"{tool} needs a newer C library than AWS CloudShell has: {set(needed)}")
@@ -84,12 +83,58 @@ def dist(architecture: str, tool: str) -> None:
     DIST.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(zipped, DIST / f"{name}.zip")
     (DIST / f"{name}-bundle.tar.gz").write_bytes(gzip.compress(bundle.getvalue(), mtime=0))
-    (DIST / f"{release}.cdx.json").write_text(sbom.document())
+    (DIST / f"{release}.cdx.json").write_text(dependencies())
     # Those of other versions stay out.
-    files = sorted(DIST.glob(f"{release}[-.]*"))
-    write_sums(DIST, {file.name: digest(file) for file in files})
-    for file in files:
-        print(f"{file}  {file.stat().st_size:,} bytes")
+    write_sums(DIST, DIST.glob(f"{release}[-.]*"))
+
+
+def linked() -> tuple[dict[tuple[str, str], str], dict[str, set[str]]]:
+    """The licence of each package, a name and a version, and what each depends on. The first one is the function."""
+    tree = subprocess.run([*TREE.split(), "\t{p}\t{l}\t"], check=True, capture_output=True, text=True).stdout
+    licences, edges, above = {}, {}, []
+    for depth, package, licence, _ in (line.split("\t") for line in filter(None, tree.splitlines())):
+        name, version = package.split()[:2]
+        # Old packages write `MIT/Apache-2.0`.
+        licences[name, version[1:]] = licence.replace("/", " OR ")
+        above[int(depth) :] = [f"{name} {version[1:]}"]
+        edges.setdefault(above[-1], set())
+        if above[:-1]:
+            edges[above[-2]].add(above[-1])
+    return licences, edges
+
+
+def dependencies() -> str:
+    """What is linked into the function as a CycloneDX document, which the same Cargo.lock makes the same for both
+    architectures. The `relay` tool is not in it."""
+    # A package of requirements/verify.txt, which the other steps do without.
+    from cyclonedx.schema import SchemaVersion
+    from cyclonedx.validation.json import JsonStrictValidator
+
+    licences, edges = linked()
+    locked = tomllib.loads(Path("Cargo.lock").read_text())["package"]
+    checksums = {(package["name"], package["version"]): package.get("checksum") for package in locked}
+
+    def component(name: str, version: str) -> dict:
+        licence = [{"expression": licences[name, version]}]
+        return {"type": "library", "bom-ref": f"{name} {version}", "name": name, "version": version, "licenses": licence}
+
+    (function, *others) = licences
+    made = {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "version": 1,
+        "metadata": {"component": component(*function) | {"type": "application", "description": "The AWS Lambda function."}},
+        "components": [
+            component(name, version)
+            | {"purl": f"pkg:cargo/{name}@{version}", "hashes": [{"alg": "SHA-256", "content": checksums[name, version]}]}
+            for name, version in sorted(others)
+        ],
+        "dependencies": [{"ref": package, "dependsOn": sorted(edges[package])} for package in sorted(edges)],
+    }
+    text = json.dumps(made, indent=1) + "\n"
+    problem = JsonStrictValidator(SchemaVersion.V1_6).validate_str(text)
+    assert not problem, f"the list of dependencies does not fit CycloneDX's schema: {problem}"
+    return text
 
 
 def notes(tag: str) -> None:
@@ -104,35 +149,14 @@ def notes(tag: str) -> None:
 
 
 def merge(folders: list[str], into: str) -> None:
-    """Copies the files of each folder, checked against its SHA256SUMS, and writes one SHA256SUMS for all."""
+    """Copies the files of all folders into one, and writes one SHA256SUMS for all. GitHub checks what it transports."""
     Path(into).mkdir(parents=True)
-    sums: dict[str, str] = {}
-    for folder in map(Path, folders):
-        listed = dict(reversed(line.split("  ", 1)) for line in (folder / SUMS).read_text().splitlines())
-        found = {path.name for path in folder.iterdir()} - {SUMS}
-        if found != listed.keys():
-            sys.exit(f"{folder}: {SUMS} lists {sorted(listed)}, but there are {sorted(found)}")
-        for name, expected in listed.items():
-            if digest(folder / name) != expected:
-                sys.exit(f"{folder / name}: its checksum is not that of {SUMS}")
-            if sums.setdefault(name, expected) != expected:
-                sys.exit(f"{name}: {folder} has another content than the folder before")
-            shutil.copyfile(folder / name, Path(into) / name)
-    write_sums(Path(into), sums)
-
-
-def application(bundle: str, identifier: str, bucket: str) -> None:
-    """Publishes the bundle's template as a version of an application in the Serverless Application Repository."""
-    with tempfile.TemporaryDirectory() as folder, tarfile.open(bundle) as archive:
-        archive.extractall(folder, filter="data")
-        (template,) = Path(folder).glob("*/template.yaml")
-        packaged = Path(folder) / "packaged.yaml"
-        aws("cloudformation", "package", "--template-file", template, "--s3-bucket", bucket, "--output-template-file", packaged)
-        created = json.loads(aws(
-            "serverlessrepo", "create-application-version", "--application-id", identifier,
-            "--semantic-version", version(), "--template-body", f"file://{packaged}", "--output", "json"))
-    if not created["ResourcesSupported"]:
-        sys.exit("published, but the repository does not support a resource of the template in this region, so nobody can deploy it")
+    for file in (file for folder in folders for file in Path(folder).iterdir() if file.name != SUMS):
+        copy = Path(into) / file.name
+        if copy.exists() and digest(copy) != digest(file):
+            sys.exit(f"{file} has another content than in the folder before")
+        shutil.copyfile(file, copy)
+    write_sums(Path(into), Path(into).iterdir())
 
 
 def version() -> str:
@@ -143,15 +167,10 @@ def digest(file: Path) -> str:
     return sha256(file.read_bytes()).hexdigest()
 
 
-def write_sums(folder: Path, sums: dict[str, str]) -> None:
-    (folder / SUMS).write_text("".join(f"{sums[name]}  {name}\n" for name in sorted(sums)))
-
-
-def aws(*arguments: object) -> str:
-    done = subprocess.run(["aws", *map(str, arguments)], stdout=subprocess.PIPE, text=True)
-    if done.returncode != 0:
-        sys.exit(f"aws {arguments[0]} {arguments[1]} failed")
-    return done.stdout
+def write_sums(folder: Path, files: Iterable[Path]) -> None:
+    sums = "".join(f"{digest(file)}  {file.name}\n" for file in sorted(files))
+    (folder / SUMS).write_text(sums)
+    print(sums, end="")
 
 
 if __name__ == "__main__":
@@ -160,5 +179,4 @@ if __name__ == "__main__":
         case ["dist", architecture, tool]: dist(architecture, tool)
         case ["notes", tag]: notes(tag)
         case ["merge", *folders, "--into", into]: merge(folders, into)
-        case ["application", bundle, "--id", identifier, "--bucket", bucket]: application(bundle, identifier, bucket)
         case _: sys.exit(__doc__)

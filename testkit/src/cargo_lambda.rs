@@ -4,10 +4,8 @@
 use crate::process::{Group, cargo_variables};
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use std::fs::File;
 use std::path::Path;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
 use tokio::process::Command;
 
 /// How it names the one function of a workspace; under another name it would start a second process.
@@ -20,10 +18,7 @@ pub const INSTANCES: usize = 10;
 pub const PATH: &str = "/webhooks/purchasely";
 
 /// A `cargo lambda watch` and all that it started, killed on drop.
-pub struct Watched {
-    group: Group,
-    pub url: String,
-}
+pub struct Watched(Group);
 
 /// Invokes the function that `cargo lambda watch` serves at `url` with an event of any kind.
 pub async fn invoke(http: &reqwest::Client, url: &str, event: Value) -> Result<Value, Value> {
@@ -38,20 +33,12 @@ pub async fn invoke(http: &reqwest::Client, url: &str, event: Value) -> Result<V
 }
 
 impl Watched {
-    /// Starts it with these variables beside its own. Its output goes to `log`, else to standard error.
+    /// Starts it with these variables beside its own. Its output goes to standard error.
     pub fn start(
         cargo_lambda: &Path,
         port: u16,
         variables: &[(&str, &str)],
-        log: Option<File>,
     ) -> Result<Self, String> {
-        let (out, err) = match log {
-            Some(log) => {
-                let copy = log.try_clone().map_err(|error| error.to_string())?;
-                (Stdio::from(copy), Stdio::from(log))
-            }
-            None => (Stdio::from(std::io::stderr()), Stdio::inherit()),
-        };
         let mut command = Command::new(cargo_lambda);
         for name in cargo_variables() {
             command.env_remove(name);
@@ -62,18 +49,17 @@ impl Watched {
             .args(["--invoke-address", HOST])
             .envs(variables.iter().copied())
             .stdin(Stdio::null())
-            .stdout(out)
-            .stderr(err);
+            .stdout(std::io::stderr());
         let group = Group::spawn(&mut command).map_err(|error| {
             let program = cargo_lambda.display();
             format!("{program}: {error}. It is cargo-lambda, which `make tools` installs")
         })?;
-        Ok(Self { group, url: format!("http://{HOST}:{port}{PATH}") })
+        Ok(Self(group))
     }
 
     /// Resolves when it ends by itself, with the reason.
     pub async fn ended(&mut self) -> String {
-        match self.group.wait().await {
+        match self.0.wait().await {
             Ok(status) => format!("cargo lambda watch ended: {status}"),
             Err(error) => format!("cargo lambda watch is lost: {error}"),
         }
@@ -81,27 +67,6 @@ impl Watched {
 
     /// Ends it as Ctrl-C would, so that it ends what it started itself.
     pub async fn end(self) {
-        self.group.end(Signal::SIGINT).await;
+        self.0.end(Signal::SIGINT).await;
     }
-}
-
-/// Waits for the function's own answer to a request that it refuses: it is up, and nothing was sent.
-pub async fn wait_until_served(
-    http: &reqwest::Client,
-    url: &str,
-    patience: Duration,
-) -> Result<(), String> {
-    let until = Instant::now() + patience;
-    let mut last = "no connection".to_owned();
-    while Instant::now() < until {
-        match http.get(url).send().await {
-            Ok(answer) if answer.status() == 405 => return Ok(()),
-            Ok(answer) => last = answer.status().to_string(),
-            Err(error) => last = error.to_string(),
-        }
-        tokio::time::sleep(Duration::from_millis(250)).await;
-    }
-    Err(format!(
-        "the function did not answer at {url} within {patience:?}; the last try: {last}"
-    ))
 }

@@ -14,11 +14,12 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
 };
-use aws_sdk_sqs::config::{Credentials, SharedCredentialsProvider};
+use aws_sdk_sqs::config::{Credentials, SharedCredentialsProvider, StalledStreamProtectionConfig};
 use aws_sdk_sqs::types::QueueAttributeName;
 use purchasely_clevertap::aws::claims::KEY;
 use purchasely_clevertap::http::SharedHttp;
-use std::collections::HashMap;
+use serde_json::Value;
+use std::collections::{BTreeMap, HashMap};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -102,6 +103,31 @@ async fn start(scheme: &str, variables: &[(&str, &str)]) -> String {
     endpoint
 }
 
+/// Runs the AWS CLI as who may do everything, with more arguments that may contain spaces. What it answers, or says instead.
+pub async fn aws(endpoint: &str, command: &str, last: &[&str]) -> Result<Value, String> {
+    let mut aws = tokio::process::Command::new(tool("AWS_CLI", "aws"));
+    // Version 1 reads the variable for other services than SQS.
+    aws.args(command.split_whitespace()).args(last).args([
+        "--output",
+        "json",
+        "--endpoint-url",
+        endpoint,
+    ]);
+    let run = aws.env_clear().envs(VARIABLES).output().await.expect("the AWS CLI");
+    if run.status.success() {
+        Ok(serde_json::from_slice(&run.stdout).unwrap_or_default())
+    } else {
+        Err(String::from_utf8_lossy(&run.stderr).into_owned())
+    }
+}
+
+/// The names and values in a list of the AWS CLI, such as a stack's outputs.
+pub fn pairs(list: &Value, key: &str, value: &str) -> BTreeMap<String, String> {
+    let text = |entry: &Value, name: &str| entry[name].as_str().expect(name).to_owned();
+    let entries = list.as_array().expect("a list").iter();
+    entries.map(|entry| (text(entry, key), text(entry, value))).collect()
+}
+
 /// A client's configuration with the credentials of who may do everything.
 pub async fn config(endpoint: &str) -> SdkConfig {
     let credentials = Credentials::new(ACCESS_KEY_ID, SECRET_ACCESS_KEY, None, None, "tests");
@@ -122,6 +148,7 @@ impl Resources {
         let config = config
             .retry_config(RetryConfig::disabled())
             .timeout_config(TimeoutConfig::disabled())
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .build();
         let sqs = aws_sdk_sqs::Client::new(&config);
         let number = MADE.fetch_add(1, Ordering::Relaxed);

@@ -112,14 +112,4 @@ impl Webhook {
         };
         envelope
     }
-
-    /// Posts it; the client decides on the timeout.
-    pub async fn post(&self, http: &reqwest::Client, url: &str) -> reqwest::Result<(u16, String)> {
-        let mut request = http.post(url).body(self.body.clone());
-        for (name, value) in self.headers() {
-            request = request.header(name, value);
-        }
-        let response = request.send().await?;
-        Ok((response.status().as_u16(), response.text().await?))
-    }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 use tempfile::{NamedTempFile, TempDir};
-use testkit::emulator::{self, VARIABLES};
+use testkit::emulator::{self, VARIABLES, pairs};
 use testkit::harness::{
     ACCOUNT_ID, Answer, PASSCODE, SHARED_SECRET, answered, secret_value, signed,
 };
@@ -267,18 +267,9 @@ impl Stack {
 
     /// The same, or what the AWS CLI says instead.
     pub async fn run(&self, command: &str, last: &[&str]) -> Result<Value, String> {
-        // Version 1 reads the variable for other services than SQS.
-        let endpoint = ["--endpoint-url", &self.cloud.endpoint];
-        let mut aws = Command::new(process::tool("AWS_CLI", "aws"));
-        aws.args(command.split(' '))
-            .args(last)
-            .args(endpoint)
-            .current_dir(self.folder.path());
-        let run = aws.env_clear().envs(self.variables()).output().await.expect("the AWS CLI");
-        if !run.status.success() {
-            return Err(String::from_utf8_lossy(&run.stderr).into_owned());
-        }
-        Ok(serde_json::from_slice(&run.stdout).unwrap_or_default())
+        let roots = self.cloud.roots.path().display().to_string();
+        let trusting = [last, &["--ca-bundle", &roots]].concat();
+        emulator::aws(&self.cloud.endpoint, command, &trusting).await
     }
 
     /// Runs the bundle's tool, and returns what it printed.
@@ -312,12 +303,6 @@ pub async fn until<F: Future<Output = bool>>(what: &str, is_so: impl Fn() -> F) 
     };
     let waited = tokio::time::timeout(Duration::from_mins(2), waiting).await;
     assert!(waited.is_ok(), "never: {what}");
-}
-
-fn pairs(list: &Value, key: &str, value: &str) -> BTreeMap<String, String> {
-    let text = |entry: &Value, name: &str| entry[name].as_str().expect(name).to_owned();
-    let entries = list.as_array().expect("a list").iter();
-    entries.map(|entry| (text(entry, key), text(entry, value))).collect()
 }
 
 /// A release's bundle, unpacked.

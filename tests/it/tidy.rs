@@ -170,7 +170,7 @@ fn each_chosen_python_package_is_locked() {
     }
 }
 
-/// Plain `cargo lambda watch` serves the function at `/` only then; `make watch` tries it.
+/// Plain `cargo lambda watch` serves the function at `/` only then; `make page` tries it.
 #[test]
 fn the_workspace_has_one_binary() {
     let cargo = std::process::Command::new(env!("CARGO"))

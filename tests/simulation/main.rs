@@ -63,3 +63,15 @@ fn a_retry_that_finds_no_environment_is_no_failure_of_the_function() {
     assert!(longest > Some(Duration::from_hours(5)), "{longest:?}");
     assert_eq!(run.problems, [""; 0]);
 }
+
+#[test]
+fn each_deliberate_defect_still_applies() {
+    let defects = testkit::template::parse(include_str!("defects.yaml")).unwrap();
+    for defect in defects.as_array().unwrap() {
+        let [name, file, find, replace] =
+            ["name", "file", "find", "replace"].map(|key| defect[key].as_str().expect(key));
+        let code = std::fs::read_to_string(format!("{}/{file}", env!("CARGO_MANIFEST_DIR")));
+        let count = code.expect(file).matches(find).count();
+        assert!(count == 1 && find != replace, "{name} {count} times in {file}: {find}");
+    }
+}

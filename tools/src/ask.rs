@@ -62,6 +62,6 @@ pub fn is_agreed(yes: bool) -> Result<bool, Unusable> {
     Ok(["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
 }
 
-fn is_on_a_terminal() -> bool {
+pub fn is_on_a_terminal() -> bool {
     std::io::stdin().is_terminal() && Term::stderr().is_term()
 }

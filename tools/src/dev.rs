@@ -120,7 +120,7 @@ pub async fn run(options: Options) -> Result<ExitCode, Unusable> {
     let variables = live.stand_ins.variables();
     let mut function = None;
     if !options.no_function {
-        function = Some(Watched::start(&options.cargo_lambda, behind, &variables, None)?);
+        function = Some(Watched::start(&options.cargo_lambda, behind, &variables)?);
     }
     serve(
         page,

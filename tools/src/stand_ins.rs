@@ -193,30 +193,3 @@ pub async fn listen(port: u16) -> Result<(TcpListener, String), Unusable> {
     let url = format!("http://{}", listener.local_addr().map_err(unusable)?);
     Ok((listener, url))
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn describes_each_kind_of_record() {
-        let profile = json!({ "objectId": "__h1", "profileData": { "a": 1, "plan": 2 } });
-        let event = json!({ "evtName": "TRIAL_STARTED", "evtData": { "plan": "monthly" } });
-        let revenue =
-            json!({ "evtName": "Charged", "evtData": { "Amount": 59.99, "Currency": "EUR" } });
-        let words = "event (1 properties), revenue Charged 59.99 EUR, profile (2 properties)";
-        assert_eq!(in_words(&[profile.clone(), event, revenue], "TRIAL_STARTED"), words);
-        assert_eq!(user(&profile), "__h1");
-    }
-
-    #[test]
-    fn json_in_lines_is_the_same_json() {
-        let properties: Value =
-            (0..40).map(|n| (format!("property_{n}"), json!("a, \"b\""))).collect();
-        let record =
-            json!({ "identity": "u-1", "evtName": "TRIAL_STARTED", "evtData": properties });
-        let lines = json_lines(&record);
-        assert_eq!(serde_json::from_str::<Value>(&lines).unwrap(), record);
-        assert!(lines.lines().all(|line| line.len() <= WIDTH), "{lines}");
-    }
-}

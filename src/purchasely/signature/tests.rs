@@ -54,7 +54,7 @@ struct Vector {
     result: String,
 }
 
-/// `scripts/check_signatures.py` has them from Purchasely, openssl and Python.
+/// `scripts/check_vectors.py` has them from Purchasely, openssl and Python.
 #[test]
 fn agrees_with_signatures_made_elsewhere() {
     let file = include_str!("../../../tests/vectors/signatures.json");

@@ -1,5 +1,5 @@
-//! A model of CloudWatch's alarms, as far as `template.yaml` uses them. It is ours, made from CloudWatch's pages, and was
-//! never compared with the service. It does not know where metrics come from.
+//! A model of CloudWatch's alarms, as far as `template.yaml` uses them, and the rules that each alarm of it keeps. The
+//! model is ours, made from CloudWatch's pages, and was never compared with the service. It does not know where metrics come from.
 
 use crate::template;
 use serde_json::{Value, json};
@@ -11,6 +11,7 @@ pub const STEP: u64 = 300;
 /// CloudWatch reads more periods than it evaluates, and skips those without data if it can. It does not say how many:
 /// from none to six, the weeks differ only in the hour of `Silence`.
 const MORE_PERIODS: usize = 2;
+const DAY: u64 = 24 * 60 * 60;
 
 /// The values of each metric, by the second, with how often each was written.
 #[derive(Default)]
@@ -88,7 +89,21 @@ pub struct Alarm {
 /// All alarms of the template with the default parameters.
 pub fn alarms() -> Vec<Alarm> {
     let alarms = template::of_type("AWS::CloudWatch::Alarm").into_iter();
-    alarms.map(|(_, properties)| read(&properties)).collect()
+    let read = |(name, properties): (String, Value)| {
+        let alarm = read(&properties);
+        // What shows all alarms of a stack finds them by their names.
+        assert_eq!(format!("{}Alarm", alarm.name), name);
+        alarm.check();
+        alarm
+    };
+    alarms.map(read).collect()
+}
+
+/// The topic of a class of alarms, which the stack has only for an e-mail address.
+fn receivers(class: &str) -> Value {
+    let none = json!({ "Ref": "AWS::NoValue" });
+    let own = json!({ "Fn::If": [format!("Has{class}Email"), [{ "Ref": format!("{class}Topic") }], none] });
+    json!({ "Fn::If": [format!("Has{class}Topic"), [{ "Ref": format!("{class}TopicArn") }], own] })
 }
 
 fn read(alarm: &Value) -> Alarm {
@@ -98,13 +113,26 @@ fn read(alarm: &Value) -> Alarm {
         Some(name) => template::template()["Parameters"][name]["Default"].as_u64().unwrap(),
         None => value.as_u64().unwrap(),
     };
-    let own = json!([{ "Name": "FunctionName", "Value": { "Ref": "Function" } }]);
     let name_of = |metric: &Value| {
-        let is_own = metric["Namespace"] == "PurchaselyClevertap";
-        assert!(!is_own || metric["Dimensions"] == own, "{metric}");
-        text(&metric["MetricName"])
+        let name = text(&metric["MetricName"]);
+        let of_queue =
+            |queue: &str| ("QueueName", json!({ "Fn::GetAtt": format!("{queue}.QueueName") }));
+        // From the lists of metrics in each service's documentation.
+        let (dimension, value) = match (text(&metric["Namespace"]).as_str(), name.as_str()) {
+            ("PurchaselyClevertap", _) | ("AWS/Lambda", "Errors") => {
+                ("FunctionName", json!({ "Ref": "Function" }))
+            }
+            ("AWS/ApiGateway", "Count") => ("ApiId", json!({ "Ref": "Api" })),
+            ("AWS/SQS", "ApproximateNumberOfMessagesVisible") => of_queue("DeadLetterQueue"),
+            ("AWS/SQS", "ApproximateAgeOfOldestMessage") => of_queue("EventQueue"),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(metric["Dimensions"], json!([{ "Name": dimension, "Value": value }]), "{name}");
+        name
     };
     let queries: Vec<_> = alarm["Metrics"].as_array().into_iter().flatten().map(chosen).collect();
+    let results = queries.iter().filter(|query| query["ReturnData"] != false).count();
+    assert!(queries.len() <= 10 && results == usize::from(!queries.is_empty()), "{alarm}");
     let stats = queries.iter().filter(|query| query.get("MetricStat").is_some());
     let mut inputs: Vec<_> = stats
         .map(|query| {
@@ -123,13 +151,17 @@ fn read(alarm: &Value) -> Alarm {
     });
     let periods = usize::try_from(number(&alarm["EvaluationPeriods"])).unwrap();
     let enough = alarm.get("DatapointsToAlarm").map(|count| count.as_u64().unwrap());
+    let actions = |class: &&str| alarm["AlarmActions"] == receivers(class);
+    let class = ["Alarm", "Notice"]
+        .into_iter()
+        .find(actions)
+        .unwrap_or_else(|| panic!("{alarm}"));
+    let end = alarm.get("OKActions");
+    assert!(end.is_none_or(|end| *end == receivers(class)), "{alarm}");
     Alarm {
         name: text(&alarm["AlarmName"]["Fn::Sub"]).replace("${AWS::StackName}-", ""),
-        class: match alarm["AlarmActions"]["Fn::If"][0].as_str() {
-            Some("HasAlarmTopic") => "page",
-            _ => "notice",
-        },
-        tells_the_end: alarm.get("OKActions").is_some(),
+        class: if class == "Alarm" { "page" } else { "notice" },
+        tells_the_end: end.is_some(),
         inputs,
         expression: expression.unwrap_or_default(),
         period: number(period),
@@ -142,6 +174,13 @@ fn read(alarm: &Value) -> Alarm {
 }
 
 impl Alarm {
+    /// CloudWatch evaluates a week at most, and a day in short periods.
+    fn check(&self) {
+        let longest = if self.period >= 3600 { 7 * DAY } else { DAY };
+        let is_evaluated = self.period * u64::try_from(self.periods).unwrap() <= longest;
+        assert!(is_evaluated && self.enough <= self.periods, "{}", self.name);
+    }
+
     pub fn has_fill(&self) -> bool {
         self.expression.iter().any(|token| token == "FILL")
     }

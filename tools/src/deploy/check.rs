@@ -384,6 +384,8 @@ mod tests {
             "params.yaml: the stack's name {long} has 46 characters, and the names of its queues leave room for 45; choose a shorter one with --stack"
         );
         assert_eq!(said(&[], &long), [too_long]);
+        let described = template.parameters()["KeepEvents"]["Description"].to_string();
+        assert!(described.contains("the stack's name then has at most 45 characters"));
 
         let list = |pairs: usize| {
             let pairs = (0..pairs).map(|n| format!("EVENT_{n:02}=A name of {n:02} characters\n  "));

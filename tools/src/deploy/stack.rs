@@ -3,14 +3,14 @@
 use super::Options;
 use super::changes::{self, Change};
 use super::template::Template;
-use crate::aws;
-use console::Term;
+use crate::stack::{self, pairs};
+use crate::{ask, aws, secret};
 use indicatif::ProgressBar;
 use purchasely_clevertap::aws::secret::Secret;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tempfile::NamedTempFile;
@@ -105,17 +105,14 @@ impl<'d> Deployment<'d> {
             return;
         };
         let stack = &self.options.stack;
-        let _ = ask(
-            "cloudformation delete-change-set",
-            &["--change-set-name", &name, "--stack-name", stack],
-        )
-        .await;
+        let of = format!("cloudformation delete-change-set --stack-name {stack} --change-set-name");
+        let _ = aws::ask(&of, &name).await;
         // Only a stack in this state has no resources.
         if is_new
             && let Ok(Some(found)) = self.describe().await
             && found["StackStatus"] == "REVIEW_IN_PROGRESS"
         {
-            let _ = ask("cloudformation delete-stack", &["--stack-name", stack]).await;
+            let _ = aws::ask("cloudformation delete-stack --stack-name", stack).await;
         }
     }
 
@@ -153,7 +150,7 @@ impl<'d> Deployment<'d> {
         let mut named = named.filter_map(|name| std::env::var(name).ok());
         self.region = match named.find(|region| !region.is_empty()) {
             Some(region) => region,
-            None => match ask("configure get", &["region"]).await {
+            None => match aws::ask("configure get", "region").await {
                 Ok(Value::String(region)) if !region.is_empty() => region,
                 Err(failure) if failure.message.contains("cannot be run") => {
                     return Err(unusable(format!(
@@ -168,7 +165,7 @@ impl<'d> Deployment<'d> {
                 }
             },
         };
-        let caller = ask("sts get-caller-identity", &[]).await.map_err(|failure| {
+        let caller = aws::ask("sts get-caller-identity --query", "@").await.map_err(|failure| {
             unusable(format!(
                 "no AWS account: {}; install the AWS CLI or name it in AWS_CLI, sign in (`aws sso login`, `aws configure`), or set AWS_PROFILE",
                 failure.message
@@ -183,11 +180,10 @@ impl<'d> Deployment<'d> {
 
     /// The stack as CloudFormation describes it, if there is one.
     async fn describe(&self) -> Result<Option<Value>, Failed> {
-        let operation = "cloudformation describe-stacks";
-        match ask(operation, &["--stack-name", &self.options.stack]).await {
+        match aws::ask(stack::DESCRIBE, &self.options.stack).await {
             Ok(mut answer) => Ok(Some(answer["Stacks"][0].take())),
             Err(failure) if failure.message.contains("does not exist") => Ok(None),
-            Err(failure) => Err(unusable(failure.explain(operation))),
+            Err(failure) => Err(failed(failure, stack::DESCRIBE)),
         }
     }
 
@@ -202,7 +198,7 @@ impl<'d> Deployment<'d> {
             return Err(refused(meaning));
         }
         let is_new = status == "REVIEW_IN_PROGRESS";
-        if !is_new && output(&found, "SecretArn").is_empty() {
+        if !is_new && !pairs(&found["Outputs"], "Output").contains_key("SecretArn") {
             let stack = &self.options.stack;
             return Err(unusable(format!(
                 "the stack {stack} is not of this project; choose another name with --stack"
@@ -214,15 +210,11 @@ impl<'d> Deployment<'d> {
     async fn bucket(&self) -> Result<String, Failed> {
         let made = format!("purchasely-clevertap-{}-{}", self.account, self.region);
         let bucket = self.options.bucket.clone().unwrap_or(made);
-        let head = ["--bucket", &bucket, "--expected-bucket-owner", &self.account];
-        let Err(failure) = ask("s3api head-bucket", &head).await else {
+        let owner = format!("--expected-bucket-owner {} --bucket", self.account);
+        let Err(failure) = aws::ask(&format!("s3api head-bucket {owner}"), &bucket).await else {
             return Ok(bucket);
         };
-        let is_missing = failure
-            .code
-            .as_ref()
-            .is_some_and(|code| code == "404" || code == "NoSuchBucket");
-        if !is_missing {
+        if !matches!(failure.code.as_deref(), Some("404" | "NoSuchBucket")) {
             return Err(unusable(format!(
                 "the bucket {bucket} is another account's, or you may not use it; name one of yours with --bucket ({})",
                 failure.message
@@ -234,24 +226,21 @@ impl<'d> Deployment<'d> {
             )));
         }
         self.say(&format!("creating the bucket {bucket}"));
-        let place = format!("LocationConstraint={}", self.region);
-        let mut create = vec!["--bucket", &bucket];
         // This region has no name as a place.
-        if self.region != "us-east-1" {
-            create.extend(["--create-bucket-configuration", &place]);
-        }
-        let operation = "s3api create-bucket";
-        if let Err(failure) = ask(operation, &create).await {
+        let place = match self.region.as_str() {
+            "us-east-1" => String::new(),
+            region => format!("--create-bucket-configuration LocationConstraint={region} "),
+        };
+        let create = format!("s3api create-bucket {place}--bucket");
+        match aws::ask(&create, &bucket).await {
             // Another deployment may have created it just now.
-            if failure.code.as_deref() != Some("BucketAlreadyOwnedByYou") {
-                return Err(unusable(failure.explain(operation)));
+            Err(failure) if failure.code.as_deref() != Some("BucketAlreadyOwnedByYou") => {
+                return Err(failed(failure, &create));
             }
+            _ => {}
         }
-        call(
-            "s3api put-public-access-block",
-            &["--bucket", &bucket, "--public-access-block-configuration", PRIVATE],
-        )
-        .await?;
+        let block = "s3api put-public-access-block --public-access-block-configuration";
+        call(&format!("{block} {PRIVATE} --bucket"), &bucket).await?;
         Ok(bucket)
     }
 
@@ -276,20 +265,9 @@ impl<'d> Deployment<'d> {
         let key = format!("{}/{digest}.{kind}", &self.options.stack);
         let file = file(content)?;
         let path = file.path().to_string_lossy();
-        call(
-            "s3api put-object",
-            &[
-                "--bucket",
-                bucket,
-                "--key",
-                &key,
-                "--body",
-                &path,
-                "--expected-bucket-owner",
-                &self.account,
-            ],
-        )
-        .await?;
+        let owner = format!("--expected-bucket-owner {}", self.account);
+        call(&format!("s3api put-object --bucket {bucket} --key {key} {owner} --body"), &path)
+            .await?;
         Ok(key)
     }
 
@@ -331,11 +309,11 @@ impl<'d> Deployment<'d> {
         self.waiting = Some((name.clone(), is_new));
         let file = file(request.to_string().as_bytes())?;
         let request = format!("file://{}", file.path().display());
-        let operation = "cloudformation create-change-set";
-        match ask(operation, &["--cli-input-json", &request]).await {
+        let operation = "cloudformation create-change-set --cli-input-json";
+        match aws::ask(operation, &request).await {
             // The AWS CLI repeats a request whose answer is late, and nobody else gives this name.
             Err(failure) if failure.code.as_deref() != Some("AlreadyExistsException") => {
-                Err(refused(failure.explain(operation)))
+                Err(Failed { code: 1, ..failed(failure, operation) })
             }
             _ => Ok(name),
         }
@@ -343,14 +321,13 @@ impl<'d> Deployment<'d> {
 
     async fn created(&self, name: &str) -> Result<Value, Failed> {
         self.say("waiting for the change set");
-        let stack = &self.options.stack;
+        let describe = format!(
+            "cloudformation describe-change-set --stack-name {} --change-set-name",
+            self.options.stack
+        );
         let mut pause = Pause::default();
         loop {
-            let found = call(
-                "cloudformation describe-change-set",
-                &["--stack-name", stack, "--change-set-name", name],
-            )
-            .await?;
+            let found = call(&describe, name).await?;
             if matches!(text(&found["Status"]), "CREATE_COMPLETE" | "FAILED") {
                 return Ok(found);
             }
@@ -366,31 +343,27 @@ impl<'d> Deployment<'d> {
         if self.options.yes || !self.changes.iter().any(Change::is_grave) {
             return Ok(());
         }
-        if !(std::io::stdin().is_terminal() && Term::stderr().is_term()) {
+        if !ask::is_on_a_terminal() {
             return Err(refused("something is replaced or removed, so nothing was changed; look at the changes, and add --yes".to_owned()));
         }
-        self.progress
-            .suspend(|| eprint!("Something is replaced or removed. Go on? [y/N] "));
-        self.progress.disable_steady_tick();
+        self.progress.finish_and_clear();
+        eprintln!("Something is replaced or removed.");
         // A thread of its own, which an interruption need not wait for.
         let (sender, answer) = tokio::sync::oneshot::channel();
-        std::thread::spawn(move || sender.send(Term::stderr().read_line().unwrap_or_default()));
-        let answer = answer.await.unwrap_or_default();
-        if !matches!(answer.trim(), "y" | "Y" | "yes") {
+        std::thread::spawn(move || sender.send(ask::is_agreed(false)));
+        if !matches!(answer.await, Ok(Ok(true))) {
             return Err(refused("nothing was changed".to_owned()));
         }
+        self.progress.reset();
         self.progress.enable_steady_tick(TICK);
         Ok(())
     }
 
     /// The stack's events since the one with this id, newest first.
     async fn events(&self, count: &str, since: &str) -> Result<Vec<Value>, Failed> {
-        let stack = &self.options.stack;
-        let mut found = call(
-            "cloudformation describe-stack-events",
-            &["--stack-name", stack, "--max-items", count],
-        )
-        .await?;
+        let describe =
+            format!("cloudformation describe-stack-events --max-items {count} --stack-name");
+        let mut found = call(&describe, &self.options.stack).await?;
         let Value::Array(mut events) = found["StackEvents"].take() else {
             return Ok(Vec::new());
         };
@@ -407,11 +380,9 @@ impl<'d> Deployment<'d> {
             .map(|event| text(&event["EventId"]))
             .unwrap_or_default()
             .to_owned();
-        call(
-            "cloudformation execute-change-set",
-            &["--stack-name", stack, "--change-set-name", change_set],
-        )
-        .await?;
+        let execute =
+            format!("cloudformation execute-change-set --stack-name {stack} --change-set-name");
+        call(&execute, change_set).await?;
         (self.waiting, self.is_running) = (None, true);
         let (mut pause, mut shown) = (Pause::default(), String::new());
         loop {
@@ -451,12 +422,14 @@ impl<'d> Deployment<'d> {
         let stack = &self.options.stack;
         let found = self.describe().await?.unwrap_or_default();
         let parameter = |name: &str| self.parameters.get(name).map_or("", String::as_str);
+        let outputs = pairs(&found["Outputs"], "Output");
+        let output = |name: &str| outputs.get(name).map_or("", String::as_str);
         let mut to_do = Vec::new();
-        let arn = output(&found, "SecretArn");
-        let secret = ask("secretsmanager get-secret-value", &["--secret-id", arn]).await;
+        let arn = output("SecretArn");
+        let secret = secret::read(arn).await;
         let is_signed = parameter("PurchaselySignature") != "off";
         let has_sandbox = !parameter("ClevertapSandboxAccountId").is_empty();
-        match secret.map(|secret| Secret::parse(text(&secret["SecretString"]), is_signed)) {
+        match secret.map(|secret| Secret::parse(&secret.unwrap_or_default(), is_signed)) {
             Err(_) => to_do.push(format!("You may not read the secret {arn}. Look yourself whether it is stored.")),
             Ok(Err(why)) => to_do.push(format!(
                 "Store the secret, see `relay secret --help`. Until then the function answers 503. ({why})"
@@ -476,7 +449,7 @@ impl<'d> Deployment<'d> {
             );
         }
         to_do.extend(self.unconfirmed().await);
-        let webhook_url = output(&found, "WebhookUrl").to_owned();
+        let webhook_url = output("WebhookUrl").to_owned();
         to_do.push(format!(
             "Give Purchasely the webhook's address, unless it has it: {webhook_url}"
         ));
@@ -486,16 +459,14 @@ impl<'d> Deployment<'d> {
 
     /// Who has not yet agreed to receive alarms.
     async fn unconfirmed(&self) -> Vec<String> {
-        let resources = ["--stack-name", &self.options.stack];
-        let found = ask("cloudformation describe-stack-resources", &resources)
-            .await
-            .unwrap_or_default();
+        let resources = "cloudformation describe-stack-resources --stack-name";
+        let found = aws::ask(resources, &self.options.stack).await.unwrap_or_default();
         let mut to_do = Vec::new();
         for topic in
             items(&found["StackResources"]).filter(|it| it["ResourceType"] == "AWS::SNS::Topic")
         {
             let topic = text(&topic["PhysicalResourceId"]);
-            let found = ask("sns list-subscriptions-by-topic", &["--topic-arn", topic]).await;
+            let found = aws::ask("sns list-subscriptions-by-topic --topic-arn", topic).await;
             let found = found.unwrap_or_default();
             let pending = items(&found["Subscriptions"])
                 .filter(|it| it["SubscriptionArn"] == "PendingConfirmation");
@@ -521,14 +492,15 @@ impl Pause {
     }
 }
 
-async fn ask(operation: &str, arguments: &[&str]) -> Result<Value, aws::Failure> {
-    aws::run(operation, arguments.iter().copied(), "").await
+/// Runs an operation of the AWS CLI, with the value of its last option.
+async fn call(operation: &str, value: &str) -> Result<Value, Failed> {
+    aws::ask(operation, value).await.map_err(|failure| failed(failure, operation))
 }
 
-async fn call(operation: &str, arguments: &[&str]) -> Result<Value, Failed> {
-    ask(operation, arguments)
-        .await
-        .map_err(|failure| unusable(failure.explain(operation)))
+/// Without the operation's options.
+fn failed(failure: aws::Failure, operation: &str) -> Failed {
+    let name: Vec<_> = operation.splitn(3, ' ').take(2).collect();
+    unusable(failure.explain(&name.join(" ")))
 }
 
 fn unusable(text: String) -> Failed {
@@ -552,13 +524,6 @@ fn cause(event: &Value) -> Option<String> {
         text(&event["ResourceStatus"]).ends_with("_FAILED") && !reason.ends_with("cancelled");
     let (name, kind) = (text(&event["LogicalResourceId"]), text(&event["ResourceType"]));
     is_cause.then(|| format!("\n  {name}  {kind}  {reason}"))
-}
-
-fn output<'s>(stack: &'s Value, name: &str) -> &'s str {
-    let mut outputs = items(&stack["Outputs"]);
-    outputs
-        .find(|output| output["OutputKey"] == name)
-        .map_or("", |it| text(&it["OutputValue"]))
 }
 
 fn items(value: &Value) -> impl Iterator<Item = &Value> {

@@ -14,11 +14,12 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use testkit::cargo_lambda::{INSTANCES, wait_until_served};
+use testkit::cargo_lambda::INSTANCES;
 use tokio::sync::{Semaphore, broadcast, watch};
 
 /// `cargo lambda watch` compiles the function before it answers.
 const COMPILING: Duration = Duration::from_mins(15);
+const POLL: Duration = Duration::from_millis(250);
 /// Uploads and records that CleverTap keeps until they are noted here. It has at most 15 uploads in progress.
 const MAX_UPLOADS: usize = 200;
 const MAX_RECORDS: usize = 1000;
@@ -196,7 +197,14 @@ impl Live {
     }
 
     async fn watch_function(&self) {
-        while wait_until_served(&self.http, &self.function_origin, COMPILING).await.is_err() {}
+        // It refuses such a request itself: it is up, and nothing was sent.
+        let is_up = async || {
+            let answer = self.http.get(&self.function_origin).send().await;
+            answer.is_ok_and(|answer| answer.status() == 405)
+        };
+        while !is_up().await {
+            tokio::time::sleep(POLL).await;
+        }
         self.is_ready.send_replace(true);
         self.publish("ready", &json!({}));
     }

@@ -2,12 +2,10 @@
 //! The real AWS CLI makes it, and reads what the commands left in it.
 
 use serde_json::{Value, json};
-use std::process::Stdio;
 use tempfile::TempDir;
 use testkit::emulator;
-use testkit::process::tool;
-use testkit::tool::{Finished, relay};
-use tokio::io::AsyncWriteExt;
+use testkit::process;
+use testkit::tool::{self, Finished};
 use tokio::process::Command;
 
 pub struct Stack {
@@ -20,7 +18,7 @@ pub struct Stack {
 
 impl Stack {
     pub async fn make(name: &'static str, parameters: &str) -> Self {
-        let aws = tool("AWS_CLI", "aws").to_str().unwrap().to_owned();
+        let aws = process::tool("AWS_CLI", "aws").to_str().unwrap().to_owned();
         let own = [("AWS_CLI", aws), ("AWS_ENDPOINT_URL", emulator::endpoint().await)];
         let variables = emulator::VARIABLES.map(|(name, value)| (name, value.to_owned()));
         let mut stack = Self {
@@ -38,13 +36,11 @@ impl Stack {
         stack
             .aws(&format!("cloudformation wait stack-create-complete --stack-name {name}"))
             .await;
-        let described =
-            stack.aws(&format!("cloudformation describe-stacks --stack-name {name}")).await;
-        let outputs = described["Stacks"][0]["Outputs"].as_array().unwrap().clone();
-        let output = |key: &str| {
-            let output = outputs.iter().find(|output| output["OutputKey"] == key).unwrap();
-            output["OutputValue"].as_str().unwrap().to_owned()
-        };
+        let describe = format!("cloudformation describe-stacks --stack-name {name}");
+        let described = stack.aws(&describe).await;
+        let mut outputs =
+            emulator::pairs(&described["Stacks"][0]["Outputs"], "OutputKey", "OutputValue");
+        let mut output = |key: &str| outputs.remove(key).unwrap();
         (stack.secret, stack.log_group) = (output("SecretArn"), output("Logs"));
         stack
     }
@@ -58,12 +54,8 @@ impl Stack {
 
     /// Runs the AWS CLI. Arguments are separated by white space.
     pub async fn aws(&self, arguments: &str) -> Value {
-        let mut command = Command::new(tool("AWS_CLI", "aws"));
-        let run = command.args(arguments.split_whitespace()).args(["--output", "json"]);
-        let run = run.args(["--endpoint-url", &self.variables[1].1]);
-        let output = run.envs(self.variables()).output().await.unwrap();
-        assert!(output.status.success(), "{arguments}: {output:?}");
-        serde_json::from_slice(&output.stdout).unwrap_or_default()
+        let answer = emulator::aws(&self.variables[1].1, arguments, &[]).await;
+        answer.unwrap_or_else(|problem| panic!("{arguments}: {problem}"))
     }
 
     pub async fn store(&self, secret: &Value) {
@@ -92,22 +84,12 @@ impl Stack {
 
     /// Runs a command of the tool on this stack, with this standard input.
     pub async fn run(&self, arguments: &str, input: &str) -> Finished {
-        let mut command = self.relay(arguments);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        // It may have ended without reading.
-        let _ = child.stdin.take().unwrap().write_all(input.as_bytes()).await;
-        let output = child.wait_with_output().await.unwrap();
-        Finished {
-            code: output.status.code(),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        }
+        tool::finish(self.relay(arguments), input).await
     }
 
     pub fn relay(&self, arguments: &str) -> Command {
         let arguments = format!("{arguments} --stack {}", self.name);
-        let mut command = relay(&arguments, &self.variables());
+        let mut command = tool::relay(&arguments, &self.variables());
         command.current_dir(self.folder.path());
         command
     }

@@ -18,7 +18,6 @@ use testkit::sockets::resources::Resources;
 use testkit::tool::{self, Finished};
 use testkit::world::Ending;
 use testkit::world::clevertap::Reply;
-use tokio::process::Command;
 
 const VARIABLES: [(&str, &str); 4] = [
     ("AWS_REGION", "eu-west-1"),
@@ -144,47 +143,6 @@ async fn the_function_relays_saved_events_in_order_once_and_without_profiles() {
     let again = "--restart --profiles";
     folder.check(&url, again, 0, outcomes).await;
     assert_eq!(uploaded(&world).1, 2);
-}
-
-#[tokio::test]
-async fn the_function_relays_what_replay_writes_to_its_queue() {
-    let resources = Resources::make().await;
-    // The testkit reads this one; both are FIFO queues.
-    let queue = &resources.dead_letter_queue_url;
-    let mut odd = event("e-2", "u", 1);
-    // U+FFFE is not a character of XML, which SQS requires.
-    odd["text"] = json!("\u{fffe}");
-    let saved = [event("e-1", "u", 0), odd];
-    let folder = Folder::of(&saved);
-    folder.check(queue, "", 0, json!({ "queued": 2 })).await;
-    let mut messages = resources.letters();
-    assert_eq!(messages[0]["body"], saved[0].to_string());
-    assert_eq!(messages[0]["group"], group_id(b"u"));
-    assert_eq!(messages[0]["attributes"], json!({ "replayed": "true" }));
-    let odd = json!({ "encoding": "base64", "replayed": "true" });
-    assert_eq!(messages[1]["attributes"], odd);
-    let newer = Folder::of(&[event("e-3", "u", 2)]);
-    let outcomes = json!({ "queued": 1 });
-    newer.check(queue, "--profiles", 0, outcomes).await;
-    messages.extend(resources.letters());
-
-    let records = messages.iter().enumerate().map(|(number, message)| {
-        let mut attributes = message["attributes"].clone();
-        for value in attributes.as_object_mut().unwrap().values_mut() {
-            *value = json!({ "stringValue": value, "dataType": "String" });
-        }
-        json!({
-            "messageId": number.to_string(), "receiptHandle": "handle", "body": message["body"],
-            "attributes": { "ApproximateReceiveCount": "1", "MessageGroupId": message["group"] },
-            "messageAttributes": attributes, "eventSource": "aws:sqs",
-        })
-    });
-    let batch = json!({ "Records": records.collect::<Vec<_>>() });
-    let world = World::start(&[]).await;
-    let answer = world.api.invoke(batch).await.unwrap();
-    assert_eq!(answer["batchItemFailures"], json!([]));
-    let ids = ["e-1", "e-2", "e-3"].map(str::to_owned).to_vec();
-    assert_eq!(uploaded(&world), (ids, 1));
 }
 
 /// A receiver that answers by a script and remembers the bodies.
@@ -335,6 +293,8 @@ async fn a_queue_keeps_the_order_of_each_user_as_purchasely_knows_them() {
     let sent = receiver.received.lock().unwrap();
     let groups: Vec<_> = sent.iter().map(|message| message["MessageGroupId"].clone()).collect();
     assert_eq!(groups, ["u", "u", "u", "a"].map(|user| group_id(user.as_bytes())));
+    let replayed = json!({ "replayed": { "DataType": "String", "StringValue": "true" } });
+    assert_eq!(sent[0]["MessageAttributes"], replayed);
     let copy = "MessageDeduplicationId";
     assert!(sent[0][copy] == sent[1][copy] && sent[1][copy] != sent[2][copy]);
 }
@@ -448,17 +408,14 @@ async fn dead_letters_as_the_aws_cli_prints_them_are_replayed_with_what_is_left_
     for body in [paid.to_string().into_bytes(), odd.to_string().into_bytes(), empty] {
         assert_eq!(world.post(&body).await.body["status"], "dead_lettered");
     }
-    let mut aws = Command::new(testkit::process::tool("AWS_CLI", "aws"));
-    let receive =
-        "sqs receive-message --max-number-of-messages 10 --visibility-timeout 0 --output json";
-    aws.args(receive.split(' '))
-        .args(["--queue-url", &resources.dead_letter_queue_url]);
-    aws.args(["--endpoint-url", &resources.endpoint, "--region", "eu-west-1"])
-        .envs(VARIABLES);
-    let without = aws.output().await.unwrap();
-    let printed = aws.args(["--message-attribute-names", "All"]).output().await.unwrap();
-    assert!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));
-    let folder = Folder::new(std::str::from_utf8(&printed.stdout).unwrap());
+    let receive = format!(
+        "sqs receive-message --max-number-of-messages 10 --visibility-timeout 0 --queue-url {}",
+        resources.dead_letter_queue_url
+    );
+    let without = emulator::aws(&resources.endpoint, &receive, &[]).await.unwrap();
+    let all = ["--message-attribute-names", "All"];
+    let printed = emulator::aws(&resources.endpoint, &receive, &all).await.unwrap();
+    let folder = Folder::new(&printed.to_string());
 
     // Without a claims table, only the letter's attribute says what CleverTap has.
     let other = World::start(&[revenue]).await;
@@ -499,7 +456,7 @@ async fn dead_letters_as_the_aws_cli_prints_them_are_replayed_with_what_is_left_
     folder.check(to, &again, 0, json!({ "queued": 1 })).await;
     assert_eq!(queue.letters()[0]["attributes"], json!({ "records": "revenue" }));
 
-    folder.write("saved.ndjson", std::str::from_utf8(&without.stdout).unwrap());
+    folder.write("saved.ndjson", &without.to_string());
     let unknown = folder.replay(&url, "").await;
     unknown.check_unusable("with `--message-attribute-names All`");
 }

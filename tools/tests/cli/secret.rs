@@ -1,11 +1,8 @@
 //! `cargo relay secret`: what it stores, what it refuses, and that it shows no value.
 
 use crate::deployed::Stack;
-use nix::sys::termios::{LocalFlags, tcgetattr};
 use serde_json::{Value, json};
-use std::io::{Read, Write};
-use std::process::Stdio;
-use std::time::Duration;
+use testkit::tool::{self, Finished};
 
 const ACCOUNT: &str = "123456789012";
 
@@ -81,33 +78,14 @@ async fn one_key_is_changed_and_the_others_are_kept() {
 async fn a_terminal_does_not_show_the_value_and_must_agree() {
     let stack = Stack::make("secret-ask", "").await;
     stack.store(&secret()).await;
-    for (answer, code, passcode) in [("n\n", 1, "hidden-1"), ("y\n", 0, "hidden-5")] {
-        let pty = nix::pty::openpty(None, None).unwrap();
-        let terminal = || Stdio::from(pty.slave.try_clone().unwrap());
-        let mut command = stack.relay("secret --set clevertap_passcode");
-        command.stdin(terminal()).stderr(terminal()).stdout(Stdio::null());
-        let mut relay = command.spawn().unwrap();
-        drop((command, pty.slave));
-        let mut master = std::fs::File::from(pty.master);
-        let shown = tokio::task::spawn_blocking(move || {
-            let (mut shown, mut buffer) = (Vec::new(), [0; 256]);
-            // Reading fails when the command has ended.
-            while let Ok(length) = master.read(&mut buffer) {
-                shown.extend_from_slice(&buffer[..length]);
-                if shown.ends_with(b"(not shown): ") {
-                    // What is typed before the echo is off is shown, or discarded with the change.
-                    while tcgetattr(&master).unwrap().local_flags.contains(LocalFlags::ECHO) {
-                        std::thread::sleep(Duration::from_millis(5));
-                    }
-                    master.write_all(b"hidden-5\n").unwrap();
-                } else if shown.ends_with(b"Go on? [y/N]: ") {
-                    master.write_all(answer.as_bytes()).unwrap();
-                }
-            }
-            String::from_utf8(shown).unwrap()
-        });
-        assert_eq!(relay.wait().await.unwrap().code(), Some(code));
-        let shown = shown.await.unwrap();
+    for (answers, code, passcode) in [
+        (&[("(not shown): ", "hidden-5\n"), ("[y/N]: ", "n\n")], 1, "hidden-1"),
+        (&[("(not shown): ", "hidden-5\n"), ("[y/N]: ", "y\n")], 0, "hidden-5"),
+    ] {
+        let command = stack.relay("secret --set clevertap_passcode");
+        let Finished { code: ended, stderr: shown, .. } =
+            tool::finish_on_a_terminal(command, answers).await;
+        assert_eq!(ended, Some(code), "{shown}");
         let target =
             format!("clevertap_passcode of the stack secret-ask in account {ACCOUNT}, eu-west-1: ");
         assert!(shown.contains(&target) && !shown.contains("hidden"), "{shown}");

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use testkit::process::repository;
 use testkit::tool::{self, Finished};
+use tokio::process::Command;
 
 /// Notes the operation, and answers it with its first file that is left. The last one stays; without a file the answer
 /// is empty. A file that is not JSON is an error.
@@ -58,19 +59,16 @@ impl Cli {
     }
 
     async fn deploy(&self, options: &str) -> Finished {
-        self.deploy_with(options, &[("AWS_REGION", "eu-west-1")]).await
+        tool::finish(self.command(options, "eu-west-1"), "").await
     }
 
-    async fn deploy_with(&self, options: &str, variables: &[(&str, &str)]) -> Finished {
-        let (arguments, cli) = self.command(options);
-        let own = [("AWS_CLI", cli.as_str()), ("PATH", "/usr/bin:/bin")];
-        tool::run(&arguments, &[&own, variables].concat()).await
-    }
-
-    fn command(&self, options: &str) -> (String, String) {
+    fn command(&self, options: &str, region: &str) -> Command {
         let folder = self.0.path().display();
         let files = format!("--params {folder}/params.yaml --template {folder}/template.yaml");
-        (format!("deploy --stack relay {files} {options}"), format!("{folder}/aws"))
+        let aws = format!("{folder}/aws");
+        let variables =
+            [("AWS_CLI", aws.as_str()), ("PATH", "/usr/bin:/bin"), ("AWS_REGION", region)];
+        tool::relay(&format!("deploy --stack relay {files} {options}"), &variables)
     }
 
     fn request(&self) -> Value {
@@ -237,6 +235,18 @@ async fn what_replaces_or_removes_waits_for_an_agreement() {
     );
     assert_eq!(cli.calls().split_off(6), ["describe-change-set", "delete-change-set"]);
 
+    for (said, code, calls) in [
+        (&[("Go on? [y/N]: ", "n\n")], 1, "delete-change-set"),
+        (&[("Go on? [y/N]: ", "y\n")], 0, "execute-change-set"),
+    ] {
+        let cli = Cli::new(&answers);
+        let command = cli.command("", "eu-west-1");
+        let asked = tool::finish_on_a_terminal(command, said).await;
+        assert_eq!(asked.code, Some(code), "{}", asked.stderr);
+        assert!(asked.stderr.contains("remove   ClaimsTable"), "{}", asked.stderr);
+        assert!(cli.calls().contains(&calls.to_owned()), "{:?}", cli.calls());
+    }
+
     let cli = Cli::new(&answers);
     let Finished { code, stdout, stderr } = cli.deploy("--yes --json --tag a=b --role-arn r").await;
     assert_eq!(code, Some(0), "{stderr}");
@@ -337,9 +347,8 @@ async fn a_problem_of_the_parameters_calls_nothing() {
 #[tokio::test]
 async fn what_is_missing_of_aws_is_named() {
     let none = Cli::new(&[]);
-    none.deploy_with("", &[])
-        .await
-        .check_unusable("no AWS region; set AWS_REGION, or run `aws configure`");
+    let no_region = tool::finish(none.command("", ""), "").await;
+    no_region.check_unusable("no AWS region; set AWS_REGION, or run `aws configure`");
     fs::remove_file(none.0.path().join("aws")).expect("a file");
     none.deploy("")
         .await
@@ -368,16 +377,8 @@ async fn an_interrupted_first_deployment_leaves_nothing() {
         ("describe-stacks", r#"{"Stacks":[{"StackStatus":"REVIEW_IN_PROGRESS"}]}"#),
         ("describe-change-set", r#"{"Status":"CREATE_IN_PROGRESS"}"#),
     ]);
-    let (arguments, program) = cli.command("");
-    let variables = [
-        ("AWS_CLI", program.as_str()),
-        ("AWS_REGION", "eu-west-1"),
-        ("PATH", "/usr/bin:/bin"),
-    ];
-    let mut tool = tool::relay(&arguments, &variables)
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("the tool starts");
+    let mut command = cli.command("", "eu-west-1");
+    let mut tool = command.stderr(Stdio::null()).spawn().expect("the tool starts");
     while !cli.calls().contains(&"describe-change-set".to_owned()) {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

@@ -27,6 +27,9 @@ async fn every_sample_is_relayed_once_and_one_record_of_each_kind_is_shown() {
         for line in lines.lines() {
             assert!(line.starts_with("200  ") && line.contains(" event ("), "{line}");
         }
+        let paid = lines.lines().find(|line| line.contains("TRANSACTION_PROCESSED")).unwrap();
+        assert!(paid.contains(" properties), revenue Charged "), "{paid}");
+        assert!(lines.contains("profile (") && profile.lines().all(|line| line.len() <= 100));
         let records =
             [profile, event, revenue].map(|json| serde_json::from_str::<Value>(json).unwrap());
         let [trial, paid] = ["TRIAL_STARTED", "TRANSACTION_PROCESSED"]

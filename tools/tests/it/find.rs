@@ -2,12 +2,10 @@
 
 use serde_json::{Value, json};
 use std::io::Write;
-use std::process::Stdio;
 use testkit::harness::{PASSCODE, SECRET_ID, SHARED_SECRET, World, signed};
 use testkit::tool;
 use testkit::webhook::Front;
 use testkit::world::secrets_manager::SecretsManager;
-use tokio::io::AsyncWriteExt;
 
 const SECRET: (&str, &str) = ("PURCHASELY_SHARED_SECRET", SHARED_SECRET);
 
@@ -102,16 +100,6 @@ async fn a_secret_file_gives_the_digests_of_the_current_and_the_previous_secret(
     let old = digest("u-1").await;
     assert_eq!(previous, format!("{old}  previous secret"));
     assert!(current.ends_with("  current secret") && !current.contains(&old), "{current}");
-}
-
-#[tokio::test]
-async fn the_user_id_may_come_from_standard_input() {
-    let mut relay = tool::relay("find --json", &[SECRET]);
-    let mut relay = relay.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    relay.stdin.take().unwrap().write_all(b"u-1\n").await.unwrap();
-    let output = relay.wait_with_output().await.unwrap();
-    let line: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(line["user"], digest("u-1").await);
 }
 
 #[tokio::test]

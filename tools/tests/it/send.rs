@@ -1,11 +1,7 @@
 //! `cargo relay send` against an endpoint of its own.
 
-use nix::sys::termios::{LocalFlags, tcgetattr};
 use serde_json::{Value, json};
-use std::io::{Read, Write};
-use std::process::Stdio;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 use testkit::harness::body;
 use testkit::sockets::Server;
 use testkit::tool;
@@ -83,35 +79,12 @@ async fn nothing_is_sent_without_a_secret_or_unencrypted_or_if_a_file_is_missing
 
 #[tokio::test]
 async fn a_terminal_is_asked_for_the_secret_of_another_machine_and_does_not_show_it() {
-    let pty = nix::pty::openpty(None, None).unwrap();
-    let terminal = || Stdio::from(pty.slave.try_clone().unwrap());
     // The name is never resolved by anyone, so nothing is sent anywhere.
-    let mut command =
-        tool::relay("send events/TRIAL_STARTED.json --to https://relay.invalid/", &[]);
-    command.stdin(terminal()).stderr(terminal()).stdout(Stdio::piped());
-    let relay = command.spawn().unwrap();
-    drop((command, pty.slave));
-    let mut master = std::fs::File::from(pty.master);
-    let shown = tokio::task::spawn_blocking(move || {
-        let (mut shown, mut buffer) = (Vec::new(), [0; 256]);
-        while !shown.ends_with(b"\n") {
-            let length = master.read(&mut buffer).unwrap();
-            shown.extend_from_slice(&buffer[..length]);
-            if shown.ends_with(b"(not shown): ") {
-                // What is typed before the echo is off is shown, or discarded with the change.
-                while tcgetattr(&master).unwrap().local_flags.contains(LocalFlags::ECHO) {
-                    std::thread::sleep(Duration::from_millis(5));
-                }
-                master.write_all(b"typed-secret\n").unwrap();
-            }
-        }
-        String::from_utf8(shown).unwrap()
-    });
-    let output = relay.wait_with_output().await.unwrap();
-    let shown = shown.await.unwrap();
+    let command = tool::relay("send events/TRIAL_STARTED.json --to https://relay.invalid/", &[]);
+    let sent = tool::finish_on_a_terminal(command, &[("(not shown): ", "typed-secret\n")]).await;
     let prompt = "Client shared secret in Purchasely's console (not shown):";
-    assert_eq!((shown.trim_end(), output.status.code()), (prompt, Some(1)));
-    assert!(String::from_utf8(output.stdout).unwrap().contains("no answer"));
+    assert_eq!((sent.stderr.trim_end(), sent.code), (prompt, Some(1)));
+    assert!(sent.stdout.contains("no answer"), "{}", sent.stdout);
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use testkit::process::{built, cargo_variables, free_port, plain_client, repository, tool};
 use tokio::process::{Child, Command};
 
-/// Longer than it takes to compile the function, and than the function keeps a secret that was refused.
+/// Longer than the function keeps a secret that was refused.
 const PATIENCE: Duration = Duration::from_mins(5);
 
 /// A running `cargo relay dev`. A drop asks it to end, because it has processes of its own to end.

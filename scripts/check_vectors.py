@@ -1,10 +1,16 @@
-"""Checks the golden uploads against their webhooks: rules of both vendors, written here again in another language.
+"""Checks the golden uploads against their webhooks, and the signatures of tests/vectors: rules of both vendors, written
+here again in another language.
 
-It does not map a webhook and knows nothing of the function: docs/mapping.md states what it checks.
+It does not map a webhook and knows nothing of the function: docs/mapping.md states what it checks. The signatures are
+Purchasely's own example (https://docs.purchasely.com/docs/webhook-1, "Security"), and what openssl and Python made. A
+Rust test compares the function with the same file. To add one:
 
-    python3 scripts/check_golden.py
+    printf %s "$TIMESTAMP$BODY" | openssl dgst -sha256 -hmac "$SECRET"
+    python3 scripts/check_vectors.py
 """
 
+import base64
+import hmac
 import json
 import re
 import sys
@@ -161,6 +167,15 @@ def mistakes(upload: str, payload: dict, body: dict) -> Iterator[str]:
         yield from limits(record[data], name or kind)
 
 
+def verdict(vector: dict, now: int, tolerance: int) -> str:
+    time, signature = vector["timestamp"], vector["signature"].lower()
+    if not re.fullmatch("[0-9]{10}", time) or not re.fullmatch("[0-9a-f]{64}", signature):
+        return "malformed"
+    if signature != hmac.new(vector["secret"].encode(), time.encode() + base64.b64decode(vector["body"]), "sha256").hexdigest():
+        return "wrong"
+    return "too_old" if abs(int(time) - now) > tolerance else "valid"
+
+
 def main() -> None:
     golden, webhooks = (
         {path.stem: json.loads(path.read_text()) for path in (ROOT / folder).glob("*.json")} for folder in ("tests/golden", "events")
@@ -169,9 +184,14 @@ def main() -> None:
     found = [f"{name}: there is a webhook or an upload, but not both" for name in sorted(golden.keys() ^ webhooks.keys())]
     for name in sorted(golden.keys() & webhooks.keys()):
         found += [f"{name}: {mistake}" for mistake in mistakes(name, webhooks[name], golden[name])]
+    document = json.loads((ROOT / "tests/vectors/signatures.json").read_text())
+    for vector in document["vectors"]:
+        expected = verdict(vector, document["now"], document["tolerance_seconds"])
+        if vector["result"] != expected:
+            found.append(f"{vector['name']}: the file says {vector['result']}, Python says {expected}")
     if found:
         sys.exit("\n".join(found))
-    print(f"golden: {len(golden)} uploads agree with their webhooks")
+    print(f"{len(golden)} uploads agree with their webhooks, {len(document['vectors'])} signatures with Python's")
 
 
 if __name__ == "__main__":
