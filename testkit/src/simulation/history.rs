@@ -1,6 +1,7 @@
 //! What happened in a world, which the checks judge, and how a run ended.
 //! It does not know why it happened.
 
+use super::events::Event;
 use super::faults::{Fault, Service};
 use super::scenario::Scenario;
 use crate::world::claims::Update;
@@ -81,14 +82,38 @@ pub struct Run {
     pub kills: usize,
     /// Webhooks that Lambda refused because no environment was free.
     pub throttled: usize,
+    /// Webhooks that API Gateway refused because there were too many.
+    pub refused: usize,
+    /// How many times the function was invoked, and for how long in all.
+    pub invocations: usize,
+    pub billed: Duration,
     /// Records that CleverTap accepted again, by the cause.
     pub duplicates: BTreeMap<&'static str, usize>,
     pub dead_letters: usize,
 }
 
+impl Run {
+    /// Notes that CleverTap has an event, of which each comes once and after the one before of its user.
+    pub fn count_arrival(&mut self, event: &Event, at: Duration) {
+        let before = event
+            .number
+            .checked_sub(1)
+            .filter(|_| event.number % self.scenario.events_per_user > 0);
+        if before.is_some_and(|before| self.history[before].settled.is_none()) {
+            self.problems.push(format!("{} is out of order", event.id));
+        }
+        let history = &mut self.history[event.number];
+        if history.settled.is_some() {
+            history.repeated.push(at);
+        }
+        history.settled.get_or_insert(at);
+    }
+}
+
 /// How an event fared. Times are since the world began.
 #[derive(Clone, Debug, Default)]
 pub struct History {
+    pub due: Duration,
     pub sent: Duration,
     /// How many attempts Purchasely saw fail.
     pub failures: u64,

@@ -107,6 +107,10 @@ impl Lambda {
         let number = environment.number;
         world.note(format!("environment {number} is invoked ({invocation})"));
         let started = Instant::now();
+        if let Some(load) = &world.scenario.load {
+            let events = payload["Records"].as_array().map_or(1, Vec::len);
+            sleep(load.cpu * u32::try_from(events).expect("ten at most")).await;
+        }
         let request_id = format!("request-{invocation}");
         let mut serving = Box::pin(environment.function.invoke(&payload, &request_id));
         let serving = poll_fn(move |context| {
@@ -118,6 +122,8 @@ impl Lambda {
         });
         let served = timeout(TIMEOUT, serving).await;
         let took = started.elapsed();
+        world.state().run.billed += took;
+        world.state().run.invocations += 1;
         environment.http.freeze();
         world.note(format!("environment {number} is frozen after {took:?}"));
         if took > WORK {
