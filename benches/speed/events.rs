@@ -33,12 +33,6 @@ impl Events {
         signed(body.as_bytes(), SHARED_SECRET).envelope(Front::HttpApi).to_string()
     }
 
-    /// The same from a user.
-    pub fn webhook_of(&mut self, user: &str) -> String {
-        self.sample["user_id"] = json!(user);
-        self.webhook()
-    }
-
     /// The request that uploads the sample's records: what the function sends, byte for byte but for headers.
     pub fn upload(&self) -> Result<String, Box<dyn Error>> {
         let body = self.sample.to_string();

@@ -1,24 +1,19 @@
 //! Measures the function's release build: beside its peers, in one run and in turn, cold starts, warm events, memory,
-//! size, and the instructions of its own work; and by itself, how many events it carries.
+//! size, and the instructions of its own work.
 //! It knows the function only from outside, except for those instructions.
 
-mod capacity;
 mod contestants;
-mod costs;
 mod events;
 mod instructions;
 mod measure;
-mod plot;
 mod quota;
 mod report;
 mod spread;
 
 use clap::{Parser, ValueEnum};
 use contestants::{Built, Contestant};
-use costs::Capacity;
 use instructions::Instructions;
 use measure::Latencies;
-use plot::{Panel, Row};
 use quota::Quota;
 use report::{ColdStarts, Conditions, Report, Size};
 use std::error::Error;
@@ -28,6 +23,8 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 use testkit::sockets::Latency;
 use time::OffsetDateTime;
+use tools::figures;
+use tools::svg::bars::{self, Panel, Row};
 
 /// What services in the same region add, roughly.
 const SAME_REGION: Latencies = Latencies {
@@ -38,9 +35,6 @@ const SAME_REGION: Latencies = Latencies {
 /// The part of a CPU that a Lambda function of 128 MB has: 1,769 MB are a whole one
 /// (<https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html>).
 const SMALL_FUNCTION: f64 = 128.0 / 1769.0;
-/// A page and the plot in it.
-const SPEED: [&str; 2] = ["benches/README.md", "benches/speed.svg"];
-const CAPACITY: [&str; 2] = ["docs/costs.md", "docs/capacity.svg"];
 /// The plot that the project's README shows.
 const PLOTTED: [Contestant; 6] = [
     Contestant::Nothing,
@@ -50,25 +44,19 @@ const PLOTTED: [Contestant; 6] = [
     Contestant::Node,
     Contestant::Python,
 ];
-const BEGIN: &str = "<!-- written by `make bench`: begin -->\n";
-const END: &str = "<!-- written by `make bench`: end -->\n";
 
-/// Measures the function's release build: its speed beside its peers, and how many events it carries.
+/// Measures the speed of the function's release build beside its peers.
 ///
 /// Builds what it measures first. Prints tables to standard output and progress to standard error.
 #[derive(Parser)]
 #[command(
     name = "speed",
-    after_help = "Examples: make bench ARGS='--part capacity --record'
-          make bench ARGS='--part speed --quick --only nothing,relay --conditions plain'
+    after_help = "Example: make bench ARGS='--quick --only nothing,relay --conditions plain'
 
 Exit codes: 0 measured, 1 could not be measured (the message says why), 2 invalid arguments.
 A missed target is not a failure; the table shows it."
 )]
 struct Arguments {
-    /// Measure only this.
-    #[arg(long)]
-    part: Option<Part>,
     /// Measure the speed only of these.
     #[arg(long, value_delimiter = ',', value_name = "CONTESTANTS")]
     only: Vec<Contestant>,
@@ -78,18 +66,12 @@ struct Arguments {
     /// A few of everything and no instructions, for a first look.
     #[arg(long)]
     quick: bool,
-    /// Write the tables and plots: the speed's into benches/, the capacity's into docs/.
+    /// Write the tables and the plot into benches/.
     #[arg(long, conflicts_with_all = ["only", "conditions", "quick"])]
     record: bool,
     /// Passed by `cargo bench`.
     #[arg(long, hide = true)]
     bench: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Part {
-    Speed,
-    Capacity,
 }
 
 // One thread for all stand-ins: what they cost is then the same for every contestant.
@@ -107,39 +89,15 @@ async fn main() -> ExitCode {
 async fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let setting = setting()?;
     eprintln!("measuring on {setting}");
-    if arguments.part != Some(Part::Capacity) {
-        let report = speed(arguments, setting.clone()).await?;
-        let tables = report.tables();
-        if arguments.record {
-            record(SPEED, &tables, &plot_of(&report))?;
-        }
-        print!("{tables}");
+    let report = speed(arguments, setting).await?;
+    let tables = report.tables();
+    if arguments.record {
+        let folder = contestants::root().join("benches");
+        figures::record(&folder.join("README.md"), "make bench", &tables)?;
+        fs::write(folder.join("speed.svg"), plot_of(&report))?;
     }
-    if arguments.part != Some(Part::Speed) {
-        let capacity = capacity(arguments, setting).await?;
-        let tables =
-            capacity.tables(&fs::read_to_string(contestants::root().join(CAPACITY[0]))?)?;
-        if arguments.record {
-            record(CAPACITY, &tables, &capacity.plot())?;
-        }
-        print!("{tables}");
-    }
+    print!("{tables}");
     Ok(())
-}
-
-async fn capacity(arguments: &Arguments, setting: String) -> Result<Capacity, Box<dyn Error>> {
-    eprintln!("building");
-    let built = Contestant::Relay.build()?;
-    eprintln!("capacity");
-    let seconds = if arguments.quick { 1 } else { 5 };
-    let environments = if arguments.quick {
-        &capacity::ENVIRONMENTS[2..]
-    } else {
-        &capacity::ENVIRONMENTS[..]
-    };
-    let window = Duration::from_secs(seconds);
-    let cells = capacity::measure(&built.program, environments, window).await?;
-    Ok(Capacity { setting, seconds, cells })
 }
 
 async fn speed(arguments: &Arguments, setting: String) -> Result<Report, Box<dyn Error>> {
@@ -276,23 +234,7 @@ fn plot_of(report: &Report) -> String {
             values: values(&|contestant| report.warm(contestant, |warm| warm.peak_mib)),
         },
     ];
-    plot::draw(&rows, &panels)
-}
-
-/// Replaces the tables between the two marks of a page, and the plot.
-fn record([page, plot]: [&str; 2], tables: &str, drawn: &str) -> Result<(), Box<dyn Error>> {
-    let file = contestants::root().join(page);
-    let text = fs::read_to_string(&file)?;
-    let parts = text
-        .split_once(BEGIN)
-        .and_then(|(before, rest)| Some((before, rest.split_once(END)?.1)));
-    let (before, after) = parts.ok_or_else(|| {
-        format!("{page} lacks the comments between which the tables go: {BEGIN}{END}")
-    })?;
-    fs::write(&file, format!("{before}{BEGIN}\n{tables}\n{END}{after}"))?;
-    fs::write(contestants::root().join(plot), drawn)?;
-    eprintln!("wrote {page} and {plot}");
-    Ok(())
+    bars::draw(&rows, &panels)
 }
 
 const fn away(request_ms: u64) -> Latency {

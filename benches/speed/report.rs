@@ -8,6 +8,7 @@ use crate::measure::Latencies;
 use crate::spread::Spread;
 use clap::ValueEnum;
 use std::time::Duration;
+use tools::figures::{decimals, grouped, table};
 
 pub struct Report {
     /// When and on what it was measured.
@@ -287,53 +288,8 @@ pub fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-/// Three digits where there are fraction digits to drop; a dash for what was not measured.
-pub fn decimals(number: f64) -> String {
-    match number {
-        _ if number.is_nan() => "–".to_owned(),
-        _ if number == 0.0 || number >= 100.0 => whole(number),
-        _ if number >= 10.0 => format!("{number:.1}"),
-        _ => format!("{number:.2}"),
-    }
-}
-
-/// Without fraction digits.
-pub fn whole(number: f64) -> String {
-    format!("{number:.0}").parse().map_or_else(|_| number.to_string(), grouped)
-}
-
-/// Empty without rows.
-pub fn table<const N: usize>(
-    title: &str,
-    note: &str,
-    head: &str,
-    rows: impl IntoIterator<Item = [String; N]>,
-) -> String {
-    let rows = rows.into_iter().map(|cells| format!("| {} |", cells.join(" | ")));
-    let rows = rows.collect::<Vec<_>>().join("\n");
-    if rows.is_empty() {
-        return rows;
-    }
-    let note = if note.is_empty() { note } else { &format!("{note}\n\n") };
-    let line = "---|".repeat(N);
-    let title = if title.is_empty() {
-        title
-    } else {
-        &format!("### {title}\n\n")
-    };
-    format!("\n{title}{note}{head}\n|{line}\n{rows}\n")
-}
-
 fn quartiles(spread: &Spread) -> String {
     let numbers = [spread.lower_quartile, spread.median, spread.upper_quartile];
     let [lower, median, upper] = numbers.map(decimals);
     format!("{median} ({lower}–{upper})")
-}
-
-/// With a comma between thousands.
-fn grouped(number: u64) -> String {
-    if number < 1000 {
-        return number.to_string();
-    }
-    format!("{},{:03}", grouped(number / 1000), number % 1000)
 }

@@ -15,6 +15,7 @@ mod destination;
 pub mod dev;
 pub mod doctor;
 pub mod explain;
+pub mod figures;
 pub mod find;
 pub mod replay;
 mod saved;

@@ -1,6 +1,8 @@
 //! Three panels beside each other, as SVG without fonts or scripts.
 //! It does not know what is in a panel.
 
+pub mod bars;
+
 /// The left edge of each panel, and how wide its content may be. What the rows or curves mean is left of the first.
 pub const LEFT: [u32; 3] = [144, 387, 629];
 pub const WIDTH: u32 = 215;

@@ -82,17 +82,36 @@ pub struct Run {
     pub kills: usize,
     /// Webhooks that Lambda refused because no environment was free.
     pub throttled: usize,
-    /// Webhooks that API Gateway refused because there were too many.
-    pub refused: usize,
-    /// How many times the function was invoked, and for how long in all.
-    pub invocations: usize,
+    /// The limits that were met, in the order of the first time, and how often.
+    pub met: Vec<(Limit, usize)>,
+    /// How many times the function was invoked with a webhook and with a batch, and for how long in all.
+    pub invocations: [usize; 2],
     pub billed: Duration,
+    /// How many environments there were at once.
+    pub environments: usize,
     /// Records that CleverTap accepted again, by the cause.
     pub duplicates: BTreeMap<&'static str, usize>,
     pub dead_letters: usize,
 }
 
+/// What refuses a request because there are too many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// API Gateway's throttling.
+    Requests,
+    Environments,
+    /// CleverTap's, of uploads at once.
+    Uploads,
+}
+
 impl Run {
+    pub fn meet(&mut self, limit: Limit) {
+        match self.met.iter_mut().find(|(met, _)| *met == limit) {
+            Some((_, count)) => *count += 1,
+            None => self.met.push((limit, 1)),
+        }
+    }
+
     /// Notes that CleverTap has an event, of which each comes once and after the one before of its user.
     pub fn count_arrival(&mut self, event: &Event, at: Duration) {
         let before = event

@@ -18,7 +18,7 @@ mod scenario;
 mod world;
 
 pub use faults::{Fault, Service};
-pub use history::{History, Run};
+pub use history::{History, Limit, Run};
 pub use purchasely::{READ_TIMEOUT, RETRIES, delay_after};
 pub use scenario::{Length, Load, Scenario, once_failed};
 
@@ -123,7 +123,7 @@ fn run_here(scenario: &Scenario) -> Run {
 async fn count(world: &Arc<World>) {
     let (_, purchasely) = begin(world);
     buy(world, &purchasely).await;
-    world.drain(Instant::now() + MAX_DRAIN).await;
+    world.drain(Instant::now() + 10 * MAX_DRAIN).await;
 }
 
 /// The function's deployment, with Lambda's pollers, and its sender.

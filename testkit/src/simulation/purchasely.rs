@@ -2,6 +2,7 @@
 //! It does not know what a webhook causes.
 
 use super::events::{Event, Kind, PRIVATE};
+use super::history::Limit;
 use super::lambda::{Lambda, NoAnswer};
 use super::scenario::Length;
 use super::world::{MAX_DRAIN, World};
@@ -46,6 +47,9 @@ impl Purchasely {
         let count = self.world.scenario.events_per_user;
         for event in &self.world.events[user * count..][..count] {
             sleep_until(begin + event.at).await;
+            if self.is_over() {
+                return;
+            }
             let signed_at = self.world.now();
             let mut failures = 0;
             self.world.state().run.history[event.number].sent = self.world.elapsed();
@@ -57,9 +61,17 @@ impl Purchasely {
                     break;
                 }
                 sleep(delay_after(failures)).await;
+                if self.is_over() {
+                    return;
+                }
             }
             self.world.state().run.history[event.number].acknowledged = Some(self.world.elapsed());
         }
+    }
+
+    fn is_over(&self) -> bool {
+        let load = self.world.scenario.load.as_ref();
+        load.is_some_and(|load| self.world.elapsed() > load.end)
     }
 
     /// Whether an event is acknowledged. In a storm it is sent twice now and then, at once or some time later.
@@ -141,7 +153,7 @@ impl Purchasely {
             return 429;
         }
         if !self.accepts() {
-            self.world.state().run.refused += 1;
+            self.world.state().run.meet(Limit::Requests);
             return 429;
         }
         let is_calm = self.world.state().calm_from.is_some_and(|calm| self.world.elapsed() > calm);

@@ -66,6 +66,8 @@ pub struct Scenario {
 pub struct Load {
     /// Events happen evenly over it, those of a user as far apart as possible.
     pub window: Duration,
+    /// From when on Purchasely sends nothing, and keeps what is not acknowledged.
+    pub end: Duration,
     /// How long CleverTap, DynamoDB and SQS take for a request.
     pub clevertap: Duration,
     pub dynamodb: Duration,

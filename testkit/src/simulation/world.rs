@@ -3,7 +3,7 @@
 
 use super::events::{Event, Kind, PRIVATE, ids_in};
 use super::faults::{Fault, Service};
-use super::history::{Arrival, Exchange, History, Invocation, Moment, Run};
+use super::history::{Arrival, Exchange, History, Invocation, Limit, Moment, Run};
 use super::scenario::Scenario;
 use crate::harness::{ACCOUNT_ID, SECRET_ID};
 use crate::in_memory;
@@ -341,6 +341,9 @@ impl World {
         } else {
             self.serve(sent, request, latencies[1]).await
         };
+        if service == Service::CleverTap && answer.status() == 429 {
+            self.state().run.meet(Limit::Uploads);
+        }
         sleep(latencies[2]).await;
         match fault {
             Some(Fault::LostAfter) => Err(NoResponse::Lost),

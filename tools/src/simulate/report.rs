@@ -2,6 +2,7 @@
 //! It does not know how a world is judged.
 
 use crate::Unusable;
+use crate::figures::grouped;
 use crate::svg::{self, LEFT, TOP, WIDTH};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -145,13 +146,6 @@ impl Curves {
 
 fn place(at: Duration) -> usize {
     usize::try_from(at.as_secs() / STEP.as_secs()).unwrap_or(usize::MAX)
-}
-
-/// 1234567 as 1,234,567.
-fn grouped(number: usize) -> String {
-    let digits = number.to_string();
-    let groups = digits.as_bytes().rchunks(3).rev().map(|group| String::from_utf8_lossy(group));
-    groups.collect::<Vec<_>>().join(",")
 }
 
 /// The lower edge of the panels.

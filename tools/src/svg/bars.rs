@@ -1,7 +1,8 @@
 //! Plots of bars with their numbers. It does not know how its numbers were measured.
 
-use crate::report::{decimals, whole};
-use tools::svg::{self, LEFT, TOP};
+use super::{LEFT, TOP};
+use crate::figures::{decimals, whole};
+use crate::svg;
 
 const LONGEST_BAR: f64 = 153.0;
 /// The distance from one bar to the next.

@@ -1,0 +1,128 @@
+//! How many events the function carries, what stops more, and what they cost: its own code in simulated worlds that only
+//! count, in virtual time.
+//! It does not measure time on this machine; `speed` does, and the CPU time of an event is its figure.
+
+mod cell;
+mod page;
+
+use cell::{ANSWERS_MS, Cell, ENVIRONMENTS, Load};
+use clap::Parser;
+use page::{Page, Prices};
+use std::error::Error;
+use std::fs;
+use std::ops::ControlFlow;
+use std::process::ExitCode;
+use std::time::Instant;
+use testkit::process::repository;
+use testkit::simulation::run_all;
+use tools::figures::record;
+
+/// The answers of CleverTap in the loads that are there for one speed only.
+const TYPICAL_MS: u64 = 200;
+
+/// Measures in virtual time how many events the function carries, what stops more, and what they cost.
+///
+/// Prints the table to standard output and progress to standard error. The CPU time of an event is that of
+/// benches/README.md, the prices and the API's limits are those of docs/costs.md.
+#[derive(Parser)]
+#[command(
+    name = "capacity",
+    after_help = "Example: make capacity ARGS='--quick'
+
+Exit codes: 0 measured, 1 an event was lost, doubled or out of order, or a figure is missing, 2 invalid arguments."
+)]
+struct Arguments {
+    /// A tenth of the time and none of the incidents, for a first look.
+    #[arg(long)]
+    quick: bool,
+    /// Ten minutes at 1,000 events a second in each mode as well, which takes much longer.
+    #[arg(long, conflicts_with = "quick")]
+    long: bool,
+    /// Write the table and the plot into docs/. Without `--long`, the rows of the last `--long` stay.
+    #[arg(long, conflicts_with = "quick")]
+    record: bool,
+    /// Passed by `cargo bench`.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> ExitCode {
+    match measure(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("capacity: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+    let [costs, speeds] =
+        ["docs/costs.md", "benches/README.md"].map(|page| repository().join(page));
+    let (costs_text, speeds) = (fs::read_to_string(&costs)?, fs::read_to_string(speeds)?);
+    let prices = Prices::read(&costs_text, &speeds)?;
+    let cells = run(arguments, &prices)?;
+    let page = Page { prices, cells };
+    let table = page.table(&costs_text);
+    print!("{table}");
+    if arguments.record {
+        record(&costs, "make capacity", &table)?;
+        fs::write(repository().join("docs/capacity.svg"), page.plot())?;
+    }
+    Ok(())
+}
+
+/// All loads, the longest first so that the cores end together.
+fn run(arguments: &Arguments, prices: &Prices) -> Result<Vec<Cell>, Box<dyn Error>> {
+    let mut loads = Vec::new();
+    for is_queue in [false, true] {
+        if arguments.long {
+            loads.push((Load::TenMinutes, is_queue, TYPICAL_MS, 1000));
+        }
+        if !arguments.quick {
+            loads.push((Load::Outage, is_queue, TYPICAL_MS, 1000));
+            loads.push((Load::Burst, is_queue, TYPICAL_MS, 1000));
+        }
+        for answer_ms in ANSWERS_MS {
+            for load in [Load::Thousand, Load::Fifty, Load::Ten] {
+                loads.push((load, is_queue, answer_ms, 1000));
+            }
+        }
+    }
+    let mut cells = play(loads, arguments.quick, prices)?;
+    // With more environments than were ever busy, nothing is different.
+    let most = |cell: &&Cell, environments| {
+        cell.load == Load::Thousand && cell.most_environments > environments
+    };
+    let fewer = ENVIRONMENTS.into_iter().flat_map(|environments| {
+        let cells = cells.iter().filter(move |cell| most(cell, environments));
+        cells.map(move |cell| (Load::Thousand, cell.is_queue, cell.answer_ms, environments))
+    });
+    let fewer = play(fewer.collect(), arguments.quick, prices)?;
+    cells.extend(fewer);
+    Ok(cells)
+}
+
+fn play(
+    loads: Vec<(Load, bool, u64, usize)>,
+    is_quick: bool,
+    prices: &Prices,
+) -> Result<Vec<Cell>, Box<dyn Error>> {
+    let (mut cells, mut problems, began) = (Vec::new(), Vec::new(), Instant::now());
+    let scenarios = loads.iter().map(|(load, is_queue, answer_ms, environments)| {
+        load.scenario(*is_queue, *answer_ms, *environments, is_quick, prices)
+    });
+    run_all(scenarios, |run| {
+        let cell = Cell::of(&run, is_quick);
+        eprintln!("{:4} s: {cell:?}", began.elapsed().as_secs());
+        let what = format!("{:?}, {} ms", cell.load, cell.answer_ms);
+        problems.extend(run.problems.iter().take(3).map(|problem| format!("{what}: {problem}")));
+        cells.push(cell);
+        ControlFlow::Continue(())
+    });
+    if problems.is_empty() {
+        Ok(cells)
+    } else {
+        Err(problems.join("\n").into())
+    }
+}
