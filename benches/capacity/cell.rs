@@ -46,6 +46,8 @@ pub struct Cell {
     pub wait: [f64; 2],
     /// From the last event, or from the end of the outage, until all are in CleverTap, in seconds.
     pub last: f64,
+    /// For each event, whether or not it reached CleverTap.
+    pub sent_again: f64,
     /// For each event that reached CleverTap.
     pub per_event: PerEvent,
 }
@@ -58,13 +60,21 @@ pub struct PerEvent {
     pub invocations: [f64; 2],
     /// Seconds of all invocations.
     pub duration: f64,
-    pub clevertap: f64,
     pub dynamodb: f64,
     /// The function's own.
     pub sqs: f64,
 }
 
 impl Load {
+    pub const ALL: [Self; 6] = [
+        Self::Ten,
+        Self::Fifty,
+        Self::Thousand,
+        Self::TenMinutes,
+        Self::Burst,
+        Self::Outage,
+    ];
+
     /// Events each second, for how many seconds, and how many of one user.
     pub fn shape(self) -> (u32, u32, usize) {
         match self {
@@ -98,15 +108,17 @@ impl Load {
         is_queue: bool,
         answer_ms: u64,
         environments: usize,
-        is_quick: bool,
+        is_short: bool,
         prices: &Prices,
     ) -> Scenario {
         let (rate, seconds, events_per_user) = self.shape();
-        let seconds = if is_quick { seconds / 10 } else { seconds };
+        let seconds = if is_short { seconds / 4 } else { seconds };
         let window = Duration::from_secs(seconds.into());
         // More than is carried: the API's limit is raised, and in the end Purchasely keeps what is not acknowledged.
         let is_flood = matches!(self, Self::Thousand | Self::TenMinutes);
         Scenario {
+            // It names the load.
+            seed: self as u64,
             length: simulation::Length::Short,
             users: (rate * seconds) as usize / events_per_user,
             events_per_user,
@@ -132,28 +144,10 @@ impl Load {
             ..Scenario::default()
         }
     }
-
-    fn of(scenario: &Scenario, load: &simulation::Load, is_quick: bool) -> Self {
-        let all = [
-            Self::Ten,
-            Self::Fifty,
-            Self::Thousand,
-            Self::TenMinutes,
-            Self::Burst,
-            Self::Outage,
-        ];
-        let is_it = |it: &Self| {
-            let (rate, seconds, events) = it.shape();
-            let seconds = if is_quick { seconds / 10 } else { seconds };
-            let users = (rate * seconds) as usize / events;
-            (users, Duration::from_secs(seconds.into())) == (scenario.users, load.window)
-        };
-        all.into_iter().find(is_it).expect("a scenario of these")
-    }
 }
 
 impl Cell {
-    pub fn of(run: &Run, is_quick: bool) -> Self {
+    pub fn of(run: &Run) -> Self {
         let scenario = &run.scenario;
         let load = scenario.load.as_ref().expect("a world that counts");
         let wait = |event: &History| Some((event.acknowledged? - event.due).as_secs_f64());
@@ -165,8 +159,10 @@ impl Cell {
         };
         let queued = sorted(run.history.iter().filter_map(queued));
         let answered = run.history.iter().filter(|event| event.acknowledged.is_some()).count();
+        let is_cut = answered < run.history.len();
         let failures: u64 = run.history.iter().map(|event| event.failures).sum();
-        let requests = answered + usize::try_from(failures).expect("few");
+        let failures = usize::try_from(failures).expect("fewer than deliveries");
+        let requests = answered + failures;
         let each = |count: usize| number(count) / number(settled.len());
         let of = |service| run.requests.iter().filter(|it| **it == service).count();
         let share = |(limit, count): &(Limit, usize)| {
@@ -184,7 +180,7 @@ impl Cell {
         };
         let window = load.window.as_secs_f64();
         Self {
-            load: Load::of(scenario, load, is_quick),
+            load: Load::ALL.into_iter().find(|it| *it as u64 == scenario.seed).expect("a load"),
             is_queue: scenario.is_queue,
             answer_ms: u64::try_from(load.clevertap.as_millis()).expect("a short time"),
             environments: scenario.environments,
@@ -193,12 +189,16 @@ impl Cell {
             is_behind: percentile(&queued, 99) > LATE,
             per_second: number(settled.partition_point(|at| *at <= window)) / window,
             wait: [50, 99].map(|percent| percentile(&waits, percent)),
-            last: (percentile(&settled, 100) - from.as_secs_f64()).max(0.0),
+            last: if is_cut {
+                f64::INFINITY
+            } else {
+                (percentile(&settled, 100) - from.as_secs_f64()).max(0.0)
+            },
+            sent_again: number(failures) / number(run.history.len()),
             per_event: PerEvent {
                 requests: each(requests),
                 invocations: run.invocations.map(each),
                 duration: run.billed.as_secs_f64() / number(settled.len()),
-                clevertap: each(of(Service::CleverTap)),
                 dynamodb: each(of(Service::DynamoDb)),
                 sqs: each(of(Service::Sqs)),
             },

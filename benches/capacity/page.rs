@@ -87,19 +87,11 @@ impl Prices {
 impl Page {
     /// The table in Markdown. The rows of a `--long` that was not run are those that the page has.
     pub fn table(&self, page: &str) -> String {
-        let loads = [
-            Load::Ten,
-            Load::Fifty,
-            Load::Thousand,
-            Load::TenMinutes,
-            Load::Burst,
-            Load::Outage,
-        ];
         let mut text = format!(
             "In virtual time, and the same on every machine: each event takes {} ms of its environment for its CPU time.\n",
             decimals(self.prices.cpu.as_secs_f64() * 1e3)
         );
-        let rows = loads.into_iter().flat_map(|load| {
+        let rows = Load::ALL.into_iter().flat_map(|load| {
             let cells = ANSWERS_MS.into_iter().flat_map(move |answer_ms| {
                 [false, true].map(|is_queue| self.cell(load, is_queue, answer_ms, 1000))
             });
@@ -169,8 +161,12 @@ impl Page {
             format!("`{}`", if cell.is_queue { "queue" } else { "direct" }),
             self.first_limit(cell),
             decimals(cell.per_second),
-            decimals(cell.per_event.requests - 1.0),
-            format!("{median}, {p99}"),
+            decimals(cell.sent_again),
+            if median == p99 {
+                median
+            } else {
+                format!("{median}, {p99}")
+            },
             time(cell.last),
             if is_carried {
                 whole(self.prices.month(cell))
