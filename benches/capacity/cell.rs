@@ -6,15 +6,16 @@ use std::time::Duration;
 use testkit::simulation::{self, History, Limit, Run, Scenario, Service};
 
 pub const ANSWERS_MS: [u64; 3] = [50, 200, 500];
-/// And 1,000, an account's quota, with which each load runs.
-pub const ENVIRONMENTS: [usize; 5] = [1, 5, 15, 50, 200];
+pub const ENVIRONMENTS: [usize; 6] = [1, 5, 15, 50, 200, MOST];
+/// An account's quota.
+pub const MOST: usize = 1000;
 /// `MaximumConcurrency` of the template's event source mapping, in each mode.
 const POLLERS: [usize; 2] = [2, 10];
 /// What services in the same region take for a request, roughly.
 const DYNAMODB: Duration = Duration::from_millis(4);
 const SQS: Duration = Duration::from_millis(10);
 const OUTAGE: [Duration; 2] = [Duration::from_mins(5), Duration::from_mins(65)];
-/// A message that waits longer in the event queue was not taken at once.
+/// In seconds. A message that is longer in the event queue was not taken at once.
 const LATE: f64 = 2.0;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,41 +28,38 @@ pub enum Load {
     Outage,
 }
 
-/// What one load led to, in one mode and with one CleverTap.
-#[derive(Debug)]
-pub struct Cell {
+/// A load in one mode, with one CleverTap and so many environments: the account's, or those reserved for the function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Setup {
     pub load: Load,
     pub is_queue: bool,
     pub answer_ms: u64,
-    /// Of the account, or reserved for the function.
     pub environments: usize,
+}
+
+/// What it led to. Times are in seconds.
+#[derive(Debug)]
+pub struct Cell {
+    pub setup: Setup,
     pub most_environments: usize,
-    /// Of all attempts, the share that each limit refused; the first one met is first.
+    /// The share of uploads or of webhooks that each limit refused, in the order of the first time.
     pub met: Vec<(Limit, f64)>,
     /// Whether messages waited for a batch.
     pub is_behind: bool,
     /// Events that reached CleverTap while others came.
     pub per_second: f64,
-    /// From an event until Purchasely has its 200, in seconds: the median and p99, infinite where it has none.
+    /// From an event until Purchasely has its 200: the median and p99, infinite where it has none.
     pub wait: [f64; 2],
-    /// From the last event, or from the end of the outage, until all are in CleverTap, in seconds.
+    /// From the last event, or from the end of the outage, until all are in CleverTap; infinite where Purchasely has some.
     pub last: f64,
-    /// For each event, whether or not it reached CleverTap.
+    /// For each event.
     pub sent_again: f64,
-    /// For each event that reached CleverTap.
-    pub per_event: PerEvent,
-}
-
-#[derive(Debug)]
-pub struct PerEvent {
-    /// What Purchasely sent.
+    /// These are for each event that reached CleverTap: what Purchasely sent, the invocations with a webhook and with a
+    /// batch and their duration, and the function's requests to DynamoDB and SQS.
     pub requests: f64,
-    /// Of them, and of batches.
     pub invocations: [f64; 2],
-    /// Seconds of all invocations.
     pub duration: f64,
-    pub dynamodb: f64,
-    /// The function's own.
+    pub writes: f64,
     pub sqs: f64,
 }
 
@@ -75,26 +73,15 @@ impl Load {
         Self::Outage,
     ];
 
-    /// Events each second, for how many seconds, and how many of one user.
-    pub fn shape(self) -> (u32, u32, usize) {
+    /// Its name, events each second, for how many seconds, and how many of one user.
+    pub fn shape(self) -> (&'static str, u32, u32, usize) {
         match self {
-            Self::Ten => (10, 600, 3),
-            Self::Fifty => (50, 600, 3),
-            Self::Thousand => (1000, 60, 3),
-            Self::TenMinutes => (1000, 600, 3),
-            Self::Burst => (200, 60, 1),
-            Self::Outage => (20, 9000, 3),
-        }
-    }
-
-    pub fn title(self) -> &'static str {
-        match self {
-            Self::Ten => "10 per second",
-            Self::Fifty => "50 per second",
-            Self::Thousand => "1,000 per second",
-            Self::TenMinutes => "1,000 per second for ten minutes",
-            Self::Burst => "12,000 in a minute",
-            Self::Outage => "20 per second, CleverTap is down for an hour",
+            Self::Ten => ("10 per second", 10, 600, 3),
+            Self::Fifty => ("50 per second", 50, 600, 3),
+            Self::Thousand => ("1,000 per second", 1000, 60, 3),
+            Self::TenMinutes => ("1,000 per second for ten minutes", 1000, 600, 3),
+            Self::Burst => ("12,000 in a minute", 200, 60, 1),
+            Self::Outage => ("20 per second, CleverTap is down for an hour", 20, 9000, 3),
         }
     }
 
@@ -103,118 +90,93 @@ impl Load {
         !matches!(self, Self::Burst | Self::Outage)
     }
 
-    pub fn scenario(
-        self,
-        is_queue: bool,
-        answer_ms: u64,
-        environments: usize,
-        is_short: bool,
-        prices: &Prices,
-    ) -> Scenario {
-        let (rate, seconds, events_per_user) = self.shape();
+    /// Whether it is more than is carried: then API Gateway's throttling is lifted, and in the end Purchasely keeps what
+    /// is not acknowledged.
+    pub fn is_flood(self) -> bool {
+        matches!(self, Self::Thousand | Self::TenMinutes)
+    }
+}
+
+impl Setup {
+    pub fn scenario(self, is_short: bool, prices: &Prices) -> Scenario {
+        let (_, rate, seconds, events_per_user) = self.load.shape();
         let seconds = if is_short { seconds / 4 } else { seconds };
         let window = Duration::from_secs(seconds.into());
-        // More than is carried: the API's limit is raised, and in the end Purchasely keeps what is not acknowledged.
-        let is_flood = matches!(self, Self::Thousand | Self::TenMinutes);
+        let is_outage = self.load == Load::Outage;
+        let load = simulation::Load {
+            window,
+            end: if self.load.is_flood() { window } else { Duration::MAX },
+            clevertap: Duration::from_millis(self.answer_ms),
+            dynamodb: DYNAMODB,
+            sqs: SQS,
+            cpu: prices.cpu,
+            throttling: (!self.load.is_flood()).then_some(prices.throttling),
+            outage: if is_outage {
+                OUTAGE[0]..OUTAGE[1]
+            } else {
+                window..window
+            },
+        };
         Scenario {
-            // It names the load.
-            seed: self as u64,
             length: simulation::Length::Short,
             users: (rate * seconds) as usize / events_per_user,
             events_per_user,
-            is_queue,
+            is_queue: self.is_queue,
             has_table: true,
-            environments,
-            pollers: POLLERS[usize::from(is_queue)],
+            environments: self.environments,
+            pollers: POLLERS[usize::from(self.is_queue)],
             max_receive_count: 1000,
-            load: Some(simulation::Load {
-                window,
-                end: if is_flood { window } else { Duration::MAX },
-                clevertap: Duration::from_millis(answer_ms),
-                dynamodb: DYNAMODB,
-                sqs: SQS,
-                cpu: prices.cpu,
-                // For a flood, it is raised.
-                throttling: (!is_flood).then_some(prices.throttling),
-                outage: match self {
-                    Self::Outage => OUTAGE[0]..OUTAGE[1],
-                    _ => Duration::ZERO..Duration::ZERO,
-                },
-            }),
+            load: Some(load),
             ..Scenario::default()
         }
     }
 }
 
 impl Cell {
-    pub fn of(run: &Run) -> Self {
-        let scenario = &run.scenario;
-        let load = scenario.load.as_ref().expect("a world that counts");
-        let wait = |event: &History| Some((event.acknowledged? - event.due).as_secs_f64());
-        let waits = sorted(run.history.iter().map(|event| wait(event).unwrap_or(f64::INFINITY)));
-        let settled =
-            sorted(run.history.iter().filter_map(|event| Some(event.settled?.as_secs_f64())));
-        let queued = |event: &History| {
-            Some(event.settled?.saturating_sub(event.acknowledged?).as_secs_f64())
+    pub fn of(setup: Setup, run: &Run) -> Self {
+        let load = run.scenario.load.as_ref().expect("a world that counts");
+        let window = load.window.as_secs_f64();
+        let since = |to: Option<Duration>, from: Duration| {
+            to.map_or(f64::INFINITY, |to| to.saturating_sub(from).as_secs_f64())
         };
-        let queued = sorted(run.history.iter().filter_map(queued));
-        let answered = run.history.iter().filter(|event| event.acknowledged.is_some()).count();
-        let is_cut = answered < run.history.len();
+        let sorted = |figure: &dyn Fn(&History) -> f64| {
+            let mut figures: Vec<_> = run.history.iter().map(figure).collect();
+            figures.sort_by(f64::total_cmp);
+            figures
+        };
+        let settled = sorted(&|event| since(event.settled, Duration::ZERO));
+        let waits = sorted(&|event| since(event.acknowledged, event.due));
+        let queued = sorted(&|event| since(event.settled, event.acknowledged.unwrap_or_default()));
+        let events = settled.partition_point(|at| at.is_finite());
         let failures: u64 = run.history.iter().map(|event| event.failures).sum();
         let failures = usize::try_from(failures).expect("fewer than deliveries");
-        let requests = answered + failures;
-        let each = |count: usize| number(count) / number(settled.len());
+        let each = |count: usize| number(count) / number(events);
         let of = |service| run.requests.iter().filter(|it| **it == service).count();
         let share = |(limit, count): &(Limit, usize)| {
-            let all = if *limit == Limit::Uploads {
+            let is_upload = *limit == Limit::Uploads;
+            let all = if is_upload {
                 of(Service::CleverTap)
             } else {
-                requests
+                events + failures
             };
             (*limit, number(*count) / number(all))
         };
-        let from = if load.outage.is_empty() {
-            load.window
-        } else {
-            load.outage.end
-        };
-        let window = load.window.as_secs_f64();
         Self {
-            load: Load::ALL.into_iter().find(|it| *it as u64 == scenario.seed).expect("a load"),
-            is_queue: scenario.is_queue,
-            answer_ms: u64::try_from(load.clevertap.as_millis()).expect("a short time"),
-            environments: scenario.environments,
+            setup,
             most_environments: run.environments,
             met: run.met.iter().map(share).collect(),
-            is_behind: percentile(&queued, 99) > LATE,
+            is_behind: queued[events * 99 / 100] > LATE,
             per_second: number(settled.partition_point(|at| *at <= window)) / window,
-            wait: [50, 99].map(|percent| percentile(&waits, percent)),
-            last: if is_cut {
-                f64::INFINITY
-            } else {
-                (percentile(&settled, 100) - from.as_secs_f64()).max(0.0)
-            },
+            wait: [50, 99].map(|percent| waits[waits.len() * percent / 100]),
+            last: (settled[settled.len() - 1] - load.outage.end.as_secs_f64()).max(0.0),
             sent_again: number(failures) / number(run.history.len()),
-            per_event: PerEvent {
-                requests: each(requests),
-                invocations: run.invocations.map(each),
-                duration: run.billed.as_secs_f64() / number(settled.len()),
-                dynamodb: each(of(Service::DynamoDb)),
-                sqs: each(of(Service::Sqs)),
-            },
+            requests: each(events + failures),
+            invocations: run.invocations.map(each),
+            duration: run.billed.as_secs_f64() / number(events),
+            writes: each(of(Service::DynamoDb)),
+            sqs: each(of(Service::Sqs)),
         }
     }
-}
-
-fn sorted(seconds: impl Iterator<Item = f64>) -> Vec<f64> {
-    let mut all: Vec<_> = seconds.collect();
-    all.sort_by(f64::total_cmp);
-    all
-}
-
-fn percentile(sorted: &[f64], percent: usize) -> f64 {
-    let last = sorted.len().saturating_sub(1);
-    sorted.get(last * percent / 100).copied().unwrap_or_default()
 }
 
 fn number(count: usize) -> f64 {

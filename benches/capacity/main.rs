@@ -5,7 +5,7 @@
 mod cell;
 mod page;
 
-use cell::{ANSWERS_MS, Cell, ENVIRONMENTS, Load};
+use cell::{ANSWERS_MS, Cell, ENVIRONMENTS, Load, MOST, Setup};
 use clap::Parser;
 use page::{Page, Prices};
 use std::error::Error;
@@ -14,7 +14,7 @@ use std::ops::ControlFlow;
 use std::process::ExitCode;
 use std::time::Instant;
 use testkit::process::repository;
-use testkit::simulation::run_all;
+use testkit::simulation::{Scenario, run_all};
 use tools::figures::record;
 
 /// With these answers of CleverTap a load lasts its whole time; with others, or with fewer environments, a quarter.
@@ -74,51 +74,49 @@ fn measure(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
 
 /// All loads, the longest first so that the cores end together.
 fn run(arguments: &Arguments, prices: &Prices) -> Result<Vec<Cell>, Box<dyn Error>> {
-    let mut loads = Vec::new();
+    let mut setups = Vec::new();
     for is_queue in [false, true] {
-        if arguments.long {
-            loads.push((Load::TenMinutes, is_queue, TYPICAL_MS, 1000));
-        }
-        if !arguments.quick {
-            loads.push((Load::Outage, is_queue, TYPICAL_MS, 1000));
-            loads.push((Load::Burst, is_queue, TYPICAL_MS, 1000));
-        }
-        for answer_ms in ANSWERS_MS {
-            for load in [Load::Thousand, Load::Fifty, Load::Ten] {
-                loads.push((load, is_queue, answer_ms, 1000));
-            }
-        }
+        let once = [
+            (arguments.long, Load::TenMinutes),
+            (!arguments.quick, Load::Outage),
+            (!arguments.quick, Load::Burst),
+        ];
+        let once = once.into_iter().filter(|(is_wanted, _)| *is_wanted);
+        let once = once.map(|(_, load)| (load, TYPICAL_MS));
+        let always = ANSWERS_MS.into_iter().flat_map(|answer_ms| {
+            [Load::Thousand, Load::Fifty, Load::Ten].map(|load| (load, answer_ms))
+        });
+        setups.extend(once.chain(always).map(|(load, answer_ms)| Setup {
+            load,
+            is_queue,
+            answer_ms,
+            environments: MOST,
+        }));
     }
-    let mut cells = play(loads, arguments.quick, prices)?;
+    let mut cells = play(&setups, arguments.quick, prices)?;
     // With more environments than were ever busy, nothing is different.
-    let most = |cell: &&Cell, environments| {
-        cell.load == Load::Thousand && cell.most_environments > environments
-    };
-    let fewer = ENVIRONMENTS.into_iter().flat_map(|environments| {
-        let cells = cells.iter().filter(move |cell| most(cell, environments));
-        cells.map(move |cell| (Load::Thousand, cell.is_queue, cell.answer_ms, environments))
+    let floods = cells.iter().filter(|cell| cell.setup.load == Load::Thousand);
+    let fewer = floods.flat_map(|cell| {
+        let fewer = ENVIRONMENTS.into_iter().filter(|count| *count < cell.most_environments);
+        fewer.map(|environments| Setup { environments, ..cell.setup })
     });
-    let fewer = play(fewer.collect(), arguments.quick, prices)?;
-    cells.extend(fewer);
+    let fewer: Vec<_> = fewer.collect();
+    cells.extend(play(&fewer, arguments.quick, prices)?);
     Ok(cells)
 }
 
-fn play(
-    loads: Vec<(Load, bool, u64, usize)>,
-    is_quick: bool,
-    prices: &Prices,
-) -> Result<Vec<Cell>, Box<dyn Error>> {
+fn play(setups: &[Setup], is_quick: bool, prices: &Prices) -> Result<Vec<Cell>, Box<dyn Error>> {
     let (mut cells, mut problems, began) = (Vec::new(), Vec::new(), Instant::now());
-    let scenarios = loads.iter().map(|(load, is_queue, answer_ms, environments)| {
-        let is_short = is_quick || *answer_ms != TYPICAL_MS || *environments < 1000;
-        load.scenario(*is_queue, *answer_ms, *environments, is_short, prices)
+    let scenarios = setups.iter().zip(0..).map(|(setup, seed)| {
+        let is_short = is_quick || setup.answer_ms != TYPICAL_MS || setup.environments < MOST;
+        // The seed tells whose run it is.
+        Scenario { seed, ..setup.scenario(is_short, prices) }
     });
     run_all(scenarios, |run| {
-        let cell = Cell::of(&run);
-        eprintln!("{:4} s: {cell:?}", began.elapsed().as_secs());
-        let what = format!("{:?}, {} ms", cell.load, cell.answer_ms);
-        problems.extend(run.problems.iter().take(3).map(|problem| format!("{what}: {problem}")));
-        cells.push(cell);
+        let setup = setups[usize::try_from(run.scenario.seed).expect("a small number")];
+        eprintln!("{:4} s: {setup:?}", began.elapsed().as_secs());
+        problems.extend(run.problems.iter().take(3).map(|problem| format!("{setup:?}: {problem}")));
+        cells.push(Cell::of(setup, &run));
         ControlFlow::Continue(())
     });
     if problems.is_empty() {

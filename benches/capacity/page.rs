@@ -1,7 +1,7 @@
 //! What the figures mean: one table with the first limit and the price of each load, and one plot.
 //! It does not run a world. It takes prices and settings from the pages, and the memory from the template.
 
-use crate::cell::{ANSWERS_MS, Cell, ENVIRONMENTS, Load};
+use crate::cell::{ANSWERS_MS, Cell, ENVIRONMENTS, Load, MOST, Setup};
 use std::fs;
 use std::time::Duration;
 use testkit::process::repository;
@@ -15,7 +15,7 @@ const SECONDS_A_MONTH: f64 = 30.0 * 86_400.0;
 const MEGABYTES_OF_A_CPU: f64 = 1769.0;
 /// Where more requests than this come for each event, a price would be that of an overload.
 const MAX_REQUESTS: f64 = 1.05;
-const HEAD: &str = "| load | CleverTap answers in | mode | first limit | relayed per second | sent again, for each event | a 200 takes (p50, p99) | the last is relayed | USD a month |";
+const HEAD: &str = "| load | CleverTap answers in | mode | limits met, the first one first | relayed per second | sent again, for each event | a 200 takes (p50, p99) | the last is relayed | USD a month |";
 
 pub struct Page {
     pub prices: Prices,
@@ -69,18 +69,17 @@ impl Prices {
 
     /// Without the fixed costs.
     fn month(&self, cell: &Cell) -> f64 {
-        let event = &cell.per_event;
-        let [webhooks, batches] = event.invocations;
+        let [webhooks, batches] = cell.invocations;
         // In queue mode the function writes an event's line twice.
-        let lines = if cell.is_queue { 2.0 } else { 1.0 };
-        let each = self.api * event.requests
+        let lines = if cell.setup.is_queue { 2.0 } else { 1.0 };
+        let each = self.api * cell.requests
             + self.invocation * (webhooks + batches)
-            + self.gigabyte_second * self.gigabytes * event.duration
-            + self.write * event.dynamodb
+            + self.gigabyte_second * self.gigabytes * cell.duration
+            + self.write * cell.writes
             // Lambda receives and deletes a batch.
-            + self.sqs * (event.sqs + 2.0 * batches)
+            + self.sqs * (cell.sqs + 2.0 * batches)
             + self.logs * lines;
-        each * f64::from(cell.load.shape().0) * SECONDS_A_MONTH
+        each * f64::from(cell.setup.load.shape().1) * SECONDS_A_MONTH
     }
 }
 
@@ -91,75 +90,78 @@ impl Page {
             "In virtual time, and the same on every machine: each event takes {} ms of its environment for its CPU time.\n",
             decimals(self.prices.cpu.as_secs_f64() * 1e3)
         );
-        let rows = Load::ALL.into_iter().flat_map(|load| {
-            let cells = ANSWERS_MS.into_iter().flat_map(move |answer_ms| {
-                [false, true].map(|is_queue| self.cell(load, is_queue, answer_ms, 1000))
-            });
-            cells.flatten().map(|cell| self.row(cell))
+        let setups = Load::ALL.into_iter().flat_map(|load| {
+            ANSWERS_MS.into_iter().flat_map(move |answer_ms| {
+                [false, true].map(|is_queue| Setup {
+                    load,
+                    is_queue,
+                    answer_ms,
+                    environments: MOST,
+                })
+            })
         });
+        let rows = setups.filter_map(|setup| self.cell(setup)).map(|cell| self.row(cell));
         text += &table("", "", HEAD, rows);
-        let long = format!("| {} |", Load::TenMinutes.title());
+        let long = format!("| {} |", Load::TenMinutes.shape().0);
         if !text.contains(&long) {
             let kept = page.lines().filter(|line| line.starts_with(&long));
             let kept: String = kept.map(|line| format!("{line}\n")).collect();
-            let place = text.find(&format!("| {} |", Load::Burst.title())).unwrap_or(text.len());
+            let place = text.find(&format!("| {} |", Load::Burst.shape().0)).unwrap_or(text.len());
             text.insert_str(place, &kept);
         }
         text
     }
 
     pub fn plot(&self) -> String {
-        let names = |mode: &'static str| {
-            ENVIRONMENTS.into_iter().chain([1000]).map(move |count| (mode, count))
-        };
-        let rows: Vec<_> = names("direct").chain(names("queue")).collect();
+        let modes = [("direct", false), ("queue", true)].into_iter();
+        let rows = modes.flat_map(|(mode, is_queue)| {
+            ENVIRONMENTS.map(|count| (format!("{mode}, {}", grouped(count)), is_queue, count))
+        });
+        let rows: Vec<_> = rows.collect();
         let titles = ANSWERS_MS.map(|answer_ms| format!("CleverTap answers in {answer_ms} ms"));
-        let panel = |place: usize| Panel {
-            title: &titles[place],
-            note: "events per second, by environments",
-            values: rows
-                .iter()
-                .map(|(mode, count)| {
-                    let cell = |count| {
-                        self.cell(Load::Thousand, *mode == "queue", ANSWERS_MS[place], count)
-                    };
-                    cell(*count).or_else(|| cell(1000)).map_or(f64::NAN, |cell| cell.per_second)
-                })
-                .collect(),
+        let panel = |place: usize| {
+            let value = |&(_, is_queue, environments): &(String, bool, usize)| {
+                let answer_ms = ANSWERS_MS[place];
+                let setup = Setup {
+                    load: Load::Thousand,
+                    is_queue,
+                    answer_ms,
+                    environments,
+                };
+                let most = Setup { environments: MOST, ..setup };
+                let cell = self.cell(setup).or_else(|| self.cell(most));
+                cell.map_or(f64::NAN, |cell| cell.per_second)
+            };
+            let note = "events per second, by environments";
+            Panel {
+                title: &titles[place],
+                note,
+                values: rows.iter().map(value).collect(),
+            }
         };
-        let names: Vec<_> = rows
-            .iter()
-            .map(|(mode, count)| format!("{mode}, {}", grouped(*count)))
-            .collect();
-        let rows: Vec<_> = rows
-            .iter()
-            .zip(&names)
-            .map(|((mode, _), name)| Row { name, is_ours: *mode == "queue" })
-            .collect();
-        bars::draw(&rows, &[panel(0), panel(1), panel(2)])
+        let names: Vec<_> =
+            rows.iter().map(|(name, is_ours, _)| Row { name, is_ours: *is_ours }).collect();
+        bars::draw(&names, &[panel(0), panel(1), panel(2)])
     }
 
-    fn cell(
-        &self,
-        load: Load,
-        is_queue: bool,
-        answer_ms: u64,
-        environments: usize,
-    ) -> Option<&Cell> {
-        self.cells.iter().find(|cell| {
-            (cell.load, cell.is_queue, cell.answer_ms, cell.environments)
-                == (load, is_queue, answer_ms, environments)
-        })
+    fn cell(&self, setup: Setup) -> Option<&Cell> {
+        self.cells.iter().find(|cell| cell.setup == setup)
     }
 
     fn row(&self, cell: &Cell) -> [String; 9] {
+        let Setup { load, is_queue, answer_ms, .. } = cell.setup;
         let [median, p99] = cell.wait.map(time);
-        let is_carried = cell.per_event.requests < MAX_REQUESTS && cell.load.is_steady();
+        let has_price = cell.requests < MAX_REQUESTS && load.is_steady();
+        let price = if has_price {
+            whole(self.prices.month(cell))
+        } else {
+            "–".to_owned()
+        };
         [
-            cell.load.title().to_owned(),
-            format!("{} ms", cell.answer_ms),
-            format!("`{}`", if cell.is_queue { "queue" } else { "direct" }),
-            self.first_limit(cell),
+            load.shape().0.to_owned(),
+            format!("{answer_ms} ms"),
+            if is_queue { "`queue`" } else { "`direct`" }.to_owned(),
+            limits(cell),
             decimals(cell.per_second),
             decimals(cell.sent_again),
             if median == p99 {
@@ -168,33 +170,27 @@ impl Page {
                 format!("{median}, {p99}")
             },
             time(cell.last),
-            if is_carried {
-                whole(self.prices.month(cell))
-            } else {
-                "–".to_owned()
-            },
+            price,
         ]
     }
+}
 
-    fn first_limit(&self, cell: &Cell) -> String {
-        let is_raised =
-            f64::from(cell.load.shape().0) > self.prices.throttling[0] && cell.load.is_steady();
-        let limit = cell.met.first().map(|(limit, share)| {
-            let name = match limit {
-                Limit::Requests => "`ThrottlingRate`",
-                Limit::Environments => "Lambda's 1,000 environments",
-                Limit::Uploads => "CleverTap's 15 uploads",
-            };
-            format!("{name}: refuses {} %", decimals(share * 100.0))
-        });
-        let behind = cell.is_behind.then(|| "`MaximumConcurrency`".to_owned());
-        let raised = is_raised.then(|| "`ThrottlingRate`, raised here".to_owned());
-        let limits: Vec<_> = raised.into_iter().chain(limit).chain(behind).collect();
-        if limits.is_empty() {
-            "none".to_owned()
-        } else {
-            limits.join("; ")
-        }
+fn limits(cell: &Cell) -> String {
+    let met = cell.met.iter().map(|(limit, share)| {
+        let name = match limit {
+            Limit::Requests => "`ThrottlingRate`",
+            Limit::Environments => "environments",
+            Limit::Uploads => "CleverTap",
+        };
+        format!("{name} ({} %)", decimals(share * 100.0))
+    });
+    let raised = cell.setup.load.is_flood().then(|| "`ThrottlingRate` (raised)".to_owned());
+    let behind = cell.is_behind.then(|| "`MaximumConcurrency`".to_owned());
+    let limits: Vec<_> = raised.into_iter().chain(met).chain(behind).collect();
+    if limits.is_empty() {
+        "none".to_owned()
+    } else {
+        limits.join(", ")
     }
 }
 

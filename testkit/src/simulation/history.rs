@@ -114,11 +114,8 @@ impl Run {
 
     /// Notes that CleverTap has an event, of which each comes once and after the one before of its user.
     pub fn count_arrival(&mut self, event: &Event, at: Duration) {
-        let before = event
-            .number
-            .checked_sub(1)
-            .filter(|_| event.number % self.scenario.events_per_user > 0);
-        if before.is_some_and(|before| self.history[before].settled.is_none()) {
+        let is_first = event.number.is_multiple_of(self.scenario.events_per_user);
+        if !is_first && self.history[event.number - 1].settled.is_none() {
             self.problems.push(format!("{} is out of order", event.id));
         }
         let history = &mut self.history[event.number];

@@ -189,7 +189,7 @@ impl Purchasely {
             return true;
         };
         let (now, mut tokens) = (self.world.elapsed(), self.tokens.lock().expect("no panic"));
-        let come = rate * (now - tokens.0).as_secs_f64();
+        let come = rate * now.saturating_sub(tokens.0).as_secs_f64();
         *tokens = (now, (tokens.1 + come).min(burst));
         let accepts = tokens.1 >= 1.0;
         tokens.1 -= f64::from(u8::from(accepts));

@@ -313,17 +313,16 @@ impl World {
         request: Request<Bytes>,
     ) -> Result<Response<Option<Bytes>>, NoResponse> {
         let Sent { service, fault, .. } = sent;
-        let latencies = match &self.scenario.load {
-            Some(load) => match service {
+        let latencies = if let Some(load) = &self.scenario.load {
+            match service {
                 Service::CleverTap => [Duration::ZERO, load.clevertap, Duration::ZERO],
                 Service::Sqs => [load.sqs, Duration::ZERO, Duration::ZERO],
                 _ => [load.dynamodb, Duration::ZERO, Duration::ZERO],
-            },
-            None => {
-                let mut state = self.state();
-                let mut latency = || Duration::from_millis(state.rng.u64(1..30));
-                [latency(), latency(), latency()]
             }
+        } else {
+            let mut state = self.state();
+            let mut latency = || Duration::from_millis(state.rng.u64(1..30));
+            [latency(), latency(), latency()]
         };
         sleep(latencies[0]).await;
         match fault {
