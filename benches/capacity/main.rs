@@ -31,6 +31,10 @@ const TYPICAL_MS: u64 = 200;
 
 Exit codes: 0 measured, 1 an event was lost, doubled or out of order, or a figure is missing, 2 invalid arguments."
 )]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of its own"
+)]
 struct Arguments {
     /// A quarter of the time, and neither the burst nor the outage, for a first look.
     #[arg(long)]
