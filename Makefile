@@ -29,7 +29,7 @@ CASES ?= 100000
 
 .DEFAULT_GOAL := help
 .PHONY: help demo dev deploy secret doctor test verify check unit aws template vectors golden docs package packaged release cli page \
-	commands workflows deployment deny advisories property fuzz soak defects bench clean
+	commands workflows deployment deny advisories property fuzz soak defects bench capacity clean
 
 help: ## Say what there is to make.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 20
@@ -146,5 +146,7 @@ defects: $(VENV)/deploy.done ## Apply deliberate defects, one at a time, in a qu
 bench: ARGS = --record
 bench: ## Measure the function beside its peers; write the tables and the plot.
 	cargo bench --locked --package purchasely-clevertap-benches --bench speed -- $(ARGS)
+capacity: ## Count in virtual time what the function carries. `ARGS=--record` writes the table and the plot of docs/costs.md.
+	cargo bench --locked --profile property --package purchasely-clevertap-benches --bench capacity -- $(ARGS)
 clean: ## Remove what was built and installed.
 	rm -rf target $(TOOLS) .aws-sam

@@ -23,6 +23,7 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 use testkit::sockets::Latency;
 use time::OffsetDateTime;
+use tools::figures;
 use tools::svg::{self, Bars};
 
 /// The smallest is the one for the cold starts on a part of a CPU.
@@ -41,8 +42,6 @@ const PLOTTED: [Contestant; 6] = [
 /// What services in the same region add, roughly.
 const AWAY: &str = "+5 ms to connect, +15 ms for Secrets Manager, +4 ms for DynamoDB";
 const COSTS: &str = "docs/costs.md";
-const BEGIN: &str = "<!-- written by `make bench`: begin -->\n";
-const END: &str = "<!-- written by `make bench`: end -->\n";
 
 /// Measures the speed of the function's release build beside its peers.
 ///
@@ -89,7 +88,8 @@ async fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let report = measure(arguments).await?;
     let tables = report.tables(&fs::read_to_string(contestants::root().join(COSTS))?)?;
     if arguments.record {
-        record(&tables, &plot(&report))?;
+        figures::record(&contestants::root().join(PAGE), "make bench", &tables)?;
+        fs::write(contestants::root().join(PLOT), plot(&report))?;
     }
     print!("{tables}");
     Ok(())
@@ -250,20 +250,4 @@ fn plot(report: &Report) -> String {
         },
     ];
     svg::bars(&rows, panels)
-}
-
-/// Replaces the tables between the two marks of the page, and the plot.
-fn record(tables: &str, plot: &str) -> Result<(), Box<dyn Error>> {
-    let file = contestants::root().join(PAGE);
-    let text = fs::read_to_string(&file)?;
-    let parts = text
-        .split_once(BEGIN)
-        .and_then(|(before, rest)| Some((before, rest.split_once(END)?.1)));
-    let (before, after) = parts.ok_or_else(|| {
-        format!("{PAGE} lacks the comments between which the tables go: {BEGIN}{END}")
-    })?;
-    fs::write(&file, format!("{before}{BEGIN}\n{tables}\n{END}{after}"))?;
-    fs::write(contestants::root().join(PLOT), plot)?;
-    eprintln!("wrote {PAGE} and {PLOT}");
-    Ok(())
 }

@@ -6,7 +6,7 @@ use crate::events::SAMPLE;
 use crate::instructions::Instructions;
 use crate::measure::Samples;
 use clap::ValueEnum;
-use tools::numbers::{decimals, grouped};
+use tools::figures::{decimals, figure_in, grouped, table};
 
 /// The answers of CleverTap that the table of memory sizes assumes.
 pub const CLEVERTAP_MS: u64 = 200;
@@ -210,8 +210,8 @@ impl Report {
     }
 
     fn memory_table(&self, costs: &str) -> Result<String, String> {
-        let request = price(costs, "Lambda, requests")?;
-        let gigabyte_second = price(costs, "Lambda, duration on arm64")?;
+        let request = figure_in(costs, "Lambda, requests", 1)?;
+        let gigabyte_second = figure_in(costs, "Lambda, duration on arm64", 1)?;
         let rows = self.memory.iter().map(|MemorySize { mb, cold, warm }| {
             let gigabytes = f64::from(*mb) / 1024.0;
             // Lambda bills whole milliseconds.
@@ -260,14 +260,6 @@ impl ColdStarts {
     }
 }
 
-/// From the table of prices: US dollars for one request or million, whichever the page says.
-fn price(costs: &str, name: &str) -> Result<f64, String> {
-    let row = costs.lines().find(|line| line.starts_with(&format!("| {name} |")));
-    let cell = row.and_then(|row| row.split(" | ").nth(1));
-    cell.and_then(|cell| cell.parse().ok())
-        .ok_or_else(|| format!("docs/costs.md has no price of {name}"))
-}
-
 fn figure(all: &[Samples], contestant: Contestant, values: fn(&Samples) -> &Vec<f64>) -> f64 {
     let samples = all.iter().find(|samples| samples.contestant == contestant);
     samples.map_or(f64::NAN, |samples| median(values(samples)))
@@ -296,21 +288,4 @@ fn count(number: usize) -> f64 {
 
 fn as_f64(number: u64) -> f64 {
     u32::try_from(number).map_or(f64::NAN, f64::from)
-}
-
-/// Empty without rows.
-fn table<const N: usize>(
-    title: &str,
-    note: &str,
-    head: &str,
-    rows: impl IntoIterator<Item = [String; N]>,
-) -> String {
-    let rows = rows.into_iter().map(|cells| format!("| {} |", cells.join(" | ")));
-    let rows = rows.collect::<Vec<_>>().join("\n");
-    if rows.is_empty() {
-        return rows;
-    }
-    let note = if note.is_empty() { note } else { &format!("{note}\n\n") };
-    let line = "---|".repeat(N);
-    format!("\n### {title}\n\n{note}{head}\n|{line}\n{rows}\n")
 }

@@ -1,7 +1,7 @@
 //! Three panels beside each other, as SVG without fonts or scripts.
 //! It does not know what is drawn.
 
-use crate::numbers::{decimals, whole};
+use crate::figures::{decimals, whole};
 
 /// The left edge of each panel, and how wide its content may be. What the rows or curves mean is left of the first.
 pub const LEFT: [u32; 3] = [144, 387, 629];

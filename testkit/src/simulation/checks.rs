@@ -54,6 +54,24 @@ pub fn judge(world: &World) -> Run {
     run
 }
 
+/// The totals of a world that only counts, where each event arrives once.
+pub fn count(world: &World) -> Run {
+    let mut state = world.state();
+    let mut run = std::mem::take(&mut state.run);
+    run.dead_letters = state.lettered.len();
+    let is_cut = world.scenario.load.as_ref().is_some_and(|load| load.end < world.elapsed());
+    for (event, history) in world.events.iter().zip(&run.history) {
+        let (is_kept, is_settled) = (history.acknowledged.is_some(), history.settled.is_some());
+        if is_kept != is_settled || !(is_kept || is_cut) {
+            run.problems.push(format!("{} is lost", event.id));
+        }
+        if !history.repeated.is_empty() {
+            run.problems.push(format!("{} arrived again", event.id));
+        }
+    }
+    run
+}
+
 /// What there is to judge, by the ids of the events.
 struct Judged<'s> {
     world: &'s World,

@@ -46,11 +46,13 @@ pub struct Event {
 impl Event {
     pub fn draw_all(scenario: &Scenario, rng: &mut fastrand::Rng) -> Vec<Self> {
         let mut events = Vec::new();
+        let between = u32::try_from(scenario.events_per_user).expect("a few");
         for user in 0..scenario.users {
             // In a long world buyers do not come together: the retries of all would meet as well, for hours.
-            let mut at = match scenario.length {
-                Length::Short | Length::Usual => Duration::ZERO,
-                Length::Long => scenario.storm.mul_f64(rng.f64() * 0.75),
+            let mut at = match (&scenario.load, scenario.length) {
+                (Some(load), _) => load.window.mul_f64(rng.f64()) / between,
+                (_, Length::Short | Length::Usual) => Duration::ZERO,
+                (_, Length::Long) => scenario.storm.mul_f64(rng.f64() * 0.75),
             };
             for number in 0..scenario.events_per_user {
                 let kind = match rng.u8(..24) {
@@ -65,8 +67,10 @@ impl Event {
                     5 => Kind::Profile,
                     roll => Kind::Plain { is_transaction: roll < 12 },
                 };
+                if let Some(load) = scenario.load.as_ref().filter(|_| number > 0) {
+                    at += load.window / between;
                 // Some come together, as those of one purchase.
-                if number > 0 && rng.bool() {
+                } else if number > 0 && rng.bool() {
                     let longest = scenario.storm.as_secs() / scenario.events_per_user as u64;
                     at += Duration::from_secs(rng.u64(..=longest));
                 }

@@ -1,6 +1,7 @@
 //! What happened in a world, which the checks judge, and how a run ended.
 //! It does not know why it happened.
 
+use super::events::Event;
 use super::faults::{Fault, Service};
 use super::scenario::Scenario;
 use crate::world::claims::Update;
@@ -81,14 +82,54 @@ pub struct Run {
     pub kills: usize,
     /// Webhooks that Lambda refused because no environment was free.
     pub throttled: usize,
+    /// The limits that were met, in the order of the first time, and how often.
+    pub met: Vec<(Limit, usize)>,
+    /// How many times the function was invoked with a webhook and with a batch, and for how long in all.
+    pub invocations: [usize; 2],
+    pub billed: Duration,
+    /// How many environments there were at once.
+    pub environments: usize,
     /// Records that CleverTap accepted again, by the cause.
     pub duplicates: BTreeMap<&'static str, usize>,
     pub dead_letters: usize,
 }
 
+/// What refuses a request because there are too many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// API Gateway's throttling.
+    Requests,
+    Environments,
+    /// CleverTap's, of uploads at once.
+    Uploads,
+}
+
+impl Run {
+    pub fn meet(&mut self, limit: Limit) {
+        match self.met.iter_mut().find(|(met, _)| *met == limit) {
+            Some((_, count)) => *count += 1,
+            None => self.met.push((limit, 1)),
+        }
+    }
+
+    /// Notes that CleverTap has an event, of which each comes once and after the one before of its user.
+    pub fn count_arrival(&mut self, event: &Event, at: Duration) {
+        let is_first = event.number.is_multiple_of(self.scenario.events_per_user);
+        if !is_first && self.history[event.number - 1].settled.is_none() {
+            self.problems.push(format!("{} is out of order", event.id));
+        }
+        let history = &mut self.history[event.number];
+        if history.settled.is_some() {
+            history.repeated.push(at);
+        }
+        history.settled.get_or_insert(at);
+    }
+}
+
 /// How an event fared. Times are since the world began.
 #[derive(Clone, Debug, Default)]
 pub struct History {
+    pub due: Duration,
     pub sent: Duration,
     /// How many attempts Purchasely saw fail.
     pub failures: u64,

@@ -61,7 +61,9 @@ struct Waiting<'w>(&'w World, usize);
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.state().exchanges[self.1].awaited = Some(self.0.elapsed());
+        if let Some(exchange) = self.0.state().exchanges.get_mut(self.1) {
+            exchange.awaited = Some(self.0.elapsed());
+        }
     }
 }
 
@@ -76,20 +78,22 @@ impl Http for SimulatedHttp {
                 return pending().await;
             }
             let (sender, answer) = oneshot::channel();
-            let (number, fault) = http.world.send(http.environment, invocation, &request);
+            let sent = http.world.send(http.environment, invocation, &request);
+            let (number, fault) = (sent.number, sent.fault);
             let world = Arc::clone(&http.world);
             let _waiting = Waiting(&world, number);
             tokio::spawn(async move {
-                let answer = http.world.carry(number, request, fault).await;
+                let answer = http.world.carry(sent, request).await;
                 let is_connected = http.state().freezes == freezes;
                 let answer = if is_connected { answer } else { Err(NoResponse::Lost) };
                 let status = answer.as_ref().map(|answer| answer.status().as_u16());
                 let (mut summary, status) = (format!("{number}: {status:?}"), status.ok());
                 let is_delivered = sender.send(answer).is_ok() && is_connected;
                 let mut state = http.world.state();
-                let exchange = &mut state.exchanges[number];
-                exchange.status = status.filter(|_| is_delivered);
-                exchange.is_intact = is_delivered && fault.is_none_or(Fault::keeps_answer);
+                if let Some(exchange) = state.exchanges.get_mut(number) {
+                    exchange.status = status.filter(|_| is_delivered);
+                    exchange.is_intact = is_delivered && fault.is_none_or(Fault::keeps_answer);
+                }
                 drop(state);
                 if !is_delivered {
                     summary.push_str(", to nobody");

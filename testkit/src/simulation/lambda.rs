@@ -3,7 +3,7 @@
 //! It does not know what the function does.
 
 use super::events::{DISABLED_EVENT, ids_in};
-use super::history::Invocation;
+use super::history::{Invocation, Limit};
 use super::http::SimulatedHttp;
 use super::scenario::Scenario;
 use super::world::{BACKEND_URL, DEAD_LETTERS_URL, QUEUE_URL, World};
@@ -107,6 +107,11 @@ impl Lambda {
         let number = environment.number;
         world.note(format!("environment {number} is invoked ({invocation})"));
         let started = Instant::now();
+        let batch = payload["Records"].as_array().map(Vec::len);
+        if let Some(load) = &world.scenario.load {
+            let events = u32::try_from(batch.unwrap_or(1)).expect("ten at most");
+            sleep(load.cpu * events).await;
+        }
         let request_id = format!("request-{invocation}");
         let mut serving = Box::pin(environment.function.invoke(&payload, &request_id));
         let serving = poll_fn(move |context| {
@@ -118,6 +123,8 @@ impl Lambda {
         });
         let served = timeout(TIMEOUT, serving).await;
         let took = started.elapsed();
+        world.state().run.billed += took;
+        world.state().run.invocations[usize::from(batch.is_some())] += 1;
         environment.http.freeze();
         world.note(format!("environment {number} is frozen after {took:?}"));
         if took > WORK {
@@ -161,9 +168,13 @@ impl Lambda {
                 return Ok(fleet.idle.swap_remove(chosen));
             }
             if fleet.environments >= world.scenario.environments {
-                return fleet.idle.pop().ok_or(NoAnswer::Throttled);
+                return fleet.idle.pop().ok_or_else(|| {
+                    state.run.meet(Limit::Environments);
+                    NoAnswer::Throttled
+                });
             }
             fleet.environments += 1;
+            state.run.environments = state.run.environments.max(fleet.environments);
             let skew_ms = fleet.skew_ms + state.rng.i64(-50..=50);
             let start = Duration::from_millis(state.rng.u64(30..400));
             (state.next_tick(), skew_ms, start, fleet.is_queue)

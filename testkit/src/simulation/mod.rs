@@ -18,9 +18,9 @@ mod scenario;
 mod world;
 
 pub use faults::{Fault, Service};
-pub use history::{History, Run};
+pub use history::{History, Limit, Run};
 pub use purchasely::{READ_TIMEOUT, RETRIES, delay_after};
-pub use scenario::{Length, Scenario, once_failed};
+pub use scenario::{Length, Load, Scenario, once_failed};
 
 use crate::in_memory;
 use incidents::Incident;
@@ -110,30 +110,52 @@ pub fn run_all(
 fn run_here(scenario: &Scenario) -> Run {
     in_memory::run(async {
         let world = Arc::new(World::new(scenario.clone()));
+        if scenario.load.is_some() {
+            count(&world).await;
+            return checks::count(&world);
+        }
         play(&world).await;
         checks::judge(&world)
     })
 }
 
-/// Lets a world run from its first event until nothing is under way.
-async fn play(world: &Arc<World>) {
+/// Lets a world run that has nothing but a load.
+async fn count(world: &Arc<World>) {
+    let (_, purchasely) = begin(world);
+    buy(world, &purchasely).await;
+    world.drain(Instant::now() + 10 * MAX_DRAIN).await;
+}
+
+/// The function's deployment, with Lambda's pollers, and its sender.
+fn begin(world: &Arc<World>) -> (Arc<Lambda>, Arc<Purchasely>) {
     let lambda = Arc::new(Lambda::new(world));
-    let purchasely = Arc::new(Purchasely::new(world, &lambda));
     for _ in 0..world.scenario.pollers {
         tokio::spawn(Arc::clone(&lambda).deliver());
     }
-    let incidents = {
-        let (world, lambda) = (Arc::clone(world), Arc::clone(&lambda));
-        tokio::spawn(async move { incidents::happen(&world, &lambda).await })
-    };
+    let purchasely = Arc::new(Purchasely::new(world, &lambda));
+    (lambda, purchasely)
+}
+
+/// Sends all events until they are acknowledged.
+async fn buy(world: &Arc<World>, purchasely: &Arc<Purchasely>) {
     let users: Vec<_> = (0..world.scenario.users)
-        .map(|user| tokio::spawn(Arc::clone(&purchasely).user(user)))
+        .map(|user| tokio::spawn(Arc::clone(purchasely).user(user)))
         .collect();
     for (user, task) in users.into_iter().enumerate() {
         if task.await.is_err() {
             world.problem(format!("user {user} panicked"));
         }
     }
+}
+
+/// Lets a world run from its first event until nothing is under way.
+async fn play(world: &Arc<World>) {
+    let (lambda, purchasely) = begin(world);
+    let incidents = {
+        let (world, lambda) = (Arc::clone(world), Arc::clone(&lambda));
+        tokio::spawn(async move { incidents::happen(&world, &lambda).await })
+    };
+    buy(world, &purchasely).await;
     let end = Instant::now() + MAX_DRAIN;
     if !matches!(timeout_at(end, incidents).await, Ok(Ok(()))) {
         world.problem("the switch to direct never ends".to_owned());

@@ -2,13 +2,14 @@
 //! It does not know what a webhook causes.
 
 use super::events::{Event, Kind, PRIVATE};
+use super::history::Limit;
 use super::lambda::{Lambda, NoAnswer};
 use super::scenario::Length;
 use super::world::{MAX_DRAIN, World};
 use crate::webhook::{Front, Webhook};
 use purchasely_clevertap::aws::claims;
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -21,6 +22,8 @@ pub const RETRIES: u64 = 25;
 pub struct Purchasely {
     world: Arc<World>,
     lambda: Arc<Lambda>,
+    /// Those that API Gateway had for requests, and when.
+    tokens: Mutex<(Duration, f64)>,
 }
 
 /// Purchasely's published schedule: 20 s, 26 s, 46 s, 1m56, 4m56, 11m, … 3d20h.
@@ -34,14 +37,19 @@ impl Purchasely {
         Self {
             world: Arc::clone(world),
             lambda: Arc::clone(lambda),
+            tokens: Mutex::new((Duration::ZERO, f64::INFINITY)),
         }
     }
 
     /// Sends a user's events in order: none before Purchasely has a 200 for the one before.
     pub async fn user(self: Arc<Self>, user: usize) {
         let begin = Instant::now();
-        for event in self.world.events.iter().filter(|event| event.user == user) {
+        let count = self.world.scenario.events_per_user;
+        for event in &self.world.events[user * count..][..count] {
             sleep_until(begin + event.at).await;
+            if self.is_over() {
+                return;
+            }
             let signed_at = self.world.now();
             let mut failures = 0;
             self.world.state().run.history[event.number].sent = self.world.elapsed();
@@ -53,9 +61,17 @@ impl Purchasely {
                     break;
                 }
                 sleep(delay_after(failures)).await;
+                if self.is_over() {
+                    return;
+                }
             }
             self.world.state().run.history[event.number].acknowledged = Some(self.world.elapsed());
         }
+    }
+
+    fn is_over(&self) -> bool {
+        let load = self.world.scenario.load.as_ref();
+        load.is_some_and(|load| self.world.elapsed() > load.end)
     }
 
     /// Whether an event is acknowledged. In a storm it is sent twice now and then, at once or some time later.
@@ -109,8 +125,10 @@ impl Purchasely {
         self.world.note(format!("Purchasely sends {}", event.id));
         let signed_with = self.world.state().signs_with;
         let id = Some(&*event.id).filter(|_| event.kind != Kind::WithoutId);
-        self.world.state().keys.insert(claims::key(id, &body), event.id.clone());
-        self.world.state().bodies.insert(claims::key(None, &body), event.number);
+        if self.world.scenario.load.is_none() {
+            self.world.state().keys.insert(claims::key(id, &body), event.id.clone());
+            self.world.state().bodies.insert(claims::key(None, &body), event.number);
+        }
         let webhook = Webhook::new(body, &World::shared_secret(signed_with), signed_at.as_secs());
         let mut envelope = webhook.envelope(front);
         let [_, time] = front.times();
@@ -132,6 +150,10 @@ impl Purchasely {
         let forwarded = || self.world.state().forwarded.iter().filter(|it| **it == number).count();
         let before = forwarded();
         if self.world.state().is_api_closed {
+            return 429;
+        }
+        if !self.accepts() {
+            self.world.state().run.meet(Limit::Requests);
             return 429;
         }
         let is_calm = self.world.state().calm_from.is_some_and(|calm| self.world.elapsed() > calm);
@@ -158,6 +180,20 @@ impl Purchasely {
             self.world.problem(format!("{event_id} is answered 200 and was not forwarded"));
         }
         status
+    }
+
+    /// API Gateway's throttling: whether there is a token, of which so many come each second.
+    fn accepts(&self) -> bool {
+        let load = self.world.scenario.load.as_ref();
+        let Some([rate, burst]) = load.and_then(|load| load.throttling) else {
+            return true;
+        };
+        let (now, mut tokens) = (self.world.elapsed(), self.tokens.lock().expect("no panic"));
+        let come = rate * now.saturating_sub(tokens.0).as_secs_f64();
+        *tokens = (now, (tokens.1 + come).min(burst));
+        let accepts = tokens.1 >= 1.0;
+        tokens.1 -= f64::from(u8::from(accepts));
+        accepts
     }
 
     fn status_of(&self, answer: &Value) -> u16 {

@@ -1,6 +1,7 @@
 //! How a world is set up: so many users and events, so many faults, so many incidents.
 //! It does not know what the faults do.
 
+use std::ops::Range;
 use std::time::Duration;
 
 /// The long worlds that ever failed. In these, buyers came together and their retries met for hours, until there were not
@@ -56,6 +57,27 @@ pub struct Scenario {
     ///
     /// [`Service::faults`]: super::Service::faults
     pub fault_at: Option<(usize, usize)>,
+    /// Set in a world that only counts.
+    pub load: Option<Load>,
+}
+
+/// How a world is loaded that only counts: it has no other faults, and no trace.
+#[derive(Clone, Debug, Default)]
+pub struct Load {
+    /// Events happen evenly over it, those of a user as far apart as possible.
+    pub window: Duration,
+    /// From when on Purchasely sends nothing, and keeps what is not acknowledged.
+    pub end: Duration,
+    /// How long CleverTap, DynamoDB and SQS take for a request.
+    pub clevertap: Duration,
+    pub dynamodb: Duration,
+    pub sqs: Duration,
+    /// For so long an event occupies its environment's share of a CPU, which the paused clock does not see.
+    pub cpu: Duration,
+    /// How many requests API Gateway accepts, a second and at once.
+    pub throttling: Option<[f64; 2]>,
+    /// When CleverTap refuses connections.
+    pub outage: Range<Duration>,
 }
 
 impl Scenario {
@@ -82,6 +104,7 @@ impl Scenario {
             has_table: true,
             kill_at: None,
             fault_at: None,
+            load: None,
         }
     }
 

@@ -3,7 +3,7 @@
 
 use super::events::{Event, Kind, PRIVATE, ids_in};
 use super::faults::{Fault, Service};
-use super::history::{Arrival, Exchange, History, Invocation, Moment, Run};
+use super::history::{Arrival, Exchange, History, Invocation, Limit, Moment, Run};
 use super::scenario::Scenario;
 use crate::harness::{ACCOUNT_ID, SECRET_ID};
 use crate::in_memory;
@@ -35,6 +35,15 @@ pub const BACKEND_URL: &str = "https://backend.example.com/purchasely";
 pub const ROLES: [&str; 3] = ["profile", "event", "revenue"];
 /// By then an event queue is empty once everything works.
 pub const MAX_DRAIN: Duration = Duration::from_hours(3);
+
+/// A request on its way.
+#[derive(Clone, Copy)]
+pub struct Sent {
+    /// Its place among the exchanges. A world that only counts keeps none.
+    pub number: usize,
+    service: Service,
+    pub fault: Option<Fault>,
+}
 
 pub struct World {
     pub scenario: Scenario,
@@ -100,16 +109,19 @@ impl World {
         let mut rng = fastrand::Rng::with_seed(scenario.seed);
         let passcode = format!("{PRIVATE}-passcode-0");
         let events = Event::draw_all(&scenario, &mut rng);
+        let history = |event: &Event| History { due: event.at, ..History::default() };
+        let clevertap = CleverTap::new(ACCOUNT_ID, &passcode);
+        clevertap.keep_latest(0, usize::MAX);
         let world = Self {
             start: Instant::now(),
-            clevertap: CleverTap::new(ACCOUNT_ID, &passcode),
+            clevertap,
             secrets_manager: SecretsManager::new(SECRET_ID, ""),
             queue_changed: Notify::new(),
             state: Mutex::new(State {
                 rng,
                 run: Run {
                     scenario: scenario.clone(),
-                    history: events.iter().map(|_| History::default()).collect(),
+                    history: events.iter().map(history).collect(),
                     ..Run::default()
                 },
                 revenue_refused: scenario.revenue_refused,
@@ -185,18 +197,23 @@ impl World {
                 let problem = format!("the log has a secret, a user id or a panic: {line}");
                 state.run.problems.push(problem);
             }
+            if self.scenario.load.is_some() {
+                continue;
+            }
             state.note(self.elapsed(), format!("    {line}"));
         }
-        state.note(self.elapsed(), what.into());
+        if self.scenario.load.is_none() {
+            state.note(self.elapsed(), what.into());
+        }
     }
 
-    /// Notes a request as it is sent, and decides what happens to it.
+    /// Counts a request, notes it as it is sent, and decides what happens to it.
     pub fn send(
         &self,
         environment: usize,
         invocation: Option<usize>,
         request: &Request<Bytes>,
-    ) -> (usize, Option<Fault>) {
+    ) -> Sent {
         let operation = operation(request);
         let service = match operation.split('.').next().unwrap_or_default() {
             "secretsmanager" => Service::SecretsManager,
@@ -207,6 +224,12 @@ impl World {
             }
             _ => Service::CleverTap,
         };
+        self.state().run.requests.push(service);
+        if let Some(load) = &self.scenario.load {
+            let is_away = service == Service::CleverTap && load.outage.contains(&self.elapsed());
+            let fault = is_away.then_some(Fault::Refused);
+            return Sent { number: usize::MAX, service, fault };
+        }
         let target = if operation.is_empty() {
             request.uri().path()
         } else {
@@ -255,7 +278,6 @@ impl World {
         let sent = Moment { tick: state.next_tick(), at: elapsed };
         let update = claim.map(|(_, update)| update);
         text.hash(&mut state.digest);
-        state.run.requests.push(service);
         if let Some(fault) = fault {
             *state.run.faults.entry(fault.kind()).or_default() += 1;
         }
@@ -281,21 +303,26 @@ impl World {
         });
         drop(state);
         self.note(line);
-        (number, fault)
+        Sent { number, service, fault }
     }
 
     /// Carries a request to its service and the answer back, however long it takes.
     pub async fn carry(
         &self,
-        number: usize,
+        sent: Sent,
         request: Request<Bytes>,
-        fault: Option<Fault>,
     ) -> Result<Response<Option<Bytes>>, NoResponse> {
-        let (service, latencies) = {
+        let Sent { service, fault, .. } = sent;
+        let latencies = if let Some(load) = &self.scenario.load {
+            match service {
+                Service::CleverTap => [Duration::ZERO, load.clevertap, Duration::ZERO],
+                Service::Sqs => [load.sqs, Duration::ZERO, Duration::ZERO],
+                _ => [load.dynamodb, Duration::ZERO, Duration::ZERO],
+            }
+        } else {
             let mut state = self.state();
             let mut latency = || Duration::from_millis(state.rng.u64(1..30));
-            let latencies = [latency(), latency(), latency()];
-            (state.exchanges[number].service, latencies)
+            [latency(), latency(), latency()]
         };
         sleep(latencies[0]).await;
         match fault {
@@ -311,8 +338,11 @@ impl World {
         let answer = if odd.is_some_and(|odd| !odd.has_effect) {
             Response::new(None)
         } else {
-            self.serve(number, request, fault, latencies[1]).await
+            self.serve(sent, request, latencies[1]).await
         };
+        if service == Service::CleverTap && answer.status() == 429 {
+            self.state().run.meet(Limit::Uploads);
+        }
         sleep(latencies[2]).await;
         match fault {
             Some(Fault::LostAfter) => Err(NoResponse::Lost),
@@ -332,12 +362,10 @@ impl World {
 
     async fn serve(
         &self,
-        number: usize,
+        Sent { number, service, fault }: Sent,
         request: Request<Bytes>,
-        fault: Option<Fault>,
         processing: Duration,
     ) -> Response<Option<Bytes>> {
-        let service = self.state().exchanges[number].service;
         let ending = match service {
             Service::CleverTap => {
                 if *request.method() == Method::POST {
@@ -368,6 +396,9 @@ impl World {
     ) -> Reply {
         if let Some(Fault::Record { number, code }) = fault {
             return Reply::RefuseRecord { number, code };
+        }
+        if self.scenario.load.is_some() {
+            return Reply::Slow(processing);
         }
         let body: Value = serde_json::from_slice(request.body()).unwrap_or_default();
         let (takes_poison, no_revenue, no_profile) = {
@@ -404,6 +435,12 @@ impl World {
                 (.., Some(id)) => ("event", id),
                 _ => continue,
             };
+            if self.scenario.load.is_some() {
+                if let Some(event) = self.event(id).filter(|_| role == "event") {
+                    state.run.count_arrival(event, at);
+                }
+                continue;
+            }
             let is_profile = role == "profile";
             let what = if is_profile { "the profile of" } else { role };
             state.note(at, format!("CleverTap has {what} {id} ({exchange})"));
@@ -425,7 +462,7 @@ impl World {
         let (status, body) = state.noting_letters(at, answer);
         if input["QueueUrl"] == QUEUE_URL {
             self.queue_changed.notify_waiters();
-        } else if input["TableName"].is_string() {
+        } else if input["TableName"].is_string() && self.scenario.load.is_none() {
             let moment = Moment { tick: state.next_tick(), at };
             let written = claims::read(&input).filter(|(_, it)| *it != Update::Claim);
             if let Some((key, _)) = written.filter(|_| status == 200) {
@@ -439,12 +476,13 @@ impl World {
         Ending::aws(status, &body)
     }
 
-    /// A batch of the event queue, and when the next message may become visible.
+    /// A batch of the event queue, or when the next message may become visible.
     pub fn receive(&self) -> (Vec<Value>, Option<Duration>) {
         let (now, max) = (self.now(), self.scenario.max_receive_count);
         let mut state = self.state();
         let batch = state.noting_letters(self.elapsed(), |aws| aws.receive(now, max));
-        (batch, state.aws.events.next_visible(now).map(|next| next.saturating_sub(now)))
+        let next = batch.is_empty().then(|| state.aws.events.next_visible(now)).flatten();
+        (batch, next.map(|next| next.saturating_sub(now)))
     }
 
     /// Moves the dead letters into the event queue.
@@ -490,7 +528,7 @@ impl State {
     ) -> T {
         let before = self.aws.dead_letters.messages.len();
         let result = change(&mut self.aws);
-        for letter in &self.aws.dead_letters.messages[before..] {
+        for letter in self.aws.dead_letters.messages.range(before..) {
             for id in ids_in(&letter.body) {
                 self.lettered.entry(id).or_insert(elapsed);
             }

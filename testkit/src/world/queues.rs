@@ -3,7 +3,8 @@
 //! It does not know who sends and who receives.
 
 use serde_json::{Map, Value, json};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 const BATCH_SIZE: usize = 10;
@@ -20,15 +21,25 @@ const VISIBILITY_TIMEOUT: Duration = Duration::from_mins(5);
 #[derive(Default)]
 pub struct Queue {
     /// Those that are not deleted, in the order of their arrival.
-    pub messages: Vec<Message>,
+    pub messages: VecDeque<Message>,
     /// When a de-duplication id came first.
     ids: BTreeMap<String, Duration>,
+    /// How many ids there may be before those that have expired are looked for.
+    max_ids: usize,
+    /// The number of the message that was last received with a handle.
+    in_flight: BTreeMap<String, u64>,
+    /// The numbers of the messages of a group that were received.
+    received_of: BTreeMap<String, BTreeSet<u64>>,
+    /// No message was received more often.
+    max_received: u32,
     sent: u64,
     received: u64,
 }
 
 #[derive(Default)]
 pub struct Message {
+    /// Its place among all that were ever sent.
+    pub number: u64,
     pub id: String,
     pub group: String,
     pub body: String,
@@ -57,9 +68,13 @@ impl Queue {
         if let Some(problem) = message.problem(&id) {
             return (400, json!({ "__type": "InvalidParameterValue", "message": problem }));
         }
-        self.ids.retain(|_, first| now < *first + DEDUPLICATION);
+        let is_recent = |first: Duration| now < first + DEDUPLICATION;
+        if self.ids.len() > self.max_ids {
+            self.ids.retain(|_, first| is_recent(*first));
+            self.max_ids = 2 * self.ids.len();
+        }
         // The scope is the group.
-        if self.ids.insert(format!("{} {id}", message.group), now).is_some() {
+        if self.ids.insert(format!("{} {id}", message.group), now).is_some_and(is_recent) {
             return (200, json!({ "MessageId": "known" }));
         }
         self.push(message, now);
@@ -68,7 +83,8 @@ impl Queue {
 
     fn push(&mut self, message: Message, now: Duration) {
         self.sent += 1;
-        self.messages.push(Message {
+        self.messages.push_back(Message {
+            number: self.sent,
             id: format!("m-{}", self.sent),
             sent_at: now,
             receive_count: 0,
@@ -80,9 +96,10 @@ impl Queue {
     /// Moves the messages to another queue, where they count as sent now. What SQS itself moved here stays for some
     /// minutes: a thousand deliveries take far longer than the few of a world.
     pub fn redrive(&mut self, to: &mut Self, now: Duration) {
-        let is_ready =
-            |message: &mut Message| message.moved_from.is_none_or(|sent| now > sent + MOVED_AFTER);
-        for message in self.messages.extract_if(.., is_ready) {
+        let is_ready = |_: &Self, message: &Message| {
+            message.moved_from.is_none_or(|sent| now > sent + MOVED_AFTER)
+        };
+        for message in self.take(is_ready) {
             to.push(message, now);
         }
     }
@@ -101,21 +118,32 @@ impl Queue {
         max_receive_count: u32,
         dead_letters: &mut Self,
     ) -> Vec<Value> {
-        let hidden = self.messages.iter().filter(|message| message.hidden_until > now);
-        let locked: BTreeSet<_> = hidden.map(|message| message.group.clone()).collect();
-        let is_exhausted = |message: &mut Message| {
-            !locked.contains(&message.group) && message.receive_count >= max_receive_count
-        };
-        for message in self.messages.extract_if(.., is_exhausted) {
-            let moved_from = Some(message.sent_at);
-            dead_letters.push(Message { moved_from, ..message }, now);
+        if self.max_received >= max_receive_count {
+            let exhausted = self.take(|queue, message| {
+                message.receive_count >= max_receive_count && !queue.is_locked(&message.group, now)
+            });
+            for message in exhausted {
+                let moved_from = Some(message.sent_at);
+                dead_letters.push(Message { moved_from, ..message }, now);
+            }
         }
-        let free = self.messages.iter_mut().filter(|message| !locked.contains(&message.group));
-        let taken = free.take(BATCH_SIZE).map(|message| {
+        let is_free =
+            |message: &Message| message.hidden_until <= now && !self.is_locked(&message.group, now);
+        let free = self.messages.iter().enumerate().filter(|(_, message)| is_free(message));
+        let free: Vec<_> = free.map(|(place, _)| place).take(BATCH_SIZE).collect();
+        let taken = free.into_iter().map(|place| {
+            let message = &mut self.messages[place];
+            self.in_flight.remove(&message.receipt_handle);
             self.received += 1;
             message.receive_count += 1;
             message.receipt_handle = format!("r-{}", self.received);
             message.hidden_until = now + VISIBILITY_TIMEOUT;
+            self.max_received = self.max_received.max(message.receive_count);
+            self.in_flight.insert(message.receipt_handle.clone(), message.number);
+            self.received_of
+                .entry(message.group.clone())
+                .or_default()
+                .insert(message.number);
             message.record()
         });
         taken.collect()
@@ -130,9 +158,16 @@ impl Queue {
         let failures = answer["batchItemFailures"].as_array().into_iter().flatten();
         let failed: Vec<_> = failures.map(|failure| &failure["itemIdentifier"]).collect();
         for record in batch.iter().filter(|record| !failed.contains(&&record["messageId"])) {
-            let is_done =
-                |message: &mut Message| message.is_in_flight(&record["receiptHandle"], now);
-            self.messages.extract_if(.., is_done).for_each(drop);
+            let handle = record["receiptHandle"].as_str().unwrap_or_default();
+            if let Some(message) = self.place(handle, now).and_then(|it| self.messages.remove(it)) {
+                self.in_flight.remove(handle);
+                if let Entry::Occupied(mut received) = self.received_of.entry(message.group) {
+                    received.get_mut().remove(&message.number);
+                    if received.get().is_empty() {
+                        received.remove();
+                    }
+                }
+            }
         }
     }
 
@@ -145,10 +180,10 @@ impl Queue {
         let (mut successful, mut failed) = (Vec::new(), Vec::new());
         for entry in entries {
             let seconds = entry["VisibilityTimeout"].as_u64().unwrap_or_default();
-            let mut messages = self.messages.iter_mut();
-            match messages.find(|message| message.is_in_flight(&entry["ReceiptHandle"], now)) {
-                Some(message) => {
-                    message.hidden_until = now + Duration::from_secs(seconds);
+            let handle = entry["ReceiptHandle"].as_str().unwrap_or_default();
+            match self.place(handle, now) {
+                Some(place) => {
+                    self.messages[place].hidden_until = now + Duration::from_secs(seconds);
                     successful.push(json!({ "Id": entry["Id"] }));
                 }
                 None => failed.push(json!({
@@ -158,13 +193,35 @@ impl Queue {
         }
         (200, json!({ "Successful": successful, "Failed": failed }))
     }
+
+    /// The place of the message that is in flight with a receipt handle.
+    fn place(&self, receipt_handle: &str, now: Duration) -> Option<usize> {
+        self.hidden(*self.in_flight.get(receipt_handle)?, now)
+    }
+
+    /// The place of a message that is hidden.
+    fn hidden(&self, number: u64, now: Duration) -> Option<usize> {
+        let place = self.messages.binary_search_by_key(&number, |message| message.number).ok()?;
+        (self.messages[place].hidden_until > now).then_some(place)
+    }
+
+    fn is_locked(&self, group: &str, now: Duration) -> bool {
+        let mut received = self.received_of.get(group).into_iter().flatten();
+        received.any(|number| self.hidden(*number, now).is_some())
+    }
+
+    /// Takes out the messages of which this is true, in their order.
+    fn take(&mut self, is_one: impl Fn(&Self, &Message) -> bool) -> Vec<Message> {
+        let places = self.messages.iter().enumerate().filter(|(_, it)| is_one(self, it));
+        let places: Vec<_> = places.map(|(place, _)| place).collect();
+        let taken = places.into_iter().rev().filter_map(|place| self.messages.remove(place));
+        let mut taken: Vec<_> = taken.collect();
+        taken.reverse();
+        taken
+    }
 }
 
 impl Message {
-    fn is_in_flight(&self, receipt_handle: &Value, now: Duration) -> bool {
-        *receipt_handle == *self.receipt_handle && self.hidden_until > now
-    }
-
     /// Its body, group and attributes.
     pub fn letter(&self) -> Value {
         let attributes = self.attributes(Value::clone);

@@ -2,7 +2,7 @@
 //! It does not know how a world is judged.
 
 use crate::Unusable;
-use crate::numbers::grouped;
+use crate::figures::grouped;
 use crate::svg::{self, LEFT, TOP, WIDTH};
 use std::collections::BTreeMap;
 use std::fmt::Write;
