@@ -16,6 +16,8 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::{CertificateDer, pem::PemObject};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
+const JSON: &str = "application/x-amz-json-1.0";
+
 type Connection = TlsStream<TcpStream>;
 
 /// A table, and what a request to it is signed with.
@@ -79,8 +81,10 @@ impl Table {
         let date = format!("{day}T{:02}{:02}{:02}Z", at.hour(), at.minute(), at.second());
         let scope = format!("{day}/{region}/dynamodb/aws4_request");
         let target = "DynamoDB_20120810.UpdateItem";
-        let names = "host;x-amz-date;x-amz-target";
-        let headers = format!("host:{host}\nx-amz-date:{date}\nx-amz-target:{target}\n");
+        let names = "content-type;host;x-amz-date;x-amz-target";
+        let headers = format!(
+            "content-type:{JSON}\nhost:{host}\nx-amz-date:{date}\nx-amz-target:{target}\n"
+        );
         let canonical = format!("POST\n/\n\n{headers}\n{names}\n{}", hash(body));
         let to_sign = format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{}", hash(&canonical));
         let mut key = format!("AWS4{}", self.secret_key).into_bytes();
@@ -89,7 +93,7 @@ impl Table {
         }
         let signature = hex::encode(sign(&Key::new(HMAC_SHA256, &key), to_sign.as_bytes()));
         format!(
-            "POST / HTTP/1.1\r\nhost: {host}\r\nx-amz-date: {date}\r\nx-amz-target: {target}\r\nauthorization: AWS4-HMAC-SHA256 Credential={key_id}/{scope}, SignedHeaders={names}, Signature={signature}\r\ncontent-type: application/x-amz-json-1.0\r\ncontent-length: {}\r\n\r\n{body}",
+            "POST / HTTP/1.1\r\nhost: {host}\r\nx-amz-date: {date}\r\nx-amz-target: {target}\r\nauthorization: AWS4-HMAC-SHA256 Credential={key_id}/{scope}, SignedHeaders={names}, Signature={signature}\r\ncontent-type: {JSON}\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
         )
     }
