@@ -50,7 +50,8 @@ pub struct Cell {
     pub per_second: f64,
     /// From an event until Purchasely has its 200: the median and p99, infinite where it has none.
     pub wait: [f64; 2],
-    /// From the last event, or from the end of the outage, until all are in CleverTap; infinite where Purchasely has some.
+    /// From the last event until all are in CleverTap, or from the end of an outage until all are that came before it;
+    /// infinite where Purchasely has some.
     pub last: f64,
     /// For each event.
     pub sent_again: f64,
@@ -144,6 +145,9 @@ impl Cell {
             figures.sort_by(f64::total_cmp);
             figures
         };
+        let is_awaited = |event: &&History| event.due <= load.outage.end;
+        let awaited = run.history.iter().filter(is_awaited);
+        let last = awaited.map(|event| since(event.settled, load.outage.end)).fold(0.0, f64::max);
         let settled = sorted(&|event| since(event.settled, Duration::ZERO));
         let waits = sorted(&|event| since(event.acknowledged, event.due));
         let queued = sorted(&|event| since(event.settled, event.acknowledged.unwrap_or_default()));
@@ -168,7 +172,7 @@ impl Cell {
             is_behind: queued[events * 99 / 100] > LATE,
             per_second: number(settled.partition_point(|at| *at <= window)) / window,
             wait: [50, 99].map(|percent| waits[waits.len() * percent / 100]),
-            last: (settled[settled.len() - 1] - load.outage.end.as_secs_f64()).max(0.0),
+            last,
             sent_again: number(failures) / number(run.history.len()),
             requests: each(events + failures),
             invocations: run.invocations.map(each),
