@@ -69,10 +69,12 @@ impl Load {
         Self::Ten,
         Self::Fifty,
         Self::Thousand,
-        Self::TenMinutes,
         Self::Burst,
+        Self::TenMinutes,
         Self::Outage,
     ];
+    /// Those that take long.
+    pub const LONG: [Self; 2] = [Self::TenMinutes, Self::Outage];
 
     /// Its name, events each second, for how many seconds, and how many of one user.
     pub fn shape(self) -> (&'static str, u32, u32, usize) {

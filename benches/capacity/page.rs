@@ -98,12 +98,11 @@ impl Page {
         });
         let rows = setups.filter_map(|setup| self.cell(setup)).map(|cell| self.row(cell));
         text += &table("", "", HEAD, rows);
-        let long = format!("| {} |", Load::TenMinutes.shape().0);
-        if !text.contains(&long) {
-            let kept = page.lines().filter(|line| line.starts_with(&long));
-            let kept: String = kept.map(|line| format!("{line}\n")).collect();
-            let place = text.find(&format!("| {} |", Load::Burst.shape().0)).unwrap_or(text.len());
-            text.insert_str(place, &kept);
+        let is_long = |line: &&str| {
+            Load::LONG.iter().any(|load| line.starts_with(&format!("| {} |", load.shape().0)))
+        };
+        if !text.lines().any(|line| is_long(&line)) {
+            text.extend(page.lines().filter(is_long).flat_map(|line| [line, "\n"]));
         }
         text
     }
