@@ -99,7 +99,9 @@ impl Page {
         let rows = setups.filter_map(|setup| self.cell(setup)).map(|cell| self.row(cell));
         text += &table("", "", HEAD, rows);
         let is_long = |line: &&str| {
-            Load::LONG.iter().any(|load| line.starts_with(&format!("| {} |", load.shape().0)))
+            Load::LONG
+                .iter()
+                .any(|load| line.starts_with(&format!("| {} |", load.shape().0)))
         };
         if !text.lines().any(|line| is_long(&line)) {
             text.extend(page.lines().filter(is_long).flat_map(|line| [line, "\n"]));
