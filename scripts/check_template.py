@@ -22,8 +22,6 @@ PSEUDO_PARAMETERS = {
     "AWS::URLSuffix": "amazonaws.com", "AWS::NoValue": None,
 }
 ROOT = Path(__file__).parent.parent
-
-
 TEMPLATE = yaml_parse((ROOT / "template.yaml").read_text())
 
 

@@ -42,8 +42,7 @@ documented() {{
   for word in "${{@:count+1}}"; do
     case $word in
     -*) [[ $help =~ (^|[^a-z-])"$word"([^a-z-]|$) ]] || {{ echo "$1 has no option $word" >&2; return 1; }} ;;
-    # Elsewhere, or the user's own.
-    *://* | ../*) ;;
+    *://* | ../*) ;; # Elsewhere, or the user's own.
     */*) [[ -e $word ]] || {{ echo "there is no $word" >&2; return 1; }} ;;
     esac
   done
@@ -193,10 +192,8 @@ def check_the_quick_start(aws) -> None:
     secret = aws("secretsmanager").describe_secret(SecretId=name)["ARN"]
     expected = [{"Effect": "Allow", "Action": "secretsmanager:GetSecretValue", "Resource": secret}]
     assert policy["Statement"] == expected, policy
-    # A Function URL needs both.
-    statements = json.loads(aws("lambda").get_policy(FunctionName=name)["Policy"])["Statement"]
-    allowed = {statement["Action"] for statement in statements}
-    assert allowed == {"lambda:InvokeFunctionUrl", "lambda:InvokeFunction"}, statements
+    allowed = {statement["Action"] for statement in json.loads(aws("lambda").get_policy(FunctionName=name)["Policy"])["Statement"]}
+    assert allowed == {"lambda:InvokeFunctionUrl", "lambda:InvokeFunction"}, f"a Function URL needs both: {allowed}"
 
 
 if __name__ == "__main__":
