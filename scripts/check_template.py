@@ -96,11 +96,12 @@ def check_what_a_deployment_into_the_emulator_does_not_show():
     has(stack.only("ApiGatewayV2::Stage"), "the stage", DefaultRouteSettings=throttling)
     source = "arn:aws:execute-api:eu-west-1:123456789012:Api/*/POST/webhooks/purchasely"
     has(stack.only("Lambda::Permission"), "who may invoke", Principal="apigateway.amazonaws.com", SourceArn=source)
-    for name, queue in stack.of_type("SQS::Queue").items():
+    queues = stack.of_type("SQS::Queue")
+    for name, queue in queues.items():
         has(queue, name, ContentBasedDeduplication=False, SqsManagedSseEnabled=True)
         has(queue, name, DeduplicationScope="messageGroup", FifoThroughputLimit="perMessageGroupId")
     # A failed message waits for up to 20 minutes, and SQS deletes it after 14 days.
-    attempts, timeout = queue["RedrivePolicy"]["maxReceiveCount"], stack.only("Serverless::Function")["Timeout"]
+    attempts, timeout = queues["EventQueue"]["RedrivePolicy"]["maxReceiveCount"], stack.only("Serverless::Function")["Timeout"]
     assert attempts * (20 * 60 + timeout) < 14 * 24 * 60 * 60, f"{attempts} attempts take more than 14 days"
     for delivery, concurrency, senders in (
         # CleverTap accepts 15 concurrent uploads; in direct mode, webhooks need most of them.

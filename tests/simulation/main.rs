@@ -3,7 +3,7 @@
 
 use std::ops::ControlFlow;
 use std::time::Duration;
-use testkit::simulation::{History, Scenario, run, run_all, short_runs};
+use testkit::simulation::{History, Length, Limit, Load, Scenario, run, run_all, short_runs};
 
 /// As many as `make test` has time for; `make soak` runs more.
 const WORLDS: u64 = 200;
@@ -62,6 +62,38 @@ fn a_retry_that_finds_no_environment_is_no_failure_of_the_function() {
     assert!(run.throttled > 0);
     assert!(longest > Some(Duration::from_hours(5)), "{longest:?}");
     assert_eq!(run.problems, [""; 0]);
+}
+
+/// The bench `capacity` is made of such worlds.
+#[test]
+fn a_world_that_only_counts_meets_a_limit_and_loses_nothing() {
+    let seconds = Duration::from_secs;
+    // CleverTap takes 15 uploads at once: 75 a second if each takes 200 ms.
+    let load = Load {
+        window: seconds(2),
+        end: Duration::MAX,
+        clevertap: Duration::from_millis(200),
+        outage: seconds(0)..seconds(1),
+        ..Load::default()
+    };
+    for is_queue in [false, true] {
+        let run = run(&Scenario {
+            length: Length::Short,
+            users: 100,
+            events_per_user: 2,
+            is_queue,
+            has_table: true,
+            environments: 1000,
+            pollers: 10,
+            max_receive_count: 1000,
+            load: Some(load.clone()),
+            ..Scenario::default()
+        });
+        assert_eq!(run.problems, [""; 0]);
+        assert!(run.history.iter().all(|event| event.settled > Some(event.due)));
+        assert_eq!(run.met.iter().any(|(limit, _)| *limit == Limit::Uploads), !is_queue);
+        assert!(run.history.iter().any(|event| event.failures > 0) != is_queue);
+    }
 }
 
 #[test]
